@@ -1,0 +1,40 @@
+"""The command line: data on stdout, everything else on stderr, `--json` everywhere, stable exit codes.
+
+Each module beside this one holds the verbs of one room and imports that room only when a verb runs.
+"""
+
+import sys
+
+import typer
+
+from towpath.cli import output
+from towpath.errors import ExitCode, TowpathError
+
+app = typer.Typer(
+    name="towpath",
+    help="Business transactions across services, on PostgreSQL, Debezium, Kafka and Faust.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _register() -> None:
+    from towpath.cli import contracts, demo, run, saga, stack
+
+    for module in (stack, demo, run, saga, contracts):
+        module.register(app)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in its message and exit code, never in a traceback."""
+    _register()
+    try:
+        app(standalone_mode=True)
+    except TowpathError as error:
+        output.show_error(error)
+        sys.exit(int(error.exit_code))
+    except KeyboardInterrupt:
+        output.note("interrupted")
+        sys.exit(int(ExitCode.FAILED))

@@ -1,0 +1,7 @@
+"""Verbs of `contracts`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""

@@ -1,0 +1,32 @@
+"""How commands speak: results on stdout (a table, or JSON when asked), everything else on stderr."""
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+
+from towpath.errors import TowpathError
+
+results = Console()
+notes = Console(stderr=True)
+
+
+def emit_json(value: Any) -> None:
+    """Write `value` as one JSON document on stdout."""
+    json.dump(value, sys.stdout, indent=2 if sys.stdout.isatty() else None, default=str)
+    sys.stdout.write("\n")
+
+
+def note(text: str) -> None:
+    """Tell the person at the terminal something that is not the result."""
+    notes.print(text, highlight=False)
+
+
+def show_error(error: TowpathError) -> None:
+    """Write an error's cause, what was kept, and what to run next, on stderr."""
+    notes.print(f"[bold red]error[/]: {error.cause}", highlight=False)
+    if error.kept:
+        notes.print(f"[green]kept[/]: {error.kept}", highlight=False)
+    if error.next_step:
+        notes.print(f"[bold]next[/]: {error.next_step}", highlight=False)

@@ -1,0 +1,7 @@
+"""Verbs of `run`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""

@@ -1,0 +1,7 @@
+"""Verbs of `stack`."""
+
+import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""

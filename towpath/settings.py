@@ -1,0 +1,237 @@
+"""Every setting of Towpath: one frozen object, read once, from `towpath.toml` and `TOWPATH_*` variables.
+
+A variable wins over the file: `TOWPATH_KAFKA__BOOTSTRAP_SERVERS` sets `[kafka] bootstrap_servers`. The defaults
+are those of the stack that `towpath up` starts on this machine; the workers know nothing else of it, so pointing
+these settings at an existing cluster is all that it takes to run there.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from towpath.errors import ConfigurationError
+
+PROJECT_FILE = "towpath.toml"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProjectSettings(_Section):
+    """What the project registers with the engine: import paths are `package.module:attribute`."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the project; prefixes groups and ids.")
+    sagas: str = Field("sagas", description="Package whose modules each define one saga, as `saga`.")
+    services: tuple[str, ...] = Field((), description="The services, as import paths.")
+    views: tuple[str, ...] = Field((), description="The views, as import paths.")
+    schemas: str = Field("schemas", description="Folder of topics, Avro files and examples.")
+    records: str = Field("schemas.records", description="Package of the generated record classes.")
+    demo: str | None = Field(None, description="The demo that `towpath demo` runs, as import path.")
+
+
+class KafkaSettings(_Section):
+    """How to reach Kafka."""
+
+    bootstrap_servers: str = Field(
+        "127.0.0.1:9092", description="host:port, comma separated; by default those of the local stack."
+    )
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="As in librdkafka's `security.protocol`."
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = Field(
+        None, description="SASL mechanism."
+    )
+    sasl_username: str | None = Field(None, description="SASL user.")
+    sasl_password: SecretStr | None = Field(None, description="SASL password.")
+    ssl_ca_file: Path | None = Field(None, description="Certificate authorities, PEM.")
+    ssl_certificate_file: Path | None = Field(None, description="Client certificate, PEM.")
+    ssl_key_file: Path | None = Field(None, description="Client key, PEM.")
+    replication_factor: int = Field(1, ge=1, description="Replicas of each topic that Towpath creates.")
+
+    def client_config(self) -> dict[str, str]:
+        """Return what every librdkafka client of this cluster needs, in librdkafka's names."""
+        config = {
+            "bootstrap.servers": self.bootstrap_servers,
+            "security.protocol": self.security_protocol,
+            "sasl.mechanism": self.sasl_mechanism,
+            "sasl.username": self.sasl_username,
+            "sasl.password": self.sasl_password.get_secret_value() if self.sasl_password else None,
+            "ssl.ca.location": str(self.ssl_ca_file) if self.ssl_ca_file else None,
+            "ssl.certificate.location": str(self.ssl_certificate_file) if self.ssl_certificate_file else None,
+            "ssl.key.location": str(self.ssl_key_file) if self.ssl_key_file else None,
+        }
+        return {name: value for name, value in config.items() if value is not None}
+
+
+class RegistrySettings(_Section):
+    """How to reach a schema registry that speaks Confluent's API."""
+
+    url: str = Field("http://127.0.0.1:8081/apis/ccompat/v7", description="Base URL of the Confluent API.")
+    username: str | None = Field(None, description="User for basic authentication.")
+    password: SecretStr | None = Field(None, description="Password for basic authentication.")
+    timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one answer.")
+
+
+class ConnectSettings(_Section):
+    """How to reach Kafka Connect, and how Connect reaches the databases."""
+
+    url: str = Field("http://127.0.0.1:8083", description="Connect's REST API.")
+    poll_interval_milliseconds: int = Field(5, ge=1, description="Debezium's `poll.interval.ms`.")
+    database_host: str | None = Field(None, description="Host of the databases as Connect sees it, if it differs.")
+    database_port: int | None = Field(None, description="Their port as Connect sees it, if it differs.")
+
+
+class PostgresSettings(_Section):
+    """How to reach the databases: one for each service, one for the views.
+
+    A database is `urls[name]` where that is set, else `{url}/{name}`.
+    """
+
+    url: str = Field("postgresql://towpath@127.0.0.1:5432", description="Server URL, with neither path nor password.")
+    password: SecretStr | None = Field(None, description="Password of the user in `url`.")
+    capture_username: str = Field("towpath_capture", description="Role with which Debezium reads outboxes.")
+    capture_password: SecretStr | None = Field(None, description="Its password.")
+    urls: dict[str, SecretStr] = Field(default_factory=dict, description="Whole URLs of single databases.")
+
+    def database_url(self, name: str) -> str:
+        """Return the connection URL of the database called `name` (a service's name, or `views`)."""
+        if name in self.urls:
+            return self.urls[name].get_secret_value()
+        return f"{self.url.rstrip('/')}/{name}"
+
+    def connection_options(self) -> dict[str, str]:
+        """Return what psycopg needs beside the URL."""
+        return {"password": self.password.get_secret_value()} if self.password else {}
+
+
+class StackSettings(_Section):
+    """The parts that `towpath up` runs on this machine."""
+
+    home: Path = Field(Path(".towpath"), description="Data, logs and sockets; relative to the project.")
+    host: str = Field("127.0.0.1", description="Address that every part binds.")
+    kafka_port: int = Field(9092, ge=1, le=65535, description="Kafka's port.")
+    controller_port: int = Field(9093, ge=1, le=65535, description="Port of the first broker's controller; likewise.")
+    connect_port: int = Field(8083, ge=1, le=65535, description="Kafka Connect's port.")
+    registry_port: int = Field(8081, ge=1, le=65535, description="The schema registry's port.")
+    postgres_port: int = Field(5432, ge=1, le=65535, description="PostgreSQL's port.")
+    brokers: int = Field(1, ge=1, le=5, description="Kafka brokers; further ones take every second port after the first.")
+    kafka_heap_mebibytes: int = Field(384, ge=128, description="Heap of each Kafka broker, MiB.")
+    connect_heap_mebibytes: int = Field(256, ge=128, description="Heap of Kafka Connect, MiB.")
+    registry_heap_mebibytes: int = Field(192, ge=96, description="Heap of the registry, MiB.")
+
+
+class StreamSettings(_Section):
+    """Units of work. batch seconds < transaction timeout <= session timeout < poll interval, checked at start."""
+
+    batch_records_max: int = Field(500, ge=1, description="Most records in one unit of work.")
+    batch_seconds_max: float = Field(5.0, gt=0, description="Longest time that one unit of work may take.")
+    transaction_timeout_seconds: float = Field(8.0, gt=0, description="Kafka's `transaction.timeout.ms`.")
+    session_timeout_seconds: float = Field(10.0, gt=0, description="Kafka's `session.timeout.ms`.")
+    poll_interval_seconds_max: float = Field(60.0, gt=0, description="Kafka's `max.poll.interval.ms`.")
+    fetch_wait_milliseconds: int = Field(10, ge=1, description="Kafka's `fetch.wait.max.ms`.")
+    handler_attempts_max: int = Field(3, ge=1, description="Runs of a failing handler before its record is dead.")
+    dead_letter_share_max: float = Field(
+        0.5, gt=0, le=1, description="Share of the last 100 records that may be dead before the worker stops."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings, frozen. Build it with `load_settings`, or directly in a test."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TOWPATH_", env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+    )
+
+    root: Path = Field(description="Folder of the project: the one that holds towpath.toml.")
+    project: ProjectSettings
+    kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    connect: ConnectSettings = ConnectSettings()
+    postgres: PostgresSettings = PostgresSettings()
+    stack: StackSettings = StackSettings()
+    stream: StreamSettings = StreamSettings()
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_json: bool = Field(False, description="Log as JSON lines instead of for people.")
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="Port on which a worker serves its metrics.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let variables win over the file, whose content arrives as keyword arguments."""
+        return env_settings, init_settings
+
+    @model_validator(mode="before")
+    @classmethod
+    def _follow_the_local_stack(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Where an address is not set, it is that of the local stack, whatever ports the stack was given."""
+        stack = StackSettings.model_validate(data.get("stack", {}))
+        last = stack.kafka_port + 2 * (stack.brokers - 1)
+        brokers = ",".join(f"{stack.host}:{port}" for port in range(stack.kafka_port, last + 1, 2))
+        defaults = {
+            "kafka": {"bootstrap_servers": brokers},
+            "registry": {"url": f"http://{stack.host}:{stack.registry_port}/apis/ccompat/v7"},
+            "connect": {"url": f"http://{stack.host}:{stack.connect_port}"},
+            "postgres": {"url": f"postgresql://towpath@{stack.host}:{stack.postgres_port}"},
+        }
+        return {**data, **{name: {**section, **data.get(name, {})} for name, section in defaults.items()}}
+
+    @property
+    def stack_home(self) -> Path:
+        """Return the absolute folder in which the local stack lives."""
+        return (self.root / self.stack.home).resolve()
+
+
+def find_project(start: Path | None = None) -> Path:
+    """Return the nearest folder at or above `start` (default: the working directory) that holds `towpath.toml`.
+
+    Raises ConfigurationError where there is none. `TOWPATH_PROJECT` names the folder outright.
+    """
+    named = os.environ.get("TOWPATH_PROJECT")
+    here = Path(named) if named else (start or Path.cwd())
+    for folder in (here, *here.resolve().parents):
+        if (folder / PROJECT_FILE).is_file():
+            return folder.resolve()
+    raise ConfigurationError(
+        f"no {PROJECT_FILE} in {here} or any folder above it",
+        next_step="run towpath inside a project, or set TOWPATH_PROJECT to its folder",
+    )
+
+
+def load_settings(root: Path | None = None) -> Settings:
+    """Read `towpath.toml` and the environment, once. Raises ConfigurationError naming each field that is wrong."""
+    root = root or find_project()
+    try:
+        content = tomllib.loads((root / PROJECT_FILE).read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{root / PROJECT_FILE}: {error}", next_step="mend the file") from error
+    return _build({**content, "root": root})
+
+
+def _build(content: dict[str, Any]) -> Settings:
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        )
+        raise ConfigurationError(
+            f"settings: {problems}", next_step=f"mend {PROJECT_FILE} or the TOWPATH_ variable of that name"
+        ) from error
+
+
+__all__ = ["Settings", "find_project", "load_settings"]
