@@ -123,7 +123,9 @@ class StackSettings(_Section):
     connect_port: int = Field(8083, ge=1, le=65535, description="Kafka Connect's port.")
     registry_port: int = Field(8081, ge=1, le=65535, description="The schema registry's port.")
     postgres_port: int = Field(5432, ge=1, le=65535, description="PostgreSQL's port.")
-    brokers: int = Field(1, ge=1, le=5, description="Kafka brokers; further ones take every second port after the first.")
+    brokers: int = Field(
+        1, ge=1, le=5, description="Kafka brokers; further ones take every second port after the first."
+    )
     kafka_heap_mebibytes: int = Field(384, ge=128, description="Heap of each Kafka broker, MiB.")
     connect_heap_mebibytes: int = Field(256, ge=128, description="Heap of Kafka Connect, MiB.")
     registry_heap_mebibytes: int = Field(192, ge=96, description="Heap of the registry, MiB.")
@@ -148,7 +150,11 @@ class Settings(BaseSettings):
     """All settings, frozen. Build it with `load_settings`, or directly in a test."""
 
     model_config = SettingsConfigDict(
-        env_prefix="TOWPATH_", env_nested_delimiter="__", frozen=True, extra="forbid", nested_model_default_partial_update=True
+        env_prefix="TOWPATH_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        nested_model_default_partial_update=True,
     )
 
     root: Path = Field(description="Folder of the project: the one that holds towpath.toml.")
@@ -166,7 +172,7 @@ class Settings(BaseSettings):
     @classmethod
     def settings_customise_sources(
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
@@ -226,9 +232,7 @@ def _build(content: dict[str, Any]) -> Settings:
     try:
         return Settings(**content)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
-        )
+        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise ConfigurationError(
             f"settings: {problems}", next_step=f"mend {PROJECT_FILE} or the TOWPATH_ variable of that name"
         ) from error
