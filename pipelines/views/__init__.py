@@ -1,0 +1,1 @@
+"""The views of CraftyGoods: tables folded from its topics."""

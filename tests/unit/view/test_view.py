@@ -1,0 +1,114 @@
+"""A view's row is the fold of its key's records, and a declaration that cannot work is refused at once."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from schemas.records.order import OrderConfirmed, OrderRejected
+from towpath.contract.record import Record
+from towpath.errors import ConfigurationError
+from towpath.view import Occurrence, View
+from towpath.view.postgres import COLUMN_TYPES
+from towpath.view.view import column_types, fold_records
+
+AT = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many records a key had."""
+
+    key: str
+    records: int
+    last: datetime | None
+
+
+def count(row: Count | None, record: Record, at: Occurrence) -> Count | None:
+    """Count, and forget the key at a rejection."""
+    if isinstance(record, OrderRejected):
+        return None
+    return replace(row, records=row.records + 1) if row else Count(at.key, 1, at.at)
+
+
+def declare(**changes: Any) -> View[Count]:
+    """Return a view that works, but for `changes`."""
+    declaration: dict[str, Any] = {
+        "name": "counts", "topics": ("order.events",), "row": Count, "key": "key",
+        "folds": frozenset({OrderConfirmed, OrderRejected}), "fold": count,
+    }  # fmt: skip
+    return View(**{**declaration, **changes})
+
+
+def confirmed(key: str) -> tuple[Record, Occurrence]:
+    """Return a record of `key`."""
+    return OrderConfirmed(order_id=key, confirmed_at=AT), Occurrence("order.events", key, "id", AT)
+
+
+def rejected(key: str) -> tuple[Record, Occurrence]:
+    """Return a record that ends the row of `key`."""
+    return OrderRejected(order_id=key, reason="x", rejected_at=AT), Occurrence("order.events", key, "id", AT)
+
+
+def test_records_of_one_key_fold_in_order_onto_its_stored_row() -> None:
+    """The second record of a batch sees what the first one made of the row."""
+    stored = {"a": Count("a", 5, None)}
+    changed = fold_records(declare(), stored, [confirmed("a"), confirmed("b"), confirmed("a")])
+    assert changed == {"a": Count("a", 7, None), "b": Count("b", 1, AT)}
+
+
+def test_a_removed_row_begins_afresh_within_a_batch() -> None:
+    """A removal hides the stored row from the records after it."""
+    changed = fold_records(declare(), {"a": Count("a", 5, None)}, [rejected("a"), confirmed("a")])
+    assert changed == {"a": Count("a", 1, AT)}
+    assert fold_records(declare(), {"a": Count("a", 5, None)}, [rejected("a")]) == {"a": None}
+
+
+def test_a_record_that_changes_nothing_writes_nothing() -> None:
+    """An unknown key's removal is no change."""
+    assert fold_records(declare(), {}, [rejected("z")]) == {}
+
+
+def test_columns_follow_the_fields_of_the_row() -> None:
+    """A field that may be None is a column that may be null."""
+    assert column_types(declare(), COLUMN_TYPES) == [
+        ("key", "text NOT NULL"), ("records", "bigint NOT NULL"), ("last", "timestamptz"),
+    ]  # fmt: skip
+
+
+@dataclass
+class Mutable:
+    """A row that could change behind the view's back."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Nested:
+    """A row with a field that no column can hold."""
+
+    key: str
+    items: list[str]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "Order Status"}, "not a table name"),
+        ({"row": Mutable}, "not a frozen dataclass"),
+        ({"key": "order"}, "no field 'order'"),
+        ({"notify_field": "nothing"}, "no field 'nothing'"),
+        ({"topics": ()}, "no topics"),
+    ],
+)
+def test_a_declaration_that_cannot_work_is_refused(changes: dict[str, Any], words: str) -> None:
+    """The message names the view and the mistake."""
+    with pytest.raises(ConfigurationError, match=words):
+        declare(**changes)
+
+
+def test_a_field_without_column_type_is_refused() -> None:
+    """The message names the field."""
+    with pytest.raises(ConfigurationError, match="field items"):
+        column_types(declare(row=Nested), COLUMN_TYPES)

@@ -1,0 +1,98 @@
+"""Brings in what the project registers in `towpath.toml`: its sagas, services, views and demo.
+
+The engine imports no project by name; this is the one place where import paths become objects.
+"""
+
+import importlib
+import pkgutil
+import sys
+import traceback
+from types import ModuleType
+from typing import Any, TypeVar
+
+from towpath.errors import ConfigurationError
+from towpath.participant.service import Service
+from towpath.saga import Saga
+from towpath.settings import Settings
+from towpath.view import View
+
+Wanted = TypeVar("Wanted")
+
+
+def load_sagas(settings: Settings) -> dict[str, dict[int, Saga[Any]]]:
+    """Return the project's saga definitions by name and version.
+
+    Each module of the package `[project] sagas` defines one, as `saga`. Raises ConfigurationError for a module that
+    cannot be imported or has none, and for two definitions of the same name and version.
+    """
+    found: dict[str, dict[int, Saga[Any]]] = {}
+    package = _import(settings, settings.project.sagas)
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        if module.name.rsplit(".", 1)[-1].startswith("_"):
+            continue
+        saga = _attribute(_import(settings, module.name), "saga", Saga)
+        versions = found.setdefault(saga.name, {})
+        if saga.version in versions:
+            raise ConfigurationError(
+                f"{module.name}: saga {saga.name} version {saga.version} is defined twice",
+                next_step="raise the version of the newer one",
+            )
+        versions[saga.version] = saga
+    return found
+
+
+def load_services(settings: Settings) -> dict[str, Service]:
+    """Return the project's services by name. Raises ConfigurationError as `load_sagas` does."""
+    services = [load_object(settings, path, Service) for path in settings.project.services]
+    return {service.name: service for service in services}
+
+
+def load_views(settings: Settings) -> dict[str, View[Any]]:
+    """Return the project's views by name. Raises ConfigurationError as `load_sagas` does."""
+    views: list[View[Any]] = [load_object(settings, path, View) for path in settings.project.views]
+    return {view.name: view for view in views}
+
+
+def load_object(settings: Settings, path: str, kind: type[Wanted]) -> Wanted:
+    """Return the object at `path` (`package.module:attribute`), which must be a `kind`."""
+    module, _, attribute = path.partition(":")
+    if not attribute:
+        raise ConfigurationError(
+            f"towpath.toml: {path!r} is not an import path", next_step="write it as package.module:attribute"
+        )
+    return _attribute(_import(settings, module), attribute, kind)
+
+
+def _import(settings: Settings, name: str) -> ModuleType:
+    root = str(settings.root)
+    if root not in sys.path:
+        sys.path.insert(0, root)
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise _failed(name, error) from error
+        raise ConfigurationError(
+            f"towpath.toml names {name}, and there is no such module in {root}",
+            next_step="create it, or mend the name in towpath.toml",
+        ) from error
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise _failed(name, error) from error
+
+
+def _failed(name: str, error: Exception) -> ConfigurationError:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    return ConfigurationError(f"{name} cannot be imported: {type(error).__name__}: {error}{where}")
+
+
+def _attribute(module: ModuleType, name: str, kind: type[Wanted]) -> Wanted:
+    value = getattr(module, name, None)
+    if not isinstance(value, kind):
+        raise ConfigurationError(
+            f"{module.__name__}: it has no {kind.__name__} called {name!r}",
+            next_step=f"define {name} = {kind.__name__}(...) there, or mend the path in towpath.toml",
+        )
+    return value

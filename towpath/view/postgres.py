@@ -1,0 +1,113 @@
+"""Keeps the rows of a view in PostgreSQL: two statements a batch, however many records it had."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from operator import attrgetter
+from typing import Any, Generic, TypeVar
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from towpath.view.view import View, column_types
+
+Row = TypeVar("Row")
+
+COLUMN_TYPES: Mapping[Any, str] = {
+    str: "text",
+    int: "bigint",
+    bool: "boolean",
+    float: "double precision",
+    Decimal: "numeric",
+    datetime: "timestamptz",
+    date: "date",
+    UUID: "uuid",
+}
+
+_NOTIFY = """
+CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+  PERFORM pg_notify({channel}, NEW.{field}::text);
+  RETURN NULL;
+END $body$;
+CREATE OR REPLACE TRIGGER {function} AFTER INSERT OR UPDATE ON {table}
+  FOR EACH ROW EXECUTE FUNCTION {function}();
+"""
+
+
+class ViewTable(Generic[Row]):
+    """The table of one view in its current version."""
+
+    def __init__(self, view: View[Row]) -> None:
+        self.view = view
+        self._columns = column_types(view, COLUMN_TYPES)
+        self._values = attrgetter(*(name for name, _ in self._columns))
+        table, key = sql.Identifier(view.table), sql.Identifier(view.key)
+        names = [sql.Identifier(name) for name, _ in self._columns]
+        arrays = sql.SQL(", ").join(
+            sql.SQL("%s::{}[]").format(sql.SQL(kind.removesuffix(" NOT NULL"))) for _, kind in self._columns
+        )
+        updates = sql.SQL(", ").join(sql.SQL("{0} = excluded.{0}").format(name) for name in names)
+        columns = sql.SQL(", ").join(names)
+        self._select = sql.SQL("SELECT {} FROM {} WHERE {} = ANY(%s) FOR UPDATE").format(columns, table, key)
+        self._upsert = sql.SQL("INSERT INTO {} ({}) SELECT * FROM unnest({}) ON CONFLICT ({}) DO UPDATE SET {}").format(
+            table, columns, arrays, key, updates
+        )
+        self._delete = sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(table, key)
+        self._all = sql.SQL("SELECT {} FROM {} ORDER BY {}").format(columns, table, key)
+
+    def create(self, connection: psycopg.Connection[Any]) -> None:
+        """Create the table and, where no version is published yet, the SQL view that readers use."""
+        view, table = self.view, sql.Identifier(self.view.table)
+        columns = sql.SQL(", ").join(
+            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in self._columns
+        )
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (view.name,))
+        connection.execute(
+            sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({}))").format(
+                table, columns, sql.Identifier(view.key)
+            )
+        )
+        if view.notify_field:
+            connection.execute(
+                sql.SQL(_NOTIFY).format(
+                    function=sql.Identifier(f"{view.table}_notify"),
+                    channel=sql.Literal(view.name),
+                    field=sql.Identifier(view.notify_field),
+                    table=table,
+                )
+            )
+        if not self._published(connection):
+            self.publish(connection)
+
+    def publish(self, connection: psycopg.Connection[Any]) -> None:
+        """Let readers of the SQL view see this version, in one step."""
+        name, table = sql.Identifier(self.view.name), sql.Identifier(self.view.table)
+        connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(name))
+        connection.execute(sql.SQL("CREATE VIEW {} AS SELECT * FROM {}").format(name, table))
+
+    def rows(self, connection: psycopg.Connection[Any], keys: Iterable[str]) -> dict[str, Row]:
+        """Return the rows of `keys`, locked until the transaction ends; keys without a row are left out."""
+        with connection.cursor(row_factory=class_row(self.view.row)) as cursor:
+            cursor.execute(self._select, (list(keys),))
+            return {getattr(row, self.view.key): row for row in cursor}
+
+    def all_rows(self, connection: psycopg.Connection[Any]) -> list[Row]:
+        """Return every row, in the order of the keys."""
+        with connection.cursor(row_factory=class_row(self.view.row)) as cursor:
+            return cursor.execute(self._all).fetchall()
+
+    def store(self, connection: psycopg.Connection[Any], changed: Mapping[str, Row | None]) -> None:
+        """Write the rows that changed; None removes the row of its key."""
+        written = [self._values(row) for row in changed.values() if row is not None]
+        removed = [key for key, row in changed.items() if row is None]
+        if written:
+            connection.execute(self._upsert, [list(column) for column in zip(*written, strict=True)])
+        if removed:
+            connection.execute(self._delete, (removed,))
+
+    def _published(self, connection: psycopg.Connection[Any]) -> bool:
+        found = connection.execute("SELECT to_regclass(%s)", (self.view.name,)).fetchone()
+        return found is not None and found[0] is not None

@@ -1,0 +1,121 @@
+"""What a view is, and how it folds: pure, so that a test or an audit can fold the same log and compare.
+
+The one rule: a row depends on nothing but its key's records in the order of their partition.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+
+from towpath.contract.record import Record
+from towpath.errors import ConfigurationError
+
+Row = TypeVar("Row")
+_NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
+
+
+@dataclass(frozen=True, slots=True)
+class Occurrence:
+    """Where and when a record stands in the log."""
+
+    topic: str
+    key: str
+    event_id: str
+    at: datetime
+
+
+class Fold(Protocol[Row]):
+    """`(row so far or None, record, occurrence) -> row`, or None to have no row for this key."""
+
+    def __call__(self, row: Row | None, record: Any, occurrence: Occurrence, /) -> Row | None:
+        """Return the row after `record`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class View(Generic[Row]):
+    """A table folded from topics.
+
+    `row` is a frozen dataclass whose field `key` has the record key's value; its fields become the columns of the
+    table `<name>_v<version>`, which readers reach through the SQL view `<name>`. `folds` says which record types
+    matter: others in the topics are passed over without being decoded. A new version is a new table beside the
+    old one, filled from the beginning of the log.
+    """
+
+    name: str
+    topics: tuple[str, ...]
+    row: type[Row]
+    key: str
+    folds: frozenset[type[Record]]
+    fold: Fold[Row]
+    version: int = 1
+    notify_field: str | None = None
+    """Field whose new value is sent with NOTIFY on the channel `<name>` whenever a row changes."""
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError where the declaration cannot work."""
+        if not _NAME.match(self.name):
+            raise ConfigurationError(
+                f"view {self.name!r}: not a table name", next_step="use lower-case letters, digits and _"
+            )
+        if not (is_dataclass(self.row) and self.row.__dataclass_params__.frozen):  # type: ignore[attr-defined]
+            raise ConfigurationError(
+                f"view {self.name}: its row is not a frozen dataclass",
+                next_step="declare the row with @dataclass(frozen=True, slots=True)",
+            )
+        names = {field.name for field in fields(self.row)}
+        for wanted in (self.key, self.notify_field):
+            if wanted is not None and wanted not in names:
+                raise ConfigurationError(
+                    f"view {self.name}: its row has no field {wanted!r}", next_step=f"name one of {sorted(names)}"
+                )
+        if not self.topics:
+            raise ConfigurationError(f"view {self.name}: it has no topics", next_step="name at least one")
+
+    @property
+    def table(self) -> str:
+        """Return the name of this version's table."""
+        return f"{self.name}_v{self.version}"
+
+    @property
+    def type_names(self) -> Mapping[str, type[Record]]:
+        """Return the record types that it folds, by the value of their `type` header."""
+        return {record.SCHEMA_NAME: record for record in self.folds}
+
+
+def fold_records(
+    view: View[Row], rows: Mapping[str, Row], records: Iterable[tuple[Record, Occurrence]]
+) -> dict[str, Row | None]:
+    """Fold `records` in order onto `rows` (by key) and return the rows that changed; None means "no row any more"."""
+    changed: dict[str, Row | None] = {}
+    for record, occurrence in records:
+        key = occurrence.key
+        before = changed[key] if key in changed else rows.get(key)
+        after = view.fold(before, record, occurrence)
+        if after != before:
+            changed[key] = after
+    return changed
+
+
+def column_types(view: View[Any], types: Mapping[Any, str]) -> list[tuple[str, str]]:
+    """Return name and SQL type of each column, in the order of the row's fields.
+
+    Raises ConfigurationError for a field whose type is not in `types` (or such a type or None).
+    """
+    from types import NoneType, UnionType
+    from typing import Union, get_args, get_origin, get_type_hints
+
+    columns = []
+    for name, hint in get_type_hints(view.row).items():
+        options = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}
+        plain = options - {NoneType}
+        sql = types.get(next(iter(plain))) if len(plain) == 1 else None
+        if sql is None:
+            raise ConfigurationError(
+                f"view {view.name}: field {name} has type {hint}, which has no column type",
+                next_step=f"use one of {sorted(kind.__name__ for kind in types)}, or one of them or None",
+            )
+        columns.append((name, sql if NoneType in options else f"{sql} NOT NULL"))
+    return columns
