@@ -1,7 +1,8 @@
 """Every setting of Towpath: one frozen object, read once, from `towpath.toml` and `TOWPATH_*` variables.
 
-A variable wins over the file: `TOWPATH_KAFKA__BOOTSTRAP_SERVERS` sets `[kafka] bootstrap_servers`. The defaults
-are those of the stack that `towpath up` starts on this machine; the workers know nothing else of it, so pointing
+A variable wins over the file: `TOWPATH_KAFKA__BOOTSTRAP_SERVERS` sets `[kafka] bootstrap_servers`. Passwords need
+neither: `TOWPATH_SECRETS_DIR` names a folder of files (`postgres__password`), each holding one value. The defaults are
+those of the stack that `towpath up` starts on this machine; the workers know nothing else of it, so pointing
 these settings at an existing cluster is all that it takes to run there.
 """
 
@@ -13,8 +14,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
 from towpath.errors import ConfigurationError
@@ -176,10 +179,17 @@ class Settings(BaseSettings):
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
-        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let variables win over the file, whose content arrives as keyword arguments."""
-        return env_settings, init_settings
+        """Let variables win over secret files, and those over the file, whose content arrives as keyword arguments."""
+        secrets = NestedSecretsSettingsSource(
+            file_secret_settings,
+            secrets_dir=os.environ.get("TOWPATH_SECRETS_DIR"),
+            secrets_dir_missing="error",
+            secrets_prefix="",
+            secrets_nested_delimiter="__",
+        )
+        return env_settings, secrets, init_settings
 
     @model_validator(mode="before")
     @classmethod
@@ -235,6 +245,10 @@ def _build(content: dict[str, Any]) -> Settings:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise ConfigurationError(
             f"settings: {problems}", next_step=f"mend {PROJECT_FILE} or the TOWPATH_ variable of that name"
+        ) from error
+    except SettingsError as error:
+        raise ConfigurationError(
+            f"settings: {error}", next_step="let TOWPATH_SECRETS_DIR name the folder of the secret files, or unset it"
         ) from error
 
 
