@@ -143,6 +143,12 @@ class StreamSettings(_Section):
     session_timeout_seconds: float = Field(10.0, gt=0, description="Kafka's `session.timeout.ms`.")
     poll_interval_seconds_max: float = Field(60.0, gt=0, description="Kafka's `max.poll.interval.ms`.")
     fetch_wait_milliseconds: int = Field(10, ge=1, description="Kafka's `fetch.wait.max.ms`.")
+    group_protocol: Literal["classic", "consumer"] = Field(
+        "classic", description="Kafka's `group.protocol`; under `consumer` (KIP-848) the broker sets the session timeout."
+    )
+    state_folder: Path = Field(
+        Path(".towpath/state"), description="Where workers keep their state stores; relative to the project."
+    )
     handler_attempts_max: int = Field(3, ge=1, description="Runs of a failing handler before its record is dead.")
     dead_letter_share_max: float = Field(
         0.5, gt=0, le=1, description="Share of the last 100 records that may be dead before the worker stops."
