@@ -1,0 +1,1 @@
+"""Generated: the records of craftygoods, one module a service."""

@@ -1,0 +1,277 @@
+"""Avro schemas as frozen values: what the generator, the codec and the compatibility rules reason about.
+
+Pure. Stricter than Avro itself: an attribute that Avro would ignore (a misspelt `default`) is refused by name, since
+an ignored promise is a broken one.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from towpath.errors import ContractError
+
+PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+# Logical type -> the Avro types that may carry it. Avro lets a reader ignore one it does not know; we refuse it.
+LOGICAL_TYPES: Final[Mapping[str, frozenset[str]]] = {
+    "date": frozenset({"int"}),
+    "time-millis": frozenset({"int"}),
+    "time-micros": frozenset({"long"}),
+    "timestamp-millis": frozenset({"long"}),
+    "timestamp-micros": frozenset({"long"}),
+    "uuid": frozenset({"string"}),
+    "decimal": frozenset({"bytes"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Primitive:
+    """One of Avro's eight primitive types, perhaps with a logical type on top."""
+
+    name: str
+    logical: str | None = None
+    precision: int | None = None
+    scale: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """A list of `items`."""
+
+    items: "AvroType"
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """Texts to `values`."""
+
+    values: "AvroType"
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """One of `branches`."""
+
+    branches: tuple["AvroType", ...]
+
+    @property
+    def nullable(self) -> bool:
+        """Return whether null is among the branches."""
+        return NULL in self.branches
+
+    @property
+    def present(self) -> tuple["AvroType", ...]:
+        """Return the branches other than null."""
+        return tuple(branch for branch in self.branches if branch != NULL)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A named type, by its full name; `Schemas` holds what it stands for."""
+
+    name: str
+
+
+AvroType = Primitive | Array | Map | Union | Reference
+NULL: Final = Primitive("null")
+
+
+class _Missing:
+    """The default of a field that has none (null is a default like any other)."""
+
+    def __repr__(self) -> str:
+        return "no default"
+
+
+MISSING: Final = _Missing()
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of a record. `default` is Avro's JSON form of it, or MISSING."""
+
+    name: str
+    type: AvroType
+    default: Any = MISSING
+    doc: str = ""
+    aliases: tuple[str, ...] = ()
+
+    @property
+    def has_default(self) -> bool:
+        """Return whether a reader can do without this field."""
+        return self.default is not MISSING
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSchema:
+    """A record; `name` is the full name."""
+
+    name: str
+    fields: tuple[Field, ...]
+    doc: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EnumSchema:
+    """An enumeration; `default` is what a reader takes for a symbol that it does not know."""
+
+    name: str
+    symbols: tuple[str, ...]
+    default: str | None = None
+    doc: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSchema:
+    """`size` bytes, no more and no less."""
+
+    name: str
+    size: int
+    doc: str = ""
+    aliases: tuple[str, ...] = ()
+
+
+NamedSchema = RecordSchema | EnumSchema | FixedSchema
+
+
+@dataclass(frozen=True, slots=True)
+class Schemas:
+    """Named schemas that refer to each other by full name; closed once `towpath.contract.files` has loaded them."""
+
+    by_name: Mapping[str, NamedSchema] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> NamedSchema:
+        return self.by_name[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.by_name
+
+    def record(self, name: str) -> RecordSchema:
+        """Return the record called `name`. Raises ContractError where it is none."""
+        found = self.by_name.get(name)
+        if not isinstance(found, RecordSchema):
+            raise ContractError(f"{name} is not a record of these schemas", next_step="add its .avsc file")
+        return found
+
+    def records(self) -> Iterator[RecordSchema]:
+        """Yield the records, by name."""
+        for name in sorted(self.by_name):
+            if isinstance(found := self.by_name[name], RecordSchema):
+                yield found
+
+    def reachable(self, name: str) -> tuple[str, ...]:
+        """Return `name` and every named schema that it contains, each once, the contained ones first."""
+        order: list[str] = []
+        seen: set[str] = set()
+
+        def visit(current: str) -> None:
+            if current in seen or current not in self.by_name:
+                return
+            seen.add(current)
+            for target in references(self.by_name[current]):
+                visit(target)
+            order.append(current)
+
+        visit(name)
+        return tuple(order)
+
+    def avro(self, name: str, *, docs: bool = True) -> dict[str, Any]:
+        """Return the schema called `name` as one JSON object that needs no other: each named type is written out
+        where it first occurs, and by name after that.
+        """
+        return _Writer(self, docs).named(name)
+
+    def fingerprint(self, name: str) -> str:
+        """Return the SHA-256 of the whole schema, documentation aside, as 64 hexadecimal digits.
+
+        Unlike Avro's parsing canonical form it keeps defaults, aliases and logical types: they decide what a reader
+        makes of a record.
+        """
+        text = json.dumps(self.avro(name, docs=False), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def references(schema: NamedSchema | AvroType) -> Iterator[str]:
+    """Yield the full names that `schema` refers to directly."""
+    match schema:
+        case RecordSchema():
+            for item in schema.fields:
+                yield from references(item.type)
+        case Array(items=inner) | Map(values=inner):
+            yield from references(inner)
+        case Union(branches=branches):
+            for branch in branches:
+                yield from references(branch)
+        case Reference(name=name):
+            yield name
+
+
+def unions(schema: NamedSchema | AvroType) -> Iterator[Union]:
+    """Yield every union that `schema` itself writes down."""
+    match schema:
+        case RecordSchema():
+            for item in schema.fields:
+                yield from unions(item.type)
+        case Array(items=inner) | Map(values=inner):
+            yield from unions(inner)
+        case Union(branches=branches):
+            yield schema
+            for branch in branches:
+                yield from unions(branch)
+
+
+class _Writer:
+    """Writes one schema as JSON, each named type in full once."""
+
+    def __init__(self, schemas: Schemas, docs: bool) -> None:
+        self._schemas = schemas
+        self._docs = docs
+        self._written: set[str] = set()
+
+    def named(self, name: str) -> dict[str, Any]:
+        self._written.add(name)
+        schema = self._schemas[name]
+        namespace, _, short = name.rpartition(".")
+        head: dict[str, Any] = {"name": short, "namespace": namespace}
+        if self._docs and schema.doc:
+            head["doc"] = schema.doc
+        if schema.aliases:
+            head["aliases"] = list(schema.aliases)
+        match schema:
+            case RecordSchema():
+                return {"type": "record", **head, "fields": [self._field(item) for item in schema.fields]}
+            case EnumSchema():
+                default = {} if schema.default is None else {"default": schema.default}
+                return {"type": "enum", **head, "symbols": list(schema.symbols), **default}
+            case FixedSchema():
+                return {"type": "fixed", **head, "size": schema.size}
+
+    def _field(self, item: Field) -> dict[str, Any]:
+        written: dict[str, Any] = {"name": item.name, "type": self._type(item.type)}
+        if item.has_default:
+            written["default"] = item.default
+        if self._docs and item.doc:
+            written["doc"] = item.doc
+        if item.aliases:
+            written["aliases"] = list(item.aliases)
+        return written
+
+    def _type(self, schema: AvroType) -> Any:
+        match schema:
+            case Primitive(logical=None):
+                return schema.name
+            case Primitive():
+                numbers = {"precision": schema.precision, "scale": schema.scale}
+                present = {name: value for name, value in numbers.items() if value is not None}
+                return {"type": schema.name, "logicalType": schema.logical, **present}
+            case Array():
+                return {"type": "array", "items": self._type(schema.items)}
+            case Map():
+                return {"type": "map", "values": self._type(schema.values)}
+            case Union():
+                return [self._type(branch) for branch in schema.branches]
+            case Reference():
+                return schema.name if schema.name in self._written else self.named(schema.name)
