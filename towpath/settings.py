@@ -91,6 +91,11 @@ class ConnectSettings(_Section):
     poll_interval_milliseconds: int = Field(5, ge=1, description="Debezium's `poll.interval.ms`.")
     database_host: str | None = Field(None, description="Host of the databases as Connect sees it, if it differs.")
     database_port: int | None = Field(None, description="Their port as Connect sees it, if it differs.")
+    capture_password: str | None = Field(
+        None,
+        description="What a connector's configuration says instead of `[postgres] capture_password`: a reference that "
+        "Connect resolves itself, as `${directory:/run/secrets:postgres__capture_password}`.",
+    )
 
 
 class PostgresSettings(_Section):
