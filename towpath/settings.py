@@ -149,7 +149,8 @@ class StreamSettings(_Section):
     poll_interval_seconds_max: float = Field(60.0, gt=0, description="Kafka's `max.poll.interval.ms`.")
     fetch_wait_milliseconds: int = Field(10, ge=1, description="Kafka's `fetch.wait.max.ms`.")
     group_protocol: Literal["classic", "consumer"] = Field(
-        "classic", description="Kafka's `group.protocol`; under `consumer` (KIP-848) the broker sets the session timeout."
+        "classic",
+        description="Kafka's `group.protocol`; under `consumer` (KIP-848) the broker sets the session timeout.",
     )
     state_folder: Path = Field(
         Path(".towpath/state"), description="Where workers keep their state stores; relative to the project."
