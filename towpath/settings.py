@@ -240,19 +240,38 @@ def find_project(start: Path | None = None) -> Path:
     )
 
 
-def load_settings(root: Path | None = None) -> Settings:
-    """Read `towpath.toml` and the environment, once. Raises ConfigurationError naming each field that is wrong."""
+class _FileSettings(Settings):
+    """The settings that every machine has: `towpath.toml` alone."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - pydantic's signature
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take the file's content, which arrives as keyword arguments, and nothing else."""
+        return (init_settings,)
+
+
+def load_settings(root: Path | None = None, *, environment: bool = True) -> Settings:
+    """Read `towpath.toml` and, unless told otherwise, the environment. Raises ConfigurationError naming what is wrong.
+
+    What is written into the project (docker-compose.yml) must not depend on the shell that wrote it.
+    """
     root = root or find_project()
     try:
         content = tomllib.loads((root / PROJECT_FILE).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"{root / PROJECT_FILE}: {error}", next_step="mend the file") from error
-    return _build({**content, "root": root})
+    return _build(Settings if environment else _FileSettings, {**content, "root": root})
 
 
-def _build(content: dict[str, Any]) -> Settings:
+def _build(kind: type[Settings], content: dict[str, Any]) -> Settings:
     try:
-        return Settings(**content)
+        return kind(**content)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise ConfigurationError(

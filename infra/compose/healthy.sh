@@ -1,0 +1,30 @@
+#!/bin/bash
+# Answers whether a part is ready, by its own protocol. Bash alone: the official images agree on nothing else.
+#
+#   healthy.sh http PORT PATH   PATH answers 200
+#   healthy.sh kafka PORT       the broker answers a metadata request, and counts itself among the live brokers
+set -euo pipefail
+
+http() {
+  exec 3<>"/dev/tcp/127.0.0.1/$1"
+  printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$2" >&3
+  local status
+  IFS= read -r -t 3 status <&3
+  [[ $status == HTTP/1.[01]\ 200* ]] || { echo "$2: ${status%$'\r'}"; exit 1; }
+}
+
+# Metadata, version 1: length 14, then API key 3, version 1, correlation id 1, no client id, no topics. The answer
+# begins with its length, the correlation id and the number of live brokers, each in 4 bytes. A broker that is up but
+# still fenced by its controller is not among them. https://kafka.apache.org/protocol#The_Messages_Metadata
+kafka() {
+  exec 3<>"/dev/tcp/127.0.0.1/$1"
+  printf '\0\0\0\016\0\003\0\001\0\0\0\001\377\377\0\0\0\0' >&3
+  local bytes
+  bytes=$(timeout 3 head -c 12 <&3 | od -An -v -tu1 | tr -s ' \n' ' ')
+  # shellcheck disable=SC2086 # one word for each byte
+  set -- $bytes
+  [ "$#" = 12 ] || { echo "no answer from the broker"; exit 1; }
+  [ $(((${9} << 24) + (${10} << 16) + (${11} << 8) + ${12})) -gt 0 ] || { echo "the broker is still fenced"; exit 1; }
+}
+
+"$@"
