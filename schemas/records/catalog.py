@@ -50,12 +50,12 @@ class ProductListed(Record):
     """
 
     SCHEMA_NAME: ClassVar[str] = "craftygoods.catalog.ProductListed"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "a2d5191b116f0cbd7fd36fc3398b1fce67ad0e50b6109cb1b83da1f04d1dbaf2"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "45592e60a621e37db529a6bf278339f7c389e9b1c738e3c15b95a8c1f4d41822"
 
     sku: str
     name: str
     unit_price_cents: int
-    currency: str
+    currency: str = "EUR"
     on_hand: int
 
 

@@ -23,6 +23,7 @@ from towpath.errors import ContractError, PeerError
 
 _PREFIX: Final = struct.Struct(">bI")
 _MAGIC: Final = 0
+WIRE_PREFIX_BYTES: Final = _PREFIX.size
 
 
 class UndecodableRecord(PeerError):  # noqa: N818 - named after what it is
@@ -195,7 +196,7 @@ class Codec:
         return reading.name
 
     def _writing(self, name: str, schema_id: int) -> _Writing:
-        return _Writing(_PREFIX.pack(_MAGIC, schema_id), self._parsed[name], self._converters[name])
+        return _Writing(wire_prefix(schema_id), self._parsed[name], self._converters[name])
 
 
 def schema_id_of(payload: bytes) -> int:
@@ -203,6 +204,11 @@ def schema_id_of(payload: bytes) -> int:
     if len(payload) < _PREFIX.size or payload[0] != _MAGIC:
         raise UndecodableRecord(f"{len(payload)} bytes that do not begin as the registry's wire format does")
     return int.from_bytes(payload[1:5], "big")
+
+
+def wire_prefix(schema_id: int) -> bytes:
+    """Return what stands in front of a body that was written under `schema_id`."""
+    return _PREFIX.pack(_MAGIC, schema_id)
 
 
 def derived_id(schemas: Schemas, name: str) -> int:

@@ -1,5 +1,7 @@
-"""Keeps the generated record classes on disk as the schemas want them."""
+"""Writes what is derived from the schemas: the generated record classes, and the released versions."""
 
+import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -38,3 +40,23 @@ def _orphans(contracts: Contracts, wanted: dict[Path, str]) -> list[Path]:
     packages = [loaded.source.target for loaded in contracts.sets if loaded.source.is_package]
     found = [path for package in packages for path in package.glob("*.py") if path not in wanted]
     return [path for path in found if path.read_text("utf-8").startswith(_MARK)]
+
+
+def release(contracts: Contracts, names: Iterable[str], *, dry_run: bool = False) -> tuple[Path, ...]:
+    """Keep the form of today of each record in `names` as its next released version; return the files.
+
+    A record whose form is that of its latest version already is passed over. With `dry_run` nothing is written.
+    """
+    written: list[Path] = []
+    for name in names:
+        versions = contracts.versions(name)
+        fingerprint = contracts.schemas.fingerprint(name)
+        if versions and versions[max(versions)].fingerprint(name) == fingerprint:
+            continue
+        folder = contracts.path_of(name).parent / "versions"
+        path = folder / f"{name.rpartition('.')[2]}.v{max(versions, default=0) + 1}.avsc"
+        if not dry_run:
+            folder.mkdir(exist_ok=True)
+            path.write_text(json.dumps(contracts.schemas.avro(name), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        written.append(path)
+    return tuple(written)

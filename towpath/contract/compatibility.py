@@ -1,0 +1,167 @@
+"""Whether a reader's schema can read what a writer's schema wrote, and if not, why, in words.
+
+Pure. The rules are those of Avro's specification ("Schema Resolution"), made stricter where Avro would read without
+an error and get another value: a change of logical type (milliseconds read as microseconds) is a break here.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from towpath.contract.schema import (
+    Array,
+    AvroType,
+    EnumSchema,
+    Field,
+    FixedSchema,
+    Map,
+    NamedSchema,
+    Primitive,
+    RecordSchema,
+    Reference,
+    Schemas,
+    Union,
+)
+
+# Writer's type -> the reader's types that take it.
+_PROMOTIONS: Final[Mapping[str, frozenset[str]]] = {
+    "int": frozenset({"long", "float", "double"}),
+    "long": frozenset({"float", "double"}),
+    "float": frozenset({"double"}),
+    "string": frozenset({"bytes"}),
+    "bytes": frozenset({"string"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """One place where a reader cannot read a writer. `place` is a path of fields; `mend` is what would help."""
+
+    place: str
+    problem: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.problem}"
+
+
+def breaks(name: str, *, reader: Schemas, writer: Schemas) -> tuple[Break, ...]:
+    """Return every reason why `reader`'s form of the record `name` cannot read what `writer`'s form wrote."""
+    return tuple(_Comparison(reader, writer).named(reader[name], writer[name], name.rpartition(".")[2]))
+
+
+class _Comparison:
+    """Walks two schemas side by side."""
+
+    def __init__(self, reader: Schemas, writer: Schemas) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._compared: set[tuple[str, str]] = set()  # a record may contain itself
+
+    def types(self, reader: AvroType, writer: AvroType, place: str) -> Iterator[Break]:
+        match reader, writer:
+            case _, Union(branches=branches):
+                for branch in branches:
+                    yield from self._one_of(reader, branch, place)
+            case Union(), _:
+                yield from self._one_of(reader, writer, place)
+            case Primitive(), Primitive():
+                yield from self._primitives(reader, writer, place)
+            case Array(), Array():
+                yield from self.types(reader.items, writer.items, f"{place}[]")
+            case Map(), Map():
+                yield from self.types(reader.values, writer.values, f"{place}{{}}")
+            case Reference(), Reference():
+                yield from self.named(self._reader[reader.name], self._writer[writer.name], place)
+            case _:
+                yield self._other(place, _words(reader), _words(writer))
+
+    def _one_of(self, reader: AvroType, branch: AvroType, place: str) -> Iterator[Break]:
+        """Compare one branch that the writer may have written with whatever the reader takes."""
+        if not isinstance(reader, Union):
+            yield from self.types(reader, branch, place)
+            return
+        tried = [list(self.types(candidate, branch, place)) for candidate in reader.branches]
+        if all(tried):
+            # Where a branch of the same name is there, its own reasons say more than "none of them".
+            same = [found for candidate, found in zip(reader.branches, tried, strict=True) if _alike(candidate, branch)]
+            yield from same[0] if same else [self._other(place, _words(reader), _words(branch))]
+
+    def _primitives(self, reader: Primitive, writer: Primitive, place: str) -> Iterator[Break]:
+        if reader.name != writer.name and reader.name not in _PROMOTIONS.get(writer.name, ()):
+            yield self._other(place, _words(reader), _words(writer))
+        elif reader.logical != writer.logical:
+            yield Break(
+                place,
+                f"the reader takes it for {_words(reader)}, the writer meant {_words(writer)}: "
+                "it would read another value",
+                "add a new field of the new type, and keep this one",
+            )
+        elif reader.logical == "decimal" and (
+            reader.scale != writer.scale or (reader.precision or 0) < (writer.precision or 0)
+        ):
+            yield self._other(place, _words(reader), _words(writer))
+
+    def named(self, reader: NamedSchema, writer: NamedSchema, place: str) -> Iterator[Break]:
+        if type(reader) is not type(writer) or (reader.name != writer.name and writer.name not in reader.aliases):
+            yield self._other(place, reader.name, writer.name)
+            return
+        match reader, writer:
+            case RecordSchema(), RecordSchema():
+                if (reader.name, writer.name) not in self._compared:
+                    self._compared.add((reader.name, writer.name))
+                    for item in reader.fields:
+                        yield from self._field(item, writer, place)
+            case EnumSchema(), EnumSchema():
+                unknown = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
+                if unknown and reader.default is None:
+                    yield Break(
+                        place,
+                        f"the reader does not know the symbols {', '.join(unknown)}",
+                        "give the enum a default, in a version that readers have before a writer uses the new symbol",
+                    )
+            case FixedSchema(), FixedSchema() if reader.size != writer.size:
+                yield self._other(place, f"{reader.size} bytes", f"{writer.size} bytes")
+
+    def _field(self, reader: Field, writer: RecordSchema, record: str) -> Iterator[Break]:
+        place = f"{record}.{reader.name}"
+        written = next((item for item in writer.fields if item.name in (reader.name, *reader.aliases)), None)
+        if written is not None:
+            yield from self.types(reader.type, written.type, place)
+        elif not reader.has_default:
+            yield Break(
+                place,
+                "the reader needs it, the writer does not write it, and it has no default",
+                f"give {reader.name} a default, or where it was renamed, name the old one among its aliases",
+            )
+
+    def _other(self, place: str, reader: str, writer: str) -> Break:
+        return Break(
+            place, f"the reader takes {reader}, the writer wrote {writer}", "add a new field, and keep this one"
+        )
+
+
+def _alike(reader: AvroType, writer: AvroType) -> bool:
+    match reader, writer:
+        case Primitive(name=mine), Primitive(name=theirs):
+            return mine == theirs
+        case Reference(name=mine), Reference(name=theirs):
+            return mine == theirs
+        case _:
+            return type(reader) is type(writer)
+
+
+def _words(schema: AvroType) -> str:
+    match schema:
+        case Primitive(logical="decimal"):
+            return f"decimal({schema.precision}, {schema.scale})"
+        case Primitive():
+            return schema.logical or schema.name
+        case Array():
+            return f"an array of {_words(schema.items)}"
+        case Map():
+            return f"a map of {_words(schema.values)}"
+        case Union():
+            return " or ".join(_words(branch) for branch in schema.branches)
+        case Reference():
+            return schema.name

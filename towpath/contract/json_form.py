@@ -1,0 +1,289 @@
+"""Records as JSON that people write and read: examples, dead letters, the command line. Pure.
+
+Texts, numbers, lists and objects as they are; a time is ISO 8601 with its zone, a UUID, date or decimal is a text,
+bytes are base64, an enum is its symbol, null stands for itself; where a field takes one of several records, the value
+is `{"<full name>": {...}}`. A field with a default may be left out; a field that the schema does not know is refused.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+from uuid import UUID
+
+from towpath.contract.convert import INT_RANGE, LONG_RANGE
+from towpath.contract.parse import misspelt
+from towpath.contract.schema import (
+    Array,
+    AvroType,
+    EnumSchema,
+    Field,
+    FixedSchema,
+    Map,
+    Primitive,
+    RecordSchema,
+    Reference,
+    Schemas,
+    Union,
+)
+
+_KINDS: Final[Mapping[type, str]] = {
+    str: "a text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    list: "a list",
+    dict: "an object",
+    type(None): "null",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read: `datum` is in fastavro's form, and of use only where `problems` is empty."""
+
+    datum: Any
+    problems: tuple[str, ...]
+
+
+def read_json(schemas: Schemas, name: str, value: Any) -> Reading:
+    """Read JSON as a record of type `name`. Every problem is told, each with the path of the field."""
+    reader = _Reader(schemas)
+    datum = reader.record(schemas.record(name), value, "")
+    return Reading(datum, tuple(reader.problems))
+
+
+def write_json(schemas: Schemas, name: str, datum: Any) -> Any:
+    """Return a datum in fastavro's form (as `Converter.out` gives it, or as fastavro read it) as JSON."""
+    return _write(schemas, Reference(name), datum)
+
+
+class _Refused(Exception):  # noqa: N818 - it never leaves this file
+    pass
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads one value; collects the problems instead of stopping at the first."""
+
+    schemas: Schemas
+    problems: list[str] = field(default_factory=list)
+
+    def record(self, schema: RecordSchema, value: Any, path: str) -> Any:
+        if not isinstance(value, dict):
+            return self._refuse(path, f"takes an object ({schema.name}), not {_kind(value)}")
+        prefix = f"{path}." if path else ""
+        known = [item.name for item in schema.fields]
+        for name in value:
+            if name not in known:
+                self._refuse(f"{prefix}{name}", f"unknown field{misspelt(name, known)}")
+        return {item.name: self._field(item, value, f"{prefix}{item.name}") for item in schema.fields}
+
+    def _field(self, item: Field, value: dict[str, Any], path: str) -> Any:
+        if item.name in value:
+            return self._value(item.type, value[item.name], path)
+        if not item.has_default:
+            return self._refuse(path, "missing")
+        return default_datum(self.schemas, item.type, item.default)
+
+    def _value(self, schema: AvroType, value: Any, path: str) -> Any:  # noqa: PLR0911 - a case each
+        match schema:
+            case Primitive():
+                return self._primitive(schema, value, path)
+            case Array(items=items):
+                if not isinstance(value, list):
+                    return self._refuse(path, f"takes a list, not {_kind(value)}")
+                return [self._value(items, item, f"{path}[{place}]") for place, item in enumerate(value)]
+            case Map(values=values):
+                if not isinstance(value, dict):
+                    return self._refuse(path, f"takes an object, not {_kind(value)}")
+                return {key: self._value(values, item, f"{path}{{{key}}}") for key, item in value.items()}
+            case Union():
+                return self._union(schema, value, path)
+            case Reference(name=name):
+                return self._named(name, value, path)
+
+    def _union(self, schema: Union, value: Any, path: str) -> Any:
+        if value is None and schema.nullable:
+            return None
+        if len(schema.present) == 1:
+            branch = schema.present[0]
+            datum = self._value(branch, value, path)
+            is_record = isinstance(branch, Reference) and isinstance(self.schemas[branch.name], RecordSchema)
+            return (branch.name, datum) if is_record and isinstance(branch, Reference) else datum
+        names = [branch.name for branch in schema.present if isinstance(branch, Reference)]
+        if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in names:
+            return self._refuse(path, f"takes an object with one key out of {', '.join(names)}")
+        (name,) = value
+        return (name, self.record(self.schemas.record(name), value[name], path))
+
+    def _named(self, name: str, value: Any, path: str) -> Any:
+        match self.schemas[name]:
+            case RecordSchema() as schema:
+                return self.record(schema, value, path)
+            case EnumSchema(symbols=symbols):
+                if value not in symbols:
+                    shown = misspelt(value, symbols) if isinstance(value, str) else ""
+                    return self._refuse(path, f"takes one of {', '.join(symbols)}{shown}")
+                return value
+            case FixedSchema(size=size):
+                content = self._primitive(Primitive("bytes"), value, path)
+                if content is not None and len(content) != size:
+                    return self._refuse(path, f"takes {size} bytes, not {len(content)}")
+                return content
+
+    def _primitive(self, schema: Primitive, value: Any, path: str) -> Any:
+        try:
+            return _TAKE[schema.logical or schema.name](schema, value)
+        except _Refused as error:
+            return self._refuse(path, str(error))
+
+    def _refuse(self, path: str, problem: str) -> None:
+        self.problems.append(f"{path or 'the record'}: {problem}")
+
+
+def _kind(value: Any) -> str:
+    return _KINDS.get(type(value), type(value).__name__)
+
+
+def _take_class(kind: type, takes: str) -> Callable[[Primitive, Any], Any]:
+    def take(_: Primitive, value: Any) -> Any:
+        if type(value) is not kind:
+            raise _Refused(f"takes {takes}, not {_kind(value)}")
+        return value
+
+    return take
+
+
+def _take_whole(schema: Primitive, value: Any) -> int:
+    bits, allowed = (32, INT_RANGE) if schema.name == "int" else (64, LONG_RANGE)
+    if type(value) is not int:
+        raise _Refused(f"takes a whole number, not {_kind(value)}")
+    if value not in allowed:
+        raise _Refused(f"takes a whole number of {bits} bits, not a larger one")
+    return value
+
+
+def _take_number(_: Primitive, value: Any) -> float:
+    if type(value) not in (int, float):
+        raise _Refused(f"takes a number, not {_kind(value)}")
+    return float(value)
+
+
+def _take_bytes(_: Primitive, value: Any) -> bytes:
+    try:
+        return base64.b64decode(_take_text(value, "bytes in base64"), validate=True)
+    except binascii.Error:
+        raise _Refused("takes bytes in base64, not another text") from None
+
+
+def _take_text(value: Any, takes: str) -> str:
+    if not isinstance(value, str):
+        raise _Refused(f"takes {takes}, not {_kind(value)}")
+    return value
+
+
+def _take_parsed(parse: Callable[[str], Any], takes: str) -> Callable[[Primitive, Any], Any]:
+    def take(_: Primitive, value: Any) -> Any:
+        try:
+            return parse(_take_text(value, takes))
+        except ValueError:
+            raise _Refused(f"takes {takes}, not another text") from None
+
+    return take
+
+
+def _aware(text: str) -> datetime:
+    parsed = datetime.fromisoformat(text)
+    if parsed.tzinfo is None:
+        raise ValueError("no zone")
+    return parsed
+
+
+def _take_decimal(schema: Primitive, value: Any) -> Decimal:
+    takes = f"a decimal of {schema.precision} digits, {schema.scale} after the point, as a text"
+    try:
+        parsed = Decimal(_take_text(value, takes))
+    except InvalidOperation:
+        raise _Refused(f"takes {takes}, not another text") from None
+    digits = parsed.as_tuple()
+    exponent = digits.exponent
+    if not isinstance(exponent, int) or -exponent > (schema.scale or 0):
+        raise _Refused(f"takes {takes}")
+    if len(digits.digits) + exponent + (schema.scale or 0) > (schema.precision or 0):
+        raise _Refused(f"takes {takes}")
+    return parsed
+
+
+_TIME: Final = "a time in ISO 8601 with its zone"
+_TAKE: Final[Mapping[str, Callable[[Primitive, Any], Any]]] = {
+    "null": _take_class(type(None), "null"),
+    "boolean": _take_class(bool, "true or false"),
+    "int": _take_whole,
+    "long": _take_whole,
+    "float": _take_number,
+    "double": _take_number,
+    "bytes": _take_bytes,
+    "string": _take_class(str, "a text"),
+    "date": _take_parsed(date.fromisoformat, "a date in ISO 8601"),
+    "time-millis": _take_parsed(time.fromisoformat, "a time of day in ISO 8601"),
+    "time-micros": _take_parsed(time.fromisoformat, "a time of day in ISO 8601"),
+    "timestamp-millis": _take_parsed(_aware, _TIME),
+    "timestamp-micros": _take_parsed(_aware, _TIME),
+    "uuid": _take_parsed(UUID, "a UUID"),
+    "decimal": _take_decimal,
+}
+
+
+def default_datum(schemas: Schemas, schema: AvroType, default: Any) -> Any:  # noqa: PLR0911 - a case each
+    """Return a default, given in Avro's own JSON form, as the datum that a reader would get."""
+    match schema:
+        case Union():
+            return default_datum(schemas, schema.branches[0], default)
+        case Array(items=items):
+            return [default_datum(schemas, items, item) for item in default]
+        case Map(values=values):
+            return {key: default_datum(schemas, values, item) for key, item in default.items()}
+        case Reference(name=name):
+            named = schemas[name]
+            if isinstance(named, RecordSchema):
+                given = {item.name: default.get(item.name, item.default) for item in named.fields}
+                return {item.name: default_datum(schemas, item.type, given[item.name]) for item in named.fields}
+            return default.encode("latin-1") if isinstance(named, FixedSchema) else default
+        case Primitive(name="bytes"):
+            return default.encode("latin-1")
+        case _:
+            return default
+
+
+def _write(schemas: Schemas, schema: AvroType, datum: Any) -> Any:  # noqa: PLR0911 - a case each
+    match schema:
+        case Array(items=items):
+            return [_write(schemas, items, item) for item in datum]
+        case Map(values=values):
+            return {key: _write(schemas, values, item) for key, item in datum.items()}
+        case Union():
+            return _write_union(schemas, schema, datum)
+        case Reference(name=name):
+            named = schemas[name]
+            if isinstance(named, RecordSchema):
+                return {item.name: _write(schemas, item.type, datum[item.name]) for item in named.fields}
+            return base64.b64encode(datum).decode() if isinstance(named, FixedSchema) else datum
+        case Primitive(name="bytes", logical=None):
+            return base64.b64encode(datum).decode()
+        case Primitive(logical=str()):
+            return datum.isoformat() if isinstance(datum, date | datetime | time) else str(datum)
+        case _:
+            return datum
+
+
+def _write_union(schemas: Schemas, schema: Union, datum: Any) -> Any:
+    if datum is None:
+        return None
+    name, inner = datum if isinstance(datum, tuple) else (None, datum)
+    if len(schema.present) == 1:
+        return _write(schemas, schema.present[0], inner)
+    return {name: _write(schemas, Reference(str(name)), inner)}
