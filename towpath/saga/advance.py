@@ -1,0 +1,579 @@
+"""The saga machine: every transition of every saga, in this one file.
+
+`advance(definition, state, input) -> Decision(state, effects)` is total and pure. It reads no clock, draws no lots, and
+never changes what it is given: the same three values give the same decision on every machine, for ever.
+
+An input changes one step (or turns the whole saga round); then the graph is settled: forward, whatever has become
+ready begins; backward, whatever may be undone now is undone. These are the rules.
+
+FORWARD
+ 1. A step begins when all that it requires is settled (succeeded or skipped). Its condition is asked then, once. If it
+    does not hold, the step is skipped and those that need it receive None.
+ 2. Every attempt of a command has a deadline. An attempt that is not answered in time is followed, after a pause with
+    full jitter, by the next one under the same idempotency key, which asks for the recorded outcome and never for a
+    second effect; until attempts or time are used up.
+ 3. A reply is matched by step, item, direction, attempt and round. Attempts of one round share one recorded outcome, so
+    the reply to an earlier attempt of the round settles the step as well as the latest one does (else a participant
+    slower than one deadline would never be heard); an attempt that was never sent, another round, or the other
+    direction, is refused. A timer must match exactly.
+ 4. A wait takes the first answer. One that comes before the wait has begun is kept and taken when it begins, because
+    a signal and the reply that begins its wait travel in different partitions of time: a person's decision is not lost
+    for having been quick. Later answers are refused.
+
+TURNING ROUND
+ 5. Before the pivot is sent, the saga turns round on a business failure, on attempts used up, on a wait that timed out
+    (where that means to compensate), on the saga's deadline, on cancel. Sending the pivot is the point of no return:
+    after that only its own business failure turns the saga round, and cancel and compensate are refused.
+ 6. Past the point of no return a step whose attempts are used up is stuck, and at the saga's deadline every step under
+    way is. A stuck step holds back only what requires it; a late answer to it is still taken. The saga is stuck while
+    any step is.
+
+BACKWARD
+ 7. An undo is owed from the moment that a command was sent (it may have happened) until a business failure, which by
+    contract left no effect, discharges it. Items of an `each` owe one each; the start event may owe one, the last.
+ 8. A step is undone when all that came after it in the graph is; independent branches are undone side by side.
+    The late reply to a command whose undo has not been sent is still taken: it may discharge the undo.
+ 9. Nothing interrupts an undo: neither cancel nor deadline nor operator. It has its own policy; once that is used up,
+    or the participant says that it cannot, the step is stuck, and is never forgotten.
+
+PEOPLE
+10. Retry sends the next attempt now, with its policy afresh; only after a recorded failure does it begin a new round.
+    Skip takes a given reply as the step's own. Resume retries all that is stuck. Cancel and compensate turn round.
+
+WHAT IS REFUSED
+11. An input that no rule takes is recorded as refused and leaves the state as it was. Replies, timers and signals
+    refuse their own repetition by matching; only a person's requests do not, so the ids of those last applied are
+    kept, and one that is older than the newest id forgotten is refused rather than guessed at.
+12. A timer that fires before it is due is refused and set again, so that it is never lost.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from towpath.saga.definition import Activity, Definition, Kind, OnTimeout, StepDefinition
+from towpath.saga.effects import (
+    AnswerParent,
+    Effect,
+    Finish,
+    Happened,
+    Record,
+    SetTimer,
+    SubsagaCompensated,
+    SubsagaCompleted,
+)
+from towpath.saga.history import facts_of
+from towpath.saga.inputs import (
+    Action,
+    Input,
+    OperatorAsked,
+    ParentAsked,
+    Replied,
+    Signalled,
+    Started,
+    Timer,
+    TimerFired,
+    TimerKind,
+    Unrecognised,
+)
+from towpath.saga.keys import jitter_milliseconds, saga_id_of
+from towpath.saga.state import Cause, CauseKind, Direction, SagaState, Status, StepState, StepStatus
+from towpath.saga.turn import SAGA_TIMER, Turn, becoming, policy_of, timer_of
+
+RECENT_MAX = 16  # requests of people, who make a few an hour at most
+
+# Bound once: looking a member up in its enum costs as much as the rest of a comparison.
+_DO, _UNDO = Direction.DO, Direction.UNDO
+_PENDING, _SENT, _BACKOFF, _WAITING = StepStatus.PENDING, StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING
+_SUCCEEDED, _SKIPPED, _FAILED = StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.FAILED
+_UNKNOWN, _ABANDONED, _STUCK = StepStatus.UNKNOWN, StepStatus.ABANDONED, StepStatus.STUCK
+_UNDOING, _UNDO_BACKOFF, _UNDONE = StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDONE
+_UNDO_STUCK, _UNDO_FAILED = StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED
+
+# Tuples, not sets: `in` then compares identities and hashes nothing.
+_OPEN = (_SENT, _BACKOFF, _WAITING, _STUCK)
+_NEED_A_PERSON = (_STUCK, _UNDO_STUCK, _UNDO_FAILED)
+_TAKE_REPLY = (_SENT, _BACKOFF, _STUCK, _UNKNOWN)
+_TAKE_UNDO_REPLY = (_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK)
+_BEING_UNDONE = (_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK, _UNDO_FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The state after an input, and what the world must do; the first effect is the entry for the history.
+
+    `state` is None only where there was none and the input began none.
+    """
+
+    state: SagaState | None
+    effects: tuple[Effect, ...]
+
+
+def advance(definition: Definition, state: SagaState | None, input_: Input) -> Decision:
+    """Decide what follows from `input_`, by the rules on top of this file.
+
+    `state` is None until the saga has started. Raises BuilderError, and nothing else, where a function of the
+    definition raises on the instance's data.
+    """
+    turn = Turn(definition, input_.at_milliseconds)
+    handle = _HANDLERS[type(input_)]
+    refusal = _stranger(definition, state, handle)
+    if refusal is None:
+        if state is not None:
+            turn.read(state)
+        refusal = handle(turn, input_)
+    if refusal is not None:
+        saga_id, status = ("", None) if state is None else (state.saga_id, state.status)
+        facts = facts_of(input_)
+        entry = Record(saga_id, input_.id, turn.at, Happened.REFUSED, *facts[1:7], refusal, facts[8], status)
+        return Decision(state, (entry, *turn.effects))
+    _settle(turn)
+    entry = Record(turn.saga_id, input_.id, turn.at, *facts_of(input_), turn.status)
+    return Decision(turn.written(), (entry, *turn.effects))
+
+
+def _stranger(definition: Definition, state: SagaState | None, handle: object) -> str | None:
+    """Say why an input does not concern this instance as it stands, whatever its content."""
+    if state is None:
+        return None if handle is _started else "no such saga has started"
+    if handle is _started:
+        return "the saga has already started"
+    if state.saga != definition.name or state.version != definition.version:
+        return f"the instance is of {state.saga} version {state.version}"
+    if state.ended and handle is not _parent_asked:
+        return "the saga has ended"
+    return None
+
+
+# --- The graph ------------------------------------------------------------------------------------------------------
+
+
+def _settle(turn: Turn) -> None:
+    """Begin, or undo, whatever may begin or be undone now, and say how the saga stands after that."""
+    if turn.status is Status.COMPENSATED:
+        return  # a sub-saga that had ended answered its parent once more
+    unsettled = turn.direction is _UNDO or _begin_what_is_ready(turn)
+    # Asked again: what began may have turned the saga round.
+    if turn.direction is _UNDO:
+        unsettled = _undo_what_is_free(turn)
+    if not unsettled:
+        _finish(turn)
+    elif any(step.status in _NEED_A_PERSON for step in turn.steps):
+        turn.status = Status.STUCK
+    else:
+        turn.status = Status.RUNNING if turn.direction is _DO else Status.COMPENSATING
+
+
+def _begin_what_is_ready(turn: Turn) -> bool:
+    """Begin each step whose requirements are settled; return whether any step is still unsettled.
+
+    One pass is enough: a step stands after all that it requires.
+    """
+    steps = turn.steps
+    unsettled = False
+    for position, step in enumerate(turn.definition.steps):
+        status = steps[position].status
+        if status is _PENDING:
+            for required in step.requires:
+                status = steps[required].status
+                if status is not _SUCCEEDED and status is not _SKIPPED:
+                    break
+            else:
+                _begin(turn, position, step)
+                if turn.direction is _UNDO:
+                    break
+            status = steps[position].status
+        if status is not _SUCCEEDED and status is not _SKIPPED:
+            unsettled = True
+    return unsettled
+
+
+def _undo_what_is_free(turn: Turn) -> bool:
+    """Undo each step that owes it and after which nothing is left to undo; return whether any undo is outstanding."""
+    definition = turn.definition
+    outstanding = 0
+    for position in range(len(turn.steps) - 1, -1, -1):
+        status = turn.steps[position].status
+        if status in _BEING_UNDONE:
+            outstanding |= 1 << position
+        elif (status is _SUCCEEDED or status is _UNKNOWN) and _owes(definition.steps[position], turn.steps[position]):
+            if not definition.descendants[position] & outstanding:
+                _undo(turn, position)
+            outstanding |= 1 << position
+    return outstanding != 0
+
+
+def _owes(step: StepDefinition, state: StepState) -> bool:
+    """Say whether a step that succeeded, or may have, must be undone; an `each` over nothing need not be."""
+    return step.undo is not None and (step.over is None or bool(state.items))
+
+
+def _finish(turn: Turn) -> None:
+    forward = turn.direction is _DO
+    turn.status = Status.COMPLETED if forward else Status.COMPENSATED
+    turn.cancel_deadline()
+    if turn.parent is not None:
+        ending = SubsagaCompleted if forward else SubsagaCompensated
+        turn.effects.append(AnswerParent(turn.saga_id, turn.parent, ending(turn.definition.name, turn.saga_id)))
+    turn.effects.append(Finish(turn.saga_id, turn.status))
+
+
+def _committed(turn: Turn) -> bool:
+    """Say whether the point of no return has passed: the pivot was sent, or there is nothing that could be undone."""
+    pivot = turn.definition.pivot
+    return turn.definition.committed_from_start if pivot is None else turn.steps[pivot].status is not _PENDING
+
+
+def _turn_round(turn: Turn, cause: Cause) -> None:
+    """Stop going forward: nothing is asked any more, and all that was sent is undone."""
+    turn.direction = _UNDO
+    turn.status = Status.COMPENSATING
+    turn.cause = cause
+    turn.cancel_deadline()
+    _close(turn, _UNKNOWN, _ABANDONED)
+
+
+def _close(turn: Turn, sent_becomes: StepStatus, waiting_becomes: StepStatus) -> None:
+    """End everything that is under way; its timers no longer run."""
+    for position, item, cell in turn.cells():
+        if cell.status in _OPEN:
+            turn.cancel(position, item, cell)
+            asked = turn.definition.steps[position].policy is not None
+            turn.put(position, item, becoming(cell, sent_becomes if asked else waiting_becomes))
+
+
+# --- Steps ----------------------------------------------------------------------------------------------------------
+
+
+def _begin(turn: Turn, position: int, step: StepDefinition) -> None:
+    state = turn.steps[position]
+    if step.when is not None and not turn.call(step, step.when, turn.arguments(step.needs)):
+        turn.put(position, "", StepState(step.key, _SKIPPED))
+    elif step.over is not None:
+        _begin_each(turn, position, step)
+    elif step.policy is not None:
+        turn.send_anew(position, "", state, _DO)
+    elif state.result is not None:
+        _take(turn, position, "", state, state.result)
+    else:
+        turn.wait(position, state)
+
+
+def _begin_each(turn: Turn, position: int, step: StepDefinition) -> None:
+    count = len(turn.call(step, step.over, turn.arguments(step.needs)))
+    if count == 0:
+        turn.put(position, "", StepState(step.key, _SUCCEEDED))
+    elif count <= step.items_max:
+        items = tuple(StepState(str(number), _SENT) for number in range(count))
+        turn.put(position, "", StepState(step.key, _SENT, items=items))
+        for item in items:
+            turn.send_anew(position, item.key, item, _DO)
+    elif step.kind is Kind.RETRIABLE:
+        turn.put(position, "", StepState(step.key, _STUCK))
+    else:
+        turn.put(position, "", StepState(step.key, _FAILED))
+        _turn_round(turn, Cause(CauseKind.TOO_MANY_ITEMS, step.key))
+
+
+def _take(turn: Turn, position: int, item: str, cell: StepState, answer: object) -> None:
+    """Settle a step by the reply or signal that it was waiting for, whose class it declares."""
+    step = turn.definition.steps[position]
+    succeeds = step.outcomes[type(answer)]
+    turn.put(position, item, becoming(cell, _SUCCEEDED if succeeds else _FAILED, answer))
+    if not succeeds and turn.direction is _DO:
+        _turn_round(turn, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
+
+
+def _undo(turn: Turn, position: int) -> None:
+    state = turn.steps[position]
+    if not state.items:
+        turn.send_anew(position, "", state, _UNDO)
+    for item in state.items:
+        if item.status is _SUCCEEDED or item.status is _UNKNOWN:
+            turn.send_anew(position, item.key, item, _UNDO)
+
+
+# --- Timers ---------------------------------------------------------------------------------------------------------
+
+
+def _timer_fired(turn: Turn, input_: TimerFired) -> str | None:
+    timer = input_.timer
+    if timer == SAGA_TIMER:
+        refusal = _refused_timer(turn, timer, turn.deadline)
+        if refusal is None:
+            _deadline_passed(turn)
+        return refusal
+    found = _find(turn, timer.step, timer.item)
+    if isinstance(found, str):
+        return found
+    position, cell = found
+    due = cell.due_milliseconds if timer == timer_of(timer.step, timer.item, cell) else 0
+    refusal = _refused_timer(turn, timer, due)
+    if refusal is not None:
+        return refusal
+    if timer.kind is TimerKind.ATTEMPT:
+        _attempt_unanswered(turn, position, timer, cell)
+    elif timer.kind is TimerKind.BACKOFF:
+        turn.send_next(position, timer.item, cell)
+    else:
+        _wait_over(turn, position, cell)
+    return None
+
+
+def _refused_timer(turn: Turn, timer: Timer, due: int) -> str | None:
+    """Say why a timer that runs until `due` (0: does not run) may not fire now; if it is early, set it again."""
+    if not due:
+        return "no such timer runs"
+    if turn.at < due:
+        turn.effects.append(SetTimer(turn.saga_id, timer, due))
+        return "the timer is not due yet; it was set again"
+    return None
+
+
+def _deadline_passed(turn: Turn) -> None:
+    turn.deadline = 0
+    if _committed(turn):
+        _close(turn, _STUCK, _STUCK)
+    else:
+        _turn_round(turn, Cause(CauseKind.DEADLINE))
+
+
+def _attempt_unanswered(turn: Turn, position: int, timer: Timer, cell: StepState) -> None:
+    ceiling = policy_of(turn.definition.steps[position], timer.direction).ceiling_milliseconds(cell.attempt)
+    next_at = turn.at + jitter_milliseconds(f"{turn.saga_id}:{timer.key}", ceiling)
+    if cell.attempt < cell.attempt_last and next_at <= cell.give_up_milliseconds:
+        turn.rest(position, timer.item, cell, _BACKOFF if timer.direction is _DO else _UNDO_BACKOFF, next_at)
+    else:
+        _give_up(turn, position, timer, cell)
+
+
+def _give_up(turn: Turn, position: int, timer: Timer, cell: StepState) -> None:
+    step = turn.definition.steps[position]
+    if timer.direction is _UNDO:
+        turn.put(position, timer.item, becoming(cell, _UNDO_STUCK))
+    elif step.kind is Kind.COMPENSATABLE:
+        turn.put(position, timer.item, becoming(cell, _UNKNOWN))
+        _turn_round(turn, Cause(CauseKind.STEP_EXHAUSTED, step.key, timer.item))
+    else:
+        turn.put(position, timer.item, becoming(cell, _STUCK))
+
+
+def _wait_over(turn: Turn, position: int, cell: StepState) -> None:
+    step = turn.definition.steps[position]
+    if step.activity is Activity.DELAY:
+        turn.put(position, "", becoming(cell, _SUCCEEDED))
+    elif step.on_timeout is OnTimeout.PROCEED:
+        turn.put(position, "", becoming(cell, _SKIPPED))
+    elif step.on_timeout is OnTimeout.HALT:
+        turn.put(position, "", becoming(cell, _STUCK))
+    else:
+        turn.put(position, "", becoming(cell, _FAILED))
+        _turn_round(turn, Cause(CauseKind.WAIT_TIMED_OUT, step.key))
+
+
+# --- Messages -------------------------------------------------------------------------------------------------------
+
+
+def _started(turn: Turn, input_: Started) -> str | None:
+    definition = turn.definition
+    if type(input_.event) is not definition.starts_on:
+        return f"{type(input_.event).__name__} does not start this saga"
+    steps = [StepState(step.key) for step in definition.steps]
+    steps[0] = StepState(steps[0].key, _SUCCEEDED)
+    turn.read(
+        SagaState(
+            definition.name,
+            definition.version,
+            saga_id_of(definition.name, input_.id),
+            input_.key,
+            input_.id,
+            turn.at,
+            input_.event,
+            Status.RUNNING,
+            _DO,
+            turn.at + definition.deadline_milliseconds,
+            tuple(steps),
+            parent=input_.parent,
+            headers=input_.headers,
+        )
+    )
+    turn.effects.append(SetTimer(turn.saga_id, SAGA_TIMER, turn.deadline))
+    return None
+
+
+def _find(turn: Turn, step: str, item: str) -> tuple[int, StepState] | str:
+    """Return where a step (or item) stands in the tables, and its state; or why there is none."""
+    position = turn.definition.index.get(step)
+    if position is None:
+        return f"this saga has no step {step}"
+    state = turn.steps[position]
+    if not item and not state.items:
+        return position, state
+    for cell in state.items:
+        if cell.key == item:
+            return position, cell
+    return f"step {step} has no such item"
+
+
+def _replied(turn: Turn, input_: Replied) -> str | None:
+    found = _find(turn, input_.step, input_.item)
+    if isinstance(found, str):
+        return found
+    position, cell = found
+    step = turn.definition.steps[position]
+    forward = input_.direction is _DO
+    if step.activity is Activity.WAIT or cell.status not in (_TAKE_REPLY if forward else _TAKE_UNDO_REPLY):
+        return f"the step is {cell.status.value} and takes no reply to its {input_.direction.value}"
+    if input_.round != cell.round or not 1 <= input_.attempt <= cell.attempt:
+        return f"the step stands at attempt {cell.attempt} of round {cell.round}"
+    outcomes = step.outcomes if forward or step.undo is None else step.undo.outcomes
+    undone = outcomes.get(type(input_.reply))
+    if undone is None:
+        return f"the step does not declare {type(input_.reply).__name__}"
+    turn.cancel(position, input_.item, cell)
+    if forward:
+        _take(turn, position, input_.item, cell, input_.reply)
+    else:
+        turn.put(position, input_.item, becoming(cell, _UNDONE if undone else _UNDO_FAILED))
+    return None
+
+
+def _signalled(turn: Turn, input_: Signalled) -> str | None:
+    position = turn.definition.waits.get(type(input_.signal))
+    if position is None:
+        return f"no wait of this saga takes {type(input_.signal).__name__}"
+    if turn.direction is _UNDO:
+        return "the saga compensates"
+    cell = turn.steps[position]
+    if cell.status is _PENDING and cell.result is None:
+        turn.put(position, "", becoming(cell, _PENDING, input_.signal))
+    elif cell.status is _WAITING or cell.status is _STUCK:
+        turn.cancel(position, "", cell)
+        _take(turn, position, "", cell, input_.signal)
+    else:
+        return "the wait has its answer, or no longer waits for one"
+    return None
+
+
+def _parent_asked(turn: Turn, input_: ParentAsked) -> str | None:
+    if turn.parent is None or turn.parent.saga_id != input_.parent.saga_id:
+        return "the saga that asks is not the parent of this one"
+    if turn.direction is _DO and _committed(turn):
+        return "the saga is past its point of no return: what was done stays done"
+    turn.parent = input_.parent
+    if turn.status is Status.COMPENSATED:
+        ending = SubsagaCompensated(turn.definition.name, turn.saga_id)
+        turn.effects.append(AnswerParent(turn.saga_id, turn.parent, ending))
+    elif turn.direction is _DO:
+        _turn_round(turn, Cause(CauseKind.PARENT))
+    return None
+
+
+def _unrecognised(_: Turn, __: Unrecognised) -> str | None:
+    return "nothing in this saga takes such a message"
+
+
+# --- People ---------------------------------------------------------------------------------------------------------
+
+
+def _operator_asked(turn: Turn, input_: OperatorAsked) -> str | None:
+    if not input_.actor or not input_.reason:
+        return "a request of a person names the actor and the reason"
+    if any(id_ == input_.id for id_, _ in turn.recent):
+        return "the request was already applied"
+    if input_.at_milliseconds <= turn.forgotten:
+        return "the request is older than those whose ids are still held: ask again"
+    refusal = _ACTIONS[input_.action](turn, input_)
+    if refusal is None:
+        turn.recent = (*turn.recent, (input_.id, input_.at_milliseconds))
+        if len(turn.recent) > RECENT_MAX:
+            turn.forgotten = max(turn.forgotten, turn.recent[0][1])
+            turn.recent = turn.recent[1:]
+    return refusal
+
+
+def _turn_round_for(turn: Turn, input_: OperatorAsked) -> str | None:
+    if turn.direction is _UNDO:
+        return "the saga compensates already"
+    if _committed(turn):
+        return "the saga is past its point of no return: what was done stays done"
+    kind = CauseKind.CANCELLED if input_.action is Action.CANCEL else CauseKind.OPERATOR
+    _turn_round(turn, Cause(kind, actor=input_.actor, reason=input_.reason))
+    return None
+
+
+def _retry(turn: Turn, input_: OperatorAsked) -> str | None:
+    found = _find(turn, input_.step, input_.item)
+    if isinstance(found, str):
+        return found
+    position, cell = found
+    if cell.status not in (*_NEED_A_PERSON, _BACKOFF, _UNDO_BACKOFF):
+        return f"the step is {cell.status.value}: there is nothing to retry"
+    turn.cancel(position, input_.item, cell)
+    _try_again(turn, position, input_.item, cell)
+    return None
+
+
+def _try_again(turn: Turn, position: int, item: str, cell: StepState) -> None:
+    step = turn.definition.steps[position]
+    if cell.status is _UNDO_FAILED:
+        turn.send_anew(position, item, cell, _UNDO, round_=cell.round + 1)
+    elif cell.status is _UNDO_STUCK or cell.status is _UNDO_BACKOFF:
+        turn.send_anew(position, item, cell, _UNDO, attempt=cell.attempt + 1, round_=cell.round)
+    elif step.policy is None:
+        turn.wait(position, cell)
+    elif step.over is not None and not item:
+        _begin_each(turn, position, step)
+    else:
+        turn.send_anew(position, item, cell, _DO, attempt=cell.attempt + 1, round_=cell.round)
+
+
+def _resume(turn: Turn, _: OperatorAsked) -> str | None:
+    stuck = [found for found in turn.cells() if found[2].status in _NEED_A_PERSON]
+    for position, item, cell in stuck:
+        _try_again(turn, position, item, cell)
+    return None if stuck else "no step of this saga is stuck"
+
+
+def _skip(turn: Turn, input_: OperatorAsked) -> str | None:
+    found = _find(turn, input_.step, input_.item)
+    if isinstance(found, str):
+        return found
+    position, cell = found
+    step = turn.definition.steps[position]
+    reply = input_.reply
+    if cell.status is _UNDO_STUCK or cell.status is _UNDO_FAILED:
+        if reply is not None and not (step.undo and step.undo.outcomes.get(type(reply))):
+            return f"{type(reply).__name__} does not say that the step is undone"
+        turn.put(position, input_.item, becoming(cell, _UNDONE))
+    elif cell.status is not _STUCK:
+        return f"the step is {cell.status.value}: only a step that is stuck can be skipped"
+    elif step.activity is Activity.DELAY:
+        turn.put(position, "", becoming(cell, _SUCCEEDED))
+    elif step.over is not None and not input_.item:
+        return "its list has too many items; retry it under a definition that allows them"
+    elif type(reply) not in step.outcomes:
+        return f"the step does not declare {type(reply).__name__}"
+    else:
+        assert reply is not None
+        _take(turn, position, input_.item, cell, reply)
+    return None
+
+
+_ACTIONS: dict[Action, Callable[[Turn, OperatorAsked], str | None]] = {
+    Action.RETRY: _retry,
+    Action.SKIP: _skip,
+    Action.COMPENSATE: _turn_round_for,
+    Action.CANCEL: _turn_round_for,
+    Action.RESUME: _resume,
+}
+
+_HANDLERS: dict[type, Callable[[Turn, Any], str | None]] = {
+    Started: _started,
+    Replied: _replied,
+    TimerFired: _timer_fired,
+    Signalled: _signalled,
+    OperatorAsked: _operator_asked,
+    ParentAsked: _parent_asked,
+    Unrecognised: _unrecognised,
+}

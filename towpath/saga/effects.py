@@ -1,0 +1,182 @@
+"""All that a decision can ask the world to do. The orchestrator performs them, in order, in one transaction."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from towpath.saga.inputs import Timer
+from towpath.saga.keys import idempotency_key_of, saga_id_of
+from towpath.saga.state import Direction, ParentReference, Status
+
+
+@dataclass(frozen=True, slots=True)
+class SubsagaCompleted:
+    """A sub-saga completed: the result that its parent's step has."""
+
+    saga: str
+    saga_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubsagaCompensated:
+    """A sub-saga left nothing behind: a business failure of its step, or the answer to its undo."""
+
+    saga: str
+    saga_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendCommand:
+    """Send a command to a participant, answer to this saga's replies by `deadline_milliseconds`."""
+
+    saga: str
+    saga_id: str
+    key: str
+    participant: str
+    step: str
+    item: str
+    direction: Direction
+    attempt: int
+    round: int
+    command: object
+    deadline_milliseconds: int
+
+    @property
+    def idempotency_key(self) -> str:
+        """Return the key under which the participant records its outcome; all attempts of a round share it."""
+        return idempotency_key_of(self.saga_id, self.step, self.item, self.direction, self.round)
+
+    @property
+    def undoes(self) -> str | None:
+        """Return the idempotency key of the command that this one undoes (None unless it is an undo).
+
+        What can be undone is never repeated after a recorded outcome, so its round is always the first.
+        """
+        if self.direction is Direction.DO:
+            return None
+        return idempotency_key_of(self.saga_id, self.step, self.item, Direction.DO, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StartSaga:
+    """Start a sub-saga with `event`, under the same business key. Its instance is `child_saga_id`."""
+
+    saga: str
+    saga_id: str
+    key: str
+    step: str
+    attempt: int
+    round: int
+    child: str
+    child_version: int
+    event: object
+
+    @property
+    def start_id(self) -> str:
+        """Return the id that the child's start event has: the same, however often it is sent."""
+        return idempotency_key_of(self.saga_id, self.step, "", Direction.DO, 1)
+
+    @property
+    def child_saga_id(self) -> str:
+        """Return the id of the child's instance."""
+        return saga_id_of(self.child, self.start_id)
+
+    @property
+    def parent(self) -> ParentReference:
+        """Return what the child's `Started` carries, so that its ending finds back."""
+        return ParentReference(self.saga, self.saga_id, self.key, self.step, Direction.DO, self.attempt, self.round)
+
+
+@dataclass(frozen=True, slots=True)
+class CompensateSaga:
+    """Ask a sub-saga (`ParentAsked`) to undo itself, whether it still runs or has completed."""
+
+    saga: str
+    saga_id: str
+    key: str
+    step: str
+    attempt: int
+    round: int
+    child: str
+
+    @property
+    def child_saga_id(self) -> str:
+        """Return the id of the child's instance."""
+        return saga_id_of(self.child, idempotency_key_of(self.saga_id, self.step, "", Direction.DO, 1))
+
+    @property
+    def parent(self) -> ParentReference:
+        """Return what the child's `ParentAsked` carries."""
+        return ParentReference(self.saga, self.saga_id, self.key, self.step, Direction.UNDO, self.attempt, self.round)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerParent:
+    """Tell the parent how this sub-saga ended, as a `Replied` to the step that `parent` names."""
+
+    saga_id: str
+    parent: ParentReference
+    reply: SubsagaCompleted | SubsagaCompensated
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Deliver `TimerFired(timer)` once `due_milliseconds` has come. Setting a timer that runs moves it."""
+
+    saga_id: str
+    timer: Timer
+    due_milliseconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    """The timer is no longer wanted; one that fires all the same is refused."""
+
+    saga_id: str
+    timer: Timer
+
+
+class Happened(StrEnum):
+    """What an input was taken for, in the history."""
+
+    STARTED = "started"
+    REPLIED = "replied"
+    TIMER_FIRED = "timer_fired"
+    SIGNALLED = "signalled"
+    OPERATOR_ASKED = "operator_asked"
+    PARENT_ASKED = "parent_asked"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry of the history; each decision has exactly one, its first effect.
+
+    What was sent in answer stands beside it, in the decision's other effects. `detail` names the class of the message,
+    the kind of timer or the action; `reason` says why an input was refused, or a person's reason. `status` is the
+    saga's after the decision, None where no such saga exists.
+    """
+
+    saga_id: str
+    input_id: str
+    at_milliseconds: int
+    happened: Happened
+    detail: str
+    step: str
+    item: str
+    direction: Direction
+    attempt: int
+    round: int
+    reason: str
+    actor: str
+    status: Status | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The saga has ended: `status` is completed or compensated."""
+
+    saga_id: str
+    status: Status
+
+
+Effect = SendCommand | StartSaga | CompensateSaga | AnswerParent | SetTimer | CancelTimer | Record | Finish

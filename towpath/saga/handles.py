@@ -1,0 +1,221 @@
+"""What a definition is written with, besides `Saga` itself: handles, undos, and the options that steps share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Generic, Required, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
+
+from towpath.saga.definition import OnTimeout, Participant
+from towpath.saga.errors import DefinitionError
+from towpath.saga.rules import Backoff, Draft, UndoParts
+from towpath.saga.state import Cause
+
+StartT = TypeVar("StartT")
+ResultT = TypeVar("ResultT")
+OtherT = TypeVar("OtherT")
+ItemT = TypeVar("ItemT")
+ResultTs = TypeVarTuple("ResultTs")
+
+COMPENSATE: Final = OnTimeout.COMPENSATE
+PROCEED: Final = OnTimeout.PROCEED
+HALT: Final = OnTimeout.HALT
+
+Classes = type[Any] | tuple[type[Any], ...]
+
+
+class Needs(Generic[StartT, *ResultTs]):
+    """Handles joined by `&`, in order; a single handle is one too."""
+
+    def __init__(self, draft: Draft, positions: tuple[int, ...]) -> None:
+        self.draft = draft
+        self.positions = positions
+
+    def __and__(self, other: "Step[StartT, OtherT]") -> "Needs[StartT, *ResultTs, OtherT]":
+        """Need `other` as well: its result comes after those named so far."""
+        if not isinstance(other, Step) or other.draft is not self.draft:
+            raise DefinitionError(
+                f"saga {self.draft.name}: & joins a handle of this saga to {other!r}",
+                next_step="join handles that methods of this saga returned",
+            )
+        return Needs(self.draft, self.positions + other.positions)
+
+
+class Step(Needs[StartT, ResultT]):
+    """The handle of a step whose result is a ResultT; None is part of it where the step may be skipped."""
+
+    @property
+    def key(self) -> str:
+        """Return the step's stable key."""
+        return self.draft.steps[self.positions[0]].key
+
+    def __repr__(self) -> str:
+        return f"<step {self.key} of saga {self.draft.name}>"
+
+
+AnyNeeds = Needs[StartT, *tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf(Generic[ResultT]):
+    """Several classes that all mean success; `one_of` makes it."""
+
+    classes: tuple[type, ...]
+
+
+def one_of(first: type[ResultT], second: type[OtherT]) -> OneOf[ResultT | OtherT]:
+    """Declare that either of two classes means success; the result is then one or the other."""
+    return OneOf((first, second))
+
+
+Success = type[ResultT] | OneOf[ResultT]
+
+
+@dataclass(frozen=True, slots=True)
+class NoEffect:
+    """Says that a step changes nothing that would have to be undone."""
+
+
+NO_EFFECT: Final = NoEffect()
+
+
+class Timing(TypedDict, total=False):
+    """How long and how often: `within` for one attempt; a round ends at `attempts`, or after `retry_for`."""
+
+    within: Required[timedelta]
+    attempts: int
+    retry_for: timedelta
+    backoff: Backoff
+
+
+class UndoTiming(TypedDict, total=False):
+    """An undo's own policy; by default the step's `within`, retried for a day."""
+
+    within: timedelta
+    attempts: int
+    retry_for: timedelta
+    backoff: Backoff
+
+
+class Options(TypedDict, Generic[StartT], total=False):
+    """What any step may say: order, a stable key, and the resources that it locks (`holds`) or merely uses."""
+
+    after: Needs[StartT, *tuple[Any, ...]]
+    key: str
+    holds: str | tuple[str, ...]
+    touches: str | tuple[str, ...]
+
+
+class RetriableOptions(Options[StartT], Timing, Generic[StartT], total=False):
+    """What a step past the pivot may say: it has no business failure."""
+
+
+class StepOptions(Options[StartT], Timing, Generic[StartT], total=False):
+    """What a step that may fail may say."""
+
+    fails: type[Any] | tuple[type[Any], ...]
+
+
+class Undo(Generic[StartT]):
+    """How a step is undone: a command, by default to the same participant, and the reply that says it is undone.
+
+    Its function receives the start event and the results that its own `needs` names. These must come before the step
+    in the graph; the step's own result is not among them, since its outcome may be unknown (the participant knows it:
+    an undo names the command that it undoes). A reply in `fails` says that it cannot be undone, and calls a person.
+    """
+
+    @overload
+    def __init__(
+        self,
+        command: Callable[[StartT], object],
+        *,
+        succeeds: type[Any],
+        fails: Classes = (),
+        by: Participant | None = None,
+        **timing: Unpack[UndoTiming],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        command: Callable[[StartT, *ResultTs], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        succeeds: type[Any],
+        fails: Classes = (),
+        by: Participant | None = None,
+        **timing: Unpack[UndoTiming],
+    ) -> None: ...
+    def __init__(
+        self,
+        command: Callable[..., object],
+        *,
+        needs: Any = None,
+        succeeds: type[Any],
+        fails: Classes = (),
+        by: Participant | None = None,
+        **timing: Unpack[UndoTiming],
+    ) -> None:
+        self.parts = UndoParts(command, succeeds, classes_of(fails), needs, by, timing)
+
+
+class UndoEach(Generic[StartT, ItemT]):
+    """How one item of an `each` is undone: as `Undo`, but the function receives the item last."""
+
+    @overload
+    def __init__(
+        self,
+        command: Callable[[StartT, ItemT], object],
+        *,
+        succeeds: type[Any],
+        fails: Classes = (),
+        by: Participant | None = None,
+        **timing: Unpack[UndoTiming],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        command: Callable[[StartT, *ResultTs, ItemT], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        succeeds: type[Any],
+        fails: Classes = (),
+        by: Participant | None = None,
+        **timing: Unpack[UndoTiming],
+    ) -> None: ...
+    def __init__(
+        self,
+        command: Callable[..., object],
+        *,
+        needs: Any = None,
+        succeeds: type[Any],
+        fails: Classes = (),
+        by: Participant | None = None,
+        **timing: Unpack[UndoTiming],
+    ) -> None:
+        self.parts = UndoParts(command, succeeds, classes_of(fails), needs, by, timing)
+
+
+class UndoStart(Generic[StartT]):
+    """How the start event is undone if the saga does not complete; the function receives the event and the cause."""
+
+    def __init__(
+        self,
+        command: Callable[[StartT, Cause], object],
+        *,
+        by: Participant,
+        succeeds: type[Any],
+        fails: Classes = (),
+        **timing: Unpack[Timing],
+    ) -> None:
+        self.parts = UndoParts(command, succeeds, classes_of(fails), None, by, timing)
+
+
+def classes_of(declared: Any) -> tuple[Any, ...]:
+    """Return the classes that `succeeds` or `fails` names."""
+    if isinstance(declared, OneOf):
+        return declared.classes
+    return declared if isinstance(declared, tuple) else (declared,)
+
+
+def names_of(declared: str | tuple[str, ...]) -> tuple[str, ...]:
+    """Return the resources that `holds` or `touches` names."""
+    return (declared,) if isinstance(declared, str) else declared

@@ -1,0 +1,66 @@
+"""What the history says of each input: the facts that a `Record` carries, read off the input alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+from towpath.saga.effects import Happened
+from towpath.saga.inputs import (
+    Input,
+    OperatorAsked,
+    ParentAsked,
+    Replied,
+    Signalled,
+    Started,
+    TimerFired,
+    Unrecognised,
+)
+from towpath.saga.state import Direction
+
+# happened, detail, step, item, direction, attempt, round, reason, actor: a Record's fields in their order
+Facts = tuple[Happened, str, str, str, Direction, int, int, str, str]
+
+
+def _started(i: Started) -> Facts:
+    return (Happened.STARTED, type(i.event).__name__, "", "", Direction.DO, 0, 0, "", "")
+
+
+def _replied(i: Replied) -> Facts:
+    return (Happened.REPLIED, type(i.reply).__name__, i.step, i.item, i.direction, i.attempt, i.round, "", "")
+
+
+def _timer_fired(i: TimerFired) -> Facts:
+    t = i.timer
+    return (Happened.TIMER_FIRED, t.kind.value, t.step, t.item, t.direction, t.attempt, t.round, "", "")
+
+
+def _signalled(i: Signalled) -> Facts:
+    return (Happened.SIGNALLED, type(i.signal).__name__, "", "", Direction.DO, 0, 0, "", "")
+
+
+def _operator_asked(i: OperatorAsked) -> Facts:
+    return (Happened.OPERATOR_ASKED, i.action.value, i.step, i.item, Direction.DO, 0, 0, i.reason, i.actor)
+
+
+def _parent_asked(i: ParentAsked) -> Facts:
+    p = i.parent
+    return (Happened.PARENT_ASKED, p.saga, "", "", p.direction, p.attempt, p.round, "", "")
+
+
+def _unrecognised(i: Unrecognised) -> Facts:
+    return (Happened.REFUSED, i.what, "", "", Direction.DO, 0, 0, "", "")
+
+
+_FACTS: dict[type, Callable[[Any], Facts]] = {
+    Started: _started,
+    Replied: _replied,
+    TimerFired: _timer_fired,
+    Signalled: _signalled,
+    OperatorAsked: _operator_asked,
+    ParentAsked: _parent_asked,
+    Unrecognised: _unrecognised,
+}
+
+
+def facts_of(input_: Input) -> Facts:
+    """Return what happened, in a Record's fields from `happened` to `actor`."""
+    return _FACTS[type(input_)](input_)

@@ -1,0 +1,121 @@
+"""All that can happen to a saga. Each carries `id` (the message's) and `at_milliseconds` (the record's own time)."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from towpath.saga.state import Direction, ParentReference
+
+
+class TimerKind(StrEnum):
+    """What a timer is for."""
+
+    ATTEMPT = "attempt"  # one attempt of a command was not answered in time
+    BACKOFF = "backoff"  # the pause before the next attempt is over
+    WAIT = "wait"  # a wait was not answered in time, or a delay is over
+    SAGA = "saga"  # the deadline of the whole saga
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """The identity of a timer; `key` is unique within its saga for ever, since attempts and rounds only grow."""
+
+    kind: TimerKind
+    step: str = ""
+    item: str = ""
+    direction: Direction = Direction.DO
+    attempt: int = 0
+    round: int = 0
+
+    @property
+    def key(self) -> str:
+        """Return the identity as text; no part may hold a colon."""
+        return f"{self.kind.value}:{self.step}:{self.item}:{self.direction.value}:{self.attempt}:{self.round}"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The start event arrived. `id` is the event's, and the saga's id is derived from it."""
+
+    id: str
+    at_milliseconds: int
+    event: object
+    key: str
+    parent: ParentReference | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """A participant answered; step, item, direction, attempt and round are those of the command it answers."""
+
+    id: str
+    at_milliseconds: int
+    step: str
+    direction: Direction
+    attempt: int
+    round: int
+    reply: object
+    item: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer that the machine set fell due, and every input known at that time was applied before."""
+
+    id: str
+    at_milliseconds: int
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Signalled:
+    """An event or a person's decision that a wait may be waiting for; its class says which."""
+
+    id: str
+    at_milliseconds: int
+    signal: object
+
+
+class Action(StrEnum):
+    """What a person may ask of a saga."""
+
+    RETRY = "retry"  # try a step again
+    SKIP = "skip"  # take this reply as the step's
+    COMPENSATE = "compensate"  # give up and undo
+    CANCEL = "cancel"  # the business no longer wants it: undo
+    RESUME = "resume"  # the cause is mended: retry every step that is stuck
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorAsked:
+    """A person asked for something; who and why are part of it, and of the history."""
+
+    id: str
+    at_milliseconds: int
+    action: Action
+    actor: str
+    reason: str
+    step: str = ""
+    item: str = ""
+    reply: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParentAsked:
+    """The parent of this sub-saga compensates: undo what was done, and answer `parent`."""
+
+    id: str
+    at_milliseconds: int
+    parent: ParentReference
+
+
+@dataclass(frozen=True, slots=True)
+class Unrecognised:
+    """Something else arrived for this saga; `what` names it (its class, not its content)."""
+
+    id: str
+    at_milliseconds: int
+    what: str
+
+
+Input = Started | Replied | TimerFired | Signalled | OperatorAsked | ParentAsked | Unrecognised

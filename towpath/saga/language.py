@@ -1,0 +1,398 @@
+"""The language in which a saga is written: `saga = Saga(...)`, then one sentence a step.
+
+Each method returns a handle. `needs=customer & stock` names the handles whose results a step's functions receive, after
+the start event and in that order; a type checker compares them with the functions' parameters. Needing also orders;
+`after=` orders without a result. A rule that a definition breaks raises DefinitionError while its module is imported.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Generic, Literal, TypeVar, Unpack, overload
+
+from towpath.saga.definition import Activity, Definition, Kind, OnTimeout, Participant, SecondStart
+from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
+from towpath.saga.errors import DefinitionError
+from towpath.saga.handles import (
+    NO_EFFECT,
+    AnyNeeds,
+    Classes,
+    ItemT,
+    Needs,
+    NoEffect,
+    ResultT,
+    ResultTs,
+    RetriableOptions,
+    StartT,
+    Step,
+    StepOptions,
+    Success,
+    Undo,
+    UndoEach,
+    UndoStart,
+    classes_of,
+    names_of,
+)
+from towpath.saga.rules import Draft, StepParts
+
+ChildStartT = TypeVar("ChildStartT")
+
+
+class Saga(Generic[StartT]):
+    """A saga in the making; `definition` compiles it, after which no step can be added."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int,
+        starts_on: type[StartT],
+        deadline: timedelta,
+        undo: UndoStart[StartT] | None = None,
+        second_start: SecondStart = SecondStart.REFUSE,
+    ) -> None:
+        parts = undo.parts if undo is not None else None
+        self._draft = Draft(
+            name, version=version, starts_on=starts_on, deadline=deadline, undo=parts, second_start=second_start
+        )
+
+    @property
+    def name(self) -> str:
+        """Return the saga's name."""
+        return self._draft.name
+
+    @property
+    def definition(self) -> Definition:
+        """Return the compiled definition, which is complete from now on. Raises DefinitionError if it has no step."""
+        return self._draft.compile()
+
+    # --- steps that can be undone -----------------------------------------------------------------------------------
+
+    @overload
+    def step(
+        self,
+        participant: Participant,
+        command: Callable[[StartT], object],
+        *,
+        succeeds: Success[ResultT],
+        undo: Undo[StartT] | NoEffect,
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def step(
+        self,
+        participant: Participant,
+        command: Callable[[StartT], object],
+        *,
+        when: Callable[[StartT], bool],
+        succeeds: Success[ResultT],
+        undo: Undo[StartT] | NoEffect,
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, ResultT | None]: ...
+    @overload
+    def step(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, *ResultTs], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        succeeds: Success[ResultT],
+        undo: Undo[StartT] | NoEffect,
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def step(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, *ResultTs], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        when: Callable[[StartT, *ResultTs], bool],
+        succeeds: Success[ResultT],
+        undo: Undo[StartT] | NoEffect,
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, ResultT | None]: ...
+    def step(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
+        """Declare a step that can be undone: `undo=Undo(...)`, or `undo=NO_EFFECT` where there is nothing to undo."""
+        return self._command(Kind.COMPENSATABLE, participant, command, said)
+
+    @overload
+    def each(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, ItemT], object],
+        *,
+        over: Callable[[StartT], Sequence[ItemT]],
+        limit: int,
+        succeeds: Success[ResultT],
+        undo: UndoEach[StartT, ItemT] | NoEffect,
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, tuple[ResultT, ...]]: ...
+    @overload
+    def each(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, *ResultTs, ItemT], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        over: Callable[[StartT, *ResultTs], Sequence[ItemT]],
+        limit: int,
+        succeeds: Success[ResultT],
+        undo: UndoEach[StartT, ItemT] | NoEffect,
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, tuple[ResultT, ...]]: ...
+    def each(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
+        """Declare one command for each item of a list of at most `limit`, side by side; the result is all replies.
+
+        The list must depend on nothing but what the function receives. An empty one succeeds at once.
+        """
+        return self._command(Kind.COMPENSATABLE, participant, command, said)
+
+    # --- the point of no return -------------------------------------------------------------------------------------
+
+    @overload
+    def pivot(
+        self,
+        participant: Participant,
+        command: Callable[[StartT], object],
+        *,
+        succeeds: Success[ResultT],
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def pivot(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, *ResultTs], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        succeeds: Success[ResultT],
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, ResultT]: ...
+    def pivot(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
+        """Declare the point of no return: sent once all before it is settled, retried until its outcome is known."""
+        return self._command(Kind.PIVOT, participant, command, said)
+
+    # --- steps past it ----------------------------------------------------------------------------------------------
+
+    @overload
+    def retriable(
+        self,
+        participant: Participant,
+        command: Callable[[StartT], object],
+        *,
+        succeeds: Success[ResultT],
+        **options: Unpack[RetriableOptions[StartT]],
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def retriable(
+        self,
+        participant: Participant,
+        command: Callable[[StartT], object],
+        *,
+        when: Callable[[StartT], bool],
+        succeeds: Success[ResultT],
+        **options: Unpack[RetriableOptions[StartT]],
+    ) -> Step[StartT, ResultT | None]: ...
+    @overload
+    def retriable(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, *ResultTs], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        succeeds: Success[ResultT],
+        **options: Unpack[RetriableOptions[StartT]],
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def retriable(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, *ResultTs], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        when: Callable[[StartT, *ResultTs], bool],
+        succeeds: Success[ResultT],
+        **options: Unpack[RetriableOptions[StartT]],
+    ) -> Step[StartT, ResultT | None]: ...
+    def retriable(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
+        """Declare a step past the pivot, retried until it succeeds: it has no business failure."""
+        return self._command(Kind.RETRIABLE, participant, command, said)
+
+    @overload
+    def retriable_each(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, ItemT], object],
+        *,
+        over: Callable[[StartT], Sequence[ItemT]],
+        limit: int,
+        succeeds: Success[ResultT],
+        **options: Unpack[RetriableOptions[StartT]],
+    ) -> Step[StartT, tuple[ResultT, ...]]: ...
+    @overload
+    def retriable_each(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, *ResultTs, ItemT], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        over: Callable[[StartT, *ResultTs], Sequence[ItemT]],
+        limit: int,
+        succeeds: Success[ResultT],
+        **options: Unpack[RetriableOptions[StartT]],
+    ) -> Step[StartT, tuple[ResultT, ...]]: ...
+    def retriable_each(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
+        """Declare an `each` past the pivot."""
+        return self._command(Kind.RETRIABLE, participant, command, said)
+
+    # --- waits, delays, sub-sagas -----------------------------------------------------------------------------------
+
+    @overload
+    def wait(
+        self,
+        key: str,
+        *,
+        succeeds: Success[ResultT],
+        fails: Classes = (),
+        within: timedelta,
+        on_timeout: Literal[OnTimeout.COMPENSATE, OnTimeout.HALT],
+        needs: AnyNeeds[StartT] | None = None,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def wait(
+        self,
+        key: str,
+        *,
+        succeeds: Success[ResultT],
+        fails: Classes = (),
+        within: timedelta,
+        on_timeout: Literal[OnTimeout.PROCEED],
+        needs: AnyNeeds[StartT] | None = None,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, ResultT | None]: ...
+    @overload
+    def wait(
+        self,
+        key: str,
+        *,
+        when: Callable[[StartT], bool],
+        succeeds: Success[ResultT],
+        fails: Classes = (),
+        within: timedelta,
+        on_timeout: OnTimeout,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, ResultT | None]: ...
+    @overload
+    def wait(
+        self,
+        key: str,
+        *,
+        needs: Needs[StartT, *ResultTs],
+        when: Callable[[StartT, *ResultTs], bool],
+        succeeds: Success[ResultT],
+        fails: Classes = (),
+        within: timedelta,
+        on_timeout: OnTimeout,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, ResultT | None]: ...
+    def wait(self, key: str, **said: Any) -> Any:
+        """Declare a wait for an event or a person's decision, and what it means that none comes in time."""
+        return self._add(
+            StepParts(
+                key,
+                self._draft.region(),
+                Activity.WAIT,
+                needs=said.get("needs"),
+                after=said.get("after"),
+                succeeds=classes_of(said["succeeds"]),
+                fails=classes_of(said.get("fails", ())),
+                when=said.get("when"),
+                on_timeout=said["on_timeout"],
+                wait=said["within"],
+            )
+        )
+
+    def delay(self, key: str, *, lasts: timedelta, after: AnyNeeds[StartT] | None = None) -> Step[StartT, None]:
+        """Declare a pause. Steps that name it in `after` begin when it is over."""
+        return self._add(StepParts(key, self._draft.region(), Activity.DELAY, after=after, wait=lasts))
+
+    @overload
+    def subsaga(
+        self,
+        child: "Saga[ChildStartT]",
+        start: Callable[[StartT], ChildStartT],
+        *,
+        within: timedelta,
+        key: str | None = None,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, SubsagaCompleted]: ...
+    @overload
+    def subsaga(
+        self,
+        child: "Saga[ChildStartT]",
+        start: Callable[[StartT, *ResultTs], ChildStartT],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        within: timedelta,
+        key: str | None = None,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, SubsagaCompleted]: ...
+    def subsaga(self, child: "Saga[Any]", start: Callable[..., object], **said: Any) -> Any:
+        """Declare another saga as a step: started with what `start` returns, awaited, undone with this one.
+
+        Its kind follows from the child: one with a pivot is this saga's pivot, one of retriable steps alone is
+        retriable, any other can be undone even after it has completed.
+        """
+        definition = child.definition
+        retriable = definition.kind is Kind.RETRIABLE
+        return self._add(
+            StepParts(
+                said.get("key", child.name),
+                definition.kind,
+                Activity.SUBSAGA,
+                needs=said.get("needs"),
+                after=said.get("after"),
+                build=start,
+                succeeds=(SubsagaCompleted,),
+                fails=() if retriable else (SubsagaCompensated,),
+                timing={"within": said["within"], "attempts": 1},
+                child=definition,
+            )
+        )
+
+    # --- what all of them come to -----------------------------------------------------------------------------------
+
+    def _command(
+        self, kind: Kind, participant: Participant, command: Callable[..., object], said: dict[str, Any]
+    ) -> Step[StartT, Any]:
+        key = said.get("key", getattr(command, "__name__", ""))
+        undo = said.get("undo", NO_EFFECT)
+        if kind is Kind.COMPENSATABLE and ("undo" not in said or undo is None):
+            raise DefinitionError(
+                f"saga {self.name}: step {key} does not say how it is undone",
+                next_step="undo=Undo(...), or undo=NO_EFFECT if it changes nothing",
+            )
+        return self._add(
+            StepParts(
+                key,
+                kind,
+                Activity.COMMAND,
+                needs=said.get("needs"),
+                after=said.get("after"),
+                participant=participant,
+                build=command,
+                succeeds=classes_of(said["succeeds"]),
+                fails=classes_of(said.get("fails", ())),
+                timing={name: said[name] for name in ("within", "attempts", "retry_for", "backoff") if name in said},
+                undo=None if isinstance(undo, NoEffect) else undo.parts,
+                when=said.get("when"),
+                over=said.get("over"),
+                items_max=said.get("limit", 0),
+                holds=names_of(said.get("holds", ())),
+                touches=names_of(said.get("touches", ())),
+            )
+        )
+
+    def _add(self, parts: StepParts) -> Step[StartT, Any]:
+        return Step(self._draft, (self._draft.add(parts),))

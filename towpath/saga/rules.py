@@ -1,0 +1,385 @@
+"""The rules that a definition must obey, each raised where the step that breaks it is declared.
+
+`Draft` gathers the steps of one saga as `Saga` (language.py) declares them. Handles point backwards only, so every rule
+about the graph can be judged when a step is added, in the order of the source file.
+"""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Protocol
+
+from towpath.saga.definition import (
+    ATTEMPTS_MAX,
+    ITEMS_MAX,
+    START_KEY,
+    STEPS_MAX,
+    Activity,
+    Definition,
+    Kind,
+    OnTimeout,
+    Participant,
+    Policy,
+    SecondStart,
+    StepDefinition,
+    UndoDefinition,
+)
+from towpath.saga.durations import days, seconds, to_milliseconds
+from towpath.saga.effects import SubsagaCompensated
+from towpath.saga.errors import DefinitionError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")  # 63: what PostgreSQL keeps of a name, and topics stay below 249
+
+STEP_ATTEMPTS = 3  # three attempts tell a lost message from a service that is away
+UNDO_RETRIED_FOR = days(1)  # an undo is owed: it outlasts a night's outage before it calls a person
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """The pause after failed attempt n lies between 0 and min(most, first * factor ** (n - 1)), evenly spread."""
+
+    first: timedelta = timedelta(seconds=1)
+    most: timedelta = timedelta(minutes=5)
+    factor: int = 2
+
+
+class Handles(Protocol):
+    """What a rule sees of joined handles: the draft that they belong to, and where in it."""
+
+    @property
+    def draft(self) -> "Draft":
+        """Return the draft of their saga."""
+        ...
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Return their positions, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UndoParts:
+    """What an `Undo`, `UndoEach` or `UndoStart` was given, not yet judged."""
+
+    command: Callable[..., object]
+    succeeds: type
+    fails: tuple[type, ...]
+    needs: "Handles | None"
+    by: Participant | None
+    timing: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StepParts:
+    """What a step was given, not yet judged."""
+
+    key: str
+    kind: Kind
+    activity: Activity
+    needs: "Handles | None" = None
+    after: "Handles | None" = None
+    participant: Participant | None = None
+    build: Callable[..., object] | None = None
+    succeeds: tuple[type, ...] = ()
+    fails: tuple[type, ...] = ()
+    timing: Mapping[str, Any] | None = None
+    undo: UndoParts | None = None
+    when: Callable[..., bool] | None = None
+    over: Callable[..., Any] | None = None
+    items_max: int = 0
+    on_timeout: OnTimeout | None = None
+    wait: timedelta | None = None
+    child: Definition | None = None
+    holds: tuple[str, ...] = ()
+    touches: tuple[str, ...] = ()
+
+
+class Draft:
+    """A definition in the making: `add` judges one step, `compile` ends it."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        version: int,
+        starts_on: type,
+        deadline: timedelta,
+        undo: UndoParts | None,
+        second_start: SecondStart,
+    ) -> None:
+        self.name = name
+        self.version = version
+        self.starts_on = starts_on
+        self.deadline = deadline
+        self.second_start = second_start
+        self.steps: list[StepDefinition] = []
+        self._compiled: Definition | None = None
+        if not _NAME.fullmatch(name):
+            raise self._error("the name", "is not lower-case words joined by _", "rename it, as in place_order")
+        if version < 1:
+            raise self._error("the version", f"is {version}", "count versions from 1")
+        if deadline < seconds(1):
+            raise self._error("the deadline", f"is {deadline}", "give the whole saga a deadline, as in days(4)")
+        start = StepDefinition(START_KEY, Kind.START, Activity.START)
+        self.steps.append(start)
+        if undo is not None:
+            if undo.by is None:
+                raise self._error("the undo of the start", "names no participant", "say who executes it: by=orders")
+            self.steps[0] = replace(start, undo=self._undo(start, undo, 1, takes_cause=True))
+
+    def add(self, parts: StepParts) -> int:
+        """Judge a step and add it; return its position. Raises DefinitionError."""
+        self._judge_name(parts.key)
+        needs, after = self._positions(parts.key, parts.needs), self._positions(parts.key, parts.after)
+        requires = tuple(dict.fromkeys((*needs, *after))) or (0,)
+        step = StepDefinition(
+            key=parts.key,
+            kind=parts.kind,
+            activity=parts.activity,
+            requires=requires,
+            needs=needs,
+            participant=parts.participant.name if parts.participant else "",
+            build=parts.build,
+            outcomes=self._outcomes(parts.key, parts.succeeds, parts.fails),
+            policy=self._policy(parts.key, parts.timing, parts.kind) if parts.timing is not None else None,
+            when=parts.when,
+            over=parts.over,
+            items_max=parts.items_max,
+            on_timeout=parts.on_timeout,
+            wait_milliseconds=to_milliseconds(parts.wait) if parts.wait is not None else 0,
+            child=parts.child,
+            holds=parts.holds,
+            touches=parts.touches,
+        )
+        self._judge_place(step)
+        self._judge_functions(step)
+        if step.activity is Activity.WAIT or step.activity is Activity.DELAY:
+            self._judge_wait(step)
+        if step.over is not None and not 1 <= step.items_max <= ITEMS_MAX:
+            raise self._error(step.key, f"has limit={step.items_max}", f"give its list a limit from 1 to {ITEMS_MAX}")
+        if parts.undo is not None:
+            step = replace(step, undo=self._undo(step, parts.undo, 1 if step.over is not None else 0))
+        elif step.child is not None and step.kind is Kind.COMPENSATABLE:
+            step = replace(step, undo=self._undo_of_child(step))
+        self.steps.append(step)
+        return len(self.steps) - 1
+
+    def compile(self) -> Definition:
+        """End the definition: nothing can be added after that. Raises DefinitionError."""
+        if self._compiled is None:
+            if len(self.steps) == 1:
+                raise self._error("it", "has no steps", "declare at least one, as in saga.step(...)")
+            self._compiled = Definition(
+                self.name,
+                self.version,
+                self.starts_on,
+                to_milliseconds(self.deadline),
+                tuple(self.steps),
+                self.second_start,
+            )
+        return self._compiled
+
+    def region(self) -> Kind:
+        """Return the kind that a wait or a delay has if it is declared now."""
+        kinds = {step.kind for step in self.steps[1:]}
+        return Kind.RETRIABLE if Kind.PIVOT in kinds or kinds == {Kind.RETRIABLE} else Kind.COMPENSATABLE
+
+    def _error(self, what: str, cause: str, mend: str) -> DefinitionError:
+        return DefinitionError(f"saga {self.name}: {what} {cause}", next_step=mend)
+
+    def _step_error(self, key: str, cause: str, mend: str) -> DefinitionError:
+        return self._error(f"step {key}", cause, mend)
+
+    def _judge_name(self, key: str) -> None:
+        if self._compiled is not None:
+            raise self._step_error(
+                key, "is declared after the definition was used", "declare every step before that, in one module"
+            )
+        if not _NAME.fullmatch(key):
+            raise self._step_error(key, "is not lower-case words joined by _", 'give it a key: key="reserve_stock"')
+        if any(step.key == key for step in self.steps):
+            raise self._step_error(
+                key, "is there already" if key != START_KEY else "is the start event", 'give it another key: key="..."'
+            )
+        if len(self.steps) >= STEPS_MAX:
+            raise self._step_error(
+                key, f"is one too many: a saga has at most {STEPS_MAX - 1}", "move some of them to a sub-saga"
+            )
+
+    def _positions(self, key: str, handles: Handles | None) -> tuple[int, ...]:
+        if handles is None:
+            return ()
+        if not hasattr(handles, "positions"):
+            raise self._step_error(
+                key, f"needs {handles!r}, which is no handle", "join handles by &, as in needs=customer & stock"
+            )
+        if handles.draft is not self:
+            raise self._step_error(
+                key,
+                f"needs a step of saga {handles.draft.name}",
+                "need steps of the same saga; another saga is awaited by saga.subsaga",
+            )
+        return handles.positions
+
+    def _ancestors(self, positions: tuple[int, ...]) -> set[int]:
+        """Return all that is settled before a step that requires `positions` begins."""
+        found: set[int] = {0}
+        open_ = list(positions)
+        while open_:
+            position = open_.pop()
+            if position not in found:
+                found.add(position)
+                open_.extend(self.steps[position].requires)
+        return found
+
+    def _judge_place(self, step: StepDefinition) -> None:
+        """Before the pivot what can be undone, beside it nothing, after it what can be retried until it succeeds."""
+        pivot = next((position for position, other in enumerate(self.steps) if other.kind is Kind.PIVOT), None)
+        kinds = {other.kind for other in self.steps[1:]}
+        before = self._ancestors(step.requires)
+        if step.kind is Kind.PIVOT:
+            beside = [other.key for position, other in enumerate(self.steps) if position not in before]
+            if pivot is not None:
+                raise self._step_error(
+                    step.key,
+                    f"is a second pivot beside {self.steps[pivot].key}",
+                    "make one of them a step or retriable",
+                )
+            if Kind.RETRIABLE in kinds:
+                raise self._step_error(
+                    step.key, "follows retriable steps", "declare the pivot before them and let them need it"
+                )
+            if beside:
+                raise self._step_error(
+                    step.key,
+                    f"is the pivot, and {', '.join(beside)} may still be under way when it is sent",
+                    f"name them in its needs or after, as in after={' & '.join(beside)}",
+                )
+        elif step.kind is Kind.RETRIABLE:
+            if pivot is None and kinds - {Kind.RETRIABLE}:
+                raise self._step_error(
+                    step.key, "is retriable, but no pivot precedes it", "declare the pivot first, or use saga.step"
+                )
+            if pivot is not None and pivot not in before:
+                name = self.steps[pivot].key
+                raise self._step_error(
+                    step.key, f"may run beside the pivot {name}", f"let it come after {name}: needs= or after="
+                )
+        elif pivot is not None or Kind.RETRIABLE in kinds:
+            raise self._step_error(
+                step.key,
+                "could not be undone: it is declared past the point of no return",
+                "declare it before the pivot and let the pivot need it, or use saga.retriable",
+            )
+
+    def _judge_functions(self, step: StepDefinition) -> None:
+        received = ["the start event", *(f"the result of {self.steps[need].key}" for need in step.needs)]
+        item = ["an item"] if step.over is not None else []
+        if step.build is not None:
+            self._judge_function(step.key, step.build, received + item)
+        if step.when is not None:
+            self._judge_function(step.key, step.when, received)
+        if step.over is not None:
+            self._judge_function(step.key, step.over, received)
+
+    def _judge_function(self, key: str, function: Callable[..., object], received: list[str]) -> None:
+        try:
+            signature = inspect.signature(function)
+        except ValueError:
+            return  # a function written in C tells nothing about its parameters
+        try:
+            signature.bind(*received)
+        except TypeError:
+            name = getattr(function, "__name__", repr(function))
+            raise self._step_error(
+                key,
+                f"calls {name}{signature}, which must take {len(received)} arguments: {', '.join(received)}",
+                "change its parameters, or what the step needs",
+            ) from None
+
+    def _judge_wait(self, step: StepDefinition) -> None:
+        if not 0 < step.wait_milliseconds < to_milliseconds(self.deadline):
+            raise self._step_error(
+                step.key, "waits no time, or longer than the whole saga may take", "mend it, or the saga's deadline"
+            )
+        past = step.kind is Kind.RETRIABLE
+        if past and (step.on_timeout is OnTimeout.COMPENSATE or not all(step.outcomes.values())):
+            raise self._step_error(
+                step.key,
+                "may fail past the point of no return, where nothing is undone",
+                "declare no `fails` and on_timeout=PROCEED or HALT, or let it precede the pivot",
+            )
+        for other in self.steps:
+            shared = set(step.outcomes) & set(other.outcomes) if other.activity is Activity.WAIT else set()
+            if shared:
+                names = ", ".join(sorted(signal.__name__ for signal in shared))
+                raise self._step_error(
+                    step.key, f"waits for {names}, and so does {other.key}", "give each wait signals of its own"
+                )
+
+    def _outcomes(self, key: str, succeeds: tuple[type, ...], fails: tuple[type, ...]) -> dict[type, bool]:
+        for reply in (*succeeds, *fails):
+            if not isinstance(reply, type):
+                raise self._step_error(key, f"declares {reply!r} as a reply", "name the record's class")
+        both = set(succeeds) & set(fails)
+        if both:
+            names = ", ".join(sorted(reply.__name__ for reply in both))
+            raise self._step_error(key, f"declares {names} as success and as failure", "choose one")
+        return dict.fromkeys(succeeds, True) | dict.fromkeys(fails, False)
+
+    def _policy(self, key: str, timing: Mapping[str, Any], kind: Kind) -> Policy:
+        """Return the policy; past the pivot, attempts end with time alone unless they are counted."""
+        within, retry_for = timing["within"], timing.get("retry_for", self.deadline)
+        counted = STEP_ATTEMPTS if kind is Kind.COMPENSATABLE and "retry_for" not in timing else ATTEMPTS_MAX
+        attempts = timing.get("attempts", counted)
+        backoff: Backoff = timing.get("backoff", Backoff())
+        if not timedelta(0) < within <= self.deadline:
+            raise self._step_error(
+                key, f"has within={within}", f"give one attempt a deadline below the saga's ({self.deadline})"
+            )
+        if not within <= retry_for:
+            raise self._step_error(key, f"has retry_for={retry_for} below within={within}", "raise it, or leave it out")
+        if not 1 <= attempts <= ATTEMPTS_MAX:
+            raise self._step_error(key, f"has attempts={attempts}", "count the first attempt: from 1")
+        if not timedelta(0) < backoff.first <= backoff.most or backoff.factor < 1:
+            raise self._step_error(key, f"has {backoff}", "0 < first <= most, and a factor of at least 1")
+        return Policy(
+            to_milliseconds(within),
+            attempts,
+            to_milliseconds(retry_for),
+            to_milliseconds(backoff.first),
+            to_milliseconds(backoff.most),
+            backoff.factor,
+        )
+
+    def _undo(self, step: StepDefinition, parts: UndoParts, extra: int, *, takes_cause: bool = False) -> UndoDefinition:
+        needs = self._positions(step.key, parts.needs)
+        late = [self.steps[need].key for need in needs if need not in self._ancestors(step.requires)]
+        if late:
+            raise self._step_error(
+                step.key,
+                f"has an undo that needs {', '.join(late)}, which may not be there when it is owed",
+                "let the undo need only what comes before the step",
+            )
+        received = ["the start event", *(f"the result of {self.steps[need].key}" for need in needs)]
+        last = "the cause" if takes_cause else "the item"
+        self._judge_function(step.key, parts.command, received + [last] * extra)
+        timing = dict(parts.timing)
+        if step.policy is not None:
+            timing.setdefault("within", timedelta(milliseconds=step.policy.within_milliseconds))
+        timing.setdefault("retry_for", max(UNDO_RETRIED_FOR, timing["within"]))
+        return UndoDefinition(
+            participant=parts.by.name if parts.by else step.participant,
+            build=parts.command,
+            needs=needs,
+            outcomes=self._outcomes(step.key, (parts.succeeds,), parts.fails),
+            policy=self._policy(f"{step.key} (its undo)", timing, Kind.RETRIABLE),
+            takes_cause=takes_cause,
+        )
+
+    def _undo_of_child(self, step: StepDefinition) -> UndoDefinition:
+        """A sub-saga undoes itself by its own policies; its parent waits once, as long as for its doing."""
+        assert step.policy is not None
+        return UndoDefinition("", None, (), {SubsagaCompensated: True}, step.policy)

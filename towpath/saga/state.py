@@ -1,0 +1,153 @@
+"""The state of one saga instance: frozen, and complete. With its definition it says all that the machine knows.
+
+The machine has no clock: every time here was read from a record (milliseconds since 1970, UTC).
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """How a saga stands. Completed and compensated are endings; stuck is a halt that needs a person."""
+
+    RUNNING = "running"
+    COMPENSATING = "compensating"
+    COMPLETED = "completed"
+    COMPENSATED = "compensated"
+    STUCK = "stuck"
+
+
+class Direction(StrEnum):
+    """Which way a saga, or a command, goes."""
+
+    DO = "do"
+    UNDO = "undo"
+
+
+class StepStatus(StrEnum):
+    """How a step, or one item of an `each`, stands."""
+
+    PENDING = "pending"  # not begun; a wait may already hold its answer
+    SENT = "sent"  # its command is out, unanswered
+    BACKOFF = "backoff"  # an attempt was not answered in time; the next one follows after a pause
+    WAITING = "waiting"  # a wait or a delay has begun
+    SUCCEEDED = "succeeded"
+    SKIPPED = "skipped"  # its condition did not hold, or nobody answered and that means to proceed
+    FAILED = "failed"  # business failure, or an answer that did not come: by contract it left no effect
+    UNKNOWN = "unknown"  # was sent, will not be asked again: it may or may not have happened
+    ABANDONED = "abandoned"  # a wait or delay that compensation ended
+    STUCK = "stuck"  # its attempts or the saga's time are used up past the pivot: needs a person
+    UNDOING = "undoing"  # its undo is out, unanswered
+    UNDO_BACKOFF = "undo_backoff"
+    UNDO_STUCK = "undo_stuck"  # the undo's attempts are used up, its outcome is unknown: needs a person
+    UNDO_FAILED = "undo_failed"  # the participant said that it cannot be undone: needs a person
+    UNDONE = "undone"
+
+
+class CauseKind(StrEnum):
+    """Why a saga turned round."""
+
+    STEP_FAILED = "step_failed"
+    STEP_EXHAUSTED = "step_exhausted"
+    WAIT_TIMED_OUT = "wait_timed_out"
+    TOO_MANY_ITEMS = "too_many_items"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    OPERATOR = "operator"
+    PARENT = "parent"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why a saga compensates. The builder of the start event's undo receives it.
+
+    `step` and `item` name where it happened, if it happened at a step; `reply` is the business failure, if it was one;
+    `actor` and `reason` are those of the person who asked, if a person did.
+    """
+
+    kind: CauseKind
+    step: str = ""
+    item: str = ""
+    reply: object | None = None
+    actor: str = ""
+    reason: str = ""
+
+    def __str__(self) -> str:
+        if self.kind is CauseKind.STEP_FAILED:
+            return f"{self.step}: {type(self.reply).__name__}"
+        if self.actor:
+            return f"{self.kind.value} by {self.actor}: {self.reason}"
+        return f"{self.step}: {self.kind.value}" if self.step else self.kind.value
+
+
+@dataclass(frozen=True, slots=True)
+class StepState:
+    """One step, or one item of an `each` (then `key` is the item's, and an `each` step carries them in `items`).
+
+    `attempt` and `round` are those of the command last sent in the direction that `status` tells. `due_milliseconds`
+    is when the running timer fires, 0 where none runs. `attempt_last` and `give_up_milliseconds` bound the present
+    round. `result` is the reply or signal that settled the step, kept while it is undone.
+    """
+
+    key: str
+    status: StepStatus = StepStatus.PENDING
+    attempt: int = 0
+    round: int = 0
+    due_milliseconds: int = 0
+    attempt_last: int = 0
+    give_up_milliseconds: int = 0
+    result: object | None = None
+    items: tuple["StepState", ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ParentReference:
+    """Where a sub-saga sends its ending: the step of its parent, and what that last asked (`direction`)."""
+
+    saga: str
+    saga_id: str
+    key: str
+    step: str
+    direction: Direction
+    attempt: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class SagaState:
+    """One instance of a saga.
+
+    `key` is the business key that all its topics are keyed by; `headers` came with the start (trace, tenant) and are
+    carried, never read. `deadline_milliseconds` is when the saga's deadline falls due, 0 once it no longer runs.
+    `recent` holds id and time of the requests last applied, oldest first (see the rules in advance.py);
+    `forgotten_milliseconds` is the newest time among those no longer held.
+    """
+
+    saga: str
+    version: int
+    saga_id: str
+    key: str
+    start_id: str
+    started_milliseconds: int
+    event: object
+    status: Status
+    direction: Direction
+    deadline_milliseconds: int
+    steps: tuple[StepState, ...]
+    cause: Cause | None = None
+    recent: tuple[tuple[str, int], ...] = ()
+    forgotten_milliseconds: int = -1
+    parent: ParentReference | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def step(self, key: str) -> StepState:
+        """Return the state of the step with that key. Raises KeyError."""
+        for step in self.steps:
+            if step.key == key:
+                return step
+        raise KeyError(key)
+
+    @property
+    def ended(self) -> bool:
+        """Say whether the saga has ended. A sub-saga that completed may still be asked to compensate."""
+        return self.status is Status.COMPLETED or self.status is Status.COMPENSATED

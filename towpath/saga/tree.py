@@ -1,0 +1,157 @@
+"""The neutral form of a state: nested dictionaries and lists of str, int, None, with records at marked places.
+
+Whoever stores a state maps this tree to a format of its own (the orchestrator: Avro). Records stand in it as the
+objects that they are, wrapped in `Opaque`, at exactly these places: `event`, `cause.reply`, and `result` of a step or an
+item. Steps are named by their stable keys, so that a tree outlives a definition whose lines were reordered.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from towpath.saga.definition import Definition
+from towpath.saga.state import (
+    Cause,
+    CauseKind,
+    Direction,
+    ParentReference,
+    SagaState,
+    Status,
+    StepState,
+    StepStatus,
+)
+
+Tree = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Opaque:
+    """A record of the project, which this room does not look into."""
+
+    record: object
+
+
+def state_to_tree(state: SagaState) -> Tree:
+    """Return the state as a tree; `state_from_tree` gives an equal state back."""
+    return {
+        "saga": state.saga,
+        "version": state.version,
+        "saga_id": state.saga_id,
+        "key": state.key,
+        "start_id": state.start_id,
+        "started_milliseconds": state.started_milliseconds,
+        "event": Opaque(state.event),
+        "status": state.status.value,
+        "direction": state.direction.value,
+        "deadline_milliseconds": state.deadline_milliseconds,
+        "steps": [_step_to_tree(step) for step in state.steps],
+        "cause": None if state.cause is None else _cause_to_tree(state.cause),
+        "recent": [{"id": id_, "at_milliseconds": at} for id_, at in state.recent],
+        "forgotten_milliseconds": state.forgotten_milliseconds,
+        "parent": None if state.parent is None else _parent_to_tree(state.parent),
+        "headers": [{"name": name, "value": value} for name, value in state.headers],
+    }
+
+
+def state_from_tree(definition: Definition, tree: Tree) -> SagaState:
+    """Return the state that a tree tells, its steps in the definition's order.
+
+    Raises KeyError or ValueError where the tree is not that of a state, or its steps are not the definition's.
+    """
+    steps = {step["key"]: _step_from_tree(step) for step in tree["steps"]}
+    if steps.keys() != definition.index.keys():
+        different = ", ".join(sorted(steps.keys() ^ definition.index.keys()))
+        raise ValueError(
+            f"saga {definition.name} version {definition.version}: state and definition differ: {different}"
+        )
+    return SagaState(
+        saga=tree["saga"],
+        version=tree["version"],
+        saga_id=tree["saga_id"],
+        key=tree["key"],
+        start_id=tree["start_id"],
+        started_milliseconds=tree["started_milliseconds"],
+        event=tree["event"].record,
+        status=Status(tree["status"]),
+        direction=Direction(tree["direction"]),
+        deadline_milliseconds=tree["deadline_milliseconds"],
+        steps=tuple(steps[step.key] for step in definition.steps),
+        cause=None if tree["cause"] is None else _cause_from_tree(tree["cause"]),
+        recent=tuple((entry["id"], entry["at_milliseconds"]) for entry in tree["recent"]),
+        forgotten_milliseconds=tree["forgotten_milliseconds"],
+        parent=None if tree["parent"] is None else _parent_from_tree(tree["parent"]),
+        headers=tuple((entry["name"], entry["value"]) for entry in tree["headers"]),
+    )
+
+
+def _step_to_tree(step: StepState) -> Tree:
+    return {
+        "key": step.key,
+        "status": step.status.value,
+        "attempt": step.attempt,
+        "round": step.round,
+        "due_milliseconds": step.due_milliseconds,
+        "attempt_last": step.attempt_last,
+        "give_up_milliseconds": step.give_up_milliseconds,
+        "result": None if step.result is None else Opaque(step.result),
+        "items": [_step_to_tree(item) for item in step.items],
+    }
+
+
+def _step_from_tree(tree: Tree) -> StepState:
+    return StepState(
+        key=tree["key"],
+        status=StepStatus(tree["status"]),
+        attempt=tree["attempt"],
+        round=tree["round"],
+        due_milliseconds=tree["due_milliseconds"],
+        attempt_last=tree["attempt_last"],
+        give_up_milliseconds=tree["give_up_milliseconds"],
+        result=None if tree["result"] is None else tree["result"].record,
+        items=tuple(_step_from_tree(item) for item in tree["items"]),
+    )
+
+
+def _cause_to_tree(cause: Cause) -> Tree:
+    return {
+        "kind": cause.kind.value,
+        "step": cause.step,
+        "item": cause.item,
+        "reply": None if cause.reply is None else Opaque(cause.reply),
+        "actor": cause.actor,
+        "reason": cause.reason,
+    }
+
+
+def _cause_from_tree(tree: Tree) -> Cause:
+    return Cause(
+        kind=CauseKind(tree["kind"]),
+        step=tree["step"],
+        item=tree["item"],
+        reply=None if tree["reply"] is None else tree["reply"].record,
+        actor=tree["actor"],
+        reason=tree["reason"],
+    )
+
+
+def _parent_to_tree(parent: ParentReference) -> Tree:
+    return {
+        "saga": parent.saga,
+        "saga_id": parent.saga_id,
+        "key": parent.key,
+        "step": parent.step,
+        "direction": parent.direction.value,
+        "attempt": parent.attempt,
+        "round": parent.round,
+    }
+
+
+def _parent_from_tree(tree: Tree) -> ParentReference:
+    return ParentReference(
+        saga=tree["saga"],
+        saga_id=tree["saga_id"],
+        key=tree["key"],
+        step=tree["step"],
+        direction=Direction(tree["direction"]),
+        attempt=tree["attempt"],
+        round=tree["round"],
+    )
