@@ -3,26 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
-from uuid import UUID
 
 from towpath.contract.record import Record
-
-
-class Direction(StrEnum):
-    """Whether a command does a step or undoes it."""
-
-    DO = "do"
-    UNDO = "undo"
-
-
-class SagaStatus(StrEnum):
-    """How a saga stands."""
-
-    RUNNING = "running"
-    COMPENSATING = "compensating"
-    COMPLETED = "completed"
-    COMPENSATED = "compensated"
-    STUCK = "stuck"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,48 +23,178 @@ class Message(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryEntry(Record):
-    """One thing that happened to a saga, for people and for replay.
+class Cause(Record):
+    """Why a saga compensates.
 
-    saga_id: The instance.
+    kind: A value of towpath.saga.state.CauseKind.
+    step: Where it happened, if at a step.
+    item: At which item of it.
+    reply: The business failure, if it was one.
+    actor: Who asked, if a person did.
+    reason: Why.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.Cause"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "5679a73aa1a92846d6035097d4162c35125b42851f32183a83342798e4e2ec9d"
+
+    kind: str
+    step: str = ""
+    item: str = ""
+    reply: Message | None = None
+    actor: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlySignal(Record):
+    """One of them.
+
+    id: Its id.
+    at_milliseconds: Its time. Milliseconds since 1970, UTC.
+    message: The signal.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.EarlySignal"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "0e1f00a334f85b7d04ef33f576ff8605969c63c1232fc179cbf1221762f4fb7a"
+
+    id: str
+    at_milliseconds: int
+    message: Message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlySignals(Record):
+    """Signals that arrived before the saga of their key had started, kept until it does.
+
+    key: The business key.
+    signals: The signals, in their order.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.EarlySignals"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "4371c7666bcaf42cc3989c4cd7de1659dedbaca25849a051557108606a32c7e7"
+
+    key: str
+    signals: tuple[EarlySignal, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Header(Record):
+    """A header that came with the start event and is carried, never read.
+
+    name: Its name.
+    value: Its value.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.Header"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "6986528b8e2268b960e8d1baa40642f08a91cb661aa2faad4b3b139091d6c946"
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentMessage(Record):
+    """Something that a saga sent.
+
+    topic: Where to.
+    type: Avro full name of the record.
+    step: The step's stable key; empty where it concerns none.
+    item: Item of an each; empty where there is none.
+    direction: do or undo.
+    attempt: Number of the attempt, from 1; 0 where it concerns none.
+    round: Raised only by an operator's retry after a recorded failure; 0 where it concerns none.
+    id: Id of the message.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.SentMessage"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "b14fc516e79d57e5ea6b5bc44ec5b58f8125b3cdc2ffa4da1397b135804313aa"
+
+    topic: str
+    type: str
+    step: str
+    item: str = ""
+    direction: str
+    attempt: int = 0
+    round: int = 0
+    id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HistoryEntry(Record):
+    """One input of a saga and what it led to: for people, for views and for replay.
+
     saga: Name of the definition.
     version: Version of the definition.
+    saga_id: The instance; empty where there is none.
     key: The business key.
-    sequence: Number of the entry within the instance, from 0.
-    kind: What happened, e.g. started, command_sent, replied, timer_fired, refused, finished.
-    at_milliseconds: Time of the input that caused it. Milliseconds since 1970, UTC.
-    input_id: Id of that input.
-    status: How the saga stood after it.
-    step: The step's stable key, if it concerns one.
-    item: Item of an each, if it concerns one.
-    direction: Do or undo, if it concerns a command.
-    attempt: The attempt, if it concerns one.
-    round: The round, if it concerns one.
-    message: The command, reply or event.
+    input_id: Id of the input.
+    at_milliseconds: Time of the input. Milliseconds since 1970, UTC.
+    happened: What the input was taken for: a value of towpath.saga.effects.Happened.
+    detail: Class of the message, kind of the timer, or action.
+    step: The step's stable key; empty where it concerns none.
+    item: Item of an each; empty where there is none.
+    direction: do or undo.
+    attempt: Number of the attempt, from 1; 0 where it concerns none.
+    round: Raised only by an operator's retry after a recorded failure; 0 where it concerns none.
+    reason: Why it was refused, or a person's reason.
     actor: Who asked, if a person did.
-    detail: In words: why, or what was refused.
+    status: How the saga stood after it: a value of towpath.saga.state.Status; empty where there is none.
+    cause: In words, why the saga compensates; empty while it does not.
+    waiting_for: Waits that are open after it, by step key.
+    message: What the input carried.
+    sent: What was sent in answer.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.HistoryEntry"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "7487c50d8d3119e1f3dd1f7ab55d8eb9a491bb8428090bf0212edeab252c1ee7"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "7de5cfa774eef59d2485eca1ef1dad7d3cb6db2576cc50f93b68f84c31064740"
 
-    saga_id: UUID
     saga: str
     version: int
+    saga_id: str
     key: str
-    sequence: int
-    kind: str
+    input_id: str
     at_milliseconds: int
-    input_id: str | None = None
-    status: SagaStatus
-    step: str | None = None
-    item: str | None = None
-    direction: Direction | None = None
-    attempt: int | None = None
-    round: int | None = None
+    happened: str
+    detail: str = ""
+    step: str
+    item: str = ""
+    direction: str
+    attempt: int = 0
+    round: int = 0
+    reason: str = ""
+    actor: str = ""
+    status: str = ""
+    cause: str = ""
+    waiting_for: tuple[str, ...] = ()
     message: Message | None = None
-    actor: str | None = None
-    detail: str | None = None
+    sent: tuple[SentMessage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ItemState(Record):
+    """How one item of an each stands.
+
+    key: Stable key of the step, or of the item.
+    status: How it stands: a value of towpath.saga.state.StepStatus.
+    attempt: The attempt last sent in the direction that the status tells.
+    round: Its round.
+    due_milliseconds: When its running timer fires, 0 where none runs. Milliseconds since 1970, UTC.
+    attempt_last: The last attempt of the present round.
+    give_up_milliseconds: When the present round is given up. Milliseconds since 1970, UTC.
+    result: The reply or signal that settled it.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.ItemState"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "6e3536a737bd2781f71488a675beef0642c659f425d1c871168a6041157a6bb8"
+
+    key: str
+    status: str
+    attempt: int = 0
+    round: int = 0
+    due_milliseconds: int = 0
+    attempt_last: int = 0
+    give_up_milliseconds: int = 0
+    result: Message | None = None
 
 
 class OperatorAction(StrEnum):
@@ -100,179 +212,180 @@ class OperatorAsked(Record):
     """A person asked something of a saga: an input of it.
 
     saga_id: The instance.
-    saga: Name of the definition.
     action: What is asked.
-    step: The step that it concerns; null for the whole saga.
+    step: The step that it concerns; empty for the whole saga.
     item: Item of an each.
     reply: For skip: the reply to take.
     actor: Who asks.
     reason: Why, for the history.
-    asked_at_milliseconds: When. Milliseconds since 1970, UTC.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.OperatorAsked"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "ac2fe69ccec8d6194d2f02b4cdce63841ca5f12dfc3d7c2b02acff552fa190a8"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "b6a3700e23f0be1d4e23285fdbf6bfe8ba9d6618597078ef6385ad13f6bef734"
 
-    saga_id: UUID
-    saga: str
+    saga_id: str
     action: OperatorAction
-    step: str | None = None
-    item: str | None = None
+    step: str = ""
+    item: str = ""
     reply: Message | None = None
     actor: str
     reason: str
-    asked_at_milliseconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PendingCommand(Record):
-    """A command that was sent and is not answered yet.
+class ParentReference(Record):
+    """Where a sub-saga sends its ending.
 
-    step: The step's stable key.
-    item: Item of an each, if the step has any.
-    direction: Do or undo.
-    attempt: Number of the attempt, from 1.
-    round: Raised only by an operator's retry.
-    idempotency_key: The key under which the participant remembers its reply.
-    participant: The service that was asked.
-    command: The command itself: a retry sends the same bytes.
-    sent_at_milliseconds: When this attempt was sent. Milliseconds since 1970, UTC.
-    deadline_milliseconds: When this attempt is given up. Milliseconds since 1970, UTC.
+    saga: Name of the parent's definition.
+    saga_id: The parent's instance.
+    key: The parent's business key.
+    step: The step of the parent.
+    direction: What that step last asked: do or undo.
+    attempt: Its attempt.
+    round: Its round.
     """
 
-    SCHEMA_NAME: ClassVar[str] = "towpath.saga.PendingCommand"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "8217e62ce536ab3747cf87b0715d0f3f90ad981b614dd74673a8d834ccf34b34"
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.ParentReference"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "5b3f3262606aa34a0675d857e16e4e6aa0cb653dcb355b1a266c2f7502beed2a"
 
-    step: str
-    item: str | None = None
-    direction: Direction
-    attempt: int
-    round: int
-    idempotency_key: UUID
-    participant: str
-    command: Message
-    sent_at_milliseconds: int
-    deadline_milliseconds: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingTimer(Record):
-    """A timer that is set.
-
-    key: Name of the timer within the instance.
-    step: The step's stable key.
-    item: Item of an each, if the step has any.
-    direction: Do or undo.
-    attempt: Number of the attempt, from 1.
-    round: Raised only by an operator's retry.
-    due_at_milliseconds: When it falls due. Milliseconds since 1970, UTC.
-    """
-
-    SCHEMA_NAME: ClassVar[str] = "towpath.saga.PendingTimer"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "f013ef16c0fb94ade39a62b435377d8bb4bac1e20d278706dd0e7b5f3d42e63f"
-
+    saga: str
+    saga_id: str
     key: str
     step: str
-    item: str | None = None
-    direction: Direction
+    direction: str
     attempt: int
     round: int
-    due_at_milliseconds: int
 
 
-class StepStatus(StrEnum):
-    """How one step (or one item of an each) stands."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentAsked(Record):
+    """A saga that compensates asks its sub-saga to undo itself.
 
-    WAITING = "waiting"
-    PENDING = "pending"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    UNDOING = "undoing"
-    UNDONE = "undone"
-    STUCK = "stuck"
-    SKIPPED = "skipped"
-    CANCELLED = "cancelled"
+    parent: Who asks, and where the answer goes.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.ParentAsked"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "e6bab25ce54988e2558c63acb5a32e9eb699387a7a99c088259e12cb401d7cb3"
+
+    parent: ParentReference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecentInput(Record):
+    """A person's request that was applied lately.
+
+    id: Its id.
+    at_milliseconds: Its time. Milliseconds since 1970, UTC.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.RecentInput"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "f342dfcf13b527e8e37c20145c1aaf8a0fb4350abf552c8124143e6f305dfbf6"
+
+    id: str
+    at_milliseconds: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepState(Record):
     """How one step stands.
 
-    step: The step's stable key.
-    item: Item of an each, if the step has any.
-    status: How it stands.
-    direction: Do, or undo once it compensates.
-    attempt: The latest attempt.
-    round: The latest round.
-    command: The command as it was built, once it was.
-    result: The reply, once it came.
-    undo_result: The reply to the undo, once it came.
-    reason: Why it failed, is stuck or was skipped.
+    key: Stable key of the step, or of the item.
+    status: How it stands: a value of towpath.saga.state.StepStatus.
+    attempt: The attempt last sent in the direction that the status tells.
+    round: Its round.
+    due_milliseconds: When its running timer fires, 0 where none runs. Milliseconds since 1970, UTC.
+    attempt_last: The last attempt of the present round.
+    give_up_milliseconds: When the present round is given up. Milliseconds since 1970, UTC.
+    result: The reply or signal that settled it.
+    items: Of an each: its items, in order.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.StepState"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "419cd865023768f71acf417cc1fbc05f6c6f7316b9c20f35e293b94b3b75367a"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "7ab728c7fcf6aa9efdec42b8db2b2aa089cb4885c5612e35b2dad55cc7e30ec9"
 
-    step: str
-    item: str | None = None
-    status: StepStatus
-    direction: Direction = Direction.DO
+    key: str
+    status: str
     attempt: int = 0
     round: int = 0
-    command: Message | None = None
+    due_milliseconds: int = 0
+    attempt_last: int = 0
+    give_up_milliseconds: int = 0
     result: Message | None = None
-    undo_result: Message | None = None
-    reason: str | None = None
+    items: tuple[ItemState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SagaState(Record):
     """One instance of a saga, whole: what the changelog keeps.
 
-    saga_id: The instance.
     saga: Name of the definition.
     version: Version of the definition.
-    key: The business key: that of the start event.
-    status: How the saga stands.
-    reason: Why it compensates or is stuck.
-    start: The event that started it.
-    steps: Every step, by key and item.
-    pending: Commands not answered yet.
-    timers: Timers that are set.
-    recent_inputs: Ids of inputs lately applied, the oldest first.
-    forgotten_at_milliseconds: Time of the newest input whose id was already forgotten. Milliseconds since 1970,
+    saga_id: The instance.
+    key: The business key that all its topics are keyed by.
+    start_id: Id of the start event.
+    started_milliseconds: When it started. Milliseconds since 1970, UTC.
+    event: The start event.
+    status: A value of towpath.saga.state.Status.
+    direction: do or undo: which way it goes.
+    deadline_milliseconds: When its deadline falls due, 0 once it no longer runs. Milliseconds since 1970, UTC.
+    steps: Every step, in the definition's order.
+    cause: Why it compensates.
+    recent: Requests of people lately applied, the oldest first.
+    forgotten_milliseconds: The newest time among those no longer held, -1 for none. Milliseconds since 1970,
         UTC.
-    history_entries: How many history entries were recorded.
-    started_at_milliseconds: When it started. Milliseconds since 1970, UTC.
-    updated_at_milliseconds: When it last changed. Milliseconds since 1970, UTC.
-    deadline_milliseconds: When it is given up as a whole. Milliseconds since 1970, UTC.
-    finished_at_milliseconds: When it ended. Milliseconds since 1970, UTC.
-    traceparent: W3C trace context of the start event.
-    tenant: Tenant of the start event.
+    parent: Of a sub-saga: where it answers.
+    headers: What came with the start event.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.SagaState"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "7825aecb75d4a2d5d800f26cbb47ab530673d2519acc9d03630618479069f93a"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "af1bec9164b1e9e710f359b25b1410ca0a15bdf30ef20fe0ffae5dc3d79c42c4"
 
-    saga_id: UUID
     saga: str
     version: int
+    saga_id: str
     key: str
-    status: SagaStatus
-    reason: str | None = None
-    start: Message
+    start_id: str
+    started_milliseconds: int
+    event: Message
+    status: str
+    direction: str
+    deadline_milliseconds: int
     steps: tuple[StepState, ...]
-    pending: tuple[PendingCommand, ...] = ()
-    timers: tuple[PendingTimer, ...] = ()
-    recent_inputs: tuple[str, ...] = ()
-    forgotten_at_milliseconds: int | None = None
-    history_entries: int = 0
-    started_at_milliseconds: int
-    updated_at_milliseconds: int
-    deadline_milliseconds: int | None = None
-    finished_at_milliseconds: int | None = None
-    traceparent: str | None = None
-    tenant: str | None = None
+    cause: Cause | None = None
+    recent: tuple[RecentInput, ...] = ()
+    forgotten_milliseconds: int = -1
+    parent: ParentReference | None = None
+    headers: tuple[Header, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubsagaCompensated(Record):
+    """A sub-saga left nothing behind: the reply to the step of its parent, or to its undo.
+
+    saga: Name of the sub-saga.
+    saga_id: Its instance.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.SubsagaCompensated"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "fc667602106e899bb65805ebec7dc27610decdef344de38c2a9bcdd7c9f8836d"
+
+    saga: str
+    saga_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubsagaCompleted(Record):
+    """A sub-saga completed: the reply to the step of its parent.
+
+    saga: Name of the sub-saga.
+    saga_id: Its instance.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.SubsagaCompleted"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "d422bcf4ed0a5c5f3de5233241499fa9c1db7e8c272d981976d44c5bb230c642"
+
+    saga: str
+    saga_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -280,43 +393,45 @@ class TimerFired(Record):
     """A timer fell due: an input of the saga that set it.
 
     saga_id: The instance.
-    saga: Name of the definition.
-    version: Version of the definition.
-    timer: Name of the timer within the instance.
-    step: The step's stable key.
-    item: Item of an each, if the step has any.
-    direction: Do or undo.
-    attempt: Number of the attempt, from 1.
-    round: Raised only by an operator's retry.
-    due_at_milliseconds: When it fell due. Milliseconds since 1970, UTC.
+    kind: What the timer is for: a value of towpath.saga.inputs.TimerKind, or forget.
+    step: The step's stable key; empty where it concerns none.
+    item: Item of an each; empty where there is none.
+    direction: do or undo.
+    attempt: Number of the attempt, from 1; 0 where it concerns none.
+    round: Raised only by an operator's retry after a recorded failure; 0 where it concerns none.
+    due_milliseconds: When it fell due. Milliseconds since 1970, UTC.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.TimerFired"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "26e2a02b5df24eaced4e8438e73043012b0615dc1c331ff38533ef8baa562dde"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "ed48285e98d4563bd00356eeb5302512b059a13e1096de0a9c948ba25e1e4cf8"
 
-    saga_id: UUID
-    saga: str
-    version: int
-    timer: str
+    saga_id: str
+    kind: str
     step: str
-    item: str | None = None
-    direction: Direction
-    attempt: int
-    round: int
-    due_at_milliseconds: int
+    item: str = ""
+    direction: str
+    attempt: int = 0
+    round: int = 0
+    due_milliseconds: int
 
 
 __all__ = [
-    "Direction",
+    "Cause",
+    "EarlySignal",
+    "EarlySignals",
+    "Header",
     "HistoryEntry",
+    "ItemState",
     "Message",
     "OperatorAction",
     "OperatorAsked",
-    "PendingCommand",
-    "PendingTimer",
+    "ParentAsked",
+    "ParentReference",
+    "RecentInput",
     "SagaState",
-    "SagaStatus",
+    "SentMessage",
     "StepState",
-    "StepStatus",
+    "SubsagaCompensated",
+    "SubsagaCompleted",
     "TimerFired",
 ]

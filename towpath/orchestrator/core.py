@@ -1,0 +1,242 @@
+"""Handles one record of a saga's inputs: finds the instance, asks the machine, has the decision performed. Pure.
+
+The one rule: state, commands, timers and history of a decision go into the same unit of work as the record's offset,
+in `_perform`, and nowhere else.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from towpath.contract.codec import Codec
+from towpath.contract.record import Record
+from towpath.orchestrator import envelope
+from towpath.orchestrator import records as wire
+from towpath.orchestrator.desk import Desk, UnitLike
+from towpath.orchestrator.early import EARLY_SIGNAL_MILLISECONDS, EARLY_SIGNALS_MAX, EarlySignals
+from towpath.orchestrator.instances import Instances, MissingVersion
+from towpath.orchestrator.mapping import Messages, parent_from_wire
+from towpath.orchestrator.performer import FORGET, Performer
+from towpath.saga.advance import advance
+from towpath.saga.definition import Definition, SecondStart
+from towpath.saga.inputs import (
+    Action,
+    Input,
+    OperatorAsked,
+    ParentAsked,
+    Replied,
+    Signalled,
+    Started,
+    Timer,
+    TimerFired,
+    TimerKind,
+    Unrecognised,
+)
+from towpath.saga.keys import saga_id_of
+from towpath.saga.state import Direction, SagaState
+from towpath.stream.record import ConsumedRecord
+
+
+class Orchestrator:
+    """Runs all versions of one saga. One for each worker; what it remembers is only a cache of the unit's state."""
+
+    def __init__(
+        self,
+        definitions: Mapping[int, Definition],
+        codec: Codec,
+        *,
+        start_topic: str,
+        finished_retention_milliseconds: int,
+    ) -> None:
+        self._definitions = definitions
+        self._newest = max(definitions)
+        self.name = definitions[self._newest].name
+        self._codec = codec
+        self._messages = Messages(codec)
+        self._instances = Instances(codec, self._messages)
+        self._early = EarlySignals(codec, self._messages)
+        self._performer = Performer(self.name, codec, self._messages, finished_retention_milliseconds)
+        # Where two versions start on the same type, the newer one does.
+        self._starts = {_type_of(definitions[version].starts_on): version for version in sorted(definitions)}
+        self._changelog = envelope.topic_of(self.name, envelope.STATE)
+        self._handlers: dict[str, Callable[[Desk], None]] = {
+            start_topic: self._start,
+            envelope.topic_of(self.name, envelope.REPLIES): self._reply,
+            envelope.topic_of(self.name, envelope.SIGNALS): self._signal,
+            envelope.topic_of(self.name, envelope.TIMERS): self._timer,
+            envelope.topic_of(self.name, envelope.OPERATOR): self._operator,
+        }
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Return the topics that it reads."""
+        return tuple(self._handlers)
+
+    def handle(self, record: ConsumedRecord, unit: UnitLike) -> None:
+        """Apply `record` in `unit`.
+
+        Raises PeerError for a record that cannot be an input, WorldError where this worker must wait, BuilderError
+        where a function of the definition fails.
+        """
+        self._handlers[record.topic](Desk(record, unit, unit.state(self._changelog, record.partition)))
+
+    # --- One method a topic -----------------------------------------------------------------------------------------
+
+    def _start(self, desk: Desk) -> None:
+        type_ = desk.record.header("type")
+        if type_ is not None and type_ not in self._starts:
+            return  # another event of the same topic
+        event = self._decoded(desk)
+        version = self._starts.get(_type_of(type(event)))
+        if version is not None:
+            self._begin(desk, version, event)
+
+    def _reply(self, desk: Desk) -> None:
+        record = desk.record
+        input_ = Replied(
+            envelope.message_id(record),
+            record.timestamp_milliseconds,
+            envelope.required(record, "step"),
+            envelope.direction(record),
+            envelope.number(record, "attempt"),
+            envelope.number(record, "round"),
+            self._decoded(desk),
+            record.header("item") or "",
+        )
+        self._apply(desk, envelope.required(record, "saga_id"), input_, type(input_.reply).__name__)
+
+    def _signal(self, desk: Desk) -> None:
+        record = desk.record
+        message = self._decoded(desk)
+        id_, at, detail = envelope.message_id(record), record.timestamp_milliseconds, type(message).__name__
+        if isinstance(message, wire.ParentAsked):
+            asked = ParentAsked(id_, at, parent_from_wire(message.parent))
+            self._apply(desk, envelope.required(record, "saga_id"), asked, asked.parent.saga)
+        elif record.header("parent") is not None:
+            self._begin_for_parent(desk, message)
+        else:
+            input_ = Signalled(id_, at, message)
+            named = record.header("saga_id")
+            targets = [named] if named else desk.instances_of(envelope.business_key(record))
+            for saga_id in targets:
+                self._apply(desk, saga_id, input_, detail)
+            if not targets:
+                self._keep_early(desk, input_)
+
+    def _timer(self, desk: Desk) -> None:
+        record = desk.record
+        fired = self._decoded(desk)
+        if not isinstance(fired, wire.TimerFired):
+            raise envelope.MalformedHeaders(record, f"it is no timer but {type(fired).__name__}")
+        if fired.kind == FORGET:
+            self._forget(desk, fired.saga_id)
+            return
+        timer = Timer(
+            TimerKind(fired.kind), fired.step, fired.item, Direction(fired.direction), fired.attempt, fired.round
+        )
+        # Its own time is when it fell due or later: a clock that jumped back in between must not make it early.
+        at = max(record.timestamp_milliseconds, fired.due_milliseconds)
+        self._apply(desk, fired.saga_id, TimerFired(envelope.message_id(record), at, timer), timer.kind.value)
+
+    def _operator(self, desk: Desk) -> None:
+        record = desk.record
+        asked = self._decoded(desk)
+        if not isinstance(asked, wire.OperatorAsked):
+            raise envelope.MalformedHeaders(record, f"it is no request but {type(asked).__name__}")
+        input_ = OperatorAsked(
+            envelope.message_id(record),
+            record.timestamp_milliseconds,
+            Action(asked.action.value),
+            asked.actor,
+            asked.reason,
+            asked.step,
+            asked.item,
+            self._messages.unwrap_optional(asked.reply),
+        )
+        self._apply(desk, asked.saga_id, input_, input_.action.value)
+
+    # --- What they share --------------------------------------------------------------------------------------------
+
+    def _begin_for_parent(self, desk: Desk, event: Any) -> None:
+        version = self._starts.get(_type_of(type(event)))
+        if version is None:
+            input_ = Unrecognised(
+                envelope.message_id(desk.record), desk.record.timestamp_milliseconds, type(event).__name__
+            )
+            self._performer.refuse(desk, self._newest, input_, input_.what, "no version of this saga starts on that")
+            return
+        asked = desk.record.header("saga_version")
+        if asked is not None and asked.isdigit() and int(asked) in self._definitions:
+            version = int(asked)
+        self._begin(desk, version, event)
+
+    def _begin(self, desk: Desk, version: int, event: Any) -> None:
+        record = desk.record
+        id_, key = envelope.message_id(record), envelope.business_key(record)
+        input_ = Started(
+            id_, record.timestamp_milliseconds, event, key, envelope.parent(record), envelope.carried(record)
+        )
+        saga_id, detail = saga_id_of(self.name, id_), type(event).__name__
+        if self._instances.load(desk, saga_id) is not None:
+            self._apply(desk, saga_id, input_, detail)  # a repetition: the machine refuses it
+            return
+        self._instances.refuse_beyond_horizon(desk)
+        definition = self._definitions[version]
+        others = desk.instances_of(key)
+        if others and definition.second_start is SecondStart.REFUSE:
+            self._performer.refuse(desk, version, input_, detail, f"the key has an instance already: {others[0]}")
+            return
+        state = self._perform(desk, definition, None, input_)
+        desk.add_instance(key, saga_id)
+        for signal in self._early.take(desk, key):
+            self._performer.never_mind(desk, self._early.subject(key))
+            state = self._perform(desk, definition, state, signal)
+
+    def _apply(self, desk: Desk, saga_id: str, input_: Input, detail: str) -> None:
+        state = self._instances.load(desk, saga_id)
+        if state is None:
+            self._performer.refuse(desk, self._newest, input_, detail, "no such saga has started")
+            return
+        definition = self._definitions.get(state.version)
+        if definition is None:
+            raise MissingVersion(state, self._definitions)
+        self._perform(desk, definition, state, input_)
+
+    def _perform(self, desk: Desk, definition: Definition, before: SagaState | None, input_: Input) -> SagaState:
+        """Ask the machine and do what it decides: state, commands, timers, history, all in the record's own unit."""
+        decision = advance(definition, before, input_)
+        after = decision.state
+        assert after is not None, "an instance, or a start for which there is none, always leaves one"
+        self._performer.perform(desk, definition, after, input_, decision)
+        if after is not before:
+            self._instances.store(desk, after)
+        return after
+
+    def _keep_early(self, desk: Desk, input_: Signalled) -> None:
+        key, detail = envelope.business_key(desk.record), type(input_.signal).__name__
+        if self._early.keep(desk, key, input_):
+            due = desk.record.timestamp_milliseconds + EARLY_SIGNAL_MILLISECONDS
+            self._performer.forget_later(desk, self._early.subject(key), key, due)
+        else:
+            reason = f"no such saga has started, and {EARLY_SIGNALS_MAX} signals wait for it already"
+            self._performer.refuse(desk, self._newest, input_, detail, reason)
+
+    def _forget(self, desk: Desk, subject: str) -> None:
+        key = self._early.key_of(subject)
+        if key is None:
+            self._instances.forget(desk, subject)
+            return
+        for input_ in self._early.take(desk, key):
+            detail = type(input_.signal).__name__
+            self._performer.refuse(desk, self._newest, input_, detail, "its saga never started")
+
+    def _decoded(self, desk: Desk) -> Any:
+        """Return what the record carries, as the machine knows it. Raises PeerError."""
+        value = desk.record.value
+        if value is None:
+            raise envelope.MalformedHeaders(desk.record, "it has no value")
+        return self._messages.read(value)
+
+
+def _type_of(record: type) -> str:
+    assert issubclass(record, Record), f"{record.__name__} is no record of the contracts"
+    return record.SCHEMA_NAME

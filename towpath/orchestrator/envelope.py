@@ -1,0 +1,158 @@
+"""What the headers of a saga's messages say: read from inputs, written on outputs. Pure.
+
+The one rule: a header that is missing or malformed is the sender's mistake (PeerError), never a guess.
+"""
+
+import json
+from dataclasses import asdict
+
+from towpath.errors import PeerError
+from towpath.saga.effects import AnswerParent, CompensateSaga, SendCommand, StartSaga
+from towpath.saga.keys import command_id_of, idempotency_key_of
+from towpath.saga.state import Direction, ParentReference
+from towpath.stream.record import ConsumedRecord, Headers
+
+CARRIED = ("traceparent", "tenant")
+"""Headers of a start event that every message of its saga carries on."""
+
+REPLIES, SIGNALS, TIMERS, OPERATOR, HISTORY, STATE = (
+    "replies",
+    "signals",
+    "timers",
+    "operator",
+    "history",
+    "state",
+)
+
+
+class MalformedHeaders(PeerError):
+    """A record lacks a header that its topic requires, or has one that cannot be read."""
+
+    def __init__(self, record: ConsumedRecord, problem: str) -> None:
+        super().__init__(
+            f"{record.position}: {problem}",
+            kept="the record, untouched",
+            next_step="towpath dead show, then ask the owner of the topic who wrote it",
+        )
+
+
+def topic_of(saga: str, kind: str) -> str:
+    """Return the name of one of the topics of `saga`."""
+    return f"{saga}.{kind}"
+
+
+def message_id(record: ConsumedRecord) -> str:
+    """Return the record's `id` header; of a record without one, its position, which repeats with it."""
+    return record.header("id") or record.position
+
+
+def required(record: ConsumedRecord, name: str) -> str:
+    """Return the header called `name`. Raises MalformedHeaders where there is none."""
+    value = record.header(name)
+    if not value:
+        raise MalformedHeaders(record, f"it has no header {name!r}")
+    return value
+
+
+def number(record: ConsumedRecord, name: str) -> int:
+    """Return the header called `name` as a number. Raises MalformedHeaders."""
+    text = required(record, name)
+    if not text.isascii() or not text.isdigit():
+        raise MalformedHeaders(record, f"its header {name!r} is not a number")
+    return int(text)
+
+
+def direction(record: ConsumedRecord) -> Direction:
+    """Return the record's direction. Raises MalformedHeaders."""
+    text = required(record, "direction")
+    try:
+        return Direction(text)
+    except ValueError:
+        raise MalformedHeaders(record, "its header 'direction' is neither do nor undo") from None
+
+
+def parent(record: ConsumedRecord) -> ParentReference | None:
+    """Return who started this saga as its sub-saga, None where it stands alone. Raises MalformedHeaders."""
+    text = record.header("parent")
+    if text is None:
+        return None
+    try:
+        content = json.loads(text)
+        return ParentReference(**{**content, "direction": Direction(content["direction"])})
+    except (ValueError, TypeError, KeyError):
+        raise MalformedHeaders(record, "its header 'parent' names no parent") from None
+
+
+def business_key(record: ConsumedRecord) -> str:
+    """Return the record's key as text. Raises MalformedHeaders where it has none."""
+    if not record.key:
+        raise MalformedHeaders(record, "it has no key, and a saga's records are keyed by its business key")
+    try:
+        return record.key.decode("utf-8")
+    except UnicodeDecodeError:
+        raise MalformedHeaders(record, "its key is not UTF-8") from None
+
+
+def carried(record: ConsumedRecord) -> tuple[tuple[str, str], ...]:
+    """Return the headers of a start event that its saga carries on."""
+    return tuple((name, value) for name in CARRIED if (value := record.header(name)))
+
+
+def headers_of(**values: object) -> Headers:
+    """Return `values` as headers, in UTF-8; those that are None or empty are left out."""
+    return tuple((name, str(value).encode()) for name, value in values.items() if value not in (None, ""))
+
+
+def command_headers(effect: SendCommand, type_: str, deadline: str, along: dict[str, str]) -> Headers:
+    """Return the headers of a command. `deadline` is RFC 3339; `along` are the carried headers."""
+    key = effect.idempotency_key
+    return headers_of(
+        id=command_id_of(key, effect.attempt),
+        type=type_,
+        saga_id=effect.saga_id,
+        saga=effect.saga,
+        step=effect.step,
+        item=effect.item,
+        direction=effect.direction.value,
+        attempt=effect.attempt,
+        round=effect.round,
+        idempotency_key=key,
+        undoes=effect.undoes,
+        reply_to=topic_of(effect.saga, REPLIES),
+        deadline=deadline,
+        **along,
+    )
+
+
+def start_headers(effect: StartSaga, type_: str, along: dict[str, str]) -> Headers:
+    """Return the headers of the event that starts a sub-saga."""
+    return headers_of(
+        id=effect.start_id, type=type_, parent=_parent_text(effect.parent), saga_version=effect.child_version, **along
+    )
+
+
+def compensate_headers(effect: CompensateSaga, type_: str, along: dict[str, str]) -> Headers:
+    """Return the headers of what asks a sub-saga to undo itself; each attempt has an id of its own."""
+    key = idempotency_key_of(effect.saga_id, effect.step, "", Direction.UNDO, effect.round)
+    return headers_of(id=command_id_of(key, effect.attempt), type=type_, saga_id=effect.child_saga_id, **along)
+
+
+def answer_headers(effect: AnswerParent, type_: str, along: dict[str, str]) -> Headers:
+    """Return the headers of a sub-saga's reply to its parent."""
+    asked = effect.parent
+    key = idempotency_key_of(effect.saga_id, asked.step, "", asked.direction, asked.round)
+    return headers_of(
+        id=command_id_of(key, asked.attempt),
+        type=type_,
+        saga_id=asked.saga_id,
+        saga=asked.saga,
+        step=asked.step,
+        direction=asked.direction.value,
+        attempt=asked.attempt,
+        round=asked.round,
+        **along,
+    )
+
+
+def _parent_text(reference: ParentReference) -> str:
+    return json.dumps(asdict(reference), separators=(",", ":"))

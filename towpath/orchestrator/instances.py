@@ -1,0 +1,93 @@
+"""The instances of a saga in the state of their partition: loaded, stored, and in the end forgotten. Pure.
+
+The one rule: what is kept in memory is only a cache of what the unit of work reads; it is believed while the bytes
+agree, so an aborted unit leaves nothing behind.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from towpath.contract.codec import Codec
+from towpath.errors import PeerError, WorldError
+from towpath.orchestrator import records as wire
+from towpath.orchestrator.desk import Desk
+from towpath.orchestrator.mapping import Messages, state_from_wire, state_to_wire
+from towpath.saga.definition import Definition
+from towpath.saga.state import SagaState
+
+STATES_REMEMBERED_MAX = 10_000
+"""Decoded instances kept beside their bytes: at about 4 KiB each, 40 MiB."""
+_INSTANCE, _FORGOTTEN = b"i", b"f"
+
+
+class MissingVersion(WorldError):
+    """An instance is of a version that this worker was not deployed with: it waits rather than guess."""
+
+    def __init__(self, state: SagaState, known: Mapping[int, Definition]) -> None:
+        super().__init__(
+            f"saga {state.saga} {state.saga_id} is of version {state.version}; this worker has {sorted(known)}",
+            kept="the instance and its input; the partition waits",
+            next_step=f"deploy version {state.version} of {state.saga} beside the newer one",
+        )
+
+
+class BeyondDedupHorizon(PeerError):
+    """A start is older than instances that were forgotten already: whether it ran before can no longer be told."""
+
+
+class Instances:
+    """Reads and writes instances through the desk at hand."""
+
+    def __init__(self, codec: Codec, messages: Messages) -> None:
+        self._codec = codec
+        self._messages = messages
+        self._known: OrderedDict[str, tuple[bytes, SagaState]] = OrderedDict()
+
+    def load(self, desk: Desk, saga_id: str) -> SagaState | None:
+        """Return the instance, or None if none of that id has started or it is forgotten."""
+        content = desk.state.get(_INSTANCE + saga_id.encode())
+        if content is None:
+            return None
+        known = self._known.get(saga_id)
+        if known is not None and known[0] == content:
+            return known[1]
+        decoded = self._codec.decode(content)
+        assert isinstance(decoded, wire.SagaState)
+        state = state_from_wire(decoded, self._messages)
+        self._remember(content, state)
+        return state
+
+    def store(self, desk: Desk, state: SagaState) -> None:
+        """Write the instance."""
+        content = self._codec.encode(state_to_wire(state, self._messages))
+        desk.state.put(_INSTANCE + state.saga_id.encode(), content)
+        self._remember(content, state)
+
+    def forget(self, desk: Desk, saga_id: str) -> None:
+        """Remove an instance whose retention is over, and note how far back the memory of starts now reaches."""
+        state = self.load(desk, saga_id)
+        if state is None or not state.ended:
+            return
+        desk.state.delete(_INSTANCE + saga_id.encode())
+        desk.remove_instance(state.key, saga_id)
+        self._known.pop(saga_id, None)
+        newest = max(state.started_milliseconds, self._forgotten_milliseconds(desk))
+        desk.state.put(_FORGOTTEN, str(newest).encode())
+
+    def refuse_beyond_horizon(self, desk: Desk) -> None:
+        """Raise BeyondDedupHorizon for a start that is not newer than an instance already forgotten."""
+        if desk.record.timestamp_milliseconds <= self._forgotten_milliseconds(desk):
+            raise BeyondDedupHorizon(
+                f"{desk.record.position}: the start is not newer than instances that are forgotten already",
+                kept="the record, untouched",
+                next_step="look whether its saga ran, and redrive it only if it never did",
+            )
+
+    def _forgotten_milliseconds(self, desk: Desk) -> int:
+        return int(desk.state.get(_FORGOTTEN) or b"-1")
+
+    def _remember(self, content: bytes, state: SagaState) -> None:
+        self._known[state.saga_id] = (content, state)
+        self._known.move_to_end(state.saga_id)
+        if len(self._known) > STATES_REMEMBERED_MAX:
+            self._known.popitem(last=False)

@@ -1,0 +1,221 @@
+"""The machine's state and history as Avro records, and back. Pure.
+
+The one rule: state -> record -> state is the identity, and so is bytes -> state -> bytes. The machine knows no Avro,
+and nothing outside this room knows that its state has any.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+from towpath.contract.codec import Codec
+from towpath.contract.record import Record
+from towpath.orchestrator import records as wire
+from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
+from towpath.saga.state import (
+    Cause,
+    CauseKind,
+    Direction,
+    ParentReference,
+    SagaState,
+    Status,
+    StepState,
+    StepStatus,
+)
+
+MESSAGES_REMEMBERED_MAX = 20_000
+"""Encoded messages kept: at about 200 bytes each, 4 MB. A saga's results are written again with each of its states."""
+
+
+class Messages:
+    """The project's records inside the engine's, encoded once and remembered while the same object comes again."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        # Keyed by identity; the record is kept beside, so that its identity is not given to another one.
+        self._remembered: OrderedDict[int, tuple[object, wire.Message]] = OrderedDict()
+
+    def wrap(self, record: Any) -> wire.Message:
+        """Return `record` as a message."""
+        found = self._remembered.get(id(record))
+        if found is not None:
+            return found[1]
+        written = to_wire(record)
+        message = wire.Message(type=written.SCHEMA_NAME, payload=self._codec.encode(written))
+        self._remember(record, message)
+        return message
+
+    def read(self, payload: bytes) -> Any:
+        """Return the record in `payload`, and remember it as it came. Raises what `Codec.decode` raises."""
+        decoded = self._codec.decode(payload)
+        record = from_wire(decoded)
+        self._remember(record, wire.Message(type=decoded.SCHEMA_NAME, payload=payload))
+        return record
+
+    def unwrap(self, message: wire.Message) -> Any:
+        """Return the record that `message` carries. Raises what `Codec.decode` raises."""
+        record = from_wire(self._codec.decode(message.payload))
+        self._remember(record, message)
+        return record
+
+    def wrap_optional(self, record: object | None) -> wire.Message | None:
+        """Return `record` as a message, None for none."""
+        return None if record is None else self.wrap(record)
+
+    def unwrap_optional(self, message: wire.Message | None) -> Any:
+        """Return the record that `message` carries, None for none."""
+        return None if message is None else self.unwrap(message)
+
+    def _remember(self, record: object, message: wire.Message) -> None:
+        self._remembered[id(record)] = (record, message)
+        if len(self._remembered) > MESSAGES_REMEMBERED_MAX:
+            self._remembered.popitem(last=False)
+
+
+def to_wire(message: Any) -> Record:
+    """Return the Avro record of what the machine itself sends; the project's records are Avro records already."""
+    if isinstance(message, SubsagaCompleted):
+        return wire.SubsagaCompleted(saga=message.saga, saga_id=message.saga_id)
+    if isinstance(message, SubsagaCompensated):
+        return wire.SubsagaCompensated(saga=message.saga, saga_id=message.saga_id)
+    assert isinstance(message, Record)
+    return message
+
+
+def from_wire(record: Record) -> Any:
+    """Return what the machine knows `record` as."""
+    if isinstance(record, wire.SubsagaCompleted):
+        return SubsagaCompleted(record.saga, record.saga_id)
+    if isinstance(record, wire.SubsagaCompensated):
+        return SubsagaCompensated(record.saga, record.saga_id)
+    return record
+
+
+def parent_to_wire(parent: ParentReference) -> wire.ParentReference:
+    """Return the Avro form of a reference to a parent."""
+    return wire.ParentReference(
+        saga=parent.saga,
+        saga_id=parent.saga_id,
+        key=parent.key,
+        step=parent.step,
+        direction=parent.direction.value,
+        attempt=parent.attempt,
+        round=parent.round,
+    )
+
+
+def parent_from_wire(parent: wire.ParentReference) -> ParentReference:
+    """Return the reference to a parent that `parent` is the Avro form of."""
+    direction = Direction(parent.direction)
+    return ParentReference(
+        parent.saga, parent.saga_id, parent.key, parent.step, direction, parent.attempt, parent.round
+    )
+
+
+def state_to_wire(state: SagaState, messages: Messages) -> wire.SagaState:
+    """Return the Avro form of an instance's state."""
+    cause = state.cause
+    return wire.SagaState(
+        saga=state.saga,
+        version=state.version,
+        saga_id=state.saga_id,
+        key=state.key,
+        start_id=state.start_id,
+        started_milliseconds=state.started_milliseconds,
+        event=messages.wrap(state.event),
+        status=state.status.value,
+        direction=state.direction.value,
+        deadline_milliseconds=state.deadline_milliseconds,
+        steps=tuple(_step_to_wire(step, messages) for step in state.steps),
+        cause=None if cause is None else _cause_to_wire(cause, messages),
+        recent=tuple(wire.RecentInput(id=id_, at_milliseconds=at) for id_, at in state.recent),
+        forgotten_milliseconds=state.forgotten_milliseconds,
+        parent=None if state.parent is None else parent_to_wire(state.parent),
+        headers=tuple(wire.Header(name=name, value=value) for name, value in state.headers),
+    )
+
+
+def state_from_wire(state: wire.SagaState, messages: Messages) -> SagaState:
+    """Return the instance's state that `state` is the Avro form of."""
+    return SagaState(
+        saga=state.saga,
+        version=state.version,
+        saga_id=state.saga_id,
+        key=state.key,
+        start_id=state.start_id,
+        started_milliseconds=state.started_milliseconds,
+        event=messages.unwrap(state.event),
+        status=Status(state.status),
+        direction=Direction(state.direction),
+        deadline_milliseconds=state.deadline_milliseconds,
+        steps=tuple(_step_from_wire(step, messages) for step in state.steps),
+        cause=None if state.cause is None else _cause_from_wire(state.cause, messages),
+        recent=tuple((entry.id, entry.at_milliseconds) for entry in state.recent),
+        forgotten_milliseconds=state.forgotten_milliseconds,
+        parent=None if state.parent is None else parent_from_wire(state.parent),
+        headers=tuple((header.name, header.value) for header in state.headers),
+    )
+
+
+def _step_to_wire(step: StepState, messages: Messages) -> wire.StepState:
+    return wire.StepState(
+        key=step.key,
+        status=step.status.value,
+        attempt=step.attempt,
+        round=step.round,
+        due_milliseconds=step.due_milliseconds,
+        attempt_last=step.attempt_last,
+        give_up_milliseconds=step.give_up_milliseconds,
+        result=messages.wrap_optional(step.result),
+        items=tuple(_item_to_wire(item, messages) for item in step.items),
+    )
+
+
+def _item_to_wire(item: StepState, messages: Messages) -> wire.ItemState:
+    return wire.ItemState(
+        key=item.key,
+        status=item.status.value,
+        attempt=item.attempt,
+        round=item.round,
+        due_milliseconds=item.due_milliseconds,
+        attempt_last=item.attempt_last,
+        give_up_milliseconds=item.give_up_milliseconds,
+        result=messages.wrap_optional(item.result),
+    )
+
+
+def _step_from_wire(step: wire.StepState | wire.ItemState, messages: Messages) -> StepState:
+    items: Iterable[wire.ItemState] = step.items if isinstance(step, wire.StepState) else ()
+    return StepState(
+        key=step.key,
+        status=StepStatus(step.status),
+        attempt=step.attempt,
+        round=step.round,
+        due_milliseconds=step.due_milliseconds,
+        attempt_last=step.attempt_last,
+        give_up_milliseconds=step.give_up_milliseconds,
+        result=messages.unwrap_optional(step.result),
+        items=tuple(_step_from_wire(item, messages) for item in items),
+    )
+
+
+def _cause_to_wire(cause: Cause, messages: Messages) -> wire.Cause:
+    return wire.Cause(
+        kind=cause.kind.value,
+        step=cause.step,
+        item=cause.item,
+        reply=messages.wrap_optional(cause.reply),
+        actor=cause.actor,
+        reason=cause.reason,
+    )
+
+
+def _cause_from_wire(cause: wire.Cause, messages: Messages) -> Cause:
+    return Cause(
+        kind=CauseKind(cause.kind),
+        step=cause.step,
+        item=cause.item,
+        reply=messages.unwrap_optional(cause.reply),
+        actor=cause.actor,
+        reason=cause.reason,
+    )
