@@ -1,0 +1,222 @@
+"""A Faust application on this transport: what a user's file imports.
+
+The one rule: everything idiomatic in Faust stays as it is; what is new is `app.batch_topic` and `app.unit`.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import faust
+from faust.streams import Stream
+from faust.tables.manager import TableManager
+from faust.topics import Topic
+from faust.worker import Worker
+
+from towpath.clock import Clock, SystemClock
+from towpath.errors import ConfigurationError
+from towpath.settings import Settings
+from towpath.stream import transport
+from towpath.stream.broker import Broker
+from towpath.stream.failures import RecordFailed
+from towpath.stream.kafka import KafkaBroker
+from towpath.stream.options import DatabaseOptions, StreamOptions, check_options
+from towpath.stream.record import Batch, ConsumedRecord
+from towpath.stream.refused import refused_stream_method
+from towpath.stream.run import current_unit
+from towpath.stream.unit import Unit
+
+DATA_FOLDER = Path("/tmp")  # noqa: S108 - Faust wants a folder; nothing of ours is written there
+STREAM_BUFFER_RECORDS = 65_536
+
+
+class StreamTables(TableManager):
+    """Faust's place for tables, of which there are none: flow resumes at once after a rebalance."""
+
+    async def on_start(self) -> None:
+        """Wait for nothing."""
+        self._tables_finalized.set()
+        self._tables_registered.set()
+
+    def on_partitions_revoked(self, revoked: Any) -> None:
+        """Do nothing: there is nothing to flush."""
+
+    async def on_rebalance(self, assigned: Any, revoked: Any, newly_assigned: Any, generation_id: int = 0) -> None:
+        """Let records flow: the loop holds back partitions that are not served yet."""
+        app = self.app
+        await app.on_rebalance_complete.send()
+        app.flow_control.resume()
+        app.consumer.resume_flow()
+        self.on_actives_ready()
+        self.on_standbys_ready()
+        app.on_rebalance_end()
+
+    async def wait_until_recovery_completed(self) -> bool:
+        """Return at once."""
+        return False
+
+    async def on_stop(self) -> None:
+        """Do nothing."""
+
+
+class StreamStream(Stream[Any]):
+    """A Faust stream without what would acknowledge out of order, or send from a task of its own."""
+
+    def noack(self) -> Any:
+        """Refuse."""
+        raise refused_stream_method("noack", "let the stream acknowledge: the unit of work waits for it")
+
+    def take(self, max_: int, within: Any) -> Any:
+        """Refuse."""
+        raise refused_stream_method("take", "take batches: `@app.agent(app.batch_topic(name))`")
+
+    def take_events(self, max_: int, within: Any) -> Any:
+        """Refuse."""
+        raise refused_stream_method("take_events", "take batches: `@app.agent(app.batch_topic(name))`")
+
+    def take_with_timestamp(self, max_: int, within: Any, timestamp_field_name: str) -> Any:
+        """Refuse."""
+        raise refused_stream_method("take_with_timestamp", "take batches: `@app.agent(app.batch_topic(name))`")
+
+    def group_by(self, *arguments: Any, **options: Any) -> Any:
+        """Refuse."""
+        raise refused_stream_method("group_by", "send to a declared topic under the new key, and take that one")
+
+    def through(self, channel: Any) -> Any:
+        """Refuse."""
+        raise refused_stream_method("through", "send to the topic, and take it with an agent of its own")
+
+
+class BatchTopic(Topic):
+    """A topic whose agents get `Batch` objects: one list of records per partition and unit of work."""
+
+    takes_batches = True
+
+    def _compile_decode(self) -> None:
+        app = self.app
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return app.create_event(None, message.value, None, message)
+
+        self.decode = decode  # type: ignore[method-assign]
+
+
+class StreamApp(faust.App):
+    """A `faust.App` on the transport `towpath://`."""
+
+    stream_options: StreamOptions
+
+    def batch_topic(self, *names: str) -> BatchTopic:
+        """Return a topic for `@app.agent(...)` whose stream yields `Batch` objects."""
+        return BatchTopic(self, topics=list(names))
+
+    @property
+    def unit(self) -> Any:
+        """Return the unit of work of the record that is being handled.
+
+        A `KafkaUnit` (send, state, timers, dead_letter) or a `DatabaseUnit` (run, dead_letter), as the application
+        was created. Raises ConfigurationError outside an agent.
+        """
+        unit = current_unit.get()
+        if unit is None:
+            raise ConfigurationError(
+                "there is no unit of work here",
+                next_step="use app.unit inside an agent; elsewhere a send has a transaction of its own",
+            )
+        return unit
+
+    def run_worker(self, *, loglevel: str = "warning") -> None:
+        """Run a worker until SIGTERM or SIGINT; exits the process with 0, or 1 after a crash."""
+        Worker(self, loglevel=loglevel, redirect_stdouts=False).execute_from_commandline()
+
+    def _refuse_table(self, *arguments: Any, **options: Any) -> Any:
+        raise ConfigurationError(
+            "tables are not served by this transport",
+            next_step="keep state with app.unit.state(changelog, partition): its changelog is part of the transaction",
+        )
+
+    Table = GlobalTable = SetTable = SetGlobalTable = _refuse_table
+
+    async def on_stop(self) -> None:
+        """Let the open unit of work finish before agents are stopped."""
+        consumer: Any = self._consumer
+        if consumer is not None:
+            await consumer.finish()
+        await super().on_stop()
+
+
+def create_app(
+    name: str,
+    settings: Settings,
+    *,
+    slot: str,
+    unit_of_work: Literal["kafka", "database"] = "kafka",
+    database: DatabaseOptions | None = None,
+    states: Sequence[str] = (),
+    timers_topic: str | None = None,
+    parks_keys: bool = True,
+    memory_stores: bool = False,
+    hold_deadlines: Callable[[], bool] | None = None,
+    world_errors: tuple[type[BaseException], ...] = (),
+    on_ready: Callable[[], Awaitable[None]] | None = None,
+    broker: Broker | None = None,
+    clock: Clock | None = None,
+    **faust_options: Any,
+) -> StreamApp:
+    """Return an application whose agents are exactly once.
+
+    `name` is the consumer group and the prefix of the transactional id. `slot` tells this worker from its siblings:
+    stable over restarts, unique among live workers. `states` are changelog topics, the first of which also keeps
+    timers and parked keys; `timers_topic` is where the records of due timers go. `hold_deadlines` is asked before
+    timers fire, and holds them while it returns True. `broker` is the real one unless a test gives its memory broker.
+    Raises ConfigurationError where these contradict each other.
+    """
+    folder = settings.stream.state_folder
+    options = StreamOptions(
+        application=name,
+        slot=slot,
+        broker=broker or KafkaBroker(settings.kafka, settings.stream),
+        settings=settings.stream,
+        clock=clock or SystemClock(),
+        unit_of_work=unit_of_work,
+        database=database,
+        states=tuple(states),
+        timers_topic=timers_topic,
+        parks_keys=parks_keys,
+        state_folder=None if memory_stores else (settings.root / folder).resolve(),
+        hold_deadlines=hold_deadlines,
+        world_errors=world_errors,
+        on_ready=on_ready,
+    )
+    check_options(options)
+    app = StreamApp(
+        name,
+        broker="towpath://",
+        store="memory://",
+        datadir=DATA_FOLDER / f"towpath-faust-{name}",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        stream_buffer_maxsize=STREAM_BUFFER_RECORDS,
+        stream_wait_empty=False,
+        key_serializer="raw",
+        value_serializer="raw",
+        TableManager=StreamTables,
+        Stream=StreamStream,
+        **faust_options,
+    )
+    app.stream_options = options
+    return app
+
+
+__all__ = [
+    "Batch",
+    "BatchTopic",
+    "ConsumedRecord",
+    "DatabaseOptions",
+    "RecordFailed",
+    "StreamApp",
+    "Unit",
+    "create_app",
+    "transport",
+]

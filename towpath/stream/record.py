@@ -1,0 +1,68 @@
+"""What is read from a topic. Pure.
+
+The one rule: values as they lie in the log, undecoded, so that a record can be dead-lettered untouched.
+Records are named tuples and not dataclasses, since one is built for every record that passes (0.3 us against 1.4 us).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class TopicPartition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}[{self.partition}]"
+
+
+class ConsumedRecord(NamedTuple):
+    """One record, as it lies in its partition."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp_milliseconds: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+    def header(self, name: str) -> str | None:
+        """Return the last header called `name` as text, or None if there is none, or none that is UTF-8."""
+        for header, value in reversed(self.headers):
+            if header == name:
+                try:
+                    return None if value is None else value.decode("utf-8")
+                except UnicodeDecodeError:
+                    return None
+        return None
+
+    @property
+    def topic_partition(self) -> TopicPartition:
+        """Return the partition that it lies in."""
+        return TopicPartition(self.topic, self.partition)
+
+    @property
+    def position(self) -> str:
+        """Return `topic[partition]@offset`, the way a position is written in logs and errors."""
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one partition, in their order, that one unit of work covers."""
+
+    topic: str
+    partition: int
+    records: list[ConsumedRecord]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[ConsumedRecord]:
+        return iter(self.records)
