@@ -12,32 +12,33 @@ from typing import Any, TypeVar
 
 from towpath.errors import ConfigurationError
 from towpath.participant.service import Service
-from towpath.saga import Saga
+from towpath.saga import Definition, Saga
 from towpath.settings import Settings
 from towpath.view import View
 
 Wanted = TypeVar("Wanted")
 
 
-def load_sagas(settings: Settings) -> dict[str, dict[int, Saga[Any]]]:
+def load_sagas(settings: Settings) -> dict[str, dict[int, Definition]]:
     """Return the project's saga definitions by name and version.
 
     Each module of the package `[project] sagas` defines one, as `saga`. Raises ConfigurationError for a module that
     cannot be imported or has none, and for two definitions of the same name and version.
     """
-    found: dict[str, dict[int, Saga[Any]]] = {}
+    found: dict[str, dict[int, Definition]] = {}
     package = _import(settings, settings.project.sagas)
     for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
         if module.name.rsplit(".", 1)[-1].startswith("_"):
             continue
-        saga = _attribute(_import(settings, module.name), "saga", Saga)
-        versions = found.setdefault(saga.name, {})
-        if saga.version in versions:
+        saga: Saga[Any] = _attribute(_import(settings, module.name), "saga", Saga)
+        definition = saga.definition
+        versions = found.setdefault(definition.name, {})
+        if definition.version in versions:
             raise ConfigurationError(
-                f"{module.name}: saga {saga.name} version {saga.version} is defined twice",
+                f"{module.name}: saga {definition.name} version {definition.version} is defined twice",
                 next_step="raise the version of the newer one",
             )
-        versions[saga.version] = saga
+        versions[definition.version] = definition
     return found
 
 
