@@ -54,7 +54,7 @@ install_packages() {
   say "installing ${wanted[*]}"
   export DEBIAN_FRONTEND=noninteractive
   logged apt-update apt-get update -q
-  logged apt-install apt-get install -y -q --no-install-recommends "${wanted[@]}"
+  logged apt-install apt-get install -y -q "${wanted[@]}"
 }
 
 # Debian carries no Compose v2, but it is a Go module: built from its own lock file, as a plugin for every user.
