@@ -1,8 +1,8 @@
 """The neutral form of a state: nested dictionaries and lists of str, int, None, with records at marked places.
 
 Whoever stores a state maps this tree to a format of its own (the orchestrator: Avro). Records stand in it as the
-objects that they are, wrapped in `Opaque`, at exactly these places: `event`, `cause.reply`, and `result` of a step or an
-item. Steps are named by their stable keys, so that a tree outlives a definition whose lines were reordered.
+objects that they are, wrapped in `Opaque`, at exactly these places: `event`, `cause.reply`, and `result` of a step or
+an item. Steps are named by their stable keys, so that a tree outlives a definition whose lines were reordered.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""Testing sagas: conversations with virtual time, golden histories, random adversaries."""
