@@ -185,6 +185,14 @@ class StreamSettings(_Section):
     )
 
 
+class SagaSettings(_Section):
+    """How orchestrators keep sagas."""
+
+    finished_retention_days: float = Field(
+        14.0, gt=0, description="How long a finished saga is remembered: longer than any replay, in days."
+    )
+
+
 class Settings(BaseSettings):
     """All settings, frozen. Build it with `load_settings`, or directly in a test."""
 
@@ -206,6 +214,7 @@ class Settings(BaseSettings):
     participant: ParticipantSettings = ParticipantSettings()
     stack: StackSettings = StackSettings()
     stream: StreamSettings = StreamSettings()
+    saga: SagaSettings = SagaSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_json: bool = Field(False, description="Log as JSON lines instead of for people.")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="Port on which a worker serves its metrics.")

@@ -1,13 +1,13 @@
 """What a view is, and how it folds: pure, so that a test or an audit can fold the same log and compare.
 
-The one rule: a row depends on nothing but its key's records in the order of their partition.
+The one rule: a row depends on nothing but the records of one partition that have its key, in their order.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError
@@ -26,22 +26,24 @@ class Occurrence:
     at: datetime
 
 
-class Fold(Protocol[Row]):
-    """`(row so far or None, record, occurrence) -> row`, or None to have no row for this key."""
+Fold = Callable[[Row | None, Any, Occurrence], Row | None]
+"""`(row so far or None, record, occurrence) -> row`, or None to have no row for this key."""
 
-    def __call__(self, row: Row | None, record: Any, occurrence: Occurrence, /) -> Row | None:
-        """Return the row after `record`."""
-        ...
+
+def record_key(_: Any, occurrence: Occurrence) -> str | None:
+    """Return the key that a record has in its topic."""
+    return occurrence.key
 
 
 @dataclass(frozen=True, slots=True)
 class View(Generic[Row]):
     """A table folded from topics.
 
-    `row` is a frozen dataclass whose field `key` has the record key's value; its fields become the columns of the
-    table `<name>_v<version>`, which readers reach through the SQL view `<name>`. `folds` says which record types
-    matter: others in the topics are passed over without being decoded. A new version is a new table beside the
-    old one, filled from the beginning of the log.
+    `row` is a frozen dataclass; its fields become the columns of the table `<name>_v<version>`, which readers reach
+    through the SQL view `<name>`. Its field `key` has what `row_key` says of a record (by default the record's key;
+    None passes the record over): all records of one row must lie in one partition. `folds` says which record types
+    matter: others in the topics are passed over without being decoded. A new version is a new table beside the old
+    one, filled from the beginning of the log.
     """
 
     name: str
@@ -51,6 +53,7 @@ class View(Generic[Row]):
     folds: frozenset[type[Record]]
     fold: Fold[Row]
     version: int = 1
+    row_key: Callable[[Any, Occurrence], str | None] = record_key
     notify_field: str | None = None
     """Field whose new value is sent with NOTIFY on the channel `<name>` whenever a row changes."""
 
@@ -86,12 +89,11 @@ class View(Generic[Row]):
 
 
 def fold_records(
-    view: View[Row], rows: Mapping[str, Row], records: Iterable[tuple[Record, Occurrence]]
+    view: View[Row], rows: Mapping[str, Row], records: Iterable[tuple[str, Record, Occurrence]]
 ) -> dict[str, Row | None]:
-    """Fold `records` in order onto `rows` (by key) and return the rows that changed; None means "no row any more"."""
+    """Fold `records`, each with the key of its row, in order onto `rows`; return what changed, None for "no row"."""
     changed: dict[str, Row | None] = {}
-    for record, occurrence in records:
-        key = occurrence.key
+    for key, record, occurrence in records:
         before = changed[key] if key in changed else rows.get(key)
         after = view.fold(before, record, occurrence)
         if after != before:

@@ -41,14 +41,14 @@ def declare(**changes: Any) -> View[Count]:
     return View(**{**declaration, **changes})
 
 
-def confirmed(key: str) -> tuple[Record, Occurrence]:
+def confirmed(key: str) -> tuple[str, Record, Occurrence]:
     """Return a record of `key`."""
-    return OrderConfirmed(order_id=key, confirmed_at=AT), Occurrence("order.events", key, "id", AT)
+    return key, OrderConfirmed(order_id=key, confirmed_at=AT), Occurrence("order.events", key, "id", AT)
 
 
-def rejected(key: str) -> tuple[Record, Occurrence]:
+def rejected(key: str) -> tuple[str, Record, Occurrence]:
     """Return a record that ends the row of `key`."""
-    return OrderRejected(order_id=key, reason="x", rejected_at=AT), Occurrence("order.events", key, "id", AT)
+    return key, OrderRejected(order_id=key, reason="x", rejected_at=AT), Occurrence("order.events", key, "id", AT)
 
 
 def test_records_of_one_key_fold_in_order_onto_its_stored_row() -> None:

@@ -1,0 +1,68 @@
+"""The Faust agent that runs one saga: a list of records per partition and unit of work goes through `Orchestrator`.
+
+The one rule: a failure names its record, so that the rest of the batch is not made to pay for it.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+
+from towpath.contract.codec import Codec
+from towpath.orchestrator import envelope
+from towpath.orchestrator.core import Orchestrator
+from towpath.saga.definition import Definition
+from towpath.settings import Settings
+from towpath.stream.agent import RecordFailed, StreamApp, create_app
+
+
+def application_name(settings: Settings, saga: str) -> str:
+    """Return the consumer group of the workers that run `saga`."""
+    return f"{settings.project.name}-saga-{saga}"
+
+
+def create_orchestrator(
+    settings: Settings,
+    definitions: Mapping[int, Definition],
+    codec: Codec,
+    *,
+    slot: str,
+    start_topic: str,
+    declared_topics: Collection[str],
+    hold_deadlines: Callable[[], bool] | None = None,
+    on_ready: Callable[[], Awaitable[None]] | None = None,
+    **stream_options: Any,
+) -> StreamApp:
+    """Return the application that runs all versions of one saga.
+
+    `slot` tells this worker from its siblings. `declared_topics` are the catalogue's: a saga without waits needs no
+    signals topic. `hold_deadlines` says whether capture is behind, so that deadlines must not fire. Raises
+    ConfigurationError where the stream's settings contradict each other.
+    """
+    orchestrator = Orchestrator(
+        definitions,
+        codec,
+        start_topic=start_topic,
+        finished_retention_milliseconds=int(settings.saga.finished_retention_days * 86_400_000),
+    )
+    app = create_app(
+        application_name(settings, orchestrator.name),
+        settings,
+        slot=slot,
+        states=(envelope.topic_of(orchestrator.name, envelope.STATE),),
+        timers_topic=envelope.topic_of(orchestrator.name, envelope.TIMERS),
+        hold_deadlines=hold_deadlines,
+        on_ready=on_ready,
+        **stream_options,
+    )
+    topics = [topic for topic in orchestrator.topics if topic in declared_topics]
+
+    @app.agent(app.batch_topic(*topics))
+    async def run_saga(batches: Any) -> None:
+        async for batch in batches:
+            unit = app.unit
+            for record in batch:
+                try:
+                    orchestrator.handle(record, unit)
+                except Exception as error:
+                    raise RecordFailed(record, error) from error
+
+    return app

@@ -1,0 +1,85 @@
+"""The engine's own view: where each saga instance stands, folded from the histories of all sagas. Pure.
+
+It is what `towpath saga list`, an application's client and a person's dashboard read.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from towpath.orchestrator import envelope
+from towpath.orchestrator.records import HistoryEntry
+from towpath.saga.state import Status
+from towpath.view import Occurrence, View
+
+NAME = "towpath_saga_instances"
+ENDINGS = frozenset({Status.COMPLETED.value, Status.COMPENSATED.value})
+
+
+@dataclass(frozen=True, slots=True)
+class SagaInstance:
+    """One instance. `status` is the machine's; `reason` says why it compensates; `waiting_for` names open waits."""
+
+    saga_id: str
+    saga: str
+    version: int
+    key: str
+    status: str
+    reason: str | None
+    waiting_for: str | None
+    inputs: int
+    refused: int
+    started_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+
+
+def fold(row: SagaInstance | None, entry: HistoryEntry, at: Occurrence) -> SagaInstance:
+    """Return the instance after one more entry of its history."""
+    moment = datetime.fromtimestamp(entry.at_milliseconds / 1000, UTC)
+    row = row or SagaInstance(
+        saga_id=entry.saga_id,
+        saga=entry.saga,
+        version=entry.version,
+        key=at.key,
+        status=entry.status,
+        reason=None,
+        waiting_for=None,
+        inputs=0,
+        refused=0,
+        started_at=moment,
+        updated_at=moment,
+        ended_at=None,
+    )
+    ended = entry.status in ENDINGS
+    return replace(
+        row,
+        version=entry.version,
+        status=entry.status,
+        reason=entry.cause or None,
+        waiting_for=", ".join(entry.waiting_for) or None,
+        inputs=row.inputs + 1,
+        refused=row.refused + (entry.happened == "refused"),
+        updated_at=moment,
+        ended_at=(row.ended_at if row.status == entry.status else moment) if ended else None,
+    )
+
+
+def instance_of(entry: HistoryEntry, _: Occurrence) -> str | None:
+    """Return the instance that an entry is about; what found none has no row."""
+    return entry.saga_id or None
+
+
+def sagas_view(sagas: Iterable[str]) -> View[Any]:
+    """Return the view over the histories of `sagas`; whoever listens on its channel is told an instance's id."""
+    return View(
+        name=NAME,
+        topics=tuple(envelope.topic_of(saga, envelope.HISTORY) for saga in sorted(sagas)),
+        row=SagaInstance,
+        key="saga_id",
+        folds=frozenset({HistoryEntry}),
+        fold=fold,
+        row_key=instance_of,
+        notify_field="saga_id",
+    )
