@@ -19,12 +19,14 @@ http() {
 kafka() {
   exec 3<>"/dev/tcp/127.0.0.1/$1"
   printf '\0\0\0\016\0\003\0\001\0\0\0\001\377\377\0\0\0\0' >&3
-  local bytes
-  bytes=$(timeout 3 head -c 12 <&3 | od -An -v -tu1 | tr -s ' \n' ' ')
-  # shellcheck disable=SC2086 # one word for each byte
-  set -- $bytes
-  [ "$#" = 12 ] || { echo "no answer from the broker"; exit 1; }
-  [ $(((${9} << 24) + (${10} << 16) + (${11} << 8) + ${12})) -gt 0 ] || { echo "the broker is still fenced"; exit 1; }
+  local LC_ALL=C live=0 position byte
+  for position in {0..11}; do
+    # Up to the next NUL, but one byte at most: a NUL itself gives an empty string, which counts as 0 below.
+    IFS= read -r -d '' -n 1 -t 3 byte <&3 || { echo "no answer from the broker"; exit 1; }
+    printf -v byte '%d' "'$byte"
+    [ "$position" -lt 8 ] || live=$((live << 8 | byte & 255))
+  done
+  [ "$live" -gt 0 ] || { echo "the broker is still fenced"; exit 1; }
 }
 
 "$@"
