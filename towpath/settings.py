@@ -201,7 +201,6 @@ class Settings(BaseSettings):
         env_nested_delimiter="__",
         frozen=True,
         extra="forbid",
-        nested_model_default_partial_update=True,
     )
 
     root: Path = Field(description="Folder of the project: the one that holds towpath.toml.")

@@ -24,3 +24,25 @@ def test_a_variable_wins_over_the_project_file(project: Path) -> None:
 def test_what_every_machine_shares_is_read_without_the_environment(project: Path) -> None:
     """A file that is rendered into the project is the same whoever renders it."""
     assert load_settings(project, environment=False).stack.kafka_port == 1111
+
+
+def test_an_address_follows_the_stack_though_its_section_is_set_in_part(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A password or a replication factor from outside does not bring back the address of another stack."""
+    monkeypatch.setenv("TOWPATH_STACK__POSTGRES_PORT", "3333")
+    monkeypatch.setenv("TOWPATH_POSTGRES__PASSWORD", "secret")
+    monkeypatch.setenv("TOWPATH_KAFKA__REPLICATION_FACTOR", "3")
+    settings = load_settings(project)
+    assert settings.postgres.url.endswith(":3333")
+    assert settings.kafka.bootstrap_servers.endswith(":2222")
+
+
+def test_what_the_file_and_the_environment_say_of_one_section_adds_up(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setting one field of a section from outside leaves the file's other fields as they are."""
+    monkeypatch.setenv("TOWPATH_STACK__BROKERS", "3")
+    (project / "towpath.toml").write_text('[project]\nname = "shop"\n[stack]\nconnect_port = 4444\n')
+    settings = load_settings(project)
+    assert (settings.stack.connect_port, settings.stack.brokers) == (4444, 3)
