@@ -17,6 +17,7 @@ from towpath.settings import Settings
 from towpath.view import View
 
 Wanted = TypeVar("Wanted")
+SAGAS_VIEW_WORKER = "view:sagas"
 
 
 def load_sagas(settings: Settings) -> dict[str, dict[int, Definition]]:
@@ -97,3 +98,16 @@ def _attribute(module: ModuleType, name: str, kind: type[Wanted]) -> Wanted:
             next_step=f"define {name} = {kind.__name__}(...) there, or mend the path in towpath.toml",
         )
     return value
+
+
+def worker_names(settings: Settings) -> tuple[str, ...]:
+    """Return what `towpath run` can run in this project: one name for each service, saga and view.
+
+    The engine's own view of all saga instances is `view:sagas`. Raises ConfigurationError as `load_sagas` does.
+    """
+    return (
+        *(f"service:{name}" for name in load_services(settings)),
+        *(f"saga:{name}" for name in load_sagas(settings)),
+        *(f"view:{name}" for name in load_views(settings)),
+        SAGAS_VIEW_WORKER,
+    )

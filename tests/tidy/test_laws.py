@@ -21,6 +21,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "orchestrator": frozenset({"contract", "saga", "stream", "view"}),
     "participant": frozenset({"contract", "outbox", "stream"}),
     "client": frozenset({"contract", "outbox", "saga", "orchestrator"}),
+    "demo": frozenset({"contract", "saga", "stream", "view", "orchestrator", "project", "stack"}),
     "project": frozenset({"contract", "saga", "participant", "view", "orchestrator"}),
     "stack": frozenset({"contract", "outbox", "capture", "stream", "participant", "view", "orchestrator", "project"}),
 }

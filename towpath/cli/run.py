@@ -1,7 +1,142 @@
-"""Verbs of `run`."""
+"""The verb `run`: one worker process, until it is told to stop."""
+
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from towpath.cli import output
+from towpath.errors import ConfigurationError, NotFoundError
+from towpath.settings import Settings, load_settings
+
+READY_FILE = "TOWPATH_READY_FILE"
+
 
 def register(app: typer.Typer) -> None:
-    """Add the verbs to `app`."""
+    """Add the verb to `app`."""
+    app.command("run")(run)
+
+
+def run(
+    name: Annotated[
+        str | None,
+        typer.Argument(help="service:NAME, saga:NAME or view:NAME; without it, the names of this project's workers."),
+    ] = None,
+    slot: Annotated[
+        str, typer.Option(help="Tells this worker from its siblings: stable over restarts, unique among live ones.")
+    ] = "1",
+    as_json: Annotated[bool, typer.Option("--json", help="List the workers as JSON.")] = False,
+) -> None:
+    """Run one worker of this project, until SIGTERM or SIGINT."""
+    settings = load_settings()
+    if name is None:
+        from towpath.project import worker_names
+
+        names = worker_names(settings)
+        if as_json:
+            output.emit_json(names)
+        else:
+            output.results.print("\n".join(names), highlight=False)
+        return
+    _run_worker(settings, name, slot)
+
+
+def _run_worker(settings: Settings, name: str, slot: str) -> None:
+    import uvloop
+
+    from towpath.logs import configure_logs
+
+    configure_logs(settings, worker=f"{name}/{slot}")
+    uvloop.install()
+    worker = build_worker(settings, name, slot)
+    if settings.metrics_port is not None:
+        from prometheus_client import start_http_server
+
+        start_http_server(settings.metrics_port)
+    worker.run_worker(loglevel=settings.log_level)
+
+
+def build_worker(settings: Settings, name: str, slot: str) -> Any:
+    """Return the stream application called `name`. Raises NotFoundError where the project has none of that name."""
+    from towpath.contract.catalogue import Catalogue
+    from towpath.contract.registry import load_codec
+
+    builders = {"service": _service, "saga": _saga, "view": _view}
+    kind, _, which = name.partition(":")
+    if kind not in builders or not which:
+        raise NotFoundError(
+            f"{name!r} is no worker: a worker is service:NAME, saga:NAME or view:NAME",
+            next_step="towpath run lists this project's workers",
+        )
+    catalogue = Catalogue.load(settings)
+    build = builders[kind](settings, catalogue, which, slot)
+    return build(load_codec(settings, catalogue), _tell_ready)
+
+
+Build = Callable[[Any, Callable[[], Awaitable[None]]], Any]
+
+
+def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
+    from towpath.participant.agent import create_participant
+    from towpath.project import load_services
+
+    service = _find(load_services(settings), f"service:{name}", name)
+    return lambda codec, on_ready: create_participant(settings, service, codec, catalogue, slot=slot, on_ready=on_ready)
+
+
+def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
+    from towpath.orchestrator.agent import create_orchestrator
+    from towpath.project import load_sagas
+
+    definitions = _find(load_sagas(settings), f"saga:{name}", name)
+    starts_on = definitions[max(definitions)].starts_on
+    start_topic = start_topic_of(catalogue, name, starts_on.SCHEMA_NAME)
+    return lambda codec, on_ready: create_orchestrator(
+        settings,
+        definitions,
+        codec,
+        slot=slot,
+        start_topic=start_topic,
+        declared_topics=catalogue.topics,
+        on_ready=on_ready,
+    )
+
+
+def start_topic_of(catalogue: Any, saga: str, record: str) -> str:
+    """Return the one topic of events that carries the start event and lists the saga as a consumer."""
+    found = [topic.name for topic in catalogue.carrying(record) if saga in topic.consumers and topic.kind == "events"]
+    if len(found) != 1:
+        raise ConfigurationError(
+            f"saga {saga} starts on {record}, which {len(found)} topics of events carry to it",
+            next_step="list the record among the values of one topic, and the saga among that topic's consumers",
+        )
+    return str(found[0])
+
+
+def _view(settings: Settings, _: Any, name: str, slot: str) -> Build:
+    from towpath.orchestrator.sagas_view import sagas_view
+    from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_views
+    from towpath.view.agent import create_view
+
+    if f"view:{name}" == SAGAS_VIEW_WORKER:
+        view = sagas_view(load_sagas(settings))
+    else:
+        view = _find(load_views(settings), f"view:{name}", name)
+    return lambda codec, on_ready: create_view(settings, view, codec, slot=slot, on_ready=on_ready)
+
+
+def _find(found: dict[str, Any], worker: str, name: str) -> Any:
+    if name not in found:
+        raise NotFoundError(
+            f"this project has no {worker}", next_step=f"use one of {', '.join(sorted(found)) or 'none yet'}"
+        )
+    return found[name]
+
+
+async def _tell_ready() -> None:
+    """Tell whoever supervises this process that it serves."""
+    path = os.environ.get(READY_FILE)
+    if path:
+        Path(path).touch()
