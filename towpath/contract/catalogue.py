@@ -318,7 +318,9 @@ def _days(value: float | Literal["forever"]) -> float | None:
 
 def _in_words(problem: Mapping[str, Any]) -> str:
     """Return one of pydantic's findings as a person would say it."""
-    place = ".".join(str(part) for part in problem["loc"] if part != "float" and not str(part).startswith("literal["))
+    # pydantic also names the branch of a union (`constrained-float`), which means nothing to a person.
+    branches = ("constrained-", "literal[", "float")
+    place = ".".join(str(part) for part in problem["loc"] if not str(part).startswith(branches))
     if problem["type"] == "extra_forbidden":
         model = _DeadFile if problem["loc"][0] == "dead" else _TopicFile
         return f"unknown key {place!r}{misspelt(str(problem['loc'][-1]), model.model_fields)}"

@@ -17,6 +17,7 @@ from fastavro.types import Schema as FastavroSchema
 from towpath.contract.convert import Converter, Unfit, compile_converters
 from towpath.contract.explain import explain
 from towpath.contract.files import Contracts, SchemaSet, load_classes, load_contracts
+from towpath.contract.json_form import read_json, write_json
 from towpath.contract.record import Record
 from towpath.contract.schema import Schemas
 from towpath.errors import ContractError, PeerError
@@ -26,7 +27,7 @@ _MAGIC: Final = 0
 WIRE_PREFIX_BYTES: Final = _PREFIX.size
 
 
-class UndecodableRecord(PeerError):  # noqa: N818 - named after what it is
+class UndecodableRecord(PeerError):
     """The bytes are not what their schema says; `schema_id` is None where not even that could be read."""
 
     def __init__(self, cause: str, *, schema_id: int | None = None) -> None:
@@ -38,7 +39,7 @@ class UndecodableRecord(PeerError):  # noqa: N818 - named after what it is
         self.schema_id = schema_id
 
 
-class UnknownSchema(PeerError):  # noqa: N818 - named after what it is
+class UnknownSchema(PeerError):
     """The record names a schema id that this process does not know; `schema_id` carries it."""
 
     def __init__(self, schema_id: int) -> None:
@@ -173,10 +174,7 @@ class Codec:
         buffer = io.BytesIO(payload)
         buffer.seek(_PREFIX.size)
         try:
-            datum = fastavro.schemaless_reader(
-                buffer, reading.writer, reading.reader, return_record_name=True, return_record_name_override=True
-            )
-            record = reading.converter.back(datum)  # type: ignore[arg-type]
+            record = reading.converter.back(_read(buffer, reading.writer, reading.reader))
         except Exception as error:  # whatever the bytes made fastavro stumble over: the record is at fault, not we
             raise UndecodableRecord(
                 f"{reading.name}: {type(error).__name__} while decoding {len(payload)} bytes",
@@ -187,6 +185,20 @@ class Codec:
                 f"{reading.name}: {len(payload) - buffer.tell()} bytes are left over", schema_id=schema_id_of(payload)
             )
         return record
+
+    def to_json(self, record: Record) -> Any:
+        """Return `record` as JSON for people (see `towpath.contract.json_form`)."""
+        return write_json(self._schemas, record.SCHEMA_NAME, self._converters[record.SCHEMA_NAME].out(record))
+
+    def from_json(self, name: str, value: Any) -> Record:
+        """Return the record of type `name` that `value` describes. Raises ContractError naming every problem."""
+        reading = read_json(self._schemas, name, value)
+        if reading.problems:
+            raise ContractError(f"{name}: {'; '.join(reading.problems)}", next_step="mend the JSON")
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, self._parsed[name], reading.datum)
+        body.seek(0)
+        return self._converters[name].back(_read(body, self._parsed[name], None))
 
     def type_of(self, payload: bytes) -> str:
         """Return the full name of the record in `payload`, without decoding it. Raises as `decode` does."""
@@ -214,6 +226,11 @@ def wire_prefix(schema_id: int) -> bytes:
 def derived_id(schemas: Schemas, name: str) -> int:
     """Return the id that an offline codec gives a schema: 31 bits of its fingerprint."""
     return int.from_bytes(hashlib.sha256(schemas.fingerprint(name).encode()).digest()[:4], "big") >> 1
+
+
+def _read(buffer: io.BytesIO, writer: FastavroSchema, reader: FastavroSchema | None) -> Any:
+    """Return the next datum in the form that `Converter.back` takes: a record out of several carries its name."""
+    return fastavro.schemaless_reader(buffer, writer, reader, return_record_name=True, return_record_name_override=True)
 
 
 def _parsed(avro: Mapping[str, Any]) -> FastavroSchema:

@@ -1,7 +1,8 @@
 """Whether a reader's schema can read what a writer's schema wrote, and if not, why, in words.
 
 Pure. The rules are those of Avro's specification ("Schema Resolution"), made stricter where Avro would read without
-an error and get another value: a change of logical type (milliseconds read as microseconds) is a break here.
+an error and get another value: a change of logical type (milliseconds read as microseconds), or a promotion that
+rounds (long to double), is a break here.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from towpath.contract.schema import (
+    NULL,
     Array,
     AvroType,
     EnumSchema,
@@ -23,12 +25,16 @@ from towpath.contract.schema import (
     Union,
 )
 
-# Writer's type -> the reader's types that take it.
+# Writer's type -> the reader's types that take every value of it unchanged.
 _PROMOTIONS: Final[Mapping[str, frozenset[str]]] = {
-    "int": frozenset({"long", "float", "double"}),
-    "long": frozenset({"float", "double"}),
+    "int": frozenset({"long", "double"}),
     "float": frozenset({"double"}),
     "string": frozenset({"bytes"}),
+}
+# Avro lets these pass as well: the first two round large numbers, the third fails where bytes are no text.
+_LOSSY: Final[Mapping[str, frozenset[str]]] = {
+    "int": frozenset({"float"}),
+    "long": frozenset({"float", "double"}),
     "bytes": frozenset({"string"}),
 }
 
@@ -83,12 +89,23 @@ class _Comparison:
             return
         tried = [list(self.types(candidate, branch, place)) for candidate in reader.branches]
         if all(tried):
-            # Where a branch of the same name is there, its own reasons say more than "none of them".
-            same = [found for candidate, found in zip(reader.branches, tried, strict=True) if _alike(candidate, branch)]
-            yield from same[0] if same else [self._other(place, _words(reader), _words(branch))]
+            # Where one branch was clearly meant, its own reasons say more than "none of them".
+            only = branch != NULL and len(reader.present) == 1
+            meant = [
+                found
+                for candidate, found in zip(reader.branches, tried, strict=True)
+                if _alike(candidate, branch) or (only and candidate != NULL)
+            ]
+            yield from meant[0] if meant else [self._other(place, _words(reader), _words(branch))]
 
     def _primitives(self, reader: Primitive, writer: Primitive, place: str) -> Iterator[Break]:
-        if reader.name != writer.name and reader.name not in _PROMOTIONS.get(writer.name, ()):
+        if reader.name in _LOSSY.get(writer.name, ()):
+            yield Break(
+                place,
+                f"the reader takes {reader.name} for the writer's {writer.name}: it may read another value, or none",
+                "add a new field of the new type, and keep this one",
+            )
+        elif reader.name != writer.name and reader.name not in _PROMOTIONS.get(writer.name, ()):
             yield self._other(place, _words(reader), _words(writer))
         elif reader.logical != writer.logical:
             yield Break(

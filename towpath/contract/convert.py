@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from math import isinf, isnan
 from typing import Any, Final
 from uuid import UUID
 
@@ -28,12 +29,14 @@ from towpath.contract.schema import (
 Datum = dict[str, Any]
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 INT_RANGE: Final = range(-(2**31), 2**31)
+# The largest number that a float of 32 bits holds.
+SINGLE_MAX: Final = (2 - 2**-23) * 2.0**127
 LONG_RANGE: Final = range(-(2**63), 2**63)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
-class Unfit(ValueError):  # noqa: N818 - it never leaves this room
+class Unfit(ValueError):
     """A value does not fit its field. The text says what it is and what the field takes, never the value."""
 
 
@@ -73,14 +76,39 @@ def _uuid(value: Any) -> str:
     return str(value) if isinstance(value, UUID) else str(unfit(value, "a UUID"))
 
 
+def _float(value: Any) -> float:
+    # Type checkers let an int stand for a float, so it may.
+    return float(value) if value.__class__ in (float, int) else float(unfit(value, "a float"))
+
+
+def _single(value: Any) -> float:
+    """Return a float that 32 bits hold; fastavro would write a larger one as infinity."""
+    number = _float(value)
+    return number if abs(number) <= SINGLE_MAX or isinf(number) or isnan(number) else float(unfit(value, "32 bits"))
+
+
+def fits_decimal(value: Decimal, precision: int, scale: int) -> bool:
+    """Return whether a decimal field holds `value` exactly: Avro keeps it as a whole number of its smallest units."""
+    _, digits, exponent = value.as_tuple()
+    return isinstance(exponent, int) and -exponent <= scale and len(digits) + exponent + scale <= precision
+
+
+def _decimal(value: Any, precision: int, scale: int) -> Decimal:
+    # fastavro counts the digits as they are written, and lets 1234567 into 8 digits with 2 after the point.
+    fits = isinstance(value, Decimal) and fits_decimal(value, precision, scale)
+    return value if fits else unfit(value, "another Decimal")  # type: ignore[no-any-return]
+
+
 # Helpers that compiled code calls, by the name under which it finds them.
 _HELPERS: Final[Mapping[str, Any]] = {
     "unfit": unfit,
+    "float_of": _float,
+    "single": _single,
     "milliseconds": _milliseconds,
     "microseconds": _microseconds,
     "date": _date,
     "time": _instance(time, "a time of day"),
-    "decimal": _instance(Decimal, "a Decimal"),
+    "decimal": _decimal,
     "uuid": _uuid,
     "array": _instance(tuple, "a tuple"),
     "mapping": _instance(dict, "a dict"),
@@ -91,7 +119,6 @@ _LOGICAL_HELPERS: Final = {
     "date": "date",
     "time-millis": "time",
     "time-micros": "time",
-    "decimal": "decimal",
     "uuid": "uuid",
 }
 
@@ -138,9 +165,11 @@ class _Compiler:
         self._counter += 1
         return f"v{self._counter}"
 
-    def _out(self, schema: AvroType, value: str) -> str:
+    def _out(self, schema: AvroType, value: str) -> str:  # noqa: PLR0911 - a case each
         """Return the expression that turns the Python value `value` into fastavro's."""
         match schema:
+            case Primitive(logical="decimal"):
+                return f"decimal({value}, {schema.precision}, {schema.scale})"
             case Primitive(logical=str() as logical):
                 return f"{_LOGICAL_HELPERS[logical]}({value})"
             case Primitive(name=name):
@@ -165,8 +194,10 @@ class _Compiler:
                 words = f"an int of {32 if name == 'int' else 64} bits"
             case "boolean":
                 fits, words = f"({held} := {value}).__class__ is bool", "a bool"
-            case "float" | "double":
-                fits, words = f"({held} := {value}).__class__ is float", "a float"
+            case "float":
+                return f"single({value})"
+            case "double":
+                return f"({held} if ({held} := {value}).__class__ is float else float_of({held}))"
             case "bytes":
                 fits, words = f"({held} := {value}).__class__ is bytes", "bytes"
             case "string":

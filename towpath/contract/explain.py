@@ -4,10 +4,11 @@ from dataclasses import fields
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
+from math import inf
 from typing import Any, Final
 from uuid import UUID
 
-from towpath.contract.convert import INT_RANGE, LONG_RANGE
+from towpath.contract.convert import INT_RANGE, LONG_RANGE, SINGLE_MAX, fits_decimal
 from towpath.contract.record import Record
 from towpath.contract.schema import (
     Array,
@@ -101,14 +102,16 @@ def _primitive(schema: Primitive, value: Any, path: str) -> str | None:
         fits = type(value) is int and value in (INT_RANGE if schema.name == "int" else LONG_RANGE)
         if type(value) is int and not fits:
             return f"{path} takes {takes}, not a larger one"
+    elif kind is float:
+        fits = type(value) in (float, int)
+        if fits and schema.name == "float" and SINGLE_MAX < abs(value) < inf:
+            return f"{path} takes a float of 32 bits, not a larger one"
     elif kind is datetime:
         fits = isinstance(value, datetime) and value.tzinfo is not None
     elif kind is date:
         fits = isinstance(value, date) and not isinstance(value, datetime)
-    elif kind is Decimal and fits:
-        digits = value.as_tuple()
-        fits = isinstance(digits.exponent, int) and -digits.exponent <= (schema.scale or 0)
-        fits = fits and len(digits.digits) + max(digits.exponent, 0) <= (schema.precision or 0)
+    elif kind is Decimal:
+        fits = fits and fits_decimal(value, schema.precision or 0, schema.scale or 0)
         takes = f"a Decimal of {schema.precision} digits, {schema.scale} after the point"
     return None if fits else _wrong(path, value, takes)
 

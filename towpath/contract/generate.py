@@ -193,7 +193,7 @@ class _Module:
             self._imports[module].add(self._short[name])
         return self._short[name]
 
-    def _default(self, schema: AvroType, default: object) -> str:
+    def _default(self, schema: AvroType, default: object) -> str:  # noqa: PLR0911 - a case each
         """Return the Python expression of a default given in Avro's JSON form."""
         match schema:
             case Union():
@@ -209,6 +209,9 @@ class _Module:
             case Primitive(name="bytes", logical=None):
                 assert isinstance(default, str)
                 return repr(default.encode("latin-1")).replace("b'", 'b"').replace("'", '"')
+            case Primitive(name="float" | "double"):
+                assert isinstance(default, int | float)
+                return repr(float(default))
             case Primitive(logical=None):
                 return _literal(default)
             case Primitive(logical=logical):

@@ -9,12 +9,12 @@ import base64
 import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from uuid import UUID
 
-from towpath.contract.convert import INT_RANGE, LONG_RANGE
+from towpath.contract.convert import EPOCH, INT_RANGE, LONG_RANGE, SINGLE_MAX, fits_decimal
 from towpath.contract.parse import misspelt
 from towpath.contract.schema import (
     Array,
@@ -61,7 +61,7 @@ def write_json(schemas: Schemas, name: str, datum: Any) -> Any:
     return _write(schemas, Reference(name), datum)
 
 
-class _Refused(Exception):  # noqa: N818 - it never leaves this file
+class _Refused(Exception):
     pass
 
 
@@ -167,9 +167,11 @@ def _take_whole(schema: Primitive, value: Any) -> int:
     return value
 
 
-def _take_number(_: Primitive, value: Any) -> float:
+def _take_number(schema: Primitive, value: Any) -> float:
     if type(value) not in (int, float):
         raise _Refused(f"takes a number, not {_kind(value)}")
+    if schema.name == "float" and abs(value) > SINGLE_MAX:
+        raise _Refused("takes a number of 32 bits, not a larger one")
     return float(value)
 
 
@@ -209,12 +211,8 @@ def _take_decimal(schema: Primitive, value: Any) -> Decimal:
         parsed = Decimal(_take_text(value, takes))
     except InvalidOperation:
         raise _Refused(f"takes {takes}, not another text") from None
-    digits = parsed.as_tuple()
-    exponent = digits.exponent
-    if not isinstance(exponent, int) or -exponent > (schema.scale or 0):
-        raise _Refused(f"takes {takes}")
-    if len(digits.digits) + exponent + (schema.scale or 0) > (schema.precision or 0):
-        raise _Refused(f"takes {takes}")
+    if not fits_decimal(parsed, schema.precision or 0, schema.scale or 0):
+        raise _Refused(f"takes {takes}, not another one")
     return parsed
 
 
@@ -274,6 +272,10 @@ def _write(schemas: Schemas, schema: AvroType, datum: Any) -> Any:  # noqa: PLR0
             return base64.b64encode(datum).decode() if isinstance(named, FixedSchema) else datum
         case Primitive(name="bytes", logical=None):
             return base64.b64encode(datum).decode()
+        case Primitive(logical="timestamp-millis") if isinstance(datum, int):
+            return (EPOCH + timedelta(milliseconds=datum)).isoformat()
+        case Primitive(logical="timestamp-micros") if isinstance(datum, int):
+            return (EPOCH + timedelta(microseconds=datum)).isoformat()
         case Primitive(logical=str()):
             return datum.isoformat() if isinstance(datum, date | datetime | time) else str(datum)
         case _:

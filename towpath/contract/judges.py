@@ -16,6 +16,10 @@ import fastavro
 Avro = Mapping[str, Any]
 
 
+class CannotJudge(Exception):
+    """The library lacks what this pair of schemas needs, so its answer would say nothing of the schemas."""
+
+
 class Judge(Protocol):
     """Reads a record that `writer` wrote, as `reader` sees it; raises whatever it likes where that cannot be."""
 
@@ -25,7 +29,7 @@ class Judge(Protocol):
         ...
 
     def read(self, body: bytes, *, writer: Avro, reader: Avro) -> Any:
-        """Return the datum, records as dictionaries, branches of unions unnamed."""
+        """Return the datum, records as dictionaries, branches of unions unnamed. May raise CannotJudge."""
         ...
 
 
@@ -43,19 +47,34 @@ class FastavroJudge:
 
 
 class ApacheJudge:
-    """Apache's own library for Python."""
+    """Apache's own library for Python.
+
+    Its reader knows no aliases, no default of an enum, and no promotion inside lists and maps, though its own
+    compatibility checker does (seen with avro 1.12.2): where the two contradict each other, it cannot judge.
+    """
 
     def __init__(self) -> None:
         self.name = f"avro {importlib.metadata.version('avro')}"
 
     def read(self, body: bytes, *, writer: Avro, reader: Avro) -> Any:
         """Return the datum as Apache's library resolves it. Raises where bytes are left over."""
+        import avro.compatibility
+        import avro.errors
         import avro.io
         import avro.schema
 
+        if writer != reader and "aliases" in json.dumps(reader):
+            raise CannotJudge(self.name)
+        written, wanted = (avro.schema.parse(json.dumps(schema)) for schema in (writer, reader))
         buffer = io.BytesIO(body)
-        parsed = [avro.schema.parse(json.dumps(schema)) for schema in (writer, reader)]
-        datum = avro.io.DatumReader(parsed[0], parsed[1]).read(avro.io.BinaryDecoder(buffer))
+        try:
+            datum = avro.io.DatumReader(written, wanted).read(avro.io.BinaryDecoder(buffer))
+        except avro.errors.SchemaResolutionException as error:
+            checker = avro.compatibility.ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
+            verdict = checker.get_compatibility(wanted, written)
+            if verdict.compatibility is avro.compatibility.SchemaCompatibilityType.compatible:
+                raise CannotJudge(self.name) from error
+            raise
         _require_end(buffer, body)
         return datum
 

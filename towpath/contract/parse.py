@@ -52,9 +52,12 @@ def parse(content: Any, *, source: str) -> dict[str, NamedSchema]:
     return {outermost.name: found[outermost.name], **found}
 
 
-def misspelt(unknown: str, known: Iterable[str]) -> str:
-    """Return ` (did you mean ...?)` where `unknown` looks like one of `known`, else nothing."""
-    close = difflib.get_close_matches(unknown, sorted(known), n=1)
+def misspelt(unknown: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
+    """Return ` (did you mean ...?)` where `unknown` looks like one of `known`, else nothing.
+
+    `likeness` is difflib's ratio from which on two names look alike, between 0 and 1.
+    """
+    close = difflib.get_close_matches(unknown, sorted(known), n=1, cutoff=likeness)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 

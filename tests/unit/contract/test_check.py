@@ -1,0 +1,232 @@
+"""`towpath contracts test` finds each broken promise, and says who breaks and how to mend it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.contract.workshop import Workshop, field, record
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.check import Report, check_contracts
+from towpath.contract.examples import load_examples
+from towpath.contract.judges import FastavroJudge, judges
+from towpath.errors import ContractError
+
+ORDER = record("OrderPlaced", field("order_id"), field("total", "int"))
+TOPIC = """\
+topic: order.events
+kind: events
+owner: order
+key: order_id
+partitions: 4
+retention_days: 30
+values: [shop.order.OrderPlaced]
+producers: [order]
+consumers: [place_order, order_status]
+"""
+
+
+class Project(Workshop):
+    """A project with topics and examples, in which nothing is wrong until a test breaks it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.topic(TOPIC)
+        self.put(ORDER)
+        self.example("good/usual", {"order_id": "o-1", "total": 5})
+
+    def topic(self, text: str, name: str = "order.events") -> None:
+        """Write one topic."""
+        path = self.folder / "topics" / f"{name}.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def example(self, name: str, content: Any, *, owner: str = "order/OrderPlaced") -> None:
+        """Write one example."""
+        path = self.folder / "examples" / owner / f"{name}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content), encoding="utf-8")
+
+    def check(self, *, generate: bool = True) -> Report:
+        """Run the whole check."""
+        contracts = self.generate() if generate else self.contracts()
+        examples = load_examples(contracts, self.folder / "examples")
+        return check_contracts(
+            contracts, Catalogue.read(self.folder / "topics"), examples, judges(), views=["order_status"]
+        )
+
+
+@pytest.fixture
+def project(workshop: Workshop) -> Project:
+    """Return a project in which every promise holds."""
+    found = Project(workshop.folder)
+    workshop.package = found.package  # so that what it imports is forgotten afterwards
+    return found
+
+
+def test_a_sound_project_has_no_findings(project: Project) -> None:
+    """The example and the random data were read by the codec and by both judges."""
+    report = project.check()
+    assert report.findings == ()
+    assert report.ok
+    assert report.decodings > 50
+    assert [name.split()[0] for name in report.judges] == ["fastavro", "avro"]
+
+
+def _orphan_schema(project: Project) -> None:
+    project.put(record("Forgotten", field("x")))
+
+
+def _unknown_value(project: Project) -> None:
+    project.topic(TOPIC.replace("OrderPlaced", "OrderPlacd"))
+
+
+def _key_is_no_field(project: Project) -> None:
+    project.topic(TOPIC.replace("key: order_id", "key: sku"))
+
+
+def _misspelt_consumer(project: Project) -> None:
+    project.topic(TOPIC.replace("order_status", "order_statis"))
+
+
+def _no_example(project: Project) -> None:
+    (project.folder / "examples/order/OrderPlaced/good/usual.json").unlink()
+
+
+def _bad_example_accepted(project: Project) -> None:
+    project.example("bad/fine", {"expect": "missing", "record": {"order_id": "o", "total": 1}})
+
+
+def _bad_example_with_other_words(project: Project) -> None:
+    project.example("bad/odd", {"expect": "total: missing", "record": {"order_id": "o", "total": "1"}})
+
+
+def _good_example_refused(project: Project) -> None:
+    project.example("good/usual", {"order_id": "o-1"})
+
+
+def _example_of_an_unreleased_version(project: Project) -> None:
+    project.example("good/old.v3", {"order_id": "o-1", "total": 5})
+
+
+@pytest.mark.parametrize(
+    ("mischief", "rule", "words"),
+    [
+        (_orphan_schema, "orphan-schema", "it travels in no topic"),
+        (_unknown_value, "topic-values", "did you mean 'shop.order.OrderPlaced'"),
+        (_key_is_no_field, "topic-key", "its key is sku, but shop.order.OrderPlaced has no such field"),
+        (
+            _misspelt_consumer,
+            "topic-names",
+            "'order_statis' is no service, saga or view (did you mean 'order_status'?)",
+        ),
+        (_no_example, "missing-example", "no good example"),
+        (_bad_example_accepted, "bad-example", "it is accepted"),
+        (_bad_example_with_other_words, "bad-example", "total: takes a whole number, not a text"),
+        (_good_example_refused, "good-example", "total: missing"),
+        (_example_of_an_unreleased_version, "orphan-example", "version 3 of shop.order.OrderPlaced was never released"),
+    ],
+)
+def test_each_broken_promise_is_found(
+    project: Project, mischief: Callable[[Project], None], rule: str, words: str
+) -> None:
+    """One thing is broken, and the finding of its rule says so in plain words."""
+    mischief(project)
+    found = [finding for finding in project.check().findings if finding.rule == rule]
+    assert len(found) == 1
+    assert words in found[0].problem
+    assert found[0].mend
+
+
+def test_stale_records_are_found(project: Project) -> None:
+    """A schema changed without its class is a finding, not a surprise at run time."""
+    project.generate()
+    project.put(record("OrderPlaced", field("order_id"), field("total", "long")))
+    assert [finding.rule for finding in project.check(generate=False).findings] == ["stale-records"]
+
+
+def test_who_reads_old_records_is_named_when_a_new_form_cannot(project: Project) -> None:
+    """A required field that old records lack breaks the topic's consumers, for as long as the topic keeps them."""
+    project.put(ORDER, version=1)
+    project.put(record("OrderPlaced", *ORDER["fields"], field("currency")))
+    project.example("good/usual", {"order_id": "o-1", "total": 5, "currency": "EUR"})
+    (finding,) = project.check().findings
+    assert finding.rule == "compatibility"
+    assert "readers of the form of today cannot read what version 1 wrote: OrderPlaced.currency" in finding.problem
+    assert finding.breaks == ("place_order, order_status (reading order.events, which keeps such records for 30 days)",)
+    assert finding.mend.startswith("give currency a default")
+
+
+def test_who_is_not_yet_deployed_is_named_when_old_readers_break(project: Project) -> None:
+    """A field that old readers need breaks them as soon as the producer is deployed."""
+    project.put(ORDER, version=1)
+    project.put(record("OrderPlaced", field("order_id")))
+    project.example("good/usual", {"order_id": "o-1"})
+    (finding,) = project.check().findings
+    assert "readers of version 1 cannot read what the form of today writes: OrderPlaced.total" in finding.problem
+    assert finding.breaks == ("place_order, order_status (reading order.events, as soon as order is deployed)",)
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [("full_transitive", 2), ("backward", 0), ("backward_transitive", 1), ("forward", 1), ("none", 0)],
+)
+def test_only_what_is_promised_is_checked(project: Project, mode: str, expected: int) -> None:
+    """Version 1 lacks a field that today needs; version 2, the latest, needs one that today lacks."""
+    project.put(record("OrderPlaced", field("order_id")), version=1)
+    project.put(record("OrderPlaced", field("order_id"), field("total", "int", default=0), field("gone")), version=2)
+    project.put(ORDER)
+    project.topic(TOPIC + f"compatibility: {mode}\n")
+    today = [finding for finding in project.check().findings if "the form of today" in finding.problem]
+    assert len(today) == expected, [finding.problem for finding in today]
+
+
+def test_an_example_of_an_old_version_is_read_as_today(project: Project) -> None:
+    """What was written before a field existed still lies in topics, and is decoded into the class of today."""
+    project.put(ORDER, version=1)
+    project.put(record("OrderPlaced", *ORDER["fields"], field("currency", default="EUR")))
+    project.example("good/before.v1", {"order_id": "o-1", "total": 5})
+    report = project.check()
+    assert report.findings == ()
+    assert report.versions == 1
+    project.example("good/before.v1", {"order_id": "o-1", "total": 5, "currency": "EUR"})
+    (finding,) = project.check().findings
+    assert "currency: unknown field" in finding.problem
+
+
+def test_a_judge_that_reads_something_else_is_heard(project: Project) -> None:
+    """Where the two libraries differ, neither is believed."""
+
+    class Contrary(FastavroJudge):
+        name = "contrary 1.0"
+
+        def read(self, body: bytes, *, writer: Any, reader: Any) -> Any:
+            return {**super().read(body, writer=writer, reader=reader), "total": -1}
+
+    contracts = project.generate()
+    examples = load_examples(contracts, project.folder / "examples")
+    report = check_contracts(
+        contracts, Catalogue.read(project.folder / "topics"), examples, [FastavroJudge(), Contrary()]
+    )
+    assert "contrary 1.0 read different values" in report.findings[0].problem
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "content", "words"),
+    [
+        ("order/OrderPlacd", "good/x", {}, "which no Avro file defines (did you mean 'order/OrderPlaced'?)"),
+        ("order/OrderPlaced", "god/x", {}, "it lies in no place"),
+        ("order/OrderPlaced", "bad/x", {"expects": "missing", "record": {}}, 'it must be {"expect"'),
+        ("order/OrderPlaced", "bad/x", {"expect": "", "record": {}}, 'it must be {"expect"'),
+    ],
+)
+def test_an_example_without_a_schema_or_place_is_refused(
+    project: Project, owner: str, name: str, content: Any, words: str
+) -> None:
+    """No example is passed over because of a misspelt folder or key."""
+    project.example(name, content, owner=owner)
+    with pytest.raises(ContractError) as caught:
+        project.check()
+    assert words in caught.value.cause
