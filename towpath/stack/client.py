@@ -1,0 +1,212 @@
+"""Talks to the supervisor of a stack home: `StackClient` is how the command line, the demo and tests drive it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from towpath.errors import NotFoundError, WorldError
+from towpath.stack.home import Home
+from towpath.stack.logs import tail
+from towpath.stack.spec import ProcessSpec, ProcessStatus, State
+
+ANSWER_SECONDS = 10.0
+# Stopping waits for the slowest part: a JVM that also writes its start cache.
+STOP_SECONDS_MAX = 120.0
+REASON_LINES = 200
+
+
+class NotRunning(NotFoundError):
+    """No supervisor runs in this stack home."""
+
+    def __init__(self, home: Home) -> None:
+        super().__init__(f"the stack in {home.root} is not running", next_step="towpath up")
+
+
+class ProcessFailed(WorldError):
+    """A process of the stack died or never became ready; its own last words are the cause."""
+
+
+class StackClient:
+    """One connection to the supervisor of the stack in `home`. Raises NotRunning where there is none.
+
+    Not for several threads at once: each opens its own.
+    """
+
+    def __init__(self, home: Path | Home) -> None:
+        self.home = home if isinstance(home, Home) else Home(Path(home).resolve())
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(ANSWER_SECONDS)
+        try:
+            with self.home.short_socket_path() as path:
+                self._socket.connect(path)
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+            self._socket.close()
+            raise NotRunning(self.home) from error
+        self._lines = self._socket.makefile("rb")
+        self._changes = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the stack runs on."""
+        self._lines.close()
+        self._socket.close()
+
+    def status(self) -> dict[str, ProcessStatus]:
+        """Return how each process stands, by name."""
+        return self._statuses(self._ask("status"))
+
+    def start(self, spec: ProcessSpec) -> None:
+        """Run a process and keep it running; a name that runs already is left as it is."""
+        self._ask("start", spec=spec.to_json())
+
+    def stop(self, name: str) -> None:
+        """Stop a process and leave it stopped; returns once it is gone."""
+        self._ask("stop", seconds=STOP_SECONDS_MAX, name=name)
+
+    def restart(self, name: str) -> None:
+        """Stop a process and start it again; `wait_ready` tells when it is ready."""
+        self._ask("restart", seconds=STOP_SECONDS_MAX, name=name)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a process, SIGKILL unless told otherwise; the supervisor starts it again if it dies."""
+        self._ask("kill", name=name, signal=int(number))
+
+    def begin(self) -> None:
+        """From now on the whole stack goes down if this connection ends before `commit`."""
+        self._ask("begin")
+
+    def commit(self) -> None:
+        """Leave the stack running when this connection ends."""
+        self._ask("commit")
+
+    def wait_ready(self, names: Iterable[str], deadline_seconds: float, *, patient: bool = False) -> None:
+        """Return once all these processes are ready.
+
+        Raises ProcessFailed when one fails, when one dies while it starts (unless `patient`: then its restarts are
+        awaited), or when the deadline passes; the message ends in the process's own last words.
+        """
+        wanted = set(names)
+        first = self.status()
+        end = time.monotonic() + deadline_seconds
+        statuses = first
+        while True:
+            missing = wanted - {name for name, one in statuses.items() if one.state is State.READY}
+            if not missing:
+                return
+            for name in missing:
+                self._refuse_dead(name, statuses.get(name), first.get(name), patient=patient)
+            left = end - time.monotonic()
+            if left <= 0:
+                name = sorted(missing)[0]
+                raise self._failed(name, f"{name} is not ready after {deadline_seconds:.0f} s")
+            statuses = self._wait(min(left, ANSWER_SECONDS / 2))
+
+    def shutdown(self) -> None:
+        """Stop every process, then the supervisor; returns once all are gone."""
+        pid = self._ask("hello")["pid"]
+        with suppress(ConnectionError, WorldError):
+            self._ask("shutdown", seconds=STOP_SECONDS_MAX)
+        self.close()
+        _wait_gone(pid)
+
+    def _refuse_dead(self, name: str, now: ProcessStatus | None, first: ProcessStatus | None, *, patient: bool) -> None:
+        if now is None or now.state is State.STOPPED:
+            raise self._failed(name, f"{name} is not running")
+        died = now.state is State.WAITING or (first is not None and now.starts > first.starts)
+        if now.state is State.FAILED or (died and not patient):
+            raise self._failed(name, f"{name} {now.reason or 'died while it started'}")
+
+    def _failed(self, name: str, what: str) -> ProcessFailed:
+        said = last_words(tail(self.home.log_file(name), REASON_LINES))
+        return ProcessFailed(f"{what}{f': {said}' if said else ''}", next_step=f"towpath logs {name}")
+
+    def _wait(self, seconds: float) -> dict[str, ProcessStatus]:
+        return self._statuses(self._ask("wait", seen=self._changes, seconds=seconds))
+
+    def _statuses(self, answer: Mapping[str, Any]) -> dict[str, ProcessStatus]:
+        self._changes = answer["changes"]
+        return {one["name"]: ProcessStatus.from_json(one) for one in answer["processes"]}
+
+    def _ask(self, verb: str, *, seconds: float = 0.0, **arguments: Any) -> dict[str, Any]:
+        self._socket.settimeout(ANSWER_SECONDS + seconds)
+        request = {"verb": verb, "seconds": seconds, **arguments}
+        try:
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            line = self._lines.readline()
+        except TimeoutError as error:
+            raise WorldError(f"the supervisor does not answer {verb!r}", next_step="towpath doctor") from error
+        except BrokenPipeError as error:
+            raise NotRunning(self.home) from error
+        if not line:
+            raise NotRunning(self.home)
+        answer: dict[str, Any] = json.loads(line)
+        if not answer["ok"]:
+            raise NotFoundError(answer["error"], next_step="towpath status lists the processes")
+        return answer
+
+
+def last_words(lines: list[str]) -> str:
+    """Return the line of a log that most likely says why its process died: the last error, else the last line."""
+    said = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("at ", "..."))]
+    for mark in ("FATAL", "ERROR", "Exception", "error:", "Error"):
+        for line in reversed(said):
+            if mark in line:
+                return line[:400]
+    return said[-1][:400] if said else ""
+
+
+def start_supervisor(home: Home) -> StackClient:
+    """Start the supervisor of a stack home, detached from this process, and return a connection to it."""
+    home.make()
+    command = [sys.executable, "-P", "-m", "towpath.stack.supervisor", str(home.root)]
+    launched = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if launched.returncode == 2:
+        # Its lock is held: it has only just begun to listen, or is on its way out.
+        return _connect_soon(home)
+    if launched.returncode != 0:
+        said = launched.stderr.strip() or last_words(tail(home.supervisor_log, REASON_LINES))
+        raise WorldError(f"the supervisor did not start: {said}", next_step=f"read {home.supervisor_log}")
+    return StackClient(home)
+
+
+def _connect_soon(home: Home) -> StackClient:
+    end = time.monotonic() + ANSWER_SECONDS
+    while True:
+        try:
+            return StackClient(home)
+        except NotRunning:
+            if time.monotonic() > end:
+                raise WorldError(
+                    "another supervisor holds this stack home and does not answer",
+                    next_step=f"end the process named in {home.lock}, then towpath up",
+                ) from None
+            time.sleep(0.1)
+
+
+def _wait_gone(pid: int) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        import select
+
+        select.select([pidfd], [], [], STOP_SECONDS_MAX)
+    finally:
+        os.close(pidfd)

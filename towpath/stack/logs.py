@@ -1,0 +1,44 @@
+"""Keeps the log files within bounds: one that grew too long is copied aside and cut while it is in use.
+
+A line written between the copy and the cut is lost; the processes write in append mode, so nothing else is.
+"""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+LOG_BYTES_MAX = 20 * 1024 * 1024
+CHECK_SECONDS = 30.0
+
+
+class LogKeeper:
+    """Cuts the logs of one folder: each takes at most twice `LOG_BYTES_MAX`, itself and its predecessor."""
+
+    def __init__(self, folder: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
+        self._folder = folder
+        self._bytes_max = bytes_max
+
+    async def keep(self) -> None:
+        """Look after the folder until cancelled."""
+        while True:
+            self.cut()
+            await asyncio.sleep(CHECK_SECONDS)
+
+    def cut(self) -> None:
+        """Cut what is too long now."""
+        for log in self._folder.glob("*.log"):
+            if log.stat().st_size > self._bytes_max:
+                shutil.copyfile(log, log.with_suffix(".log.1"))
+                with log.open("r+b") as file:
+                    file.truncate(0)
+
+
+def tail(path: Path, lines: int) -> list[str]:
+    """Return the last lines of a log, without reading more than its last 256 KiB."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - 256 * 1024))
+            return file.read().decode("utf-8", errors="replace").splitlines()[-lines:]
+    except FileNotFoundError:
+        return []

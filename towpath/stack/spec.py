@@ -1,0 +1,160 @@
+"""What the supervisor is told and what it answers, as values; pure, and imported by both of its ends.
+
+The supervisor knows processes, not parts: everything about Kafka or PostgreSQL is in the spec that it is handed.
+"""
+
+import signal
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+PROTOCOL = 1
+
+
+class Group(StrEnum):
+    """What a process is to the stack."""
+
+    PART = "part"
+    WORKER = "worker"
+
+
+class State(StrEnum):
+    """Where a process stands. `READY` means that it answered its own protocol; `FAILED` that it kept dying."""
+
+    STARTING = "starting"
+    READY = "ready"
+    WAITING = "waiting"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class ProbeKind(StrEnum):
+    """How a process shows that it is ready."""
+
+    POSTGRES = "postgres"
+    KAFKA = "kafka"
+    HTTP = "http"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How to ask a process whether it is ready: a port and, for HTTP, a path; for FILE, a file that it makes."""
+
+    kind: ProbeKind
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The user that a process runs as; `reads_anywhere` lets it pass folders that only root may enter."""
+
+    user_id: int
+    group_id: int
+    reads_anywhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """One process to run and keep running.
+
+    `rank` orders stopping: the highest rank stops first. `ready_seconds` is how long a start may take;
+    `stop_seconds` how long after `stop_signal` SIGKILL follows; `death_signal` is what the kernel sends it should
+    the supervisor itself die.
+    """
+
+    name: str
+    group: Group
+    version: str
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: str
+    log_file: str
+    probe: Probe
+    ports: tuple[int, ...] = ()
+    identity: Identity | None = None
+    rank: int = 0
+    ready_seconds: float = 90.0
+    stop_seconds: float = 20.0
+    stop_signal: int = signal.SIGTERM
+    death_signal: int = signal.SIGKILL
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for the wire."""
+        return {**asdict(self), "environment": dict(self.environment)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ProcessSpec":
+        """Build a spec from plain values."""
+        probe = data["probe"]
+        return cls(
+            **{
+                **data,
+                "group": Group(data["group"]),
+                "arguments": tuple(data["arguments"]),
+                "ports": tuple(data["ports"]),
+                "probe": Probe(**{**probe, "kind": ProbeKind(probe["kind"])}),
+                "identity": Identity(**data["identity"]) if data["identity"] else None,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """How a process stands. `starts` counts its starts; `reason` says why it waits or failed."""
+
+    name: str
+    group: Group
+    state: State
+    version: str
+    ports: tuple[int, ...]
+    log_file: str
+    pid: int | None
+    uptime_seconds: float | None
+    starts: int
+    reason: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for the wire."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "ProcessStatus":
+        """Build a status from plain values."""
+        return cls(
+            **{
+                **data,
+                "group": Group(data["group"]),
+                "state": State(data["state"]),
+                "ports": tuple(data["ports"]),
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """When a process that died is started again.
+
+    The first restart is almost at once, each later one waits twice as long, and after `deaths_max` deaths with no
+    steady run between them it is left alone as failed: a part that cannot run must be seen, not hidden by a loop.
+    """
+
+    first_seconds: float = 0.2
+    seconds_max: float = 10.0
+    deaths_max: int = 7
+    steady_seconds: float = 20.0
+
+    def delay_seconds(self, deaths: int) -> float | None:
+        """Return how long to wait after the `deaths`-th death in a row, or None to give up."""
+        if deaths >= self.deaths_max:
+            return None
+        return min(self.first_seconds * 2.0 ** (deaths - 1), self.seconds_max)
+
+    def deaths_after(self, deaths: int, ran_seconds: float, *, was_ready: bool) -> int:
+        """Return the count of deaths in a row after one more: a steady run begins the count anew."""
+        steady = was_ready and ran_seconds >= self.steady_seconds
+        return 1 if steady else deaths + 1
