@@ -67,6 +67,7 @@ class World:
         self.done: set[tuple[str, str]] = set()  # effects that exist at participants now
         self.log: list[tuple[Input, Decision]] = []
         self.finished: list[Status] = []
+        self.made: list[str] = []  # names of the moves, for whoever makes them
         self._ids = 0
         self.give(Started("start", 0, sampler(definition.starts_on) if event is None else event, "key"))
 

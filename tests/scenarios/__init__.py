@@ -1,0 +1,1 @@
+"""CraftyGoods' sagas, as conversations."""

@@ -1,0 +1,133 @@
+"""Golden histories: a run that was recorded once is decided again in every test, for ever, and must come out the same.
+
+A file holds the inputs and, for each, the decision that was taken (its effects, and how saga and steps then stood). A
+definition that is in production must still decide them so; a change that cannot is a new version.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from towpath.saga.advance import Decision, advance
+from towpath.saga.definition import Definition
+from towpath.saga.inputs import (
+    Input,
+    OperatorAsked,
+    ParentAsked,
+    Replied,
+    Signalled,
+    Started,
+    TimerFired,
+    Unrecognised,
+)
+from towpath.saga.testing.plain import from_plain, to_plain
+
+_INPUTS: dict[str, type] = {
+    kind.__name__: kind for kind in (Started, Replied, TimerFired, Signalled, OperatorAsked, ParentAsked, Unrecognised)
+}
+
+
+class HistoryChanged(AssertionError):
+    """A recorded run is no longer decided as it was; the message names the file, the input and the difference."""
+
+
+def history_of(definition: Definition, inputs: Iterable[Input], decisions: Iterable[Decision]) -> dict[str, Any]:
+    """Return the golden form of a run."""
+    return {
+        "saga": definition.name,
+        "version": definition.version,
+        "entries": [
+            {"input": _named(input_), "decision": _decision(decision)}
+            for input_, decision in zip(inputs, decisions, strict=True)
+        ],
+    }
+
+
+def write_history(path: Path, history: dict[str, Any]) -> None:
+    """Write a golden file, one line an input, so that a difference reads well. Never over one that exists."""
+    if path.exists():
+        raise FileExistsError(f"{path} is there: a golden history is never rewritten; record another, or a new version")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = json.dumps({"saga": history["saga"], "version": history["version"]})
+    lines = [json.dumps(entry, sort_keys=True) for entry in history["entries"]]
+    path.write_text("\n".join([head, *lines]) + "\n", encoding="utf-8")
+
+
+def read_history(path: Path) -> dict[str, Any]:
+    """Return what `write_history` wrote."""
+    head, *lines = path.read_text(encoding="utf-8").splitlines()
+    return {**json.loads(head), "entries": [json.loads(line) for line in lines]}
+
+
+def replay(definition: Definition, history: dict[str, Any], name: str = "history") -> None:
+    """Decide a recorded run again. Raises HistoryChanged at the first decision that differs."""
+    assert (definition.name, definition.version) == (history["saga"], history["version"]), f"{name} is of another saga"
+    classes = classes_of(definition)
+    state = None
+    for number, entry in enumerate(history["entries"], start=1):
+        decision = advance(definition, state, _input(entry["input"], classes))
+        state = decision.state
+        decided = _decision(decision)
+        if decided != entry["decision"]:
+            raise HistoryChanged(
+                f"{name}: input {number} ({entry['input']['input']}) is decided differently now:\n"
+                + "\n".join(_differences(entry["decision"], decided))
+            )
+
+
+def classes_of(definition: Definition) -> dict[str, type]:
+    """Return every class that an input of this saga may carry, by name."""
+    kinds = {definition.starts_on}
+    for step in definition.steps:
+        kinds |= set(step.outcomes)
+        kinds |= set(step.undo.outcomes) if step.undo is not None else set()
+    return {kind.__name__: kind for kind in kinds}
+
+
+def _named(value: Any) -> dict[str, Any]:
+    """Return an input or an effect as plain JSON; the record that it carries says its class."""
+    plain: dict[str, Any] = {"input": type(value).__name__}
+    for field in fields(value):
+        content = getattr(value, field.name)
+        carried = field.type is object or field.type == object | None
+        plain[field.name] = _record(content) if carried else to_plain(content)
+    return plain
+
+
+def _record(record: object) -> dict[str, Any] | None:
+    return None if record is None else {"class": type(record).__name__, **to_plain(record)}
+
+
+def _input(plain: dict[str, Any], classes: dict[str, type]) -> Input:
+    kind = _INPUTS[plain["input"]]
+    values: dict[str, Any] = {}
+    for field in fields(kind):
+        content = plain[field.name]
+        if field.type is object or field.type == object | None:
+            content = dict(content) if content is not None else None
+            values[field.name] = content and from_plain(classes[content.pop("class")], content)
+        else:
+            values[field.name] = from_plain(field.type, content)
+    made: Input = kind(**values)
+    return made
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    effects = []
+    for effect in decision.effects:
+        plain = _named(effect)
+        plain["effect"] = plain.pop("input")
+        effects.append(plain)
+    state = decision.state
+    steps = {} if state is None else {step.key: step.status.value for step in state.steps}
+    return {"effects": effects, "status": None if state is None else state.status.value, "steps": steps}
+
+
+def _differences(recorded: dict[str, Any], decided: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, was in recorded.items():
+        if was != decided[name]:
+            lines += [f"  {name} was {json.dumps(was)}", f"  {name} is  {json.dumps(decided[name])}"]
+    return lines
