@@ -19,7 +19,7 @@ from towpath.contract.catalogue import Catalogue, Topic
 from towpath.errors import WorldError
 from towpath.settings import Settings
 
-_TIMEOUT_SECONDS: Final = 30.0
+TIMEOUT_SECONDS: Final = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +46,36 @@ class _Actual:
     config: dict[str, str]
 
 
-def ensure_topics(catalogue: Catalogue, settings: Settings, *, align: bool = False) -> EnsuredTopics:
+def ensure_topics(
+    catalogue: Catalogue, settings: Settings, *, align: bool = False, timeout_seconds: float = TIMEOUT_SECONDS
+) -> EnsuredTopics:
     """Create every topic of the catalogue that the cluster lacks; with `align`, also give the others its settings.
 
     Partition counts never change in place, since keys would move: they, and without `align` the settings too, come
     back as findings. Running it again is harmless, also beside another worker that does the same. Raises WorldError
     where the cluster does not answer.
     """
-    admin = AdminClient({**settings.kafka.client_config()})
-    actual = _describe(admin, catalogue)
+    cluster = _Cluster(settings, timeout_seconds)
+    actual = cluster.describe(catalogue)
     missing = [topic for name, topic in catalogue.topics.items() if name not in actual]
-    _create(admin, missing, settings.kafka.replication_factor)
+    cluster.create(missing, settings.kafka.replication_factor)
     differing = {name: _differences(catalogue.topics[name], found) for name, found in actual.items()}
     aligned = tuple(name for name, config in differing.items() if config) if align else ()
-    _alter(admin, {name: differing[name] for name in aligned})
-    findings = tuple(
-        finding
-        for name, found in actual.items()
-        for finding in _findings(catalogue.topics[name], found)
-        if name not in aligned or found.partitions != catalogue.topics[name].partitions
-    )
+    cluster.alter({name: differing[name] for name in aligned})
+    for name in aligned:
+        actual[name] = _Actual(actual[name].partitions, {**actual[name].config, **differing[name]})
+    findings = tuple(finding for name, found in actual.items() for finding in _findings(catalogue.topics[name], found))
     return EnsuredTopics(tuple(topic.name for topic in missing), aligned, findings)
 
 
-def compare_topics(catalogue: Catalogue, settings: Settings) -> tuple[TopicFinding, ...]:
+def compare_topics(
+    catalogue: Catalogue, settings: Settings, *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> tuple[TopicFinding, ...]:
     """Return where the cluster's topics differ from the catalogue: missing ones, partition counts, settings.
 
     Raises WorldError where the cluster does not answer.
     """
-    actual = _describe(AdminClient({**settings.kafka.client_config()}), catalogue)
+    actual = _Cluster(settings, timeout_seconds).describe(catalogue)
     findings: list[TopicFinding] = []
     for name, topic in catalogue.topics.items():
         if name not in actual:
@@ -107,57 +108,66 @@ def _differences(topic: Topic, actual: _Actual) -> dict[str, str]:
     return {setting: value for setting, value in topic.kafka_config().items() if actual.config.get(setting) != value}
 
 
-def _describe(admin: AdminClient, catalogue: Catalogue) -> dict[str, _Actual]:
-    """Return what the cluster has of the catalogue's topics."""
-    try:
-        known = admin.list_topics(timeout=_TIMEOUT_SECONDS).topics
+class _Cluster:
+    """The calls to Kafka's admin API that topics need, each with the same limit in seconds."""
+
+    def __init__(self, settings: Settings, timeout_seconds: float) -> None:
+        # A broker that is away is told by the error that is raised, once, and not in a log line a second.
+        config: dict[str, Any] = {**settings.kafka.client_config(), "log_level": 2}
+        self._admin = AdminClient(config)
+        self._seconds = timeout_seconds
+
+    def describe(self, catalogue: Catalogue) -> dict[str, _Actual]:
+        """Return what the cluster has of the catalogue's topics."""
+        try:
+            known = self._admin.list_topics(timeout=self._seconds).topics
+        except KafkaException as error:
+            raise _away(error) from error
         names = [name for name in catalogue.topics if name in known]
         if not names:
             return {}
         asked = [ConfigResource(ResourceType.TOPIC, name) for name in names]
-        answers = admin.describe_configs(asked, request_timeout=_TIMEOUT_SECONDS)
-        configs = {resource.name: future.result(_TIMEOUT_SECONDS) for resource, future in answers.items()}
-    except KafkaException as error:
-        raise _away(error) from error
-    return {
-        name: _Actual(len(known[name].partitions), {key: entry.value for key, entry in configs[name].items()})
-        for name in names
-    }
+        answers = self._admin.describe_configs(asked, request_timeout=self._seconds)
+        configs = {resource.name: self._settle(future) for resource, future in answers.items()}
+        return {
+            name: _Actual(len(known[name].partitions), {key: entry.value for key, entry in configs[name].items()})
+            for name in names
+        }
 
+    def create(self, topics: list[Topic], replication_factor: int) -> None:
+        """Create topics; one that another worker created meanwhile is no error."""
+        new = [
+            NewTopic(topic.name, topic.partitions, replication_factor, config=topic.kafka_config()) for topic in topics
+        ]
+        if new:
+            for future in self._admin.create_topics(new, request_timeout=self._seconds).values():
+                self._settle(future, but_not="TOPIC_ALREADY_EXISTS")
 
-def _create(admin: AdminClient, topics: list[Topic], replication_factor: int) -> None:
-    if not topics:
-        return
-    new = [NewTopic(topic.name, topic.partitions, replication_factor, config=topic.kafka_config()) for topic in topics]
-    for future in admin.create_topics(new, request_timeout=_TIMEOUT_SECONDS).values():
-        _settle(future, but_not="TOPIC_ALREADY_EXISTS")
+    def alter(self, changes: dict[str, dict[str, str]]) -> None:
+        """Set settings of topics, leaving their other settings alone."""
+        resources = [
+            ConfigResource(
+                ResourceType.TOPIC,
+                name,
+                incremental_configs=[
+                    ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
+                    for setting, value in config.items()
+                ],
+            )
+            for name, config in changes.items()
+        ]
+        if resources:
+            for future in self._admin.incremental_alter_configs(resources, request_timeout=self._seconds).values():
+                self._settle(future)
 
-
-def _alter(admin: AdminClient, changes: dict[str, dict[str, str]]) -> None:
-    if not changes:
-        return
-    resources = [
-        ConfigResource(
-            ResourceType.TOPIC,
-            name,
-            incremental_configs=[
-                ConfigEntry(setting, value, incremental_operation=AlterConfigOpType.SET)
-                for setting, value in config.items()
-            ],
-        )
-        for name, config in changes.items()
-    ]
-    for future in admin.incremental_alter_configs(resources, request_timeout=_TIMEOUT_SECONDS).values():
-        _settle(future)
-
-
-def _settle(future: "Future[Any]", *, but_not: str = "") -> None:
-    """Wait for one answer; an error called `but_not` is none."""
-    try:
-        future.result(_TIMEOUT_SECONDS)
-    except KafkaException as error:
-        if error.args[0].name() != but_not:
-            raise _away(error) from error
+    def _settle(self, future: "Future[Any]", *, but_not: str = "") -> Any:
+        """Wait for one answer; an error called `but_not` is none."""
+        try:
+            return future.result(self._seconds)
+        except KafkaException as error:
+            if error.args[0].name() != but_not:
+                raise _away(error) from error
+            return None
 
 
 def _away(error: KafkaException) -> WorldError:
