@@ -100,6 +100,21 @@ def ensure_capture_role(connection: Connection, postgres: PostgresSettings) -> N
             connection.execute(sql.SQL("GRANT {} TO {}").format(right, role))
 
 
+def ensure_slot(connection: Connection, slot: str) -> bool:
+    """Create the replication slot that captures this database's outbox, and return whether it was missing.
+
+    Made together with the table, so that no message is written before the place from which Debezium will read.
+    Needs REPLICATION. Waits for transactions that are open on the server at this moment.
+    """
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 0))")
+        if connection.execute("SELECT FROM pg_replication_slots WHERE slot_name = %s", (slot,)).fetchone():
+            return False
+        # A slot cannot be made in a transaction that has written; the lock alone is no write.
+        connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Maintenance:
     """What one run did: partitions made and dropped, rows removed, and why it dropped nothing (None: it could)."""

@@ -1,0 +1,182 @@
+"""Speaks to Kafka Connect's REST API: what a connector is told, and how it fares."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from towpath.capture.connector import Connector
+from towpath.clock import Clock, SystemClock
+from towpath.errors import ConfigurationError, NotFoundError, WorldError
+from towpath.settings import ConnectSettings
+
+RETRY_SECONDS = 0.1
+"""Between two tries while Connect rebalances or a task starts, both of which take some tenths of a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStatus:
+    """One task. `state` is Connect's: RUNNING, FAILED, PAUSED, UNASSIGNED, RESTARTING, STOPPED."""
+
+    number: int
+    state: str
+    worker: str
+    trace: str | None = None
+
+    @property
+    def cause(self) -> str | None:
+        """Return the innermost cause in the trace, in one line, or None if it has not failed."""
+        if not self.trace:
+            return None
+        lines = [line.strip() for line in self.trace.splitlines() if line.strip()]
+        causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by: ")]
+        return causes[-1] if causes else lines[0]
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectorStatus:
+    """A connector and its tasks."""
+
+    name: str
+    state: str
+    worker: str
+    tasks: tuple[TaskStatus, ...]
+
+    @property
+    def running(self) -> bool:
+        """Return whether the connector and at least one task run, and none does anything else."""
+        return self.state == "RUNNING" and bool(self.tasks) and all(task.state == "RUNNING" for task in self.tasks)
+
+    @property
+    def failure(self) -> str | None:
+        """Return why it failed, or None."""
+        for task in self.tasks:
+            if task.state == "FAILED":
+                return task.cause or f"task {task.number} failed without saying why"
+        return f"connector {self.name} failed" if self.state == "FAILED" else None
+
+
+class ConnectClient:
+    """A Connect cluster. Use it as a context manager, so that its connections are closed."""
+
+    def __init__(self, settings: ConnectSettings, clock: Clock | None = None) -> None:
+        self._url = settings.url.rstrip("/")
+        self._timeout_seconds = settings.timeout_seconds
+        self._clock = clock or SystemClock()
+        self._http = httpx.Client(base_url=self._url, timeout=settings.timeout_seconds)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all connectors."""
+        return tuple(sorted(self._ask("GET", "/connectors")))
+
+    def config(self, name: str) -> dict[str, str]:
+        """Return the configuration of the connector called `name`. Raises NotFoundError where there is none."""
+        return dict(self._ask("GET", f"/connectors/{name}/config", subject=name))
+
+    def apply(self, connector: Connector) -> bool:
+        """Create the connector or give it this configuration; return whether anything changed.
+
+        Raises ConfigurationError with Connect's words where it refuses the configuration.
+        """
+        try:
+            before = self.config(connector.name)
+        except NotFoundError:
+            before = {}
+        if before == {**connector.config, "name": connector.name}:
+            return False
+        self._ask("PUT", f"/connectors/{connector.name}/config", connector.config, subject=connector.name)
+        return True
+
+    def status(self, name: str) -> ConnectorStatus:
+        """Return how a connector fares. Raises NotFoundError where there is none."""
+        answer = self._ask("GET", f"/connectors/{name}/status", subject=name)
+        tasks = tuple(
+            TaskStatus(int(task["id"]), task["state"], task["worker_id"], task.get("trace")) for task in answer["tasks"]
+        )
+        return ConnectorStatus(name, answer["connector"]["state"], answer["connector"]["worker_id"], tasks)
+
+    def wait_until_running(self, name: str, timeout_seconds: float) -> ConnectorStatus:
+        """Wait until a connector and its task run. Raises WorldError with the task's own cause where they do not."""
+        deadline = self._clock.monotonic_seconds() + timeout_seconds
+        while True:
+            try:
+                status = self.status(name)
+            except NotFoundError:  # its first status comes a moment after its configuration
+                status = ConnectorStatus(name, "UNASSIGNED", "", ())
+            if status.running:
+                return status
+            if status.failure or self._clock.monotonic_seconds() > deadline:
+                raise WorldError(
+                    f"connector {name} does not run: {status.failure or f'{status.state} for {timeout_seconds:g} s'}",
+                    kept="every message, in the outbox and in the slot",
+                    next_step=f"mend the cause, then towpath capture restart {name}",
+                )
+            time.sleep(RETRY_SECONDS)
+
+    def restart(self, name: str, *, only_failed: bool = True) -> None:
+        """Restart a connector and its tasks, by default only what failed. Raises NotFoundError."""
+        flag = "true" if only_failed else "false"
+        self._ask("POST", f"/connectors/{name}/restart?includeTasks=true&onlyFailed={flag}", subject=name)
+
+    def pause(self, name: str) -> None:
+        """Let a connector rest: what it reads stays in the slot. Raises NotFoundError."""
+        self._ask("PUT", f"/connectors/{name}/pause", subject=name)
+
+    def resume(self, name: str) -> None:
+        """Let a resting connector go on. Raises NotFoundError."""
+        self._ask("PUT", f"/connectors/{name}/resume", subject=name)
+
+    def delete(self, name: str) -> None:
+        """Remove a connector; its slot and its offsets stay. Raises NotFoundError."""
+        self._ask("DELETE", f"/connectors/{name}", subject=name)
+
+    def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None, *, subject: str = "") -> Any:
+        """Return Connect's answer. While it rebalances (409) it is asked again, as long as the time-out allows."""
+        deadline = self._clock.monotonic_seconds() + self._timeout_seconds
+        while True:
+            try:
+                answer = self._http.request(method, path, json=body)
+            except httpx.HTTPError as error:
+                raise self._away(f"{type(error).__name__}: {error}") from error
+            busy = answer.status_code == httpx.codes.CONFLICT
+            if not busy or self._clock.monotonic_seconds() > deadline:
+                break
+            time.sleep(RETRY_SECONDS)
+        if answer.is_success:
+            return answer.json() if answer.content else None
+        words = _words(answer)
+        if answer.status_code == httpx.codes.NOT_FOUND and subject:
+            raise NotFoundError(f"there is no connector {subject}", next_step="towpath up, or towpath capture apply")
+        if answer.status_code == httpx.codes.BAD_REQUEST:
+            raise ConfigurationError(
+                f"Connect refuses the configuration of {subject}: {words}",
+                next_step="mend [connect] and [postgres] in towpath.toml",
+            )
+        raise self._away(f"{method} {path}: {answer.status_code} {words}")
+
+    def _away(self, cause: str) -> WorldError:
+        return WorldError(
+            f"Kafka Connect at {self._url} does not answer as it should: {cause}",
+            kept="every message, in the outboxes and in the slots",
+            next_step="towpath status, or check [connect] in towpath.toml",
+        )
+
+
+def _words(answer: httpx.Response) -> str:
+    """Return what an error says, in one line; Connect repeats no secret."""
+    try:
+        message = str(answer.json().get("message", ""))
+    except ValueError:
+        message = answer.text
+    return " ".join(message.split())[:800]

@@ -1,0 +1,115 @@
+"""Reads which messages arrived, and makes the topics that Debezium itself needs."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from towpath.errors import WorldError
+from towpath.outbox.names import heartbeat_topic
+from towpath.settings import Settings
+
+TIMEOUT_SECONDS = 30.0
+BATCH_RECORDS = 10_000
+HEARTBEAT_CONFIG = {"cleanup.policy": "delete", "retention.ms": str(24 * 3600 * 1000), "segment.ms": "3600000"}
+
+
+def ensure_heartbeat_topics(settings: Settings, services: Iterable[str]) -> None:
+    """Create the topic of each service's heartbeats, since nothing creates topics by itself.
+
+    A slot moves on only with what Kafka has confirmed, so a heartbeat that could not be written would hold it back.
+    """
+    admin = AdminClient({**settings.kafka.client_config()})
+    topics = [
+        NewTopic(
+            heartbeat_topic(settings.project.name, service),
+            1,
+            settings.kafka.replication_factor,
+            config=HEARTBEAT_CONFIG,
+        )
+        for service in services
+    ]
+    if not topics:
+        return
+    for future in admin.create_topics(topics, request_timeout=TIMEOUT_SECONDS).values():
+        try:
+            future.result(TIMEOUT_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise _away(error) from error
+
+
+def carried_ids(settings: Settings, topics: Iterable[str], since: datetime) -> dict[str, Counter[UUID]]:
+    """Return how often each id lies in each of `topics`, from `since` to the end as it stands now.
+
+    Reads committed records. Records without a valid `id` header are not from an outbox and are passed over.
+    Raises WorldError where Kafka does not answer.
+    """
+    found: dict[str, Counter[UUID]] = {topic: Counter() for topic in topics}
+    consumer = Consumer(
+        {
+            **settings.kafka.client_config(),
+            "group.id": f"{settings.project.name}-audit",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "queued.min.messages": 100_000,
+        }
+    )
+    try:
+        reading = _positions(consumer, found, since)
+        consumer.assign(list(reading.values()))
+        while reading:
+            first = consumer.poll(TIMEOUT_SECONDS)
+            if first is None:
+                raise _away(None)
+            # `consume` alone would wait until it has so many records, or its time is up.
+            for message in (first, *consumer.consume(BATCH_RECORDS, 0)):
+                _take(message, reading, found)
+    except KafkaException as error:
+        raise _away(error) from error
+    finally:
+        consumer.close()
+    return found
+
+
+def _positions(consumer: Consumer, topics: Iterable[str], since: datetime) -> dict[tuple[str, int], TopicPartition]:
+    milliseconds = int(since.timestamp() * 1000)
+    wanted = [
+        TopicPartition(topic, partition, milliseconds) for topic in topics for partition in _partitions(consumer, topic)
+    ]
+    found = consumer.offsets_for_times(wanted, timeout=TIMEOUT_SECONDS) if wanted else []
+    return {(at.topic, at.partition): at for at in found}
+
+
+def _partitions(consumer: Consumer, topic: str) -> Iterable[int]:
+    metadata = consumer.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic]
+    return () if metadata.error else sorted(metadata.partitions)
+
+
+def _take(message: Any, reading: dict[tuple[str, int], TopicPartition], found: dict[str, Counter[UUID]]) -> None:
+    error = message.error()
+    if error is not None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            reading.pop((message.topic(), message.partition()), None)
+            return
+        raise KafkaException(error)
+    for name, value in message.headers() or ():
+        if name == "id" and value is not None:
+            with contextlib.suppress(ValueError):
+                found[message.topic()][UUID(value.decode("ascii", "replace"))] += 1
+
+
+def _away(error: KafkaException | None) -> WorldError:
+    cause = "no answer" if error is None else error.args[0].str()
+    return WorldError(
+        f"Kafka: {cause}",
+        kept="every message, in the outboxes",
+        next_step="towpath status, or check [kafka] in towpath.toml",
+    )

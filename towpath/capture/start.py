@@ -1,0 +1,69 @@
+"""Starts capture for services, and returns once Debezium really reads their outboxes.
+
+The one rule: Connect says RUNNING before a task has reached its database, so what counts is the slot in use.
+"""
+
+import time
+from collections.abc import Iterable
+
+from towpath.capture import postgres
+from towpath.capture.connect import ConnectClient
+from towpath.capture.connector import outbox_connector
+from towpath.capture.kafka import ensure_heartbeat_topics
+from towpath.clock import Clock, SystemClock
+from towpath.contract.catalogue import Catalogue
+from towpath.errors import WorldError
+from towpath.outbox.names import connector_name, slot_name
+from towpath.settings import Settings
+
+POLL_SECONDS = 0.05
+
+
+def start_capture(
+    settings: Settings,
+    catalogue: Catalogue,
+    services: Iterable[str],
+    *,
+    timeout_seconds: float = 30.0,
+    clock: Clock | None = None,
+) -> tuple[str, ...]:
+    """Create or update the connector of each service, restart what failed, and wait until every outbox is read.
+
+    Returns the names of the connectors that were new or changed. Raises WorldError with Debezium's own cause for
+    one that cannot work, ConfigurationError for one that Connect refuses.
+    """
+    services = tuple(services)
+    ensure_heartbeat_topics(settings, services)
+    with ConnectClient(settings.connect) as connect:
+        connectors = [outbox_connector(settings, catalogue, service) for service in services]
+        changed = tuple(connector.name for connector in connectors if connect.apply(connector))
+        for connector in connectors:
+            if connector.name not in changed and connect.status(connector.name).failure:
+                connect.restart(connector.name)
+        for service in services:
+            wait_until_captured(connect, settings, service, timeout_seconds=timeout_seconds, clock=clock)
+    return changed
+
+
+def wait_until_captured(
+    connect: ConnectClient, settings: Settings, service: str, *, timeout_seconds: float, clock: Clock | None = None
+) -> None:
+    """Wait until Debezium reads the outbox of `service`. Raises WorldError with the cause where it does not."""
+    clock = clock or SystemClock()
+    name = connector_name(settings.project.name, service)
+    slot = slot_name(settings.project.name, service)
+    deadline = clock.monotonic_seconds() + timeout_seconds
+    connect.wait_until_running(name, timeout_seconds)
+    with postgres.connect(settings, service) as connection:
+        while True:
+            state = postgres.slot_state(connection, slot)
+            if state is not None and state.active:
+                return
+            failure = connect.status(name).failure
+            if failure or clock.monotonic_seconds() > deadline:
+                raise WorldError(
+                    f"connector {name} does not read {service}'s outbox: {failure or 'no sign of it in the database'}",
+                    kept="every message, in the outbox",
+                    next_step=f"mend the cause, then towpath capture restart {name}",
+                )
+            time.sleep(POLL_SECONDS)
