@@ -42,8 +42,13 @@ from towpath.stream.unit import KafkaUnit, Unit
 log = structlog.get_logger("towpath.stream.loop")
 T = TypeVar("T")
 
+BROKER_ERRORS = (StaleMember, TransactionAborted, OutcomeUnknown, ProducerFenced)
+"""What the broker says of a unit, whoever hears it: never a record's fault."""
+
 IDLE_POLL_SECONDS = 0.25
-"""Longest poll: a stop, and a store that has caught up, are noticed after so long at the latest."""
+"""Longest poll: a stop is noticed after so long at the latest."""
+SETTLING_POLL_SECONDS = 0.02
+"""Longest poll while stores catch up: so much later than necessary a partition is served at most."""
 
 
 class Agents(Protocol):
@@ -168,7 +173,8 @@ class UnitLoop:
             await self._change_hands(change)
         for partition, offset in polled.ends.items():
             self.ownership.seen_end(partition, offset)
-        self._backlog.add({p: records for p, records in polled.groups.items() if p in self.ownership})
+        # What comes before a partition is served will come again, from where its offset is found to be.
+        self._backlog.add({p: records for p, records in polled.groups.items() if self.ownership.serves(p)})
         if self._fault.until_seconds > time.monotonic():
             return
         try:
@@ -192,6 +198,8 @@ class UnitLoop:
             return min(IDLE_POLL_SECONDS, waiting)
         if self._backlog:
             return 0.0
+        if self.ownership.in_phase(Phase.RESTORING) or self.ownership.in_phase(Phase.UNSETTLED):
+            return SETTLING_POLL_SECONDS
         if self._timer_gate is None:
             return IDLE_POLL_SECONDS
         return min(IDLE_POLL_SECONDS, self._timer_gate.seconds_to_next(self._now_milliseconds()))
@@ -268,45 +276,55 @@ class UnitLoop:
     async def _run_work(self, work: Work) -> None:
         began = time.monotonic()
         self._number += 1
-        unit = self._running = self._transaction.open(self._number, work.groups)
+        unit = self._transaction.open(self._number, work.groups)
+        if await self._guarded(unit, self._attempt(unit, work)):
+            self._unit_seconds.observe(time.monotonic() - began)
+            if self._fault.failures:
+                await self._world_is_back()
+
+    async def _attempt(self, unit: Unit, work: Work) -> bool:
+        """Handle and commit; return False where the agents' failure was dealt with."""
         try:
             await self._handle(unit, work)
-            await self._commit(unit, work)
         except Interrupted:
             await self._abort(unit, "interrupted")
             self._backlog.put_back([work])
-            return
+            return False
         except AgentFailed as failure:
+            if isinstance(failure.cause, BROKER_ERRORS):
+                raise failure.cause from failure
             await self._abort(unit, "agent")
-            if isinstance(failure.cause, StaleMember):
-                log.warning("unit of work belongs to another worker", unit=unit.number, reason=failure.cause.cause)
+            await self._after_failure(work, failure)
+            return False
+        await self._commit(unit, work)
+        return True
+
+    async def _guarded(self, unit: Unit, body: Awaitable[bool]) -> bool:
+        """Run one unit of work to a definite end; return whether it was committed."""
+        began = time.monotonic()
+        self._running = unit
+        try:
+            try:
+                return await body
+            except (TransactionAborted, StaleMember) as error:
+                log.warning("transaction aborted", unit=unit.number, reason=error.cause)
+                await self._abort(unit, "broker")
                 await self._start_over(recover=False)
-            else:
-                await self._after_failure(work, failure)
-            return
         except ProducerFenced:
             # The coordinator ends what outlives its time-out, and says then the same as to a ghost.
             if time.monotonic() - began < self.settings.transaction_timeout_seconds:
                 raise
             log.warning("transaction outlived its time-out", unit=unit.number)
             metrics.UNITS_ABORTED.labels(self.application, "timeout").inc()
+            unit.close()
             await self._start_over(recover=True)
-            return
         except OutcomeUnknown as error:
             log.warning("commit was not answered", unit=unit.number, reason=error.cause)
             metrics.UNITS_ABORTED.labels(self.application, "unknown").inc()
             await self._start_over(recover=True)
-            return
-        except (TransactionAborted, StaleMember) as error:
-            log.warning("transaction aborted", unit=unit.number, reason=error.cause)
-            await self._abort(unit, "broker")
-            await self._start_over(recover=False)
-            return
         finally:
             self._running = None
-        self._unit_seconds.observe(time.monotonic() - began)
-        if self._fault.failures:
-            await self._world_is_back()
+        return False
 
     async def _handle(self, unit: Unit, work: Work) -> None:
         if work.verdict is not None:
@@ -365,11 +383,7 @@ class UnitLoop:
 
     async def _abort(self, unit: Unit, reason: str) -> None:
         metrics.UNITS_ABORTED.labels(self.application, reason).inc()
-        try:
-            await self._transaction.abort(unit)
-        except (OutcomeUnknown, ProducerFenced) as error:
-            log.warning("abort failed", unit=unit.number, reason=error.cause)
-            await self._start_over(recover=True)
+        await self._transaction.abort(unit)
 
     # Failures
 
@@ -421,22 +435,15 @@ class UnitLoop:
         if number is None:
             return
         self._number += 1
-        offsets = {partition: self.ownership.processed(partition) for partition in self.ownership.with_number(number)}
-        unit = self._running = self._transaction.open(self._number, {})
+        unit = self._transaction.open(self._number, {})
         assert isinstance(unit, KafkaUnit)
-        try:
-            fired = self._timer_gate.fire(unit, number)
-            # The offsets do not move; they carry the group's generation, which fences a ghost.
-            await self._transaction.commit(unit, offsets, self._metadata)
-        except (OutcomeUnknown, ProducerFenced) as error:
-            log.warning("timers: commit was not answered", reason=error.cause)
-            await self._start_over(recover=True)
-            return
-        except (TransactionAborted, StaleMember) as error:
-            log.warning("timers: transaction aborted", reason=error.cause)
-            await self._abort(unit, "broker")
-            await self._start_over(recover=False)
-            return
-        finally:
-            self._running = None
+        await self._guarded(unit, self._fire(unit, number))
+
+    async def _fire(self, unit: KafkaUnit, number: int) -> bool:
+        assert self._timer_gate is not None
+        fired = self._timer_gate.fire(unit, number)
+        # The offsets do not move; they carry the group's generation, which fences a ghost.
+        offsets = {partition: self.ownership.processed(partition) for partition in self.ownership.with_number(number)}
+        await self._transaction.commit(unit, offsets, self._metadata)
         self._timer_gate.fired(number, fired, self._now_milliseconds())
+        return True

@@ -56,6 +56,11 @@ class Ownership:
         """Return the owned partitions in a phase."""
         return [partition for partition, progress in self._owned.items() if progress.phase is phase]
 
+    def serves(self, partition: TopicPartition) -> bool:
+        """Return whether a partition is owned and served."""
+        progress = self._owned.get(partition)
+        return progress is not None and progress.phase is Phase.SERVING
+
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Take partitions up, unsettled."""
         for partition in partitions:

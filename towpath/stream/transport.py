@@ -6,7 +6,6 @@ and failures are the loop's; every way in which Faust would decide about them is
 
 import asyncio
 from collections.abc import AsyncIterable, Iterable, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, cast
@@ -87,8 +86,11 @@ async def execute_actor(agent: Any, coroutine: Any, actor: Any) -> None:
     stream: Faust's supervisor would take up to five seconds for that, and stop the worker at 100 a second.
     """
     faust_agent._current_agent.set(agent)
+    stream = actor.stream.get_active_stream()
+    # Strong references, until `_begin_anew` has closed the iterators in order: one that the garbage collector closes
+    # instead, some time later, would stop the stream which the agent by then iterates anew.
+    stream._active_agens = set()
     while True:
-        message: UnitMessage | None = None
         try:
             await coroutine
             if agent.should_stop or agent.app.should_stop or actor.stream.should_stop:
@@ -108,7 +110,7 @@ async def execute_actor(agent: Any, coroutine: Any, actor: Any) -> None:
                 raise
             message.run.fail(*_culprit(error, message))
         current_message.set(None)
-        coroutine = await _begin_anew(agent, actor)
+        coroutine = await _begin_anew(agent, actor, stream)
 
 
 def _culprit(error: Exception, message: UnitMessage) -> tuple[BaseException, list[ConsumedRecord]]:
@@ -117,11 +119,10 @@ def _culprit(error: Exception, message: UnitMessage) -> tuple[BaseException, lis
     return error, message.records
 
 
-async def _begin_anew(agent: Any, actor: Any) -> Any:
-    stream = actor.stream.get_active_stream()
-    for iterator in list(stream._active_agens):
-        with suppress(RuntimeError):
-            await iterator.aclose()
+async def _begin_anew(agent: Any, actor: Any, stream: Any) -> Any:
+    iterators, stream._active_agens = stream._active_agens, set()
+    for iterator in iterators:
+        await iterator.aclose()
     result = agent.fun(actor.stream)
     actor.it = result
     return agent._slurp(actor, aiter(actor)) if isinstance(result, AsyncIterable) else actor
@@ -280,7 +281,7 @@ class Consumer(base.Consumer):
                 for partition, records in groups.items():
                     await self._give(run, partition, records)
                 run.handled()
-                await run.finished
+                await asyncio.shield(run.finished)
         except TimeoutError:
             slow = [records for task, records in run.tasks.items() if not task.done()]
             run.too_slow = True

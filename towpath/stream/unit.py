@@ -108,6 +108,11 @@ class KafkaUnit(Unit):
         )
         self.sent += 1
 
+    @property
+    def changelogs(self) -> tuple[str, ...]:
+        """Return the changelogs that the application declared."""
+        return self._stores.changelogs
+
     def state(self, changelog: str, partition: int) -> State:
         """Return the state that `changelog` keeps for `partition`, which must be one of this worker's."""
         self.require_open()
