@@ -53,6 +53,8 @@ class Placement:
     plugin_folder: str
     registry: Address
     postgres: Address
+    # The registry's second port, for health and metrics; 0 lets the system choose one.
+    registry_management_port: int = 9000
 
     @property
     def bootstrap_servers(self) -> str:
@@ -181,8 +183,11 @@ def registry_settings(placement: Placement, postgres: PostgresSettings) -> dict[
         "apicurio.datasource.jdbc.initial-size": "1",
         "apicurio.datasource.jdbc.min-size": "1",
         "apicurio.datasource.jdbc.max-size": "10",
+        "quarkus.management.host": placement.bind_host,
+        "quarkus.management.port": str(placement.registry_management_port),
+        "quarkus.http.access-log.enabled": "false",
         "quarkus.log.level": "WARN",
-        "quarkus.log.console.json.enabled": "false",
+        'quarkus.log.category."io.apicurio".level': "WARN",
     }
 
 

@@ -115,4 +115,5 @@ def native_placement(stack: StackSettings, data_folder: str, plugin_folder: str)
         plugin_folder=plugin_folder,
         registry=Address(host, stack.registry_port),
         postgres=Address(host, stack.postgres_port),
+        registry_management_port=0,
     )

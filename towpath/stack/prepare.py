@@ -1,0 +1,43 @@
+"""What the project needs on a stack whose parts answer: topics, schemas, tables, connectors; all made from its files.
+
+Each function may run again at any time and changes nothing that is there already.
+"""
+
+from towpath.capture.connect import ConnectClient
+from towpath.capture.connector import outbox_connector
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.files import load_contracts, schema_sets
+from towpath.contract.kafka import ensure_topics
+from towpath.contract.registry import RegistryClient
+from towpath.settings import Settings
+from towpath.stack.config import service_databases
+from towpath.stack.postgres import apply_service_schemas
+
+RUNNING_SECONDS_MAX = 60.0
+
+
+def make_topics(settings: Settings) -> None:
+    """Create the catalogue's topics."""
+    ensure_topics(Catalogue.load(settings), settings)
+
+
+def register_schemas(settings: Settings) -> None:
+    """Register the schemas of the project and of the engine."""
+    with RegistryClient(settings.registry) as registry:
+        registry.register(load_contracts(schema_sets(settings)), Catalogue.load(settings))
+
+
+def apply_tables(settings: Settings) -> None:
+    """Give each service's database its tables."""
+    apply_service_schemas(settings, {})
+
+
+def make_connectors(settings: Settings) -> None:
+    """Create the connector of each service's outbox, and wait until all of them run."""
+    catalogue = Catalogue.load(settings)
+    connectors = [outbox_connector(settings, catalogue, service) for service in service_databases(settings)]
+    with ConnectClient(settings.connect) as connect:
+        for connector in connectors:
+            connect.apply(connector)
+        for connector in connectors:
+            connect.wait_until_running(connector.name, RUNNING_SECONDS_MAX)
