@@ -1,0 +1,223 @@
+"""Conducts a run: starts what is not running, drives traffic, kills processes if asked to, waits, and has it judged.
+
+The one rule: it ends. Every wait has a deadline; what has not ended by then is reported as lost or stuck, not awaited.
+"""
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any, Protocol
+
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.codec import Codec
+from towpath.contract.registry import load_codec
+from towpath.demo.demo import Check, Demo, Outcome, Run
+from towpath.demo.kafka import read_topics
+from towpath.demo.postgres import ViewsReader
+from towpath.demo.timeline import Hop, hops
+from towpath.demo.verdict import Ending, Verdict, endings, fold_topics, judge
+from towpath.orchestrator import envelope
+from towpath.orchestrator.sagas_view import ENDINGS, sagas_view
+from towpath.project import load_sagas, load_views, worker_names
+from towpath.saga.state import Status
+from towpath.settings import Settings
+from towpath.stack.client import StackClient
+from towpath.stack.home import Home
+from towpath.stack.up import UpWatcher, down, up
+from towpath.stack.workers import start_workers
+from towpath.view import View
+
+ORDERS_PER_SECOND = 100
+PLACING_SECONDS = 0.1
+FOLLOWING_SECONDS = 0.2
+DEADLINE_SECONDS = 120.0
+SECONDS_PER_ORDER = 0.1
+"""Time that a run may take beside its deadline; a tenth of the pace that two busy cores reach."""
+EXACT_SECONDS = 20.0
+
+
+class Watcher(UpWatcher, Protocol):
+    """Who shows how a run gets on."""
+
+    def placing(self, orders: int) -> None:
+        """Traffic begins."""
+        ...
+
+    def progress(self, placed: int, standing: Mapping[str, int]) -> None:
+        """So many orders are placed, and so many sagas have each status."""
+        ...
+
+    def killed(self, name: str) -> None:
+        """A process was sent SIGKILL."""
+        ...
+
+    def judging(self) -> None:
+        """All orders have ended, or the deadline has passed; databases and topics are read now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a run is asked for. With `crash`, one process after another is killed while orders are under way."""
+
+    orders: int = 200
+    seed: int = 1
+    keep: bool = False
+    crash: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run showed. `journeys` are one completed and one compensated order, hop by hop, by key."""
+
+    verdict: Verdict
+    outcomes: Mapping[str, Outcome]
+    checks: Collection[Check]
+    journeys: Mapping[str, tuple[str, list[Hop]]]
+
+
+def conduct(settings: Settings, demo: Demo, options: Options, watcher: Watcher, *, run_id: str) -> Report:
+    """Run the demo and return what it showed; the stack is stopped after it if it was started for it.
+
+    Raises WorldError where the stack does not start, or is gone in the middle.
+    """
+    begin = time.monotonic()
+    started = up(settings, watcher=watcher)
+    try:
+        with StackClient(Home(settings.stack_home)) as client:
+            start_workers(settings, client, worker_names(settings))
+        codec = load_codec(settings, Catalogue.load(settings))
+        run = Run(settings, codec, run_id, Random(options.seed))  # noqa: S311 - traffic, not secrets
+        keys = _Traffic(demo, run, options, watcher).drive()
+        watcher.judging()
+        return _judged(demo, run, keys, begin)
+    finally:
+        if started and not options.keep:
+            watcher.step("stopping the stack; its data stays")
+            down(settings)
+
+
+class _Traffic:
+    """One run's orders, from the first to the last that ended."""
+
+    def __init__(self, demo: Demo, run: Run, options: Options, watcher: Watcher) -> None:
+        self._demo = demo
+        self._run = run
+        self._options = options
+        self._watcher = watcher
+        self._keys: set[str] = set()
+        self._decided: set[str] = set()
+        self._kills = _kills(run.settings, demo.saga, options)
+
+    def drive(self) -> set[str]:
+        """Place every order, follow them to their ends, and return their keys."""
+        self._demo.prepare(self._run)
+        self._watcher.placing(self._options.orders)
+        views = ViewsReader(self._run.settings)
+        try:
+            self._place_all(views)
+            deadline = time.monotonic() + DEADLINE_SECONDS + SECONDS_PER_ORDER * self._options.orders
+            while not self._follow(views) and time.monotonic() < deadline:
+                time.sleep(FOLLOWING_SECONDS)
+        finally:
+            views.close()
+        return self._keys
+
+    def _place_all(self, views: ViewsReader) -> None:
+        followed = time.monotonic()
+        while len(self._keys) < self._options.orders:
+            begin = time.monotonic()
+            count = min(int(ORDERS_PER_SECOND * PLACING_SECONDS), self._options.orders - len(self._keys))
+            self._keys.update(self._demo.place(self._run, count))
+            self._kill_what_is_due()
+            if begin - followed > FOLLOWING_SECONDS:
+                followed = begin
+                self._follow(views)
+            time.sleep(max(0.0, PLACING_SECONDS - (time.monotonic() - begin)))
+
+    def _follow(self, views: ViewsReader) -> bool:
+        """Show where the orders stand, and let people decide; return whether every order has come to an end."""
+        instances = views.instances(self._demo.saga, self._keys)
+        standing = Counter(instance.status for instance in instances)
+        self._watcher.progress(len(self._keys), standing)
+        waiting = [one for one in instances if one.waiting_for and one.saga_id not in self._decided]
+        if waiting:
+            self._demo.decide(self._run, waiting)
+            self._decided.update(one.saga_id for one in waiting)
+        settled = sum(standing[status] for status in (*ENDINGS, Status.STUCK.value))
+        return settled >= self._options.orders
+
+    def _kill_what_is_due(self) -> None:
+        while self._kills and len(self._keys) >= self._kills[0][0]:
+            _, name = self._kills.pop(0)
+            with StackClient(Home(self._run.settings.stack_home)) as client:
+                client.kill(name, signal.SIGKILL)
+            self._watcher.killed(name)
+
+
+def _kills(settings: Settings, saga: str, options: Options) -> list[tuple[int, str]]:
+    """Return whom to kill after how many orders: the orchestrator, a participant, Connect, the orchestrator again."""
+    if not options.crash:
+        return []
+    services = [name for name in worker_names(settings) if name.startswith("service:")]
+    victims = [f"saga:{saga}", services[-1], "connect", f"saga:{saga}"]
+    return [(options.orders * (place + 1) // (len(victims) + 1), name) for place, name in enumerate(victims)]
+
+
+def _judged(demo: Demo, run: Run, keys: set[str], begin: float) -> Report:
+    settings, codec = run.settings, run.codec
+    catalogue = Catalogue.load(settings)
+    views: list[View[Any]] = [*load_views(settings).values(), sagas_view(load_sagas(settings))]
+    exact = _views_are_exact(settings, codec, views)
+    records = read_topics(settings, [topic.name for topic in catalogue.live()])
+    history = [record for record in records if record.topic == envelope.topic_of(demo.saga, envelope.HISTORY)]
+    instances = endings(history, codec, demo.saga)
+    outcomes, checks = demo.outcomes(settings), demo.checks(settings)
+    verdict = judge(
+        run_keys=keys,
+        placed=demo.placed_keys(settings),
+        instances=instances,
+        outcomes=outcomes,
+        checks=checks,
+        executed_twice=demo.executed_twice(settings),
+        views_exact=exact,
+        elapsed_seconds=time.monotonic() - begin,
+    )
+    journeys = {}
+    for status in (Status.COMPLETED.value, Status.COMPENSATED.value):
+        key = _typical(instances, keys, status)
+        if key is not None:
+            journeys[key] = (status, hops(records, key, demo.saga))
+    return Report(verdict, {key: outcomes[key] for key in keys if key in outcomes}, checks, journeys)
+
+
+def _views_are_exact(settings: Settings, codec: Codec, views: list[View[Any]]) -> bool:
+    """Say whether every view equals the fold of its topics, once it has had the time to read them."""
+    topics = {topic for view in views for topic in view.topics}
+    reader = ViewsReader(settings)
+    try:
+        deadline = time.monotonic() + EXACT_SECONDS
+        while True:
+            rows = reader.rows(views)
+            records = read_topics(settings, topics)
+            if all(fold_topics(view, records, codec) == rows[view.name] for view in views):
+                return True
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(FOLLOWING_SECONDS)
+    finally:
+        reader.close()
+
+
+def _typical(instances: Mapping[str, list[Ending]], keys: set[str], status: str) -> str | None:
+    """Return the key of the order that took the median time among those that ended so."""
+    found = [
+        (ending.seconds or 0.0, ending.key)
+        for key in keys
+        for ending in instances.get(key, [])
+        if ending.status == status
+    ]
+    return sorted(found)[len(found) // 2][1] if found else None
