@@ -261,16 +261,16 @@ class Settings(BaseSettings):
 def find_project(start: Path | None = None) -> Path:
     """Return the nearest folder at or above `start` (default: the working directory) that holds `towpath.toml`.
 
-    Raises ConfigurationError where there is none. `TOWPATH_PROJECT` names the folder outright.
+    Raises ConfigurationError where there is none. `TOWPATH_PROJECT_FOLDER` names it outright.
     """
-    named = os.environ.get("TOWPATH_PROJECT")
+    named = os.environ.get("TOWPATH_PROJECT_FOLDER")
     here = Path(named) if named else (start or Path.cwd())
     for folder in (here, *here.resolve().parents):
         if (folder / PROJECT_FILE).is_file():
             return folder.resolve()
     raise ConfigurationError(
         f"no {PROJECT_FILE} in {here} or any folder above it",
-        next_step="run towpath inside a project, or set TOWPATH_PROJECT to its folder",
+        next_step="run towpath inside a project, or set TOWPATH_PROJECT_FOLDER to its folder",
     )
 
 

@@ -2,6 +2,7 @@
 # Answers whether a part is ready, by its own protocol. Bash alone: the official images agree on nothing else.
 #
 #   healthy.sh http PORT PATH   PATH answers 200
+#   healthy.sh worker PORT FILE the worker has said, by FILE, that it serves, and answers on its metrics port
 #   healthy.sh kafka PORT       the broker answers a metadata request, and counts itself among the live brokers
 set -euo pipefail
 
@@ -11,6 +12,11 @@ http() {
   local status
   IFS= read -r -t 3 status <&3
   [[ $status == HTTP/1.[01]\ 200* ]] || { echo "$2: ${status%$'\r'}"; exit 1; }
+}
+
+worker() {
+  [ -e "$2" ] || { echo "the worker does not serve yet"; exit 1; }
+  http "$1" /metrics
 }
 
 # Metadata, version 1: length 14, then API key 3, version 1, correlation id 1, no client id, no topics. The answer

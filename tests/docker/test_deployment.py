@@ -16,7 +16,8 @@ from confluent_kafka.admin import AdminClient
 
 from tests.docker.conftest import Deployment
 from towpath.contract.catalogue import Catalogue
-from towpath.stack.compose import workers
+from towpath.project import worker_names
+from towpath.stack.compose import Worker
 from towpath.stack.config import databases, service_databases
 
 pytestmark = pytest.mark.docker
@@ -28,7 +29,7 @@ def test_everything_is_up_and_healthy(deployment: Deployment) -> None:
     states = {name: one["State"] for name, one in deployment.containers().items()}
     setup = states.pop("setup")
     assert (setup["Status"], setup["ExitCode"]) == ("exited", 0)
-    assert states.keys() == PARTS | {worker.name for worker in workers(deployment.settings)}
+    assert states.keys() == PARTS | {Worker(name).name for name in worker_names(deployment.settings)}
     assert {name: state["Health"]["Status"] for name, state in states.items()} == dict.fromkeys(states, "healthy")
     assert all(one["RestartCount"] == 0 for one in deployment.containers().values())
 
@@ -87,12 +88,12 @@ def test_no_port_is_open_to_another_machine(deployment: Deployment) -> None:
 
 def test_a_worker_is_nobody_and_writes_nowhere(deployment: Deployment) -> None:
     """The project's image runs without root and without any capability, on a file system that it cannot change."""
-    identity = deployment.compose("exec", "-T", "catalog", "id", "-u").strip()
+    identity = deployment.compose("exec", "-T", "service-catalog", "id", "-u").strip()
     assert identity != "0"
     for path in ("/", "/project", "/opt/towpath", "/var/lib"):
         attempt = f"touch {path}/x 2>/dev/null && echo written || echo refused"
-        assert deployment.compose("exec", "-T", "catalog", "sh", "-c", attempt).strip() == "refused", path
-    capabilities = deployment.compose("exec", "-T", "catalog", "grep", "CapEff", "/proc/1/status")
+        assert deployment.compose("exec", "-T", "service-catalog", "sh", "-c", attempt).strip() == "refused", path
+    capabilities = deployment.compose("exec", "-T", "service-catalog", "grep", "CapEff", "/proc/1/status")
     assert int(capabilities.split()[1], 16) == 0
 
 

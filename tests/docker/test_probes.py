@@ -82,3 +82,19 @@ def test_a_closed_port_is_not_ready() -> None:
         port = str(server.getsockname()[1])
     assert probe("kafka", port) != 0
     assert probe("http", port, "/") != 0
+
+
+def test_a_worker_is_ready_once_it_says_so(tmp_path: Path) -> None:
+    """A process that answers but has not joined its group yet serves nobody."""
+    ready = tmp_path / "ready"
+    with answering(b"HTTP/1.0 200 OK\r\n\r\n") as port:
+        assert probe("worker", str(port), str(ready)) != 0
+        ready.touch()
+        assert probe("worker", str(port), str(ready)) == 0
+
+
+def test_a_worker_that_answers_no_more_is_not_ready(tmp_path: Path) -> None:
+    """Having been ready once is not enough."""
+    (tmp_path / "ready").touch()
+    with answering(b"") as port:
+        assert probe("worker", str(port), str(tmp_path / "ready")) != 0

@@ -18,12 +18,13 @@ def compose(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if the file does not follow.")] = False,
 ) -> None:
     """Write docker-compose.yml: the parts as containers, and one for each of the project's workers."""
+    from towpath.project import worker_names
     from towpath.stack.compose import COMPOSE_FILE, render_compose
     from towpath.stack.lock import load_lock
 
     settings = load_settings(environment=False)
     path = settings.root / COMPOSE_FILE
-    text = render_compose(settings, load_lock())
+    text = render_compose(settings, load_lock(), worker_names(settings))
     if path.is_file() and path.read_text(encoding="utf-8") == text:
         output.note(f"{COMPOSE_FILE} follows the settings")
     elif check:

@@ -7,7 +7,7 @@ secrets, health, limits. The file is committed; `towpath compose --check` tells 
 import base64
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
@@ -24,7 +24,6 @@ from towpath.stack.config import (
     as_postgres_arguments,
     as_quarkus_environment,
     joined,
-    service_databases,
     username,
 )
 from towpath.stack.lock import PartsLock
@@ -40,15 +39,24 @@ JVM_OVERHEAD_MEBIBYTES = 384
 INSIDE_PORT = 9192
 CONTROLLER_PORT = 9193
 METRICS_PORT = 9464
+READY_FILE = "/tmp/ready"  # noqa: S108 - a file system of the container's own, gone with it
 
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One container that runs `towpath run WHAT`; `stateful` ones keep a store that is slow to rebuild."""
+    """One container that runs `towpath run WHAT`; a stateful one keeps a store that would take long to rebuild."""
 
-    name: str
     what: str
-    stateful: bool = False
+
+    @property
+    def name(self) -> str:
+        """Return the container's name: `saga-place-order` for `saga:place_order`."""
+        return self.what.replace(":", "-").replace("_", "-")
+
+    @property
+    def stateful(self) -> bool:
+        """Return whether it keeps state of its own: services and views keep theirs in databases."""
+        return self.what.startswith("saga:")
 
 
 def container_placement(settings: Settings) -> Placement:
@@ -84,16 +92,8 @@ def images(lock: PartsLock, postgres_version: str) -> dict[PartKind, str]:
     }
 
 
-def workers(settings: Settings) -> tuple[Worker, ...]:
-    """Return the project's workers: one for each service, one that runs the sagas, one for each view."""
-    services = (Worker(name, f"service:{name}") for name in service_databases(settings))
-    names = (path.partition(":")[0].rpartition(".")[2] for path in settings.project.views)
-    views = (Worker(name.replace("_", "-"), f"view:{name}") for name in names)
-    return (*services, Worker("orchestrator-1", "orchestrator:1", stateful=True), *views)
-
-
-def render_compose(settings: Settings, lock: PartsLock) -> str:
-    """Return the text of the compose file."""
+def render_compose(settings: Settings, lock: PartsLock, workers: Iterable[str]) -> str:
+    """Return the text of the compose file; `workers` are the names that `towpath run` takes."""
     placement = container_placement(settings)
     parts = {part.kind: part for part in stack_parts(settings, placement, lock)}
     by_kind = images(lock, parts[PartKind.POSTGRES].version)
@@ -118,7 +118,7 @@ def render_compose(settings: Settings, lock: PartsLock) -> str:
         connect=_connect_environment(parts[PartKind.CONNECT]),
         registry=_registry_environment(parts[PartKind.REGISTRY]),
         towpath=worker_environment(settings, placement),
-        workers=workers(settings),
+        workers=tuple(map(Worker, workers)),
         memory={
             "kafka": settings.stack.kafka_heap_mebibytes + JVM_OVERHEAD_MEBIBYTES,
             "connect": settings.stack.connect_heap_mebibytes + JVM_OVERHEAD_MEBIBYTES,
@@ -127,6 +127,7 @@ def render_compose(settings: Settings, lock: PartsLock) -> str:
         secrets_folder=SECRETS_FOLDER,
         state_folder=STATE_FOLDER,
         metrics_port=METRICS_PORT,
+        ready_file=READY_FILE,
         inside_port=INSIDE_PORT,
     )
 
@@ -142,6 +143,7 @@ def worker_environment(settings: Settings, placement: Placement) -> dict[str, st
         "TOWPATH_SECRETS_DIR": SECRETS_FOLDER,
         "TOWPATH_STREAM__STATE_FOLDER": STATE_FOLDER,
         "TOWPATH_METRICS_PORT": str(METRICS_PORT),
+        "TOWPATH_READY_FILE": READY_FILE,
         "TOWPATH_LOG_JSON": "true",
     }
 

@@ -46,3 +46,12 @@ def test_what_the_file_and_the_environment_say_of_one_section_adds_up(
     (project / "towpath.toml").write_text('[project]\nname = "shop"\n[stack]\nconnect_port = 4444\n')
     settings = load_settings(project)
     assert (settings.stack.connect_port, settings.stack.brokers) == (4444, 3)
+
+
+def test_a_variable_names_the_projects_folder(
+    project: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A container's command runs wherever it is started."""
+    monkeypatch.setenv("TOWPATH_PROJECT_FOLDER", str(project))
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert load_settings().root == project

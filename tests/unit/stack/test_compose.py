@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from towpath.project import worker_names
 from towpath.settings import Settings, load_settings
-from towpath.stack.compose import COMPOSE_FILE, METRICS_PORT, container_placement, render_compose, workers
+from towpath.stack.compose import COMPOSE_FILE, METRICS_PORT, Worker, container_placement, render_compose
 from towpath.stack.config import (
     as_connect_environment,
     as_kafka_environment,
@@ -33,8 +34,13 @@ def lock() -> PartsLock:
 
 
 @pytest.fixture(scope="module")
-def text(settings: Settings, lock: PartsLock) -> str:
-    return render_compose(settings, lock)
+def workers(settings: Settings) -> tuple[Worker, ...]:
+    return tuple(map(Worker, worker_names(settings)))
+
+
+@pytest.fixture(scope="module")
+def text(settings: Settings, lock: PartsLock, workers: tuple[Worker, ...]) -> str:
+    return render_compose(settings, lock, [worker.what for worker in workers])
 
 
 @pytest.fixture(scope="module")
@@ -88,18 +94,18 @@ def test_what_stays_up_is_watched_and_bounded(services: Mapping[str, Any]) -> No
         assert ("healthcheck" in service) == (name not in {"setup", "demo"}), name
 
 
-def test_the_start_order_is_by_health(services: Mapping[str, Any], settings: Settings) -> None:
+def test_the_start_order_is_by_health(services: Mapping[str, Any], workers: tuple[Worker, ...]) -> None:
     """Nothing starts before what it needs answers: the set-up after all parts, the workers after the set-up."""
     setup = services["setup"]["depends_on"]
     assert {name: need["condition"] for name, need in setup.items()} == dict.fromkeys(PARTS, "service_healthy")
-    for worker in workers(settings):
+    for worker in workers:
         needs = services[worker.name]["depends_on"]
         assert needs == {"setup": {"condition": "service_completed_successfully"}}
 
 
-def test_our_own_image_runs_without_privileges(services: Mapping[str, Any], settings: Settings) -> None:
+def test_our_own_image_runs_without_privileges(services: Mapping[str, Any], workers: tuple[Worker, ...]) -> None:
     """The workers write to nothing but their state and /tmp, and can gain no right."""
-    for name in ("setup", *(worker.name for worker in workers(settings))):
+    for name in ("setup", *(worker.name for worker in workers)):
         assert services[name]["read_only"] is True
         assert services[name]["cap_drop"] == ["ALL"]
         assert services[name]["security_opt"] == ["no-new-privileges:true"]
@@ -113,19 +119,18 @@ def test_passwords_are_files(services: Mapping[str, Any]) -> None:
                 assert "/run/secrets" in value, f"{name}: {variable}"
 
 
-def test_each_service_view_and_orchestrator_has_a_worker(settings: Settings, services: Mapping[str, Any]) -> None:
+def test_each_service_saga_and_view_has_a_worker(
+    settings: Settings, services: Mapping[str, Any], workers: tuple[Worker, ...]
+) -> None:
     """What towpath.toml registers runs, in the profiles that run workers."""
     commands = {
         service["command"][1]
         for service in services.values()
         if service.get("command") and service["command"][0] == "run"
     }
-    assert commands == {
-        *(f"service:{name}" for name in service_databases(settings)),
-        "orchestrator:1",
-        "view:order_status",
-    }
-    for worker in workers(settings):
+    assert {f"service:{name}" for name in service_databases(settings)} <= commands
+    assert {"saga:place_order", "view:order_status", "view:sagas"} <= commands
+    for worker in workers:
         assert services[worker.name]["profiles"] == ["core", "demo"]
 
 
@@ -140,5 +145,5 @@ def test_the_outside_listener_follows_its_published_port(services: Mapping[str, 
 
 def test_workers_are_probed_where_they_serve(services: Mapping[str, Any]) -> None:
     """The probe's port and the worker's setting are one number."""
-    assert services["catalog"]["environment"]["TOWPATH_METRICS_PORT"] == str(METRICS_PORT)
-    assert str(METRICS_PORT) in services["catalog"]["healthcheck"]["test"]
+    assert services["service-catalog"]["environment"]["TOWPATH_METRICS_PORT"] == str(METRICS_PORT)
+    assert str(METRICS_PORT) in services["service-catalog"]["healthcheck"]["test"]
