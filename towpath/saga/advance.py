@@ -32,7 +32,8 @@ BACKWARD
  7. An undo is owed from the moment that a command was sent (it may have happened) until a business failure, which by
     contract left no effect, discharges it. Items of an `each` owe one each; the start event may owe one, the last.
  8. A step is undone when all that came after it in the graph is; independent branches are undone side by side.
-    The late reply to a command whose undo has not been sent is still taken: it may discharge the undo.
+    A step that is unanswered when the saga turns round has nothing after it, so its undo is sent at once, and its late
+    reply, which could no longer discharge the undo, is refused.
  9. Nothing interrupts an undo: neither cancel nor deadline nor operator. It has its own policy; once that is used up,
     or the participant says that it cannot, the step is stuck, and is never forgotten.
 
@@ -93,7 +94,7 @@ _UNDO_STUCK, _UNDO_FAILED = StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED
 # Tuples, not sets: `in` then compares identities and hashes nothing.
 _OPEN = (_SENT, _BACKOFF, _WAITING, _STUCK)
 _NEED_A_PERSON = (_STUCK, _UNDO_STUCK, _UNDO_FAILED)
-_TAKE_REPLY = (_SENT, _BACKOFF, _STUCK, _UNKNOWN)
+_TAKE_REPLY = (_SENT, _BACKOFF, _STUCK)
 _TAKE_UNDO_REPLY = (_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK)
 _BEING_UNDONE = (_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK, _UNDO_FAILED)
 
@@ -280,7 +281,7 @@ def _take(turn: Turn, position: int, item: str, cell: StepState, answer: object)
     step = turn.definition.steps[position]
     succeeds = step.outcomes[type(answer)]
     turn.put(position, item, becoming(cell, _SUCCEEDED if succeeds else _FAILED, answer))
-    if not succeeds and turn.direction is _DO:
+    if not succeeds:
         _turn_round(turn, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
 
 

@@ -158,7 +158,9 @@ class Draft:
         if step.activity is Activity.WAIT or step.activity is Activity.DELAY:
             self._judge_wait(step)
         if step.over is not None and not 1 <= step.items_max <= ITEMS_MAX:
-            raise self._error(step.key, f"has limit={step.items_max}", f"give its list a limit from 1 to {ITEMS_MAX}")
+            raise self._step_error(
+                step.key, f"has limit={step.items_max}", f"give its list a limit from 1 to {ITEMS_MAX}"
+            )
         if parts.undo is not None:
             step = replace(step, undo=self._undo(step, parts.undo, 1 if step.over is not None else 0))
         elif step.child is not None and step.kind is Kind.COMPENSATABLE:

@@ -140,7 +140,7 @@ class Turn:
         arguments: list[Any] = [self.event]
         for needed in needs:
             step = self.steps[needed]
-            if self.definition.steps[needed].over is None or step.status is StepStatus.SKIPPED:
+            if self.definition.steps[needed].over is None:
                 arguments.append(step.result)
             else:
                 arguments.append(tuple(item.result for item in step.items))

@@ -55,25 +55,31 @@ _UNDOING = (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDO_STUCK)
 
 
 def given(
-    saga: Saga[Any] | Definition, event: object, *, key: str = "key", parent: ParentReference | None = None
+    saga: Saga[Any] | Definition,
+    event: object,
+    *,
+    id: str = "start",  # noqa: A002 - the field's name
+    key: str = "key",
+    parent: ParentReference | None = None,
 ) -> "Conversation":
     """Begin a conversation by the start event. Raises AssertionError if the saga refuses it."""
-    return Conversation(saga.definition if isinstance(saga, Saga) else saga, event, key, parent)
+    now = (BEGINNING - _EPOCH) // timedelta(milliseconds=1)
+    return Conversation(saga.definition if isinstance(saga, Saga) else saga, Started(id, now, event, key, parent))
 
 
 class Conversation:
     """One saga, talked to. `inputs` and `decisions` hold what was said so far."""
 
-    def __init__(self, definition: Definition, event: object, key: str, parent: ParentReference | None) -> None:
+    def __init__(self, definition: Definition, start: Started) -> None:
         self.definition = definition
-        self.now_milliseconds = (BEGINNING - _EPOCH) // timedelta(milliseconds=1)
+        self.now_milliseconds = start.at_milliseconds
         self.inputs: list[Input] = []
         self.decisions: list[Decision] = []
         self._unexpected: list[Said] = []
         self._repeated: list[Said] = []
         self._timers: dict[str, tuple[int, Timer]] = {}
-        self._hear(Started("start", self.now_milliseconds, event, key, parent))
-        assert self.decisions[-1].state is not None, f"{type(event).__name__} does not start saga {definition.name}"
+        self._hear(start)
+        assert self.decisions[-1].state is not None, f"{type(start.event).__name__} does not start {definition.name}"
 
     @property
     def state(self) -> SagaState:
