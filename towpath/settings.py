@@ -146,6 +146,9 @@ class ParticipantSettings(_Section):
 class StackSettings(_Section):
     """The parts that `towpath up` runs on this machine."""
 
+    managed: bool = Field(
+        True, description="Whether towpath starts the parts itself; false where they are containers or clusters."
+    )
     home: Path = Field(Path(".towpath"), description="Data, logs and sockets; relative to the project.")
     cache: Path | None = Field(None, description="Fetched files; by default the user's own cache folder.")
     maven_repository: str | None = Field(None, description="Where jars are fetched; by default Maven Central.")

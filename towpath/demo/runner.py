@@ -19,6 +19,7 @@ from towpath.demo.kafka import read_topics
 from towpath.demo.postgres import ViewsReader
 from towpath.demo.timeline import Hop, hops
 from towpath.demo.verdict import Ending, Verdict, endings, fold_topics, judge
+from towpath.errors import ConfigurationError
 from towpath.orchestrator import envelope
 from towpath.orchestrator.sagas_view import ENDINGS, sagas_view
 from towpath.project import load_sagas, load_views, worker_names
@@ -82,13 +83,19 @@ class Report:
 def conduct(settings: Settings, demo: Demo, options: Options, watcher: Watcher, *, run_id: str) -> Report:
     """Run the demo and return what it showed; the stack is stopped after it if it was started for it.
 
-    Raises WorldError where the stack does not start, or is gone in the middle.
+    A stack that is not ours to manage must be up, workers included. Raises WorldError where the stack does not start,
+    or is gone in the middle.
     """
     begin = time.monotonic()
-    started = up(settings, watcher=watcher)
+    if options.crash and not settings.stack.managed:
+        raise ConfigurationError(
+            "only processes of our own stack can be killed", next_step="run the demo without --crash"
+        )
+    started = up(settings, watcher=watcher) if settings.stack.managed else ()
     try:
-        with StackClient(Home(settings.stack_home)) as client:
-            start_workers(settings, client, worker_names(settings))
+        if settings.stack.managed:
+            with StackClient(Home(settings.stack_home)) as client:
+                start_workers(settings, client, worker_names(settings))
         codec = load_codec(settings, Catalogue.load(settings))
         run = Run(settings, codec, run_id, Random(options.seed))  # noqa: S311 - traffic, not secrets
         keys = _Traffic(demo, run, options, watcher).drive()

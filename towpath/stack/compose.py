@@ -141,6 +141,7 @@ def worker_environment(settings: Settings, placement: Placement) -> dict[str, st
         "TOWPATH_CONNECT__CAPTURE_PASSWORD": f"${{directory:{SECRETS_FOLDER}:postgres__capture_password}}",
         "TOWPATH_POSTGRES__URL": f"postgresql://{username(settings.postgres)}@{placement.postgres}",
         "TOWPATH_SECRETS_DIR": SECRETS_FOLDER,
+        "TOWPATH_STACK__MANAGED": "false",
         "TOWPATH_STREAM__STATE_FOLDER": STATE_FOLDER,
         "TOWPATH_METRICS_PORT": str(METRICS_PORT),
         "TOWPATH_READY_FILE": READY_FILE,

@@ -101,11 +101,13 @@ def test_the_start_order_is_by_health(services: Mapping[str, Any], workers: tupl
     for worker in workers:
         needs = services[worker.name]["depends_on"]
         assert needs == {"setup": {"condition": "service_completed_successfully"}}
+    demo = services["demo"]["depends_on"]
+    assert demo == {worker.name: {"condition": "service_healthy"} for worker in workers}
 
 
 def test_our_own_image_runs_without_privileges(services: Mapping[str, Any], workers: tuple[Worker, ...]) -> None:
     """The workers write to nothing but their state and /tmp, and can gain no right."""
-    for name in ("setup", *(worker.name for worker in workers)):
+    for name in ("setup", "demo", *(worker.name for worker in workers)):
         assert services[name]["read_only"] is True
         assert services[name]["cap_drop"] == ["ALL"]
         assert services[name]["security_opt"] == ["no-new-privileges:true"]
