@@ -1,0 +1,1 @@
+"""Files for the type checker; nothing imports them when tests run."""

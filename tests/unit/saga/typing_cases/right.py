@@ -1,0 +1,93 @@
+"""Definitions that are right: the type checker says nothing, and knows what each handle holds."""
+
+from typing import assert_type
+
+from tests.unit.saga.support import Agreed, Denied, Do, No, Opened, Take, Undone, Yes, service
+from towpath.saga import HALT, NO_EFFECT, PROCEED, Saga, Step, Undo, UndoEach, hours, one_of, seconds
+
+
+def alone(_: Opened) -> Do:
+    return Do("alone")
+
+
+def with_yes(_: Opened, first: Yes) -> Do:
+    return Do(first.note)
+
+
+def with_both(_: Opened, first: Yes, second: No) -> Do:
+    return Do(first.note + second.note)
+
+
+def with_maybe(_: Opened, maybe: Yes | None) -> Do:
+    return Do(maybe.note if maybe else "")
+
+
+def with_either(_: Opened, either: Yes | No) -> Do:
+    return Do(either.note)
+
+
+def with_all(_: Opened, replies: tuple[Yes, ...]) -> Do:
+    return Do(str(len(replies)))
+
+
+def for_line(_: Opened, first: Yes, line: str) -> Do:
+    return Do(first.note + line)
+
+
+def lines(event: Opened, _: Yes) -> tuple[str, ...]:
+    return event.lines
+
+
+def take_line(_: Opened, line: str) -> Take:
+    return Take(line)
+
+
+def take_after(_: Opened, first: Yes) -> Take:
+    return Take(first.note)
+
+
+def is_noted(_: Opened, first: Yes) -> bool:
+    return bool(first.note)
+
+
+def again(event: Opened, _: Yes) -> Opened:
+    return event
+
+
+saga = Saga("right", version=1, starts_on=Opened, deadline=hours(1))
+a = saga.step(service, alone, key="a", undo=NO_EFFECT, succeeds=Yes, fails=No, within=seconds(1))
+assert_type(a, Step[Opened, Yes])
+b = saga.step(service, alone, key="b", undo=NO_EFFECT, succeeds=No, within=seconds(1))
+c = saga.step(service, with_both, needs=a & b, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+assert_type(c, Step[Opened, Yes])
+d = saga.step(service, with_yes, key="d", needs=a, when=is_noted, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+assert_type(d, Step[Opened, Yes | None])
+e = saga.step(
+    service,
+    with_maybe,
+    needs=d,
+    undo=Undo(take_after, needs=a, succeeds=Undone),
+    succeeds=one_of(Yes, No),
+    within=seconds(1),
+)
+assert_type(e, Step[Opened, Yes | No])
+f = saga.each(
+    service,
+    for_line,
+    needs=a,
+    over=lines,
+    limit=9,
+    undo=UndoEach(take_line, succeeds=Undone),
+    succeeds=Yes,
+    within=seconds(1),
+)
+assert_type(f, Step[Opened, tuple[Yes, ...]])
+g = saga.wait("g", succeeds=Agreed, fails=Denied, within=seconds(9), on_timeout=HALT, after=e & f)
+assert_type(g, Step[Opened, Agreed])
+h = saga.wait("h", succeeds=No, within=seconds(9), on_timeout=PROCEED)
+assert_type(h, Step[Opened, No | None])
+saga.step(service, with_either, needs=e, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+saga.step(service, with_all, needs=f, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+child = Saga("child", version=1, starts_on=Opened, deadline=hours(1))
+child.step(service, alone, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+saga.subsaga(child, again, needs=a, within=hours(0.5))
