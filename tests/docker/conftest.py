@@ -61,6 +61,17 @@ class Deployment:
         """Run `docker compose` for this deployment and return what it prints."""
         return run("docker", "compose", "-p", self.project, "--profile", "demo", *arguments, seconds=seconds)
 
+    def start(self) -> None:
+        """Bring up parts, set-up and workers, by health. What did not come up tells its last words."""
+        command = ["docker", "compose", "-p", self.project, "--profile", "core", "up", "-d", "--wait"]
+        command += ["--wait-timeout", str(UP_SECONDS_MAX)]
+        done = subprocess.run(
+            command, check=False, cwd=ROOT, text=True, capture_output=True, timeout=UP_SECONDS_MAX + 60
+        )
+        if done.returncode:
+            states = self.compose("ps", "-a", "--format", "table {{.Service}}\t{{.Status}}")
+            pytest.fail(f"{done.stderr[-2000:]}\n{states}\n{self.compose('logs', '--tail', '15')[-12000:]}")
+
     def containers(self) -> dict[str, dict[str, Any]]:
         """Return what the Engine says of each container, by its service's name."""
         ids = self.compose("ps", "-a", "-q").split()
@@ -142,12 +153,7 @@ def docker_cleanup() -> list[str]:
 def deployment(
     images: str, environment: None, docker_services: Services, docker_compose_project_name: str
 ) -> Deployment:
-    """Bring up parts, set-up and workers, by health. What did not come up tells its last words."""
+    """Bring the compose file up for all tests of this ring."""
     deployment = Deployment(docker_compose_project_name, images, load_settings(ROOT))
-    command = ["docker", "compose", "-p", deployment.project, "--profile", "core"]
-    up = [*command, "up", "-d", "--wait", "--wait-timeout", str(UP_SECONDS_MAX)]
-    done = subprocess.run(up, check=False, cwd=ROOT, text=True, capture_output=True, timeout=UP_SECONDS_MAX + 60)
-    if done.returncode:
-        states = deployment.compose("ps", "-a", "--format", "table {{.Service}}\t{{.Status}}")
-        pytest.fail(f"{done.stderr[-2000:]}\n{states}\n{deployment.compose('logs', '--tail', '15')[-12000:]}")
+    deployment.start()
     return deployment
