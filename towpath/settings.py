@@ -136,10 +136,10 @@ class ParticipantSettings(_Section):
     """How services answer commands."""
 
     inbox_keep_days: int = Field(
-        45,
+        100,
         ge=1,
-        description="Days that a recorded reply is kept: more than the longest saga's deadline and the time for which "
-        "commands may be replayed, together. 4 days of place_order and 30 of its commands' topic leave 11 spare.",
+        description="Days that a recorded reply is kept: longer than anything that can bring a command back. Dead "
+        "letters are kept 90 days by default, place_order may take 4; that leaves 6 spare.",
     )
 
 
@@ -248,7 +248,7 @@ class Settings(BaseSettings):
         last = stack.kafka_port + 2 * (stack.brokers - 1)
         brokers = ",".join(f"{stack.host}:{port}" for port in range(stack.kafka_port, last + 1, 2))
         defaults = {
-            "kafka": {"bootstrap_servers": brokers},
+            "kafka": {"bootstrap_servers": brokers, "replication_factor": 3 if stack.brokers >= 3 else 1},
             "registry": {"url": f"http://{stack.host}:{stack.registry_port}/apis/ccompat/v7"},
             "connect": {"url": f"http://{stack.host}:{stack.connect_port}"},
             "postgres": {"url": f"postgresql://towpath@{stack.host}:{stack.postgres_port}"},

@@ -1,7 +1,256 @@
-"""Verbs of `stack`."""
+"""Verbs of the local stack: `up`, `down`, `status`, `logs`, `doctor`."""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from towpath.cli import output
+from towpath.errors import ExitCode, NotFoundError, RefusedError
+from towpath.settings import Settings, load_settings
+
+FOLLOW_SECONDS = 0.2
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to `app`."""
+    app.command("up")(up)
+    app.command("down")(down)
+    app.command("status")(status)
+    app.command("logs")(logs)
+    app.command("doctor")(doctor)
+
+
+def up(
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew: remove all data of the stack first.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before removing data.")] = False,
+    brokers: Annotated[
+        int | None, typer.Option(min=1, max=5, help="Kafka brokers; from three on, each record has three replicas.")
+    ] = None,
+    workers: Annotated[bool, typer.Option("--workers", help="Start the project's workers as well.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start the parts as processes of this machine and leave them running; ready when this command ends."""
+    from towpath.stack import up as stack_up
+
+    if brokers is not None:
+        os.environ["TOWPATH_STACK__BROKERS"] = str(brokers)
+    settings = load_settings()
+    if fresh:
+        _ask_before_removing(settings, yes=yes)
+    began = time.monotonic()
+    with _shown() as watcher:
+        started = list(stack_up.up(settings, fresh=fresh, watcher=watcher))
+        if workers:
+            watcher.step("starting the workers")
+            started += _start_workers(settings)
+    seconds = round(time.monotonic() - began, 1)
+    if as_json:
+        output.emit_json({"started": started, "seconds": seconds, "processes": _rows(settings)})
+        return
+    output.note(f"[green]ready[/] in {seconds} s" if started else "[green]ready[/]: it was up already")
+    output.results.print(_table(_rows(settings)))
+
+
+def _ask_before_removing(settings: Settings, *, yes: bool) -> None:
+    data = settings.stack_home / "data"
+    if yes or not data.exists():
+        return
+    if not sys.stdin.isatty():
+        raise RefusedError(f"--fresh removes {data}", kept="the data", next_step="towpath up --fresh --yes")
+    if not typer.confirm(f"Remove all databases and topics in {data}?", err=True):
+        raise RefusedError("nothing was done", kept="the data")
+
+
+def _start_workers(settings: Settings) -> tuple[str, ...]:
+    from towpath.project import worker_names
+    from towpath.stack.client import StackClient
+    from towpath.stack.workers import start_workers
+
+    with StackClient(settings.stack_home) as client:
+        return start_workers(settings, client, worker_names(settings))
+
+
+def down(as_json: AsJson = False) -> None:
+    """Stop the stack, workers included; its data stays."""
+    from towpath.stack.up import down as stop
+
+    settings = load_settings()
+    stopped = stop(settings)
+    if as_json:
+        output.emit_json({"stopped": stopped})
+    else:
+        output.note("stopped; the data stays" if stopped else "it was not running")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show each process: state, pid, port, memory (shared pages counted once), version, uptime."""
+    settings = load_settings()
+    rows = _rows(settings)
+    total = sum(row["memory_bytes"] or 0 for row in rows)
+    if as_json:
+        output.emit_json({"running": bool(rows), "memory_bytes": total, "processes": rows})
+    elif rows:
+        output.results.print(_table(rows))
+        output.note(f"memory, shared pages counted once: {total / 2**20:,.0f} MiB")
+    else:
+        output.note("not running; start it with towpath up")
+    if not rows or any(row["state"] != "ready" for row in rows if row["state"] != "stopped"):
+        sys.exit(int(ExitCode.FAILED))
+
+
+def _rows(settings: Settings) -> list[dict[str, Any]]:
+    """Return the processes as plain values, the supervisor first; none where it does not run."""
+    from towpath.stack.client import NotRunning, StackClient
+    from towpath.stack.machine import memory_bytes
+
+    try:
+        with StackClient(settings.stack_home) as client:
+            statuses = [client.supervisor(), *client.status().values()]
+    except NotRunning:
+        return []
+    return [
+        {
+            "name": one.name,
+            "group": one.group.value,
+            "state": one.state.value,
+            "pid": one.pid,
+            "ports": list(one.ports),
+            "memory_bytes": memory_bytes(one.pid, children=one.name != "supervisor") if one.pid else None,
+            "version": one.version,
+            "uptime_seconds": None if one.uptime_seconds is None else round(one.uptime_seconds, 1),
+            "starts": one.starts,
+            "reason": one.reason,
+        }
+        for one in statuses
+    ]
+
+
+_COLOURS = {"ready": "green", "starting": "yellow", "waiting": "yellow", "failed": "red"}
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for title, justify in (("part", "left"), ("state", "left"), ("pid", "right"), ("port", "left")):
+        table.add_column(title, justify="right" if justify == "right" else "left")
+    table.add_column("memory", justify="right")
+    table.add_column("version")
+    table.add_column("uptime", justify="right")
+    table.add_column("")
+    for row in rows:
+        colour = _COLOURS.get(row["state"], "dim")
+        memory = row["memory_bytes"]
+        table.add_row(
+            row["name"],
+            f"[{colour}]{row['state']}[/]",
+            str(row["pid"] or ""),
+            ", ".join(map(str, row["ports"])),
+            "" if memory is None else f"{memory / 2**20:,.0f} MiB",
+            row["version"],
+            "" if row["uptime_seconds"] is None else _duration(row["uptime_seconds"]),
+            row["reason"] or (f"started {row['starts']} times" if row["starts"] > 1 else ""),
+        )
+    return table
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [f"{days} d" if days else "", f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]
+    return " ".join([*filter(None, parts[:3]), f"{rest} s" if not (days or hours) else ""]).strip()
+
+
+def logs(
+    part: Annotated[str, typer.Argument(help="A name that `towpath status` shows, or `supervisor`.")],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines arrive.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 100,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a part or worker said."""
+    from towpath.stack.home import Home
+    from towpath.stack.logs import tail
+
+    home = Home(load_settings().stack_home)
+    path = home.log_file(part)
+    if not path.exists():
+        known = ", ".join(sorted(one.stem for one in home.logs.glob("*.log")))
+        raise NotFoundError(f"no log of {part!r} in {home.logs}", next_step=f"use one of {known or 'none yet'}")
+    said = tail(path, lines) if lines else []
+    if as_json:
+        output.emit_json({"part": part, "file": str(path), "lines": said})
+        return
+    sys.stdout.writelines(f"{line}\n" for line in said)
+    if follow:
+        _follow(path)
+
+
+def _follow(path: Path) -> None:
+    position = path.stat().st_size
+    while True:
+        sys.stdout.flush()
+        size = path.stat().st_size
+        if size < position:
+            position = 0  # it was cut
+        if size == position:
+            time.sleep(FOLLOW_SECONDS)
+            continue
+        with path.open("rb") as file:
+            file.seek(position)
+            said = file.read()
+            position += len(said)
+        sys.stdout.write(said.decode("utf-8", errors="replace"))
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Look at everything that a stack needs, and name what is wrong with its fix."""
+    from towpath.stack.doctor import examine
+
+    findings = examine(load_settings())
+    if as_json:
+        output.emit_json([finding.to_json() for finding in findings])
+    else:
+        table = Table(box=None, header_style="bold")
+        for title in ("", "what", "finding", "fix"):
+            table.add_column(title)
+        for one in findings:
+            mark = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
+            table.add_row(mark[one.severity.value], one.subject, one.finding, one.fix or "")
+        output.results.print(table)
+    if any(one.severity.value == "problem" for one in findings):
+        sys.exit(int(ExitCode.FAILED))
+
+
+class _Watcher:
+    """Shows on stderr how `up` gets on: a bar while it fetches, a line for each part that is ready."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._fetching: Any = None
+
+    def begin(self, files: int, size_bytes: int) -> None:
+        self._fetching = self._bars.add_task(f"fetching {files} files", total=size_bytes)
+
+    def advance(self, size_bytes: int) -> None:
+        self._bars.update(self._fetching, advance=size_bytes)
+
+    def step(self, text: str) -> None:
+        output.note(text)
+
+    def ready(self, name: str, seconds: float) -> None:
+        output.note(f"  {name} ready after {seconds:.1f} s")
+
+
+@contextmanager
+def _shown() -> Iterator[_Watcher]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=output.notes) as bars:
+        yield _Watcher(bars)

@@ -16,7 +16,7 @@ from typing import Any, Self
 from towpath.errors import NotFoundError, WorldError
 from towpath.stack.home import Home
 from towpath.stack.logs import tail
-from towpath.stack.spec import ProcessSpec, ProcessStatus, State
+from towpath.stack.spec import Group, ProcessSpec, ProcessStatus, State
 
 ANSWER_SECONDS = 10.0
 # Stopping waits for the slowest part: a JVM that also writes its start cache.
@@ -70,6 +70,22 @@ class StackClient:
     def status(self) -> dict[str, ProcessStatus]:
         """Return how each process stands, by name."""
         return self._statuses(self._ask("status"))
+
+    def supervisor(self) -> ProcessStatus:
+        """Return how the supervisor itself stands."""
+        hello = self._ask("hello")
+        return ProcessStatus(
+            name="supervisor",
+            group=Group.SUPERVISOR,
+            state=State.READY,
+            version=f"protocol {hello['protocol']}",
+            ports=(),
+            log_file=str(self.home.supervisor_log),
+            pid=hello["pid"],
+            uptime_seconds=hello["uptime_seconds"],
+            starts=1,
+            reason=None,
+        )
 
     def start(self, spec: ProcessSpec) -> None:
         """Run a process and keep it running; a name that runs already is left as it is."""

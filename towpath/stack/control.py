@@ -65,7 +65,7 @@ class _Conversation:
         supervisor = self._supervisor
         match request.get("verb"):
             case "hello":
-                return {"protocol": PROTOCOL, "pid": os.getpid()}
+                return {"protocol": PROTOCOL, "pid": os.getpid(), "uptime_seconds": supervisor.uptime_seconds()}
             case "status":
                 return self._status()
             case "wait":

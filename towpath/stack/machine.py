@@ -139,11 +139,11 @@ def available_memory_bytes() -> int:
     return int(psutil.virtual_memory().available)
 
 
-def memory_bytes(pid: int) -> int | None:
+def memory_bytes(pid: int, *, children: bool = True) -> int | None:
     """Return the proportional set size of a process and its children (shared pages counted once), None if unseen."""
     try:
         process = psutil.Process(pid)
-        members = [process, *process.children(recursive=True)]
+        members = [process, *(process.children(recursive=True) if children else ())]
     except psutil.NoSuchProcess:
         return None
     total = 0

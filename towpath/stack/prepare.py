@@ -3,8 +3,7 @@
 Each function may run again at any time and changes nothing that is there already.
 """
 
-from towpath.capture.connect import ConnectClient
-from towpath.capture.connector import outbox_connector
+from towpath.capture.start import start_capture
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.files import load_contracts, schema_sets
 from towpath.contract.kafka import ensure_topics
@@ -33,11 +32,5 @@ def apply_tables(settings: Settings) -> None:
 
 
 def make_connectors(settings: Settings) -> None:
-    """Create the connector of each service's outbox, and wait until all of them run."""
-    catalogue = Catalogue.load(settings)
-    connectors = [outbox_connector(settings, catalogue, service) for service in service_databases(settings)]
-    with ConnectClient(settings.connect) as connect:
-        for connector in connectors:
-            connect.apply(connector)
-        for connector in connectors:
-            connect.wait_until_running(connector.name, RUNNING_SECONDS_MAX)
+    """Create the connector of each service's outbox, and wait until all outboxes are read."""
+    start_capture(settings, Catalogue.load(settings), service_databases(settings), timeout_seconds=RUNNING_SECONDS_MAX)

@@ -17,6 +17,7 @@ class Group(StrEnum):
 
     PART = "part"
     WORKER = "worker"
+    SUPERVISOR = "supervisor"
 
 
 class State(StrEnum):

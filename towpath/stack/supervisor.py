@@ -226,8 +226,13 @@ class Supervisor:
         self.changes = 0
         self.ended = asyncio.Event()
         self._policy = policy or RestartPolicy()
+        self._began_seconds = time.monotonic()
         self._moved = asyncio.Condition()
         self._stopping: asyncio.Task[None] | None = None
+
+    def uptime_seconds(self) -> float:
+        """Return how long it has run."""
+        return time.monotonic() - self._began_seconds
 
     def changed(self) -> None:
         """Count one change and wake those who wait for it."""

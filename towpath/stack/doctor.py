@@ -1,0 +1,97 @@
+"""Looks at everything that a stack needs and says what is wrong, each finding with its fix; changes nothing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+
+from towpath.capture.connect import ConnectClient
+from towpath.capture.postgres import connect, slots_of
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.kafka import compare_topics
+from towpath.errors import TowpathError
+from towpath.outbox.names import connector_name, slot_name
+from towpath.settings import Settings
+from towpath.stack import findings as judge
+from towpath.stack import machine
+from towpath.stack.cache import cache_folder
+from towpath.stack.client import NotRunning, StackClient
+from towpath.stack.config import service_databases
+from towpath.stack.findings import Finding
+from towpath.stack.home import Home
+from towpath.stack.lock import load_lock
+from towpath.stack.parts import native_placement, stack_parts
+from towpath.stack.spec import ProcessStatus
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Return what was looked at: what is well, what deserves attention, what is a problem."""
+    home = Home(settings.stack_home)
+    try:
+        with StackClient(home) as client:
+            statuses = client.status()
+    except NotRunning:
+        statuses = {}
+    looks: list[Callable[[], Iterator[Finding]]] = [
+        lambda: _machine(settings, home),
+        lambda: _ports(settings, statuses),
+        lambda: _processes(statuses),
+    ]
+    if statuses:
+        looks += [lambda: _slots(settings), lambda: _connectors(settings), lambda: _topics(settings)]
+    return [finding for look in looks for finding in _safely(look)]
+
+
+def _safely(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    """Yield what a look finds; where it cannot look, that is the finding."""
+    try:
+        yield from look()
+    except TowpathError as error:
+        yield judge.cannot_look(error)
+
+
+def _machine(settings: Settings, home: Home) -> Iterator[Finding]:
+    found = machine.find_machine(settings.stack, home.data)
+    yield judge.java(found.java_version)
+    yield judge.disk("data", str(home.data), machine.free_bytes(home.data))
+    cache = cache_folder(settings.stack)
+    yield judge.disk("cache", str(cache), machine.free_bytes(cache))
+    yield judge.memory(machine.available_memory_bytes(), settings.stack)
+
+
+def _ports(settings: Settings, statuses: dict[str, ProcessStatus]) -> Iterator[Finding]:
+    placement = native_placement(settings.stack, "", "")
+    for part in stack_parts(settings, placement, load_lock()):
+        running = statuses.get(part.name)
+        if running is None or running.pid is None:
+            for taken in machine.taken_ports(settings.stack.host, part.ports):
+                yield judge.taken_port(part.name, taken.port, taken.owner)
+
+
+def _processes(statuses: dict[str, ProcessStatus]) -> Iterator[Finding]:
+    if not statuses:
+        yield judge.not_running()
+    for status in statuses.values():
+        yield judge.process(status)
+
+
+def _slots(settings: Settings) -> Iterator[Finding]:
+    for service in service_databases(settings):
+        slot = slot_name(settings.project.name, service)
+        with closing(connect(settings, service)) as connection:
+            yield judge.slot(service, slot, slots_of(connection, [slot]).get(slot))
+
+
+def _connectors(settings: Settings) -> Iterator[Finding]:
+    with ConnectClient(settings.connect) as client:
+        known = set(client.names())
+        for service in service_databases(settings):
+            name = connector_name(settings.project.name, service)
+            yield judge.connector(name, client.status(name) if name in known else None)
+
+
+def _topics(settings: Settings) -> Iterator[Finding]:
+    catalogue = Catalogue.load(settings)
+    differing = compare_topics(catalogue, settings)
+    for one in differing:
+        yield judge.topic(one)
+    if not differing:
+        yield judge.topics_agree(len(catalogue.topics))

@@ -1,0 +1,160 @@
+"""What `doctor` concludes from what it saw: one function a subject, each with its limits and its fix. Pure."""
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from towpath.capture.connect import ConnectorStatus
+from towpath.capture.postgres import SlotState
+from towpath.contract.kafka import TopicFinding
+from towpath.errors import TowpathError
+from towpath.settings import StackSettings
+from towpath.stack.spec import ProcessStatus, State
+
+MEBIBYTE = 1024 * 1024
+DISK_BYTES_PROBLEM = 512 * MEBIBYTE
+DISK_BYTES_WARNING = 2048 * MEBIBYTE
+# Beside its heap a JVM needs class data, code, stacks: 150 MiB measured for each part; PostgreSQL takes 100 MiB.
+BESIDE_HEAP_MEBIBYTES = 150
+POSTGRES_MEBIBYTES = 100
+# A slot this far behind fills the disk in hours at most, or is dropped by `max_slot_wal_keep_size` (2 GB).
+LAG_BYTES_WARNING = 256 * MEBIBYTE
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at; `fix` is the next thing to do, None where all is well."""
+
+    severity: Severity
+    subject: str
+    finding: str
+    fix: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def _ok(subject: str, finding: str) -> Finding:
+    return Finding(Severity.OK, subject, finding)
+
+
+def _warning(subject: str, finding: str, fix: str) -> Finding:
+    return Finding(Severity.WARNING, subject, finding, fix)
+
+
+def _problem(subject: str, finding: str, fix: str) -> Finding:
+    return Finding(Severity.PROBLEM, subject, finding, fix)
+
+
+def cannot_look(error: TowpathError) -> Finding:
+    """Judge a look that failed."""
+    return _problem("doctor", error.cause, error.next_step or "towpath logs")
+
+
+def java(version: str) -> Finding:
+    """Judge the Java runtime, which is the one that the package brings."""
+    return _ok("java", f"runtime {version}")
+
+
+def disk(subject: str, folder: str, free_bytes: int) -> Finding:
+    """Judge the room left on a folder's disk."""
+    said = f"{free_bytes // MEBIBYTE:,} MiB free for {folder}"
+    if free_bytes < DISK_BYTES_PROBLEM:
+        return _problem(f"disk: {subject}", said, f"free space, or set stack.{_setting(subject)} to another disk")
+    if free_bytes < DISK_BYTES_WARNING:
+        return _warning(f"disk: {subject}", said, f"free space, or set stack.{_setting(subject)} to another disk")
+    return _ok(f"disk: {subject}", said)
+
+
+def _setting(subject: str) -> str:
+    return "cache" if subject == "cache" else "home"
+
+
+def memory(available_bytes: int, stack: StackSettings) -> Finding:
+    """Judge whether a stack of this shape fits into the memory that is left."""
+    heaps = stack.kafka_heap_mebibytes * stack.brokers + stack.connect_heap_mebibytes + stack.registry_heap_mebibytes
+    needed = heaps + BESIDE_HEAP_MEBIBYTES * (stack.brokers + 2) + POSTGRES_MEBIBYTES
+    available = available_bytes // MEBIBYTE
+    said = f"{available:,} MiB available, the parts take up to {needed:,} MiB"
+    if available < needed:
+        return _warning("memory", said, "end other programs, or lower stack.kafka_heap_mebibytes and its like")
+    return _ok("memory", said)
+
+
+def taken_port(part: str, port: int, owner: str | None) -> Finding:
+    """Judge a port that a part would need and cannot have."""
+    return _problem(
+        f"port {port}",
+        f"{part} needs it, and {owner or 'another process'} holds it",
+        f"end that process, or give {part} another port under [stack] in towpath.toml",
+    )
+
+
+def not_running() -> Finding:
+    """Judge that nothing runs."""
+    return _warning("stack", "it is not running", "towpath up")
+
+
+def process(status: ProcessStatus) -> Finding:
+    """Judge how a process stands."""
+    match status.state:
+        case State.READY if status.starts > 1:
+            return _warning(status.name, f"ready, after {status.starts} starts", f"towpath logs {status.name}")
+        case State.READY | State.STOPPED:
+            return _ok(status.name, status.state.value)
+        case State.FAILED:
+            return _problem(status.name, status.reason or "failed", f"towpath logs {status.name}, then towpath up")
+        case _:
+            said = f"{status.state.value}{f': {status.reason}' if status.reason else ''}"
+            return _warning(status.name, said, f"towpath logs {status.name}")
+
+
+def slot(service: str, name: str, state: SlotState | None) -> Finding:
+    """Judge the replication slot through which a service's outbox is captured."""
+    subject = f"slot {name}"
+    if state is None:
+        return _problem(subject, "it does not exist: nothing of this outbox is carried", "towpath up")
+    if state.lost:
+        return _problem(
+            subject,
+            f"lost ({state.invalidation_reason or 'its write-ahead log is gone'})",
+            f"towpath capture audit {service}: what was not carried is sent again from the outbox",
+        )
+    lag = f"{state.lag_bytes // MEBIBYTE:,} MiB not carried yet"
+    if not state.active:
+        return _problem(subject, f"nobody reads it; {lag}", "towpath logs connect")
+    if state.lag_bytes > LAG_BYTES_WARNING:
+        return _warning(subject, lag, "towpath logs connect; it is lost once it is 2 GB behind")
+    return _ok(subject, f"read; {state.lag_bytes:,} bytes not carried yet")
+
+
+def connector(name: str, status: ConnectorStatus | None) -> Finding:
+    """Judge a connector and its task."""
+    subject = f"connector {name}"
+    if status is None:
+        return _problem(subject, "Connect does not know it", "towpath up")
+    if status.failure:
+        return _problem(subject, status.failure, f"mend the cause, then towpath capture restart {name}")
+    if not status.running:
+        tasks = ", ".join(f"task {task.number} {task.state}" for task in status.tasks) or "no task"
+        return _warning(subject, f"{status.state}; {tasks}", "towpath logs connect")
+    return _ok(subject, "connector and task run")
+
+
+def topic(found: TopicFinding) -> Finding:
+    """Judge a topic that is not as the catalogue has it."""
+    return _problem(f"topic {found.topic}", found.problem, found.fix)
+
+
+def topics_agree(count: int) -> Finding:
+    """Judge topics that all are as the catalogue has them."""
+    return _ok("topics", f"all {count} are as the catalogue has them")

@@ -1,0 +1,63 @@
+"""The project's workers as supervised processes: each is `towpath run NAME`, started again when it dies.
+
+A worker tells that it is ready by making the file that `TOWPATH_READY_FILE` names, once it serves.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from importlib import metadata
+
+from towpath.settings import Settings
+from towpath.stack.client import StackClient
+from towpath.stack.home import Home
+from towpath.stack.spec import Group, Probe, ProbeKind, ProcessSpec
+
+READY_FILE = "TOWPATH_READY_FILE"
+READY_SECONDS_MAX = 60.0
+# Workers stop before the parts that they use.
+RANK = 2
+_RUN = "from towpath.cli import main; main()"
+
+
+def worker_process(
+    settings: Settings, name: str, slot: str = "1", environment: Mapping[str, str] | None = None
+) -> ProcessSpec:
+    """Return the process of one worker; `environment` (default: this process's) holds what the settings came from.
+
+    Its name in the stack is the worker's own, with the slot after it from the second on: `service:order`,
+    `service:order/2`.
+    """
+    home = Home(settings.stack_home)
+    process = name if slot == "1" else f"{name}/{slot}"
+    ready = home.ready_file(process)
+    return ProcessSpec(
+        name=process,
+        group=Group.WORKER,
+        version=metadata.version("towpath"),
+        arguments=(sys.executable, "-P", "-c", _RUN, "run", name, "--slot", slot),
+        environment={
+            **(os.environ if environment is None else environment),
+            "TOWPATH_PROJECT": str(settings.root),
+            READY_FILE: str(ready),
+            "PYTHONUNBUFFERED": "1",
+        },
+        folder=str(settings.root),
+        log_file=str(home.log_file(process)),
+        probe=Probe(ProbeKind.FILE, path=str(ready)),
+        rank=RANK,
+        ready_seconds=READY_SECONDS_MAX,
+        stop_seconds=15.0,
+    )
+
+
+def start_workers(
+    settings: Settings, client: StackClient, names: Iterable[str], environment: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """Start these workers side by side and return their names once all are ready. Raises ProcessFailed."""
+    specs = [worker_process(settings, name, environment=environment) for name in names]
+    for spec in specs:
+        client.start(spec)
+    started = tuple(spec.name for spec in specs)
+    client.wait_ready(started, READY_SECONDS_MAX)
+    return started
