@@ -180,7 +180,13 @@ class World:
 
     def _asking(self, ask: OperatorAsked) -> Callable[[], Decision]:
         content = (ask.action, ask.actor, ask.reason, ask.step, ask.item, ask.reply)
-        return lambda: self._deliver(OperatorAsked(self._next_id(), self.now, *content))
+
+        def happen() -> Decision:
+            if ask.action is Action.SKIP and ask.reply is None:
+                self.done.discard((ask.step, ask.item))  # whoever skips an undo has undone it by hand
+            return self._deliver(OperatorAsked(self._next_id(), self.now, *content))
+
+        return happen
 
     def _losing(self, sent: Sent) -> Callable[[], None]:
         return lambda: self.unread.remove(sent)

@@ -1,7 +1,7 @@
 """Definitions that are wrong: each line marked E must be found by the type checker, and no other line."""
 
 # fmt: off
-# ruff: noqa: E501, B018
+# ruff: noqa: E501
 
 from tests.unit.saga.support import Agreed, Denied, Do, Kept, No, Opened, Take, Undone, Yes, service
 from tests.unit.saga.typing_cases.right import (
