@@ -8,6 +8,7 @@ was written under it still lies in topics.
 import importlib
 import json
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -39,13 +40,14 @@ class SchemaSet:
 
     `records` is the import path of a package with one module for each subfolder (a project's services), or, where
     the Avro files lie in `folder` itself, of the one module (the engine's own). `target` is that package's folder or
-    that module's file.
+    that module's file. `import_root` is the folder from which `records` is imported, where Python may not know it yet.
     """
 
     name: str
     folder: Path
     records: str
     target: Path
+    import_root: Path | None = None
 
     @property
     def is_package(self) -> bool:
@@ -85,19 +87,24 @@ class Contracts:
                 return loaded.versions[name]
         return {}
 
+    def source_of(self, name: str) -> SchemaSet:
+        """Return the set that `name` belongs to."""
+        return self._loaded(name).source
+
     def module_of(self, name: str) -> str:
         """Return the import path of the module that holds the class generated for `name`."""
-        for loaded in self.sets:
-            if name in loaded.services:
-                return loaded.source.module(loaded.services[name])
-        raise ContractError(f"no file defines {name}")
+        loaded = self._loaded(name)
+        return loaded.source.module(loaded.services[name])
 
     def path_of(self, name: str) -> Path:
         """Return the file that defines `name`."""
+        return self._loaded(name).paths[name]
+
+    def _loaded(self, name: str) -> LoadedSet:
         for loaded in self.sets:
-            if name in loaded.paths:
-                return loaded.paths[name]
-        raise ContractError(f"no file defines {name}")
+            if name in loaded.services:
+                return loaded
+        raise ContractError(f"no file defines {name}", next_step="add its .avsc file")
 
 
 def engine_set() -> SchemaSet:
@@ -110,7 +117,9 @@ def project_set(settings: Settings) -> SchemaSet:
     """Return the set of the project that `settings` describe."""
     records = settings.project.records
     target = settings.root.joinpath(*records.split("."))
-    return SchemaSet(settings.project.name, settings.root / settings.project.schemas / "avro", records, target)
+    return SchemaSet(
+        settings.project.name, settings.root / settings.project.schemas / "avro", records, target, settings.root
+    )
 
 
 def schema_sets(settings: Settings) -> tuple[SchemaSet, ...]:
@@ -203,7 +212,7 @@ def load_classes(contracts: Contracts) -> dict[str, type[Any]]:
     for name, schema in contracts.schemas.by_name.items():
         if isinstance(schema, FixedSchema):
             continue
-        module = _import(contracts.module_of(name))
+        module = _import(contracts.module_of(name), contracts.source_of(name).import_root)
         found = getattr(module, name.rpartition(".")[2], None)
         if not isinstance(found, type):
             raise _stale(f"{module.__name__} has no class for {name}")
@@ -220,7 +229,9 @@ def _stale(cause: str) -> ContractError:
     return ContractError(cause, next_step="towpath contracts generate")
 
 
-def _import(name: str) -> ModuleType:
+def _import(name: str, root: Path | None) -> ModuleType:
+    if root is not None and str(root) not in sys.path:
+        sys.path.insert(0, str(root))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

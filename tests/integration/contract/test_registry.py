@@ -26,9 +26,9 @@ SEED: Final = 5
 
 
 @pytest.fixture
-def client(stack: Settings) -> Iterator[RegistryClient]:
+def client(settings: Settings) -> Iterator[RegistryClient]:
     """Return a client of the registry."""
-    with RegistryClient(stack.registry) as found:
+    with RegistryClient(settings.registry) as found:
         yield found
 
 
@@ -172,9 +172,9 @@ def guarded(registry: str, user: str, password: str) -> Iterator[str]:
         server.server_close()
 
 
-def test_a_registry_behind_basic_authentication(shop: Shop, stack: Settings) -> None:
+def test_a_registry_behind_basic_authentication(shop: Shop, settings: Settings) -> None:
     """With name and password it works as without; with a wrong one the error names the settings, not the password."""
-    with guarded(stack.registry.url, "towpath", "secret") as url:
+    with guarded(settings.registry.url, "towpath", "secret") as url:
         right = RegistrySettings(url=url, username="towpath", password=SecretStr("secret"))
         with RegistryClient(right) as client:
             contracts = shop.generate()

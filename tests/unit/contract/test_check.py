@@ -169,6 +169,18 @@ def test_who_is_not_yet_deployed_is_named_when_old_readers_break(project: Projec
     assert finding.breaks == ("place_order, order_status (reading order.events, as soon as order is deployed)",)
 
 
+def test_only_topics_that_promise_it_are_named(project: Project) -> None:
+    """A topic that does not promise to be readable by old readers is not broken by a form that they cannot read."""
+    project.put(ORDER, version=1)
+    project.put(record("OrderPlaced", field("order_id")))
+    project.example("good/usual", {"order_id": "o-1"})
+    replies = TOPIC.replace("order.events", "order.replies").replace("kind: events", "kind: replies")
+    project.topic(replies + "compatibility: backward\n", "order.replies")
+    (finding,) = project.check().findings
+    assert len(finding.breaks) == 1
+    assert "order.events" in finding.breaks[0]
+
+
 @pytest.mark.parametrize(
     ("mode", "expected"),
     [("full_transitive", 2), ("backward", 0), ("backward_transitive", 1), ("forward", 1), ("none", 0)],

@@ -153,10 +153,22 @@ def test_a_value_that_breaks_its_contract_is_never_written(
 
 def test_a_record_of_another_class_is_refused_in_a_field(everything: Workshop) -> None:
     """Two records with the same fields are still two types."""
+    everything.put({**CASH, "name": "Coin"})
     codec = everything.codec()
     module = everything.classes()
-    with pytest.raises(ContractError, match=r"till takes shop\.order\.Cash, not Card"):
-        codec.encode(dataclasses.replace(one_of_everything(module), till=module.Card(token="t")))
+    with pytest.raises(ContractError, match=r"till takes shop\.order\.Cash, not Coin"):
+        codec.encode(dataclasses.replace(one_of_everything(module), till=module.Coin(till=7)))
+
+
+def test_random_data_reaches_every_branch(everything: Workshop) -> None:
+    """Null and each record of a union, empty and full lists, and both ends of a number come up."""
+    schemas = everything.contracts().schemas
+    chance = Random(SEED)
+    found = [sample(schemas, "shop.order.Everything", chance) for _ in range(200)]
+    assert {datum["paid_by"] and datum["paid_by"][0] for datum in found} == {None, "shop.order.Card", "shop.order.Cash"}
+    assert {len(datum["tags"]) for datum in found} == {0, 1, 2, 3}
+    assert {-(2**63), 2**63 - 1} <= {datum["total"] for datum in found}
+    assert {datum["size"] for datum in found} == {"small", "large"}
 
 
 def test_times_are_kept_as_instants(everything: Workshop) -> None:

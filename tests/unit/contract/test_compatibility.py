@@ -71,6 +71,7 @@ def test_what_avro_resolves_is_readable(reader: list[dict[str, Any]], writer: li
         ),
         ([field("x", MICROS)], [field("x", MILLIS)], "A.x: the reader takes it for timestamp-micros, the writer meant"),
         ([field("x", "long")], [field("x", MILLIS)], "it would read another value"),
+        ([field("x", "string")], [field("x", "int")], "A.x: the reader takes string, the writer wrote int"),
         ([field("x", "double")], [field("x", "long")], "it may read another value, or none"),
         ([field("x", "string")], [field("x", "bytes")], "it may read another value, or none"),
         (

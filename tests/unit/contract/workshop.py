@@ -1,5 +1,6 @@
 """A small project of contracts in a temporary folder, for tests to build, change and break."""
 
+import importlib
 import itertools
 import json
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from towpath.contract.codec import Codec
-from towpath.contract.files import Contracts, SchemaSet, load_contracts
+from towpath.contract.files import Contracts, SchemaSet, load_classes, load_contracts
 from towpath.contract.write import write_records
 
 NAMESPACE: Final = "shop.order"
@@ -31,7 +32,7 @@ class Workshop:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.package = f"workshop_records_{next(_numbers)}"
-        self.source = SchemaSet("workshop", folder / "avro", self.package, folder / self.package)
+        self.source = SchemaSet("workshop", folder / "avro", self.package, folder / self.package, folder)
 
     def put(self, avro: Mapping[str, Any], *, version: int | None = None, service: str = "order") -> Path:
         """Write one file, as the form of today or as a released version."""
@@ -50,8 +51,7 @@ class Workshop:
         """Load, write the record classes, and make them importable."""
         contracts = self.contracts()
         write_records(contracts)
-        if str(self.folder) not in sys.path:
-            sys.path.insert(0, str(self.folder))
+        importlib.invalidate_caches()
         for module in [name for name in sys.modules if name.split(".")[0] == self.package]:
             del sys.modules[module]
         return contracts
@@ -62,6 +62,5 @@ class Workshop:
 
     def classes(self, service: str = "order") -> Any:
         """Return the generated module of one service."""
-        import importlib
-
+        load_classes(self.contracts())
         return importlib.import_module(f"{self.package}.{service}")
