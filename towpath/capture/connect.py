@@ -142,14 +142,19 @@ class ConnectClient:
         self._ask("DELETE", f"/connectors/{name}", subject=name)
 
     def _ask(self, method: str, path: str, body: Mapping[str, str] | None = None, *, subject: str = "") -> Any:
-        """Return Connect's answer. While it rebalances (409) it is asked again, as long as the time-out allows."""
+        """Return Connect's answer. While it rebalances it is asked again, as long as the time-out allows.
+
+        It says so by 409; in the moment between knowing of a rebalance and joining it, by 500.
+        """
         deadline = self._clock.monotonic_seconds() + self._timeout_seconds
         while True:
             try:
                 answer = self._http.request(method, path, json=body)
             except httpx.HTTPError as error:
                 raise self._away(f"{type(error).__name__}: {error}") from error
-            busy = answer.status_code == httpx.codes.CONFLICT
+            busy = answer.status_code == httpx.codes.CONFLICT or (
+                answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "rebalance" in answer.text
+            )
             if not busy or self._clock.monotonic_seconds() > deadline:
                 break
             time.sleep(RETRY_SECONDS)
