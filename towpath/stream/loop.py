@@ -224,7 +224,7 @@ class UnitLoop:
         await self._agents.assigned(self.ownership.partitions)
 
     async def _start_if_needed(self) -> None:
-        if not self._started:
+        if not (self._started and self._transaction.is_ready):
             await self._transaction.start()
             self._started = True
 

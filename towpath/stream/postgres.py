@@ -138,6 +138,11 @@ class DatabaseTransaction:
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._executor, partial(call, *arguments))
 
+    @property
+    def is_ready(self) -> bool:
+        """Return whether there is a connection that is not known to be broken."""
+        return self._connection is not None and not self._connection.closed
+
     async def start(self) -> None:
         """Connect anew, and make the tables where they are missing. Raises DatabaseAway."""
         await self._in_thread(self._start)

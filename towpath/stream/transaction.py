@@ -24,6 +24,11 @@ InThread = Callable[..., Awaitable[Any]]
 class Transaction(Protocol):
     """A form of the unit of work."""
 
+    @property
+    def is_ready(self) -> bool:
+        """Return False where it has to be started anew: never started, or its connection is gone."""
+        ...
+
     async def start(self) -> None:
         """Make ready, and fence the ghosts of this worker; called again after an unknown outcome.
 
@@ -72,6 +77,11 @@ class KafkaTransaction:
         self._transactional_id = transactional_id
         self._in_thread = in_thread
         self._producer: Producer | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether there is a producer."""
+        return self._producer is not None
 
     async def start(self) -> None:
         """Start a producer, in place of an earlier one: what its predecessors left open is settled by this.

@@ -1,0 +1,296 @@
+"""The database form on a real PostgreSQL (and the broker in memory): offsets in the database guard the effects."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.unit.stream.support import SETTINGS, Worker, memory_broker, options_for, working
+from towpath.errors import PeerError, RefusedError
+from towpath.stream.broker import Groups
+from towpath.stream.dead import read_dead_letter
+from towpath.stream.failures import RecordFailed
+from towpath.stream.memory import MemoryBroker
+from towpath.stream.options import DatabaseOptions, StreamOptions
+from towpath.stream.postgres import DatabaseUnit
+from towpath.stream.record import ConsumedRecord
+
+TABLE = "CREATE TABLE IF NOT EXISTS applied (value text, key text)"
+
+
+def options(broker: MemoryBroker, url: str, **changes: Any) -> StreamOptions:
+    return options_for(
+        broker,
+        unit_of_work="database",
+        database=DatabaseOptions(url=url, connection_options={}),
+        **changes,
+    )
+
+
+def fill(broker: MemoryBroker, records: int) -> None:
+    for index in range(records):
+        broker.append("in", str(index).encode(), key=f"k{index % 5}".encode())
+
+
+def insert(records: list[ConsumedRecord]) -> Callable[[psycopg.Connection[Any]], None]:
+    def apply(connection: psycopg.Connection[Any]) -> None:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO applied VALUES (%s, %s)",
+                [((record.value or b"").decode(), (record.key or b"").decode()) for record in records],
+            )
+
+    return apply
+
+
+async def apply_all(unit: DatabaseUnit, groups: Groups) -> None:
+    for records in groups.values():
+        await unit.run(insert(records))
+
+
+def applied(connection: psycopg.Connection[Any]) -> list[str]:
+    rows = connection.execute("SELECT value FROM applied ORDER BY value::int").fetchall()
+    connection.rollback()
+    return [value for (value,) in rows]
+
+
+def stands_at(connection: psycopg.Connection[Any]) -> int:
+    (total,) = connection.execute("SELECT coalesce(sum(next_offset), 0)::int FROM towpath_offsets").fetchall()[0]
+    connection.rollback()
+    return int(total)
+
+
+def has_table(connection: psycopg.Connection[Any]) -> bool:
+    (found,) = connection.execute("SELECT to_regclass('towpath_offsets') IS NOT NULL").fetchall()[0]
+    # A new transaction each time: within one, PostgreSQL remembers that it did not find the name.
+    connection.rollback()
+    return bool(found)
+
+
+async def until(worker: Worker, connection: psycopg.Connection[Any], total: int) -> None:
+    await worker.until(lambda: has_table(connection) and stands_at(connection) == total, seconds=15)
+
+
+@pytest.fixture(autouse=True)
+def table(connection: psycopg.Connection[Any]) -> None:
+    connection.execute(TABLE)
+    connection.commit()
+
+
+def numbers(count: int) -> list[str]:
+    return [str(index) for index in range(count)]
+
+
+def test_effects_and_offsets_are_one_transaction(connection: psycopg.Connection[Any], database_url: str) -> None:
+    """Every record is applied once, the offsets stand behind the last, and Kafka's own follow for display."""
+    broker = memory_broker()
+    fill(broker, 120)
+
+    async def main() -> None:
+        async with working(apply_all, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, 120)
+            await worker.until(lambda: sum(broker.committed_offsets("app").values()) == 120)
+
+    asyncio.run(main())
+    assert applied(connection) == numbers(120)
+
+
+def test_a_failing_handler_leaves_nothing_behind(connection: psycopg.Connection[Any], database_url: str) -> None:
+    """What it wrote before it failed is rolled back, and then written once."""
+    broker = memory_broker()
+    fill(broker, 40)
+    failures = 0
+
+    async def handler(unit: DatabaseUnit, groups: Groups) -> None:
+        nonlocal failures
+        await apply_all(unit, groups)
+        if failures < 2:
+            failures += 1
+            raise ValueError("not yet")
+
+    async def main() -> None:
+        async with working(handler, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, 40)
+
+    asyncio.run(main())
+    assert applied(connection) == numbers(40)
+
+
+def test_a_ghost_finds_that_it_was_replaced(connection: psycopg.Connection[Any], database_url: str) -> None:
+    """A worker whose partition another one has moved on in the database applies nothing, and goes on from there."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 10)
+    moved = False
+
+    async def handler(unit: DatabaseUnit, groups: Groups) -> None:
+        nonlocal moved
+        if not moved:
+            moved = True
+            # The heir applied the first five while this worker was stopped.
+            connection.execute("INSERT INTO applied SELECT n::text, '' FROM generate_series(0, 4) AS n")
+            connection.execute("UPDATE towpath_offsets SET next_offset = 5")
+            connection.commit()
+        await apply_all(unit, groups)
+
+    async def main() -> None:
+        async with working(handler, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, 10)
+
+    asyncio.run(main())
+    assert applied(connection) == numbers(10)
+
+
+def test_the_heir_waits_for_the_ghosts_open_transaction(connection: psycopg.Connection[Any], database_url: str) -> None:
+    """A predecessor that still holds the rows either commits first, or is ended by the server's time-out."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 10)
+
+    async def main() -> None:
+        async with working(apply_all, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, 10)
+        fill(broker, 10)
+        with psycopg.connect(database_url) as ghost:
+            ghost.execute("SELECT * FROM towpath_offsets FOR UPDATE")
+            ghost.execute("INSERT INTO applied SELECT n::text, '' FROM generate_series(0, 4) AS n")
+            ghost.execute("UPDATE towpath_offsets SET next_offset = 15")
+            async with working(apply_all, options(broker, database_url, slot="b"), ["in"]) as worker:
+                await asyncio.sleep(0.5)
+                assert len(applied(connection)) == 10
+                ghost.commit()
+                await until(worker, connection, 20)
+
+    asyncio.run(main())
+    assert len(applied(connection)) == 20
+
+
+@pytest.mark.parametrize("moment", ["while it works", "before its commit"])
+def test_a_lost_connection_loses_and_repeats_nothing(
+    connection: psycopg.Connection[Any], database_url: str, moment: str
+) -> None:
+    """The server ends the worker's session in the middle: the unit is done again on a new one."""
+    broker = memory_broker()
+    fill(broker, 60)
+    kills = 0
+
+    def kill() -> None:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE application_name = 'app' AND datname = current_database()"
+        )
+        connection.commit()
+
+    async def handler(unit: DatabaseUnit, groups: Groups) -> None:
+        nonlocal kills
+        if moment == "while it works" and kills < 2:
+            kills += 1
+            await unit.run(lambda mine: mine.execute("SELECT 1"))
+            kill()
+        await apply_all(unit, groups)
+        if moment == "before its commit" and kills < 2:
+            kills += 1
+            kill()
+
+    async def main() -> None:
+        async with working(handler, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, 60)
+
+    asyncio.run(main())
+    assert applied(connection) == numbers(60)
+
+
+def test_a_dead_letter_leaves_through_the_databases_own_outbox(
+    connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    """In the same transaction, untouched, with its headers in their columns; later records of its key follow it."""
+    broker = memory_broker(partitions=1)
+    headers = (("id", b"x"), ("type", b"T"), ("step", b"pay"), ("attempt", b"2"))
+    for value, key in (("1", "a"), ("bad", "a"), ("2", "b"), ("3", "a")):
+        broker.append("in", value.encode(), key=key.encode(), headers=headers)
+
+    async def handler(unit: DatabaseUnit, groups: Groups) -> None:
+        for records in groups.values():
+            for record in records:
+                if record.value == b"bad":
+                    raise RecordFailed(record, PeerError("not ours"))
+        await apply_all(unit, groups)
+
+    async def main() -> None:
+        async with working(handler, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, 4)
+        broker.append("in", b"4", key=b"a", headers=headers)
+        async with working(handler, options(broker, database_url, slot="b"), ["in"]) as worker:
+            await until(worker, connection, 5)
+
+    asyncio.run(main())
+    rows = connection.execute(
+        "SELECT topic, key, payload, type, step, attempt, dead FROM outbox ORDER BY created_at, dead"
+    ).fetchall()
+    assert {row[2] for row in rows} == {b"bad", b"3", b"4"}
+    by_value = {row[2]: row for row in rows}
+    assert by_value[b"bad"][:6] == ("in.dead", "a", b"bad", "T", "pay", 2)
+    assert read_dead_letter(by_value[b"bad"][6]).cause == "not ours"
+    assert read_dead_letter(by_value[b"4"][6]).behind == "in[0]@1"
+    assert applied(connection) == ["1", "2"]
+
+
+def test_a_topic_made_anew_is_refused(connection: psycopg.Connection[Any], database_url: str) -> None:
+    """Offsets of the old topic say nothing of the new one: a person decides."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 5)
+
+    async def main() -> None:
+        async with working(apply_all, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, 5)
+        broker.create_topic("in", 1)
+        fill(broker, 10)
+        async with working(apply_all, options(broker, database_url, slot="b"), ["in"]) as worker:
+            with pytest.raises(RefusedError, match="made anew"):
+                await worker.until(lambda: False)
+
+    asyncio.run(main())
+    assert applied(connection) == numbers(5)
+
+
+def test_two_workers_share_the_partitions(connection: psycopg.Connection[Any], database_url: str) -> None:
+    """Rebalances move partitions between workers; the database's offsets move with them."""
+    broker = memory_broker(partitions=4)
+    fill(broker, 100)
+
+    async def main() -> None:
+        async with working(apply_all, options(broker, database_url), ["in"]) as one:
+            async with working(apply_all, options(broker, database_url, slot="b"), ["in"]) as two:
+                await one.until(lambda: len(two.agents.owned) == 2)
+                fill(broker, 100)
+                await until(one, connection, 200)
+            fill(broker, 100)
+            await until(one, connection, 300)
+
+    asyncio.run(main())
+    assert len(applied(connection)) == 300
+
+
+def test_a_worker_that_hangs_lets_go_of_its_rows(connection: psycopg.Connection[Any], database_url: str) -> None:
+    """Whoever stops inside a transaction is ended by the server within the transaction's time-out."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 1)
+    seconds: list[float] = []
+
+    async def handler(unit: DatabaseUnit, groups: Groups) -> None:
+        await unit.run(lambda mine: mine.execute("SELECT 1"))
+        if not seconds:
+            began = asyncio.get_running_loop().time()
+            await asyncio.to_thread(connection.execute, "SELECT * FROM towpath_offsets FOR UPDATE")
+            seconds.append(asyncio.get_running_loop().time() - began)
+            connection.rollback()
+        await apply_all(unit, groups)
+
+    async def main() -> None:
+        settings = SETTINGS.model_copy(update={"batch_seconds_max": 10.0, "transaction_timeout_seconds": 1.0})
+        async with working(handler, options(broker, database_url, settings=settings), ["in"]) as worker:
+            await until(worker, connection, 1)
+
+    asyncio.run(main())
+    assert 0.5 < seconds[0] < 3
+    assert applied(connection) == ["0"]
