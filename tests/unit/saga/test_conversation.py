@@ -1,0 +1,173 @@
+"""The conversation itself: it is strict, and says what differs. Each of its expectations is seen to fail."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.saga.support import (
+    OPENED,
+    Agreed,
+    Do,
+    No,
+    Opened,
+    Stranger,
+    Take,
+    Undone,
+    Yes,
+    basket,
+    chain,
+    child,
+    decision,
+    diamond,
+    other,
+    parent,
+    service,
+)
+from towpath.saga import seconds
+from towpath.saga.effects import SubsagaCompleted
+from towpath.saga.inputs import Action
+from towpath.saga.state import Direction, ParentReference, Status, StepStatus
+from towpath.saga.testing import Conversation, given
+
+ABOVE = ParentReference("parent", "p", "k", "child", Direction.DO, 1, 1)
+
+
+def opened() -> Conversation:
+    """Return the chain, of which nothing is expected yet."""
+    return given(chain(), OPENED)
+
+
+def cancelled() -> Conversation:
+    """Return the chain on its way back."""
+    return begun().when_asked(Action.CANCEL).expect_anything()
+
+
+def begun() -> Conversation:
+    """Return the chain, its first command expected."""
+    return given(chain(), OPENED).expect(Do("first"))
+
+
+FAILS: dict[str, tuple[Callable[[], object], str]] = {
+    "a start that is refused": (lambda: given(chain(), Stranger()), "Stranger does not start chain"),
+    "a command never sent": (lambda: begun().expect(Do("second")), r"expected Do\(what='second'.*nothing"),
+    "a command of other content": (
+        lambda: given(chain(), OPENED).expect(Do("first", (1,))),
+        "sent and not yet expected",
+    ),
+    "a command to another": (
+        lambda: given(chain(), OPENED).expect(Do("first"), to=other),
+        "sent to service, not to other",
+    ),
+    "a command to another name": (
+        lambda: given(chain(), OPENED).expect(Do("first"), to="x"),
+        "sent to service, not to x",
+    ),
+    "a child of another name": (
+        lambda: given(parent(), OPENED).expect_anything().when(Yes()).expect(OPENED, to="x"),
+        "sent to child, not to x",
+    ),
+    "a command not expected": (lambda: opened().when(Yes()), "also sent what was not expected"),
+    "a command not expected as time passes": (
+        lambda: opened().when_time_passes(seconds(1)),
+        "also sent what was not expected",
+    ),
+    "an end with a command not expected": (
+        lambda: given(child(), OPENED).expect_completed(),
+        "also sent what was not expected",
+    ),
+    "a compensation of a child not asked": (lambda: begun().expect_compensates("child"), "expected child to be asked"),
+    "an answer to a parent not given": (
+        lambda: begun().expect_answer(SubsagaCompleted("chain", "x")),
+        "to the parent",
+    ),
+    "a refusal that was none": (lambda: begun().when(Yes()).expect_refused(), "expected a refusal"),
+    "a refusal for another reason": (
+        lambda: begun().when_asked(Action.RESUME).expect_refused("no step", "banana"),
+        r"\['banana'\] not in 'no step",
+    ),
+    "another status": (lambda: begun().expect_status(Status.STUCK), "expected stuck, the saga is running"),
+    "another status of a step": (
+        lambda: begun().expect_step("first", StepStatus.SUCCEEDED),
+        "expected first to be succeeded, it is sent",
+    ),
+    "stuck elsewhere": (
+        lambda: (
+            begun()
+            .when_asked(Action.CANCEL)
+            .expect_anything()
+            .when_nobody_answers_until(Status.STUCK)
+            .expect_stuck("x")
+        ),
+        r"stuck at \['first'\]",
+    ),
+    "an ending too early": (lambda: begun().expect_completed(), "expected completed, the saga is running"),
+    "another ending": (
+        lambda: given(child(), OPENED).expect_anything().when(No()).expect_completed(),
+        "expected completed, the saga is compensated",
+    ),
+    "a reply to nothing": (lambda: begun().when(Undone()), "Undone answers one command that is out; there are: none"),
+    "a reply to two": (
+        lambda: given(diamond(), OPENED).expect_anything().when(Yes()).expect_anything().when(Yes()),
+        "there are: left, right. Name the step",
+    ),
+    "a timer that does not run": (
+        lambda: given(child(), OPENED).expect_anything().when(Yes()).when_next_timer_fires(),
+        "no timer runs",
+    ),
+    "a status that never comes": (
+        lambda: given(child(), OPENED).expect_anything().when(Yes()).when_nobody_answers_until(Status.STUCK),
+        "no timer runs, and the saga is completed",
+    ),
+}
+
+
+@pytest.mark.parametrize(("talk", "words"), FAILS.values(), ids=FAILS.keys())
+def test_what_is_not_so_fails(talk: Callable[[], object], words: str) -> None:
+    """With words that say what was said instead."""
+    with pytest.raises(AssertionError, match=words):
+        talk()
+
+
+def test_a_repetition_may_be_expected_and_need_not() -> None:
+    """A further attempt of a command is no news; the first attempt always is."""
+    begun().when_nobody_answers().expect(Do("first")).when(Yes()).expect(Do("second", (Yes(),)))
+    begun().when_nobody_answers().when(Yes()).expect(Do("second", (Yes(),)))
+
+
+def test_time_stands_still_until_it_is_told() -> None:
+    """Replies take no time; `when_time_passes` ends exactly when it says."""
+    talk = begun()
+    before = talk.now_milliseconds
+    talk.when(Yes()).expect_anything()
+    assert talk.now_milliseconds == before
+    talk.when_time_passes(seconds(3))
+    assert talk.now_milliseconds == before + 3_000
+
+
+def test_nobody_answers_until_the_saga_stands_otherwise() -> None:
+    """Silence ends with a word or with a change of status, whichever is first."""
+    talk = begun().when_asked(Action.CANCEL).expect(Take("first"))
+    talk.when_nobody_answers().expect_status(Status.COMPENSATING).expect(Take("first"))
+
+
+def test_the_step_and_the_item_of_a_reply_are_found() -> None:
+    """By its class where that is enough, else by name."""
+    talk = given(basket(), Opened(lines=("x", "y"))).expect_anything().when(Yes()).expect_anything()
+    talk.when(Yes("Y"), item="1").when(Yes("X"), step="pick", item="0").expect_anything()
+    assert [item.result for item in talk.state.step("pick").items] == [Yes("X"), Yes("Y")]
+
+
+def test_a_signal_goes_to_its_wait() -> None:
+    """A class that a wait declares is a signal, even before the wait has begun."""
+    talk = given(decision(), OPENED).expect(Do("first"), to=service).when(Agreed())
+    assert talk.state.step("asked").result == Agreed()
+
+
+def test_an_answer_to_a_parent_must_be_expected_too() -> None:
+    """Like anything else that is said."""
+    talk = given(child(), OPENED, parent=ABOVE).expect_anything().when(Yes())
+    with pytest.raises(AssertionError, match="not expected"):
+        talk.expect_completed()
+    with pytest.raises(AssertionError, match="to the parent"):
+        talk.expect_answer(SubsagaCompleted("child", "another"))
+    talk.expect_answer(SubsagaCompleted("child", talk.state.saga_id)).expect_completed()
