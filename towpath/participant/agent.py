@@ -1,0 +1,104 @@
+"""The Faust agent of one service: a batch of commands, answered in one database transaction with its offsets.
+
+The one rule: nothing is done outside the unit of work but upkeep, which has a connection of its own.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import structlog
+
+from towpath.clock import Clock, SystemClock
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.codec import Codec
+from towpath.errors import WorldError
+from towpath.participant.core import check_retention
+from towpath.participant.execution import Answerer
+from towpath.participant.postgres import WORLD_ERRORS, keep_up
+from towpath.participant.service import Service
+from towpath.settings import Settings
+from towpath.stream.agent import DatabaseOptions, StreamApp, create_app
+
+log = structlog.get_logger("towpath.participant")
+
+UPKEEP_SECONDS = 3600.0
+"""Between two runs of upkeep. Partitions are made days ahead, so that a missed run costs nothing."""
+
+
+def application_name(settings: Settings, service: str) -> str:
+    """Return the consumer group of the workers of `service`."""
+    return f"{settings.project.name}-service-{service}"
+
+
+def create_participant(
+    settings: Settings,
+    service: Service,
+    codec: Codec,
+    catalogue: Catalogue,
+    *,
+    slot: str,
+    clock: Clock | None = None,
+    on_ready: Callable[[], Awaitable[None]] | None = None,
+    **stream_options: Any,
+) -> StreamApp:
+    """Return the application that answers the commands of `service`.
+
+    `slot` tells this worker from its siblings. Raises ConfigurationError where the inbox would forget a command
+    that can still come back, NotFoundError where the catalogue lacks the topic of its commands.
+    """
+    commands = catalogue.topic(service.commands_topic)
+    dead = catalogue.dead_letter(commands.name)
+    check_retention(
+        service.name,
+        settings.participant.inbox_keep_days,
+        (commands.retention_days, *(() if dead is None else (dead.retention_days,))),
+    )
+    clock = clock or SystemClock()
+    outside = service.opens(settings) if service.opens is not None else None
+    answerer = Answerer(service, codec, outside=outside)
+    app = create_app(
+        application_name(settings, service.name),
+        settings,
+        slot=slot,
+        unit_of_work="database",
+        database=DatabaseOptions(
+            url=settings.postgres.database_url(service.name),
+            connection_options=settings.postgres.connection_options(),
+            outbox=True,
+        ),
+        world_errors=WORLD_ERRORS,
+        clock=clock,
+        on_ready=on_ready,
+        **stream_options,
+    )
+
+    @app.agent(app.batch_topic(commands.name))
+    async def answer_commands(batches: Any) -> None:
+        async for batch in batches:
+            await app.unit.run(partial(answerer.answer, records=batch.records, now=clock.now()))
+
+    @app.timer(interval=UPKEEP_SECONDS, on_leader=False)  # type: ignore[untyped-decorator]
+    async def upkeep() -> None:
+        try:
+            done = await asyncio.to_thread(keep_up, settings, service.name)
+        except WorldError as error:
+            log.warning("upkeep has to wait", service=service.name, cause=error.cause)
+            return
+        log.info(
+            "upkeep",
+            service=service.name,
+            partitions_made=len(done.outbox.created),
+            partitions_dropped=len(done.outbox.dropped),
+            held_back=done.outbox.held_back,
+            inbox_rows_removed=done.inbox_rows_removed,
+        )
+
+    @app.on_before_shutdown.connect
+    async def close_outside(*_: Any, **__: Any) -> None:
+        close = getattr(outside, "close", None)
+        if close is not None:
+            await asyncio.to_thread(close)
+
+    return app

@@ -1,0 +1,282 @@
+"""What a command means, given what the inbox knows of it. Pure: headers and rows in, verdicts and rows out.
+
+The one rule: a command is carried out at most once under its idempotency key, and never once it was undone.
+
+| The inbox has for its key        | the command is                                                                 |
+|----------------------------------|--------------------------------------------------------------------------------|
+| nothing                          | carried out, and its reply recorded                                            |
+| a reply                          | answered with that reply, under the attempt that asked                         |
+| the mark of an undo              | passed over: the saga has its undo, and waits for nothing else                 |
+
+An undo is a command with a key of its own, and besides marks the key of what it undoes. A transient failure leaves no
+row, for its transaction is rolled back; only a final outcome, a refusal included, is recorded.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+from uuid import UUID, uuid5
+
+from towpath.contract.record import Record
+from towpath.errors import ConfigurationError, PeerError, ProgrammerError
+from towpath.outbox.message import OutboxMessage
+from towpath.participant.service import Emitted, Handling
+from towpath.stream.record import ConsumedRecord
+
+
+class Malformed(PeerError):
+    """A record among the commands is not one that this service can answer."""
+
+    def __init__(self, record: ConsumedRecord, problem: str) -> None:
+        super().__init__(
+            f"{record.position}: {problem}",
+            kept="the record, untouched",
+            next_step="towpath dead show, then ask the owner of the topic who wrote it",
+        )
+
+
+class UndeclaredReply(ProgrammerError):
+    """A handler returned what its declaration does not name."""
+
+
+class Verdict(Enum):
+    """What is done with a command."""
+
+    RUN = "run"
+    REPLAY = "replay"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What a command's headers say; its value is still undecoded."""
+
+    record: ConsumedRecord
+    handling: Handling
+    key: str
+    idempotency_key: UUID
+    undoes: UUID | None
+    saga: str
+    saga_id: UUID
+    step: str
+    item: str
+    direction: str
+    attempt: int
+    round: int
+    reply_to: str
+
+
+class InboxRow(NamedTuple):
+    """What is recorded under an idempotency key, in the order of the table's columns.
+
+    Without a reply (`type` and `payload` None) it is the mark of an undo that came before what it undoes.
+    """
+
+    idempotency_key: UUID
+    saga_id: UUID
+    saga: str
+    step: str
+    item: str
+    direction: str
+    round: int
+    key: str
+    undone: bool
+    refused: bool
+    type: str | None
+    payload: bytes | None
+
+
+def decide(row: InboxRow | None) -> Verdict:
+    """Return what to do with a command of which the inbox knows `row`."""
+    if row is None:
+        return Verdict.RUN
+    return Verdict.IGNORE if row.undone else Verdict.REPLAY
+
+
+def read_command(record: ConsumedRecord, handlings: Mapping[str, Handling]) -> Command:
+    """Return what the headers of `record` say; `handlings` are by the commands' full names.
+
+    Raises Malformed where a header is missing or unreadable, or the service has no handler for the type.
+    """
+    headers = {name: value for name, value in record.headers if value is not None}
+    try:
+        handling = handlings.get(headers["type"].decode())
+        if handling is None:
+            raise Malformed(record, f"nobody here answers {headers['type'].decode()}")
+        undoes = headers.get("undoes") if handling.of is not None else None
+        if handling.of is not None and undoes is None:
+            raise Malformed(record, f"{handling.command.__name__} is an undo, and it does not say of what")
+        return Command(
+            record=record,
+            handling=handling,
+            key=(record.key or b"").decode(),
+            idempotency_key=UUID(headers["idempotency_key"].decode()),
+            undoes=UUID(undoes.decode()) if undoes is not None else None,
+            saga=headers["saga"].decode(),
+            saga_id=UUID(headers["saga_id"].decode()),
+            step=headers["step"].decode(),
+            item=headers.get("item", b"").decode(),
+            direction=headers["direction"].decode(),
+            attempt=int(headers["attempt"]),
+            round=int(headers["round"]),
+            reply_to=headers["reply_to"].decode(),
+        )
+    except KeyError as error:
+        raise Malformed(record, f"it has no header {error.args[0]!r}") from None
+    except ValueError as error:
+        raise Malformed(record, f"one of its headers cannot be read: {error}") from None
+
+
+def waves(commands: Sequence[Command]) -> Iterator[list[Command]]:
+    """Cut commands into runs in which no key stands twice: what concerns one key stays in its order."""
+    wave: list[Command] = []
+    keys: set[str] = set()
+    for command in commands:
+        if command.key in keys:
+            yield wave
+            wave, keys = [], set()
+        wave.append(command)
+        keys.add(command.key)
+    if wave:
+        yield wave
+
+
+class Ledger:
+    """The inbox as a batch sees it: what the database had, and over it what the batch adds and marks."""
+
+    def __init__(self, rows: Iterable[InboxRow]) -> None:
+        self._rows = {row.idempotency_key: row for row in rows}
+        self._stored = frozenset(self._rows)
+        self._added: set[UUID] = set()
+        self._marked: set[UUID] = set()
+
+    def row(self, idempotency_key: UUID) -> InboxRow | None:
+        """Return what is known under a key."""
+        return self._rows.get(idempotency_key)
+
+    def done(self, idempotency_key: UUID | None) -> InboxRow | None:
+        """Return the row of a command that was carried out and neither refused nor undone, else None."""
+        row = self._rows.get(idempotency_key) if idempotency_key is not None else None
+        return None if row is None or row.undone or row.refused else row
+
+    def record(self, command: Command, reply_type: str, payload: bytes, *, refused: bool) -> InboxRow:
+        """Record a final outcome; an undo also marks what it undoes, whether that has come or not."""
+        row = _row(command, command.idempotency_key, undone=False, refused=refused, type_=reply_type, payload=payload)
+        self._put(row)
+        if command.undoes is not None:
+            before = self._rows.get(command.undoes)
+            if before is None:
+                self._put(_row(command, command.undoes, undone=True, refused=False, type_=None, payload=None))
+            elif not before.undone:
+                self._put(before._replace(undone=True))
+        return row
+
+    def _put(self, row: InboxRow) -> None:
+        key = row.idempotency_key
+        (self._marked if key in self._stored else self._added).add(key)
+        self._rows[key] = row
+
+    @property
+    def added(self) -> list[InboxRow]:
+        """Return the rows that the database does not have yet."""
+        return [self._rows[key] for key in self._added]
+
+    @property
+    def marked(self) -> list[UUID]:
+        """Return the keys of rows that the database has and that were undone since."""
+        return list(self._marked)
+
+
+def _row(
+    command: Command, idempotency_key: UUID, *, undone: bool, refused: bool, type_: str | None, payload: bytes | None
+) -> InboxRow:
+    return InboxRow(
+        idempotency_key=idempotency_key,
+        saga_id=command.saga_id,
+        saga=command.saga,
+        step=command.step,
+        item=command.item,
+        direction=command.direction if idempotency_key == command.idempotency_key else "do",
+        round=command.round,
+        key=command.key,
+        undone=undone,
+        refused=refused,
+        type=type_,
+        payload=payload,
+    )
+
+
+def check_replies(handling: Handling, replies: Sequence[Record], asked: int) -> None:
+    """Raise UndeclaredReply unless `replies` are one for each of `asked` commands, and of the declared types."""
+    name = handling.command.__name__
+    if len(replies) != asked:
+        raise UndeclaredReply(
+            f"the handler of {name} returned {len(replies)} replies to {asked} commands",
+            kept="nothing of the batch",
+            next_step="return one reply for each command, in their order",
+        )
+    for reply in replies:
+        if reply.__class__ not in handling.succeeds and reply.__class__ not in handling.fails:
+            raise UndeclaredReply(
+                f"the handler of {name} returned {type(reply).__name__}, which its declaration does not name",
+                kept="nothing of the batch",
+                next_step=f"add {type(reply).__name__} to succeeds or fails of {name}, and to the saga's step",
+            )
+
+
+def reply_message(command: Command, row: InboxRow) -> OutboxMessage:
+    """Return the message that answers an attempt with what is recorded.
+
+    Its id follows from key and attempt: a command that is delivered twice is answered by the same message twice,
+    and the saga drops the second.
+    """
+    assert row.type is not None
+    assert row.payload is not None
+    return OutboxMessage(
+        id=uuid5(row.idempotency_key, f"reply:{command.attempt}"),
+        topic=command.reply_to,
+        key=command.key,
+        type=row.type,
+        payload=row.payload,
+        saga_id=command.saga_id,
+        saga=command.saga,
+        step=command.step,
+        item=command.item or None,
+        direction=command.direction,
+        attempt=command.attempt,
+        round=command.round,
+        traceparent=command.record.header("traceparent"),
+        tenant=command.record.header("tenant"),
+    )
+
+
+def event_message(
+    command: Command, number: int, emitted: Emitted, payload: bytes, *, events_topic: str
+) -> OutboxMessage:
+    """Return the message of the `number`-th event that a command emitted."""
+    return OutboxMessage(
+        id=uuid5(command.idempotency_key, f"event:{number}"),
+        topic=emitted.topic or events_topic,
+        key=emitted.key,
+        type=emitted.record.SCHEMA_NAME,
+        payload=payload,
+        saga_id=command.saga_id,
+        saga=command.saga,
+        traceparent=command.record.header("traceparent"),
+        tenant=command.record.header("tenant"),
+    )
+
+
+def check_retention(service: str, keep_days: int, retentions_days: Iterable[float | None]) -> None:
+    """Raise ConfigurationError unless recorded replies outlive the commands' topic and its dead letters.
+
+    A command that came back after its row, or its undo's mark, was cleaned away would be carried out a second time.
+    """
+    for retention in retentions_days:
+        if retention is None or retention >= keep_days:
+            text = "for ever" if retention is None else f"{retention:g} days"
+            raise ConfigurationError(
+                f"service {service}: its commands may come back for {text}, and its inbox remembers {keep_days} days",
+                next_step="raise [participant] inbox_keep_days, or shorten the retention in schemas/topics",
+            )

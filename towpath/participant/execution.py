@@ -1,0 +1,192 @@
+"""Carries out a batch of commands in one transaction of the service's database.
+
+The one rule: effects, recorded replies and outgoing messages are written by the same transaction, which is also the
+one that moves the offsets. Per batch that costs three statements beside those of the handlers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+from uuid import UUID
+
+from towpath.contract.codec import Codec
+from towpath.contract.record import Record
+from towpath.outbox.message import OutboxMessage
+from towpath.outbox.postgres import write
+from towpath.participant import postgres
+from towpath.participant.core import (
+    Command,
+    InboxRow,
+    Ledger,
+    Verdict,
+    check_replies,
+    decide,
+    event_message,
+    read_command,
+    reply_message,
+    waves,
+)
+from towpath.participant.service import Context, Handling, Service
+from towpath.stream.failures import RecordFailed
+from towpath.stream.record import ConsumedRecord
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a batch's commands: carried out (refusals among them), answered from the record, passed over."""
+
+    carried_out: int
+    refused: int
+    replayed: int
+    ignored: int
+
+
+class Answerer:
+    """Answers batches of one service's commands."""
+
+    def __init__(self, service: Service, codec: Codec, *, outside: Any = None) -> None:
+        self._service = service
+        self._codec = codec
+        self._outside = outside
+        self._handlings: Mapping[str, Handling] = {
+            command.SCHEMA_NAME: handling for command, handling in service.handlings.items()
+        }
+
+    def answer(self, connection: postgres.Connection, records: Sequence[ConsumedRecord], now: datetime) -> Answered:
+        """Answer the commands in `records`, in the connection's open transaction, which is left open.
+
+        Raises RecordFailed naming the record at fault where one is known, else what a handler raised: in both cases
+        the transaction must be rolled back. Which error is whose is the stream's to judge.
+        """
+        commands = [self._read(record) for record in records]
+        keys = {command.idempotency_key for command in commands}
+        keys.update(command.undoes for command in commands if command.undoes is not None)
+        batch = _Batch(connection, Ledger(postgres.fetch(connection, keys)), now)
+        for wave in waves(commands):
+            self._run_wave(batch, wave)
+        postgres.store(connection, batch.ledger.added, batch.ledger.marked)
+        write(connection, batch.messages)
+        return Answered(batch.carried_out, batch.refused, batch.replayed, batch.ignored)
+
+    def _read(self, record: ConsumedRecord) -> Command:
+        try:
+            return read_command(record, self._handlings)
+        except Exception as error:
+            raise RecordFailed(record, error) from error
+
+    def _run_wave(self, batch: "_Batch", wave: Sequence[Command]) -> None:
+        """Run commands of which no two have the same key: handler by handler, replies in the order of the commands."""
+        to_run: dict[type[Record], list[Command]] = {}
+        answers: dict[UUID, list[OutboxMessage]] = {}
+        for command in wave:
+            row = batch.ledger.row(command.idempotency_key)
+            verdict = decide(row)
+            if verdict is Verdict.RUN:
+                to_run.setdefault(command.handling.command, []).append(command)
+            elif verdict is Verdict.REPLAY:
+                assert row is not None
+                answers[command.idempotency_key] = [reply_message(command, row)]
+                batch.replayed += 1
+            else:
+                batch.ignored += 1
+        for commands in to_run.values():
+            if commands[0].handling.each:
+                for command in commands:
+                    answers.update(self._run_each(batch, command))
+            else:
+                answers.update(self._run(batch, commands))
+        for command in wave:
+            batch.messages.extend(answers.get(command.idempotency_key, ()))
+
+    def _run_each(self, batch: "_Batch", command: Command) -> dict[UUID, list[OutboxMessage]]:
+        """Run one command of a handler that takes them one at a time, and take back what it did if it refuses."""
+        if not command.handling.fails:
+            return self._run(batch, [command])
+        batch.connection.execute("SAVEPOINT command")
+        refused = batch.refused
+        answers = self._run(batch, [command])
+        end = "RELEASE SAVEPOINT command" if batch.refused == refused else "ROLLBACK TO SAVEPOINT command"
+        batch.connection.execute(end)
+        return answers
+
+    def _run(self, batch: "_Batch", commands: Sequence[Command]) -> dict[UUID, list[OutboxMessage]]:
+        handling = commands[0].handling
+        contexts = [self._context(batch, command) for command in commands]
+        only = commands[0].record if len(commands) == 1 else None
+        replies = _blaming(only, lambda: handling.handler(contexts))
+        _blaming(only, lambda: check_replies(handling, replies, len(commands)))
+        batch.carried_out += len(commands)
+        return {
+            command.idempotency_key: self._outcome(batch, command, context, reply)
+            for command, context, reply in zip(commands, contexts, replies, strict=True)
+        }
+
+    def _outcome(self, batch: "_Batch", command: Command, context: Context[Any], reply: Record) -> list[OutboxMessage]:
+        refused = reply.__class__ in command.handling.fails
+        batch.refused += refused
+        payload = _blaming(command.record, lambda: self._codec.encode(reply))
+        row = batch.ledger.record(command, reply.SCHEMA_NAME, payload, refused=refused)
+        events = [] if refused else self._events(command, context)
+        return [*events, reply_message(command, row)]
+
+    def _events(self, command: Command, context: Context[Any]) -> list[OutboxMessage]:
+        topic = self._service.events_topic
+        return [
+            event_message(command, number, emitted, self._encode(command, emitted.record), events_topic=topic)
+            for number, emitted in enumerate(context.emitted)
+        ]
+
+    def _encode(self, command: Command, record: Record) -> bytes:
+        return _blaming(command.record, lambda: self._codec.encode(record))
+
+    def _context(self, batch: "_Batch", command: Command) -> Context[Any]:
+        record = command.record
+        return Context(
+            command=_blaming(record, lambda: self._codec.decode(record.value or b"")),
+            connection=batch.connection,
+            now=batch.now,
+            key=command.key,
+            saga=command.saga,
+            saga_id=command.saga_id,
+            step=command.step,
+            item=command.item,
+            attempt=command.attempt,
+            round=command.round,
+            idempotency_key=command.idempotency_key,
+            undoes=command.undoes,
+            do_reply=self._reply_of(batch.ledger.done(command.undoes)),
+            deadline_text=record.header("deadline"),
+            tenant=record.header("tenant"),
+            traceparent=record.header("traceparent"),
+            outside=self._outside,
+        )
+
+    def _reply_of(self, row: InboxRow | None) -> Record | None:
+        return None if row is None or row.payload is None else self._codec.decode(row.payload)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """A batch while it runs."""
+
+    connection: postgres.Connection
+    ledger: Ledger
+    now: datetime
+    carried_out: int = 0
+    refused: int = 0
+    replayed: int = 0
+    ignored: int = 0
+    messages: list[OutboxMessage] = field(default_factory=list)
+
+
+def _blaming(record: ConsumedRecord | None, function: Callable[[], T]) -> T:
+    """Run `function`; what it raises is blamed on `record`, where that is known."""
+    try:
+        return function()
+    except Exception as error:
+        if record is None:
+            raise
+        raise RecordFailed(record, error) from error
