@@ -3,6 +3,7 @@
 The one rule: everything idiomatic in Faust stays as it is; what is new is `app.batch_topic` and `app.unit`.
 """
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -127,7 +128,10 @@ class StreamApp(faust.App):
 
     def run_worker(self, *, loglevel: str = "warning") -> None:
         """Run a worker until SIGTERM or SIGINT; exits the process with 0, or 1 after a crash."""
-        Worker(self, loglevel=loglevel, redirect_stdouts=False).execute_from_commandline()
+        # Who has configured logging already (`towpath run`) keeps it: Faust would put its own in its place.
+        unconfigured = not logging.getLogger().handlers
+        worker = Worker(self, loglevel=loglevel, redirect_stdouts=False, override_logging=unconfigured)
+        worker.execute_from_commandline()
 
     def _refuse_table(self, *arguments: Any, **options: Any) -> Any:
         raise ConfigurationError(
