@@ -182,6 +182,9 @@ class StreamSettings(_Section):
     state_folder: Path = Field(
         Path(".towpath/state"), description="Where workers keep their state stores; relative to the project."
     )
+    dedup_horizon_days: float = Field(
+        7.0, gt=0, description="How long applied ids are remembered, in the time of the records, in days."
+    )
     handler_attempts_max: int = Field(3, ge=1, description="Runs of a failing handler before its record is dead.")
     dead_letter_share_max: float = Field(
         0.5, gt=0, le=1, description="Share of the last 100 records that may be dead before the worker stops."

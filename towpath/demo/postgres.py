@@ -10,9 +10,8 @@ from towpath.errors import WorldError
 from towpath.orchestrator.sagas_view import NAME, SagaInstance
 from towpath.settings import Settings
 from towpath.view import View
-from towpath.view.postgres import ViewTable
+from towpath.view.postgres import VIEWS_DATABASE, ViewTable
 
-VIEWS_DATABASE = "views"
 _INSTANCES = f"SELECT * FROM {NAME} WHERE saga = %s AND key = ANY(%s)"  # noqa: S608 - a constant
 
 

@@ -11,9 +11,13 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
+from towpath.errors import WorldError
+from towpath.settings import Settings
 from towpath.view.view import View, column_types
 
 Row = TypeVar("Row")
+VIEWS_DATABASE = "views"
+CONNECT_TIMEOUT_SECONDS = 10
 
 COLUMN_TYPES: Mapping[Any, str] = {
     str: "text",
@@ -35,6 +39,23 @@ END $body$;
 CREATE OR REPLACE TRIGGER {function} AFTER INSERT OR UPDATE ON {table}
   FOR EACH ROW EXECUTE FUNCTION {function}();
 """
+
+
+def create_table(settings: Settings, view: View[Any]) -> None:
+    """Create the table of `view` where it is missing. Raises WorldError where the database is away."""
+    try:
+        with psycopg.connect(
+            settings.postgres.database_url(VIEWS_DATABASE),
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            **dict[str, Any](settings.postgres.connection_options()),
+        ) as connection:
+            ViewTable(view).create(connection)
+    except psycopg.OperationalError as error:
+        raise WorldError(
+            f"view {view.name}: the database {VIEWS_DATABASE} is away: {str(error).strip()}",
+            kept="everything; the view goes on from where it stood",
+            next_step="towpath status",
+        ) from error
 
 
 class ViewTable(Generic[Row]):

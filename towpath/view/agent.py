@@ -1,0 +1,130 @@
+"""The Faust agent of one view: a batch of records, folded into rows, in one database transaction with its offsets.
+
+The one rule: ids, rows and offsets commit together, so a row is the fold of what the offsets say was read.
+"""
+
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any, NamedTuple
+
+from towpath.contract.codec import Codec
+from towpath.contract.record import Record
+from towpath.errors import PeerError
+from towpath.settings import Settings
+from towpath.stream.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
+from towpath.stream.dedup import AppliedIds
+from towpath.stream.record import ConsumedRecord
+from towpath.view.postgres import VIEWS_DATABASE, ViewTable, create_table
+from towpath.view.view import Occurrence, View, fold_records
+
+
+def application_name(settings: Settings, view: View[Any]) -> str:
+    """Return the consumer group of the workers of this version of a view."""
+    return f"{settings.project.name}-view-{view.name}-v{view.version}"
+
+
+def create_view(
+    settings: Settings,
+    view: View[Any],
+    codec: Codec,
+    *,
+    slot: str,
+    on_ready: Callable[[], Awaitable[None]] | None = None,
+    **stream_options: Any,
+) -> StreamApp:
+    """Return the application that keeps `view`, once its table is there; readers find it from then on.
+
+    `slot` tells this worker from its siblings. Raises ConfigurationError for a row type that no table can hold,
+    WorldError where the database is away.
+    """
+    create_table(settings, view)
+    horizon_milliseconds = int(settings.stream.dedup_horizon_days * 86_400_000)
+    folding = Folding(application_name(settings, view), view, codec, horizon_milliseconds)
+    app = create_app(
+        folding.application,
+        settings,
+        slot=slot,
+        unit_of_work="database",
+        database=DatabaseOptions(
+            url=settings.postgres.database_url(VIEWS_DATABASE),
+            connection_options=settings.postgres.connection_options(),
+        ),
+        on_ready=on_ready,
+        **stream_options,
+    )
+
+    @app.agent(app.batch_topic(*view.topics))
+    async def keep_view(batches: Any) -> None:
+        async for batch in batches:
+            read = folding.read(batch)
+            await app.unit.run(partial(folding.apply, read=read))
+
+    return app
+
+
+class Folded(NamedTuple):
+    """A record that the view folds, decoded, and the key of its row."""
+
+    consumed: ConsumedRecord
+    key: str
+    record: Record
+    occurrence: Occurrence
+
+
+class Folding:
+    """What one worker of a view does with a batch."""
+
+    def __init__(self, application: str, view: View[Any], codec: Codec, horizon_milliseconds: int) -> None:
+        self.application = application
+        self._view = view
+        self._codec = codec
+        self._table = ViewTable(view)
+        self._types = view.type_names
+        self._applied = AppliedIds(application, horizon_milliseconds)
+
+    def read(self, batch: Batch) -> list[Folded]:
+        """Return the records that the view folds, decoded. Raises RecordFailed for one that cannot be."""
+        found = []
+        for record in batch:
+            type_ = record.header("type")
+            if record.value is None or (type_ is not None and type_ not in self._types):
+                continue
+            try:
+                decoded, occurrence = self._codec.decode(record.value), _occurrence(record)
+            except PeerError as error:
+                raise RecordFailed(record, error) from error
+            key = self._view.row_key(decoded, occurrence) if type(decoded) in self._view.folds else None
+            if key is not None:
+                found.append(Folded(record, key, decoded, occurrence))
+        return found
+
+    def apply(self, connection: Any, *, read: list[Folded]) -> None:
+        """Fold `read` into the table, in the transaction of `connection`. Raises RecordFailed where a fold fails."""
+        fresh = {record.offset for record in self._applied.fresh(connection, [folded.consumed for folded in read])}
+        due = [folded for folded in read if folded.consumed.offset in fresh]
+        if due:
+            rows = self._table.rows(connection, {folded.key for folded in due})
+            self._table.store(connection, self._fold(rows, due))
+
+    def _fold(self, rows: dict[str, Any], due: list[Folded]) -> dict[str, Any]:
+        at: Folded = due[0]
+
+        def noted() -> Iterator[tuple[str, Record, Occurrence]]:
+            nonlocal at
+            for at in due:
+                yield at.key, at.record, at.occurrence
+
+        try:
+            return fold_records(self._view, rows, noted())
+        except Exception as error:
+            raise RecordFailed(at.consumed, error) from error
+
+
+def _occurrence(record: ConsumedRecord) -> Occurrence:
+    try:
+        key = (record.key or b"").decode("utf-8")
+    except UnicodeDecodeError:
+        raise PeerError(f"{record.position}: its key is not UTF-8", kept="the record, untouched") from None
+    at = datetime.fromtimestamp(record.timestamp_milliseconds / 1000, UTC)
+    return Occurrence(record.topic, key, record.header("id") or record.position, at)
