@@ -34,7 +34,7 @@ class UndecodableRecord(PeerError):
         super().__init__(
             cause,
             kept="the record, untouched",
-            next_step="towpath dead show, then ask the owner of the topic how the record was written",
+            next_step="ask the owner of the topic which program wrote it, and how",
         )
         self.schema_id = schema_id
 

@@ -1,6 +1,9 @@
 """The codec and a real registry: ids that both know, versions that both keep to."""
 
 import base64
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,9 +15,11 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
+from tests.integration.conftest import RunningStack
 from tests.integration.contract.shop import Shop
 from tests.unit.contract.test_compatibility import evolved_pair
 from tests.unit.contract.workshop import field
+from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec, UnknownSchema
 from towpath.contract.compatibility import breaks
 from towpath.contract.registry import RegistryClient
@@ -132,6 +137,23 @@ def test_a_registry_that_is_away_is_the_worlds_fault(shop: Shop) -> None:
         pytest.raises(WorldError, match="does not answer"),
     ):
         away.register(shop.contracts(), shop.catalogue())
+
+
+def test_the_verb_registers_what_is_new_and_tells_ids(stack: RunningStack) -> None:
+    """The stack registered the project's schemas when it came up, so the verb finds every one of them there."""
+    command = [
+        sys.executable,
+        "-c",
+        "from towpath.cli import main; main()",
+        "contracts",
+        "register",
+        "--dry-run",
+        "--json",
+    ]
+    done = subprocess.run(command, cwd=stack.settings.root, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert {item["subject"] for item in found} == set(Catalogue.load(stack.settings).values())
+    assert not [item["subject"] for item in found if item["is_new"] or not item["schema_id"]]
 
 
 @contextmanager
