@@ -84,7 +84,7 @@ def kafka_servers(request: pytest.FixtureRequest) -> str:
     named = os.environ.get("TOWPATH_KAFKA__BOOTSTRAP_SERVERS")
     if named:
         return named
-    servers: str = request.getfixturevalue("stack").kafka.bootstrap_servers
+    servers: str = request.getfixturevalue("stack").settings.kafka.bootstrap_servers
     return servers
 
 
