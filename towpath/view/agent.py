@@ -13,7 +13,8 @@ from towpath.contract.record import Record
 from towpath.errors import PeerError
 from towpath.settings import Settings
 from towpath.stream.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
-from towpath.stream.dedup import AppliedIds
+from towpath.stream.dedup.horizon import Sighting, beyond_horizon
+from towpath.stream.dedup.postgres import forget, sort_and_remember
 from towpath.stream.record import ConsumedRecord
 from towpath.view.postgres import VIEWS_DATABASE, ViewTable, create_table
 from towpath.view.view import Occurrence, View, fold_records
@@ -63,6 +64,10 @@ def create_view(
     return app
 
 
+FORGETTINGS_PER_HORIZON = 20
+"""Ids are forgotten twenty times a horizon, so they are kept at most a twentieth longer than they need to be."""
+
+
 class Folded(NamedTuple):
     """A record that the view folds, decoded, and the key of its row."""
 
@@ -81,7 +86,8 @@ class Folding:
         self._codec = codec
         self._table = ViewTable(view)
         self._types = view.type_names
-        self._applied = AppliedIds(application, horizon_milliseconds)
+        self._horizon_milliseconds = horizon_milliseconds
+        self._forget_at: dict[tuple[str, int], int] = {}
 
     def read(self, batch: Batch) -> list[Folded]:
         """Return the records that the view folds, decoded. Raises RecordFailed for one that cannot be."""
@@ -101,11 +107,29 @@ class Folding:
 
     def apply(self, connection: Any, *, read: list[Folded]) -> None:
         """Fold `read` into the table, in the transaction of `connection`. Raises RecordFailed where a fold fails."""
-        fresh = {record.offset for record in self._applied.fresh(connection, [folded.consumed for folded in read])}
-        due = [folded for folded in read if folded.consumed.offset in fresh]
+        due = self._fresh(connection, read)
         if due:
             rows = self._table.rows(connection, {folded.key for folded in due})
             self._table.store(connection, self._fold(rows, due))
+
+    def _fresh(self, connection: Any, read: list[Folded]) -> list[Folded]:
+        """Return what was not applied before, and note that it is now. Raises RecordFailed for what is too old to tell."""
+        if not read:
+            return []
+        topic, partition = read[0].consumed.topic, read[0].consumed.partition
+        first: dict[str, Folded] = {}
+        for folded in read:
+            first.setdefault(folded.occurrence.event_id, folded)
+        sightings = [Sighting(id_, folded.consumed.timestamp_milliseconds) for id_, folded in first.items()]
+        found, forgotten = sort_and_remember(connection, self.application, topic, partition, sightings)
+        if found.beyond:
+            culprit = first[found.beyond[0].id].consumed
+            raise RecordFailed(culprit, beyond_horizon(culprit.position, forgotten or 0))
+        now_milliseconds = max(sighting.timestamp_milliseconds for sighting in sightings)
+        if now_milliseconds >= self._forget_at.get((topic, partition), 0):
+            self._forget_at[topic, partition] = now_milliseconds + self._horizon_milliseconds // FORGETTINGS_PER_HORIZON
+            forget(connection, self.application, topic, partition, self._horizon_milliseconds)
+        return [first[sighting.id] for sighting in found.fresh]
 
     def _fold(self, rows: dict[str, Any], due: list[Folded]) -> dict[str, Any]:
         at: Folded = due[0]
