@@ -113,7 +113,7 @@ class Folding:
             self._table.store(connection, self._fold(rows, due))
 
     def _fresh(self, connection: Any, read: list[Folded]) -> list[Folded]:
-        """Return what was not applied before, and note that it is now. Raises RecordFailed for what is too old to tell."""
+        """Return what was not applied before, and note it. Raises RecordFailed for what is too old to tell."""
         if not read:
             return []
         topic, partition = read[0].consumed.topic, read[0].consumed.partition
