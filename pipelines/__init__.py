@@ -1,0 +1,1 @@
+"""What CraftyGoods moves: the services that own its data, and the views over what they say."""

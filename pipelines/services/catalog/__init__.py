@@ -1,0 +1,5 @@
+"""Products and their stock."""
+
+from pipelines.services.catalog.service import list_product, service
+
+__all__ = ["list_product", "service"]
