@@ -1,7 +1,8 @@
 """What it costs to encode and decode a typical record: an order with three lines, as a typed object.
 
 `python -m bench.codec [--json]`. Beside it, fastavro's own dictionaries, without our
-types, checks or wire format. No network, one core.
+types, checks or wire format. No network, one core. Each figure is given by the clock on the wall and, as `cpu_...`, by
+the processor time that it took: the two part when neighbours want the core, and the limit is judged by the second.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from time import perf_counter_ns
+from time import perf_counter_ns, thread_time_ns
 from typing import Any, Final
 
 import fastavro
@@ -42,15 +43,18 @@ def typical_order() -> OrderPlaced:
     )
 
 
-def microseconds(work: Callable[[], Any]) -> float:
-    """Return what one call of `work` takes: the median over rounds, so that a neighbour's burst does not count."""
-    rounds = []
+def cost(work: Callable[[], Any]) -> tuple[float, float]:
+    """Return what one call of `work` takes, in microseconds of the wall's clock and of the processor: medians over
+    rounds, so that a neighbour's burst does not count.
+    """
+    wall, processor = [], []
     for _ in range(ROUNDS):
-        begun = perf_counter_ns()
+        begun, begun_processor = perf_counter_ns(), thread_time_ns()
         for _ in range(CALLS):
             work()
-        rounds.append((perf_counter_ns() - begun) / CALLS / 1_000)
-    return statistics.median(rounds)
+        wall.append((perf_counter_ns() - begun) / CALLS / 1_000)
+        processor.append((thread_time_ns() - begun_processor) / CALLS / 1_000)
+    return statistics.median(wall), statistics.median(processor)
 
 
 def measure() -> dict[str, float | int]:
@@ -59,20 +63,25 @@ def measure() -> dict[str, float | int]:
     codec = Codec.of(contracts)
     order = typical_order()
     payload = codec.encode(order)
-    encode = microseconds(lambda: codec.encode(order))
-    decode = microseconds(lambda: codec.decode(payload))
     converter = compile_converters(contracts.schemas, load_classes(contracts))[order.SCHEMA_NAME]
     schema = fastavro.parse_schema(contracts.schemas.avro(order.SCHEMA_NAME, docs=False), named_schemas={})
     datum = {**converter.out(order), "placed_at": order.placed_at}
-    return {
-        "encode_microseconds": round(encode, 2),
-        "decode_microseconds": round(decode, 2),
-        "together_microseconds": round(encode + decode, 2),
-        "limit_microseconds": LIMIT_MICROSECONDS,
-        "payload_bytes": len(payload),
-        "fastavro_dictionaries_encode_microseconds": round(microseconds(lambda: _write(schema, datum)), 2),
-        "fastavro_dictionaries_decode_microseconds": round(microseconds(lambda: _read(schema, payload)), 2),
+    encode, cpu_encode = cost(lambda: codec.encode(order))
+    decode, cpu_decode = cost(lambda: codec.decode(payload))
+    write, cpu_write = cost(lambda: _write(schema, datum))
+    read, cpu_read = cost(lambda: _read(schema, payload))
+    figures = {
+        "encode_microseconds": encode,
+        "decode_microseconds": decode,
+        "together_microseconds": encode + decode,
+        "cpu_encode_microseconds": cpu_encode,
+        "cpu_decode_microseconds": cpu_decode,
+        "cpu_together_microseconds": cpu_encode + cpu_decode,
+        "fastavro_dictionaries_together_microseconds": write + read,
+        "cpu_fastavro_dictionaries_together_microseconds": cpu_write + cpu_read,
     }
+    rounded = {name: round(value, 2) for name, value in figures.items()}
+    return {**rounded, "limit_microseconds": LIMIT_MICROSECONDS, "payload_bytes": len(payload)}
 
 
 def _write(schema: Any, datum: dict[str, Any]) -> bytes:
@@ -95,8 +104,8 @@ def main() -> None:
         print(json.dumps(figures))
     else:
         for name, value in figures.items():
-            print(f"{name:45} {value:>10}")
-    sys.exit(figures["together_microseconds"] > LIMIT_MICROSECONDS)
+            print(f"{name:50} {value:>10}")
+    sys.exit(figures["cpu_together_microseconds"] > LIMIT_MICROSECONDS)
 
 
 if __name__ == "__main__":
