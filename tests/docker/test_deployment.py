@@ -18,7 +18,7 @@ from tests.docker.conftest import Deployment
 from towpath.contract.catalogue import Catalogue
 from towpath.project import worker_names
 from towpath.stack.compose import Worker
-from towpath.stack.config import databases, service_databases
+from towpath.stack.config import databases, captured_databases
 
 pytestmark = pytest.mark.docker
 PARTS = {"postgres", "kafka", "registry", "connect"}
@@ -62,7 +62,7 @@ def test_every_outbox_is_captured(deployment: Deployment) -> None:
     assert password is not None
     url = f"{deployment.settings.connect.url}/connectors?expand=status&expand=info"
     connectors = httpx.get(url, timeout=10).raise_for_status().json()
-    assert len(connectors) == len(service_databases(deployment.settings))
+    assert len(connectors) == len(captured_databases(deployment.settings))
     for connector in connectors.values():
         assert connector["status"]["connector"]["state"] == "RUNNING"
         assert [task["state"] for task in connector["status"]["tasks"]] == ["RUNNING"]

@@ -67,9 +67,14 @@ def service_databases(settings: Settings) -> tuple[str, ...]:
     return tuple(path.partition(":")[0].rpartition(".")[2] for path in settings.project.services)
 
 
+def captured_databases(settings: Settings) -> tuple[str, ...]:
+    """Return the databases whose outbox is captured: the services', and the views' for their dead letters."""
+    return (*service_databases(settings), VIEWS_DATABASE)
+
+
 def databases(settings: Settings) -> tuple[str, ...]:
     """Return every database of the stack: one for each service, one for the views, one for the registry."""
-    return (*service_databases(settings), VIEWS_DATABASE, REGISTRY_DATABASE)
+    return (*captured_databases(settings), REGISTRY_DATABASE)
 
 
 # --- Kafka -------------------------------------------------------------------------------------------------------

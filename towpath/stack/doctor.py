@@ -14,7 +14,7 @@ from towpath.stack import findings as judge
 from towpath.stack import machine
 from towpath.stack.cache import cache_folder
 from towpath.stack.client import NotRunning, StackClient
-from towpath.stack.config import service_databases
+from towpath.stack.config import captured_databases
 from towpath.stack.findings import Finding
 from towpath.stack.home import Home
 from towpath.stack.lock import load_lock
@@ -74,7 +74,7 @@ def _processes(statuses: dict[str, ProcessStatus]) -> Iterator[Finding]:
 
 
 def _slots(settings: Settings) -> Iterator[Finding]:
-    for service in service_databases(settings):
+    for service in captured_databases(settings):
         slot = slot_name(settings.project.name, service)
         with closing(connect(settings, service)) as connection:
             yield judge.slot(service, slot, slots_of(connection, [slot]).get(slot))
@@ -83,7 +83,7 @@ def _slots(settings: Settings) -> Iterator[Finding]:
 def _connectors(settings: Settings) -> Iterator[Finding]:
     with ConnectClient(settings.connect) as client:
         known = set(client.names())
-        for service in service_databases(settings):
+        for service in captured_databases(settings):
             name = connector_name(settings.project.name, service)
             yield judge.connector(name, client.status(name) if name in known else None)
 

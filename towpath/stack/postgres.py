@@ -15,7 +15,7 @@ from psycopg import sql
 from towpath.errors import RefusedError, WorldError
 from towpath.outbox.postgres import apply_outbox_schema
 from towpath.settings import PostgresSettings, Settings
-from towpath.stack.config import databases, service_databases, username
+from towpath.stack.config import databases, captured_databases, username
 from towpath.stack.launch import before_exec
 from towpath.stack.processes import Machine
 from towpath.stack.spec import Identity
@@ -136,7 +136,7 @@ def make_databases(settings: Settings) -> tuple[str, ...]:
 
 def apply_service_schemas(settings: Settings, scripts: Mapping[str, Iterable[bytes]]) -> None:
     """Give each service's database its outbox and what the service itself brings (`scripts`, by database)."""
-    for name in service_databases(settings):
+    for name in captured_databases(settings):
         with closing(_connect(settings, name)) as connection:
             apply_outbox_schema(connection, settings.postgres, settings.outbox)
             for script in scripts.get(name, ()):

@@ -9,7 +9,7 @@ from towpath.contract.files import load_contracts, schema_sets
 from towpath.contract.kafka import ensure_topics
 from towpath.contract.registry import RegistryClient
 from towpath.settings import Settings
-from towpath.stack.config import service_databases
+from towpath.stack.config import captured_databases
 from towpath.stack.postgres import apply_service_schemas
 
 RUNNING_SECONDS_MAX = 60.0
@@ -32,5 +32,5 @@ def apply_tables(settings: Settings) -> None:
 
 
 def make_connectors(settings: Settings) -> None:
-    """Create the connector of each service's outbox, and wait until all outboxes are read."""
-    start_capture(settings, Catalogue.load(settings), service_databases(settings), timeout_seconds=RUNNING_SECONDS_MAX)
+    """Create the connector of each outbox, and wait until all of them are read."""
+    start_capture(settings, Catalogue.load(settings), captured_databases(settings), timeout_seconds=RUNNING_SECONDS_MAX)
