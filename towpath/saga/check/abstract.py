@@ -9,10 +9,10 @@ The machine that is explored is the one in production; only what it is given is 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from enum import StrEnum
+from typing import Any, cast
 
 from towpath.saga.definition import Definition, Kind, Policy, StepDefinition, UndoDefinition
-from towpath.saga.state import Direction
 
 # The first attempt, one in the middle, the last. The machine compares an attempt with the first and the last of its
 # round only, so that all those between behave alike.
@@ -27,14 +27,6 @@ RETRY_FOR_EVER_MILLISECONDS = 10**15
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
-    """Stands for a command, or an event that starts a sub-saga."""
-
-    step: str
-    direction: Direction
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
     """One answer of the oracle: to which question (a group of functions that always agree), and what."""
 
@@ -42,12 +34,29 @@ class Choice:
     value: int
 
 
+class Role(StrEnum):
+    """What a function of a definition is for."""
+
+    BUILD = "build"
+    UNDO = "undo"
+    WHEN = "when"
+    OVER = "over"
+
+
 @dataclass(frozen=True, slots=True)
-class BuilderCall:
-    """A builder was called: which step's, which way, and which of the results that it needs were missing."""
+class Token:
+    """Stands for a command, or an event that starts a sub-saga."""
 
     step: str
-    direction: Direction
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function of a step was called; `missing` says which of the results that it needs were not there."""
+
+    step: str
+    role: Role
     missing: tuple[bool, ...]
 
 
@@ -65,7 +74,7 @@ class Oracle:
     facts: Mapping[int, int] = field(default_factory=dict)
     asked: list[tuple[int, int]] = field(default_factory=list)  # group, index of the option taken
     taken: list[Choice] = field(default_factory=list)
-    calls: set[BuilderCall] = field(default_factory=set)
+    calls: set[Call] = field(default_factory=set)
 
     def begin(self, script: Sequence[int], facts: tuple[Choice, ...]) -> None:
         """Prepare for one decision."""
@@ -104,12 +113,11 @@ class Oracle:
 class Items:
     """A list of which only the length matters; it is chosen when the machine asks for it."""
 
-    __slots__ = ("group", "items_max", "oracle")
+    __slots__ = ("group", "oracle")
 
-    def __init__(self, oracle: Oracle, group: int, items_max: int) -> None:
+    def __init__(self, oracle: Oracle, group: int) -> None:
         self.oracle = oracle
         self.group = group
-        self.items_max = items_max
 
     def __len__(self) -> int:
         return self.oracle.ask(self.group)
@@ -131,8 +139,8 @@ class Abstraction:
         items_max = min(step.items_max, ITEMS_TOLD_APART)
         return replace(
             step,
-            build=None if step.build is None else self._builder(step.key, Direction.DO, len(step.needs)),
-            when=None if step.when is None else self._condition(step.when, step.needs),
+            build=None if step.build is None else self._builder(step.key, Role.BUILD, len(step.needs)),
+            when=None if step.when is None else self._condition(step),
             over=None if step.over is None else self._list(step, items_max),
             items_max=items_max,
             policy=None if step.policy is None else _policy(step.policy),
@@ -140,18 +148,25 @@ class Abstraction:
         )
 
     def _undo(self, key: str, undo: UndoDefinition) -> UndoDefinition:
-        build = None if undo.build is None else self._builder(key, Direction.UNDO, len(undo.needs))
+        build = None if undo.build is None else self._builder(key, Role.UNDO, len(undo.needs))
         return replace(undo, build=build, policy=_policy(undo.policy))
 
-    def _builder(self, key: str, direction: Direction, needs: int) -> Callable[..., object]:
-        token, oracle = Token(key, direction), self.oracle
+    def _builder(self, key: str, role: Role, needs: int) -> Callable[..., object]:
+        token, note = Token(key, role), self._noting(key, role, needs)
 
-        def build(_: object, *arguments: object) -> object:
-            missing = tuple(argument is None for argument in arguments[:needs])
-            oracle.calls.add(BuilderCall(key, direction, missing))
+        def build(*arguments: object) -> object:
+            note(arguments)
             return token
 
         return build
+
+    def _noting(self, key: str, role: Role, needs: int) -> Callable[[tuple[object, ...]], None]:
+        calls = self.oracle.calls
+
+        def note(arguments: tuple[object, ...]) -> None:
+            calls.add(Call(key, role, tuple(argument is None for argument in arguments[1 : needs + 1])))
+
+        return note
 
     def _group(self, function: Callable[..., Any], needs: tuple[int, ...], options: tuple[int, ...]) -> int:
         identity = (function, needs, options == (1, 0))
@@ -165,19 +180,31 @@ class Abstraction:
         oracle.names.append(getattr(function, "__name__", "a function"))
         return group
 
-    def _condition(self, function: Callable[..., bool], needs: tuple[int, ...]) -> Callable[..., bool]:
-        oracle, group = self.oracle, self._group(function, needs, (1, 0))
-        return lambda *_: bool(oracle.ask(group))
+    def _condition(self, step: StepDefinition) -> Callable[..., bool]:
+        assert step.when is not None
+        oracle, group = self.oracle, self._group(step.when, step.needs, (1, 0))
+        note = self._noting(step.key, Role.WHEN, len(step.needs))
+
+        def when(*arguments: object) -> bool:
+            note(arguments)
+            return bool(oracle.ask(group))
+
+        return when
 
     def _list(self, step: StepDefinition, items_max: int) -> Callable[..., Any]:
         assert step.over is not None
-        # The longest comes last: what is usual is found by the shortest path.
+        # The usual comes first: it is what the shortest paths are made of.
         options = (1, *(count for count in range(2, items_max + 1)), 0, ITEMS_TOLD_APART + 1)
-        group = self._group(step.over, step.needs, options)
+        oracle, group = self.oracle, self._group(step.over, step.needs, options)
         if step.kind is Kind.RETRIABLE:
-            self.oracle.lasting.add(group)  # a list that was too long is so when it is retried
-        oracle = self.oracle
-        return lambda *_: Items(oracle, group, items_max)
+            oracle.lasting.add(group)  # a list that was too long is so when it is retried
+        note = self._noting(step.key, Role.OVER, len(step.needs))
+
+        def over(*arguments: object) -> Items:
+            note(arguments)
+            return Items(oracle, group)
+
+        return over
 
 
 def _policy(policy: Policy) -> Policy:
@@ -197,5 +224,5 @@ def blank(kind: type) -> Any:
         try:
             _blanks[kind] = object.__new__(kind)
         except TypeError:  # a class that is not built on object alone, as a tuple with names is
-            _blanks[kind] = kind.__new__(kind)
+            _blanks[kind] = cast("Any", kind).__new__(kind)
     return _blanks[kind]

@@ -1,0 +1,404 @@
+"""Walks through every state that an instance of a saga can reach, by the machine itself.
+
+Two states are one if the machine cannot tell them apart by anything but data and times: see `Encoder`. Each keeps one
+concrete `SagaState` that stands for it, and the shortest path to it.
+
+REDUCTIONS (none if `reduced` is false; tests hold the two against each other)
+ 1. Once nothing can turn the saga round any more (it compensates, or its deadline is over past the pivot), what happens
+    to one step cannot be undone, hindered or hastened by what happens to another: only the moves of one step are made
+    in each state, those of the others after it (an ample set). Where the saga ends, no step has a move left; so, as
+    long as an ending is reached from everywhere, which is proved, no move is put off for ever.
+ 2. Before that, a step that is off its usual course (not at its first attempt, or stuck) is explored while all others
+    are on theirs. Whatever settles it settles it in the same way from the first attempt, and whatever turns the saga
+    round closes it in the same way; so the state of two such steps together leads nowhere new.
+ 3. A signal that comes before its wait is explored where the next input may begin the wait.
+ 4. Items of an `each` are alike: their order does not tell states apart.
+ 5. On the way back, steps that owe nothing (any more) do not tell states apart: they refuse whatever comes.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from towpath.saga.advance import Decision, advance
+from towpath.saga.check.abstract import Abstraction, Call, Choice, blank
+from towpath.saga.check.encode import Encoder, Key
+from towpath.saga.check.judge import NEED_A_PERSON, Judge
+from towpath.saga.check.ledger import Account, Ledger, opening
+from towpath.saga.check.moves import PARENT, Cell, Move, Moves, Stranger, cells_of
+from towpath.saga.check.properties import Breach, Property
+from towpath.saga.definition import Definition
+from towpath.saga.inputs import Action, Input, ParentAsked, Started, TimerFired, Unrecognised
+from towpath.saga.state import CauseKind, Direction, SagaState, Status, StepState, StepStatus
+
+# A state takes about 2 kB with its edges: 2 GB at the limit.
+STATES_MAX = 1_000_000
+_UNUSUAL = (StepStatus.BACKOFF, StepStatus.STUCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An input, and what the oracle said while it was decided."""
+
+    input: Input
+    choices: tuple[Choice, ...] = ()
+
+
+@dataclass(slots=True)
+class Node:
+    """A reachable state: one concrete instance that stands for all alike, and how it is reached."""
+
+    state: SagaState
+    ledger: Ledger
+    facts: tuple[Choice, ...]
+    now: int
+    parent: int
+    via: Happening
+    key: Key
+    edges: list[tuple[int, bool]] = field(default_factory=list)  # to which node, and whether a person must act
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A breach, and where: at a node (-1: before the start), or at what happens there next."""
+
+    breach: Breach
+    node: int
+    then: tuple[Happening, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """A way in which a step comes to need a person; `node` is the first state where it does."""
+
+    step: str
+    status: StepStatus
+    by: str
+    node: int
+
+
+@dataclass(slots=True)
+class Exploration:
+    """All that was found by walking through a definition."""
+
+    definition: Definition
+    abstraction: Abstraction
+    nodes: list[Node]
+    transitions: int = 0
+    refusals: int = 0
+    whole: bool = True
+    found: dict[tuple[Property, str], Found] = field(default_factory=dict)
+    begun: set[int] = field(default_factory=set)
+    undone: set[int] = field(default_factory=set)
+    halts: dict[tuple[str, StepStatus, str], Halt] = field(default_factory=dict)
+    causes: set[tuple[CauseKind, str, type | None]] = field(default_factory=set)
+
+    @property
+    def calls(self) -> set[Call]:
+        """Return how functions of the definition were called."""
+        return self.abstraction.oracle.calls
+
+    def states(self) -> Iterator[SagaState]:
+        """Yield a concrete state for each reachable one."""
+        return (node.state for node in self.nodes)
+
+    def path(self, node: int, then: tuple[Happening, ...] = ()) -> list[Happening]:
+        """Return what happened on the shortest way to a node, and what happened there next."""
+        way = list(then[::-1])
+        while node >= 0:
+            way.append(self.nodes[node].via)
+            node = self.nodes[node].parent
+        return way[::-1]
+
+
+class Explorer:
+    """Explores one definition; as a sub-saga, its parent may ask it to compensate at any time."""
+
+    def __init__(
+        self, definition: Definition, *, as_child: bool = False, reduced: bool = True, states_max: int = STATES_MAX
+    ) -> None:
+        abstraction = Abstraction(definition)
+        self.definition = abstraction.definition
+        self.oracle = abstraction.oracle
+        self.as_child = as_child
+        self.reduced = reduced
+        self.states_max = states_max
+        self.moves = Moves(self.definition, as_child=as_child)
+        self.judge = Judge(self.definition)
+        self.encoder = Encoder(self.definition, reduced=reduced)
+        self.result = Exploration(definition, abstraction, [])
+        self._places: dict[Key, int] = {}
+        self._open: deque[int] = deque()
+        self._probed: set[Any] = set()
+
+    def run(self) -> Exploration:
+        """Walk through everything."""
+        self._begin()
+        while self._open:
+            if len(self.result.nodes) > self.states_max:
+                self.result.whole = False
+                break
+            self._expand(self._open.popleft())
+        return self.result
+
+    def _begin(self) -> None:
+        parent = PARENT if self.as_child else None
+        start = Started("start", 0, blank(self.definition.starts_on), "key", parent)
+        self._probe_nothing()
+        for happening, facts, decision in self.decide(None, (), start):
+            if decision is not None:
+                self._arrive(-1, None, opening(self.definition), happening, facts, decision)
+
+    def decide(
+        self, state: SagaState | None, facts: tuple[Choice, ...], input_: Input
+    ) -> Iterator[tuple[Happening, tuple[Choice, ...], Decision | None]]:
+        """Let the machine decide, once for each way in which conditions and lists may come out.
+
+        The decision is None where the machine raised; what it raised is then in `raised`.
+        """
+        oracle, script = self.oracle, list[int]()
+        while True:
+            oracle.begin(script, facts)
+            decision: Decision | None
+            try:
+                decision = advance(self.definition, state, input_)
+            except Exception as error:  # whatever it is, it is what is looked for
+                self.raised = error
+                decision = None
+            asked = list(oracle.asked)
+            yield Happening(input_, tuple(oracle.taken)), oracle.lasting_facts(facts), decision
+            while asked and asked[-1][1] + 1 == len(oracle.options[asked[-1][0]]):
+                asked.pop()
+            if not asked:
+                return
+            script = [index for _, index in asked[:-1]] + [asked[-1][1] + 1]
+
+    # --- one state --------------------------------------------------------------------------------------------------
+
+    def _expand(self, number: int) -> None:
+        node = self.result.nodes[number]
+        moves = self.moves_at(node)
+        for move in moves:
+            for happening, facts, decision in self.decide(node.state, node.facts, move.input):
+                self.result.transitions += 1
+                if decision is None:
+                    breach = Breach(Property.TOTAL, "", f"{type(self.raised).__name__}: {self.raised}")
+                    self._note([breach], number, (happening,))
+                    continue
+                reached = self._arrive(number, node, node.ledger, happening, facts, decision)
+                if reached is not None:
+                    node.edges.append((reached, move.by_person))
+        if not moves and not node.state.ended and node.state.status is not Status.STUCK:
+            words = "nothing can happen any more, and the saga has not ended"
+            self._note([Breach(Property.DEADLOCK, _pending(node.state), words)], number)
+        self._probe(number, node)
+
+    def moves_at(self, node: Node) -> list[Move]:
+        """Return the moves that are made in a state (see the reductions on top)."""
+        state, now = node.state, node.now
+        turning = self.moves.of_saga(state, node.ledger, now)
+        if state.ended:
+            return turning
+        cells = list(cells_of(state, node.ledger))
+        if self.reduced and (state.direction is Direction.UNDO or not state.deadline_milliseconds):
+            for cell in cells:
+                moves = self.moves.of_cell(state.direction, cell, now)
+                if moves:
+                    return moves
+            return turning
+        if self.reduced:
+            for cell in cells:
+                if self._off_course(cell):
+                    return self.moves.of_cell(state.direction, cell, now) + turning
+        moves = [move for cell in cells for move in self.moves.of_cell(state.direction, cell, now)]
+        return moves + self.moves.early_signals(state, now, all_=not self.reduced) + turning
+
+    def _off_course(self, cell: Cell) -> bool:
+        """Say whether a step or item is at another attempt than its first, or stuck where an answer can help."""
+        step, stands = self.definition.steps[cell.position], cell.state
+        if stands.status in _UNUSUAL:
+            return step.over is None or bool(cell.item)
+        if stands.status is not StepStatus.SENT or step.policy is None:
+            return False
+        return stands.attempt_last - stands.attempt != step.policy.attempts - 1
+
+    def _arrive(
+        self,
+        number: int,
+        node: Node | None,
+        ledger: Ledger,
+        happening: Happening,
+        facts: tuple[Choice, ...],
+        decision: Decision,
+    ) -> int | None:
+        """Judge a decision, and return the node that it leads to; None where it breaks a property."""
+        before = node.state if node is not None else None
+        ledger = self.judge.taken(before, ledger, happening.input, decision)
+        if self.judge.breaches:
+            self._note(self.judge.breaches, number, (happening,))
+            return None
+        state = decision.state
+        assert state is not None  # the judge has seen to it
+        old_key, old_ledger = (node.key, node.ledger) if node is not None else (None, ())
+        key = self.encoder.key(state, ledger, facts, before, old_ledger, old_key)
+        place = self._places.get(key)
+        if place is None:
+            place = self._places[key] = len(self.result.nodes)
+            now = max(node.now if node is not None else 0, happening.input.at_milliseconds)
+            self.result.nodes.append(Node(state, ledger, facts, now, number, happening, key))
+            self._open.append(place)
+        self._observe(before, state, happening.input, place)
+        reached = Node(state, ledger, facts, node.now if node is not None else 0, number, happening, key)
+        self._redeliver(reached)
+        if node is not None:
+            self._probe_changes(node.state, reached)
+        return place
+
+    def _observe(self, before: SagaState | None, after: SagaState, input_: Input, place: int) -> None:
+        """Note which steps begin and are undone, why the saga turns round, and what comes to need a person."""
+        result = self.result
+        for position, step in enumerate(after.steps):
+            old = before.steps[position] if before is not None else None
+            if old is step:
+                continue
+            forward = after.direction is Direction.DO or (before is not None and before.direction is Direction.DO)
+            if forward and step.status is not StepStatus.PENDING:
+                result.begun.add(position)
+            if after.direction is Direction.UNDO and step.status is StepStatus.UNDOING:
+                result.undone.add(position)
+            if after.status is Status.STUCK:
+                for halted in _halted(old, step):
+                    halt = Halt(step.key, halted, _kind_of(input_), place)
+                    result.halts.setdefault((halt.step, halt.status, halt.by), halt)
+        if after.cause is not None and (before is None or before.cause is None):
+            reply = type(after.cause.reply) if after.cause.reply is not None else None
+            result.causes.add((after.cause.kind, after.cause.step, reply))
+
+    def _note(self, breaches: Sequence[Breach], number: int, then: tuple[Happening, ...] = ()) -> None:
+        for breach in breaches:
+            self.result.found.setdefault((breach.rule, breach.subject), Found(breach, number, then))
+
+    # --- what must be refused ---------------------------------------------------------------------------------------
+
+    def _refuse(self, node: Node, input_: Input, number: int) -> None:
+        """Give a state what it must refuse. It is node `number`, or (-1) what its parent leads to."""
+        self.result.refusals += 1
+        at, before = (number, ()) if number >= 0 else (node.parent, (node.via,))
+        for happening, _, decision in self.decide(node.state, node.facts, input_):
+            if decision is None:
+                breaches = [Breach(Property.TOTAL, "", f"{type(self.raised).__name__}: {self.raised}")]
+            else:
+                self.judge.refused(node.state, input_, decision)
+                breaches = self.judge.breaches
+            self._note(breaches, at, (*before, happening))
+
+    def _redeliver(self, reached: Node) -> None:
+        """After a crash an input that was applied comes again, and must be refused.
+
+        A parent's request may repeat itself: it is answered again.
+        """
+        input_ = reached.via.input
+        mark = ("again", _kind_of(input_), reached.key[0], self.encoder.local(reached.key, input_))
+        if mark not in self._probed and not isinstance(input_, ParentAsked):
+            self._probed.add(mark)
+            self._refuse(reached, input_, -1)
+
+    def _probe_nothing(self) -> None:
+        """Before it has started, a saga refuses all but its start."""
+        for input_ in (Started("stray", 0, Stranger(), "key"), Unrecognised("stray", 0, "Stranger")):
+            for happening, _, decision in self.decide(None, (), input_):
+                self.result.refusals += 1
+                if decision is None or decision.state is not None or len(decision.effects) != 1:
+                    self._note([Breach(Property.STALE, "start", "something else starts the saga")], -1, (happening,))
+
+    def _probe(self, number: int, node: Node) -> None:
+        """Give a state all that it must refuse; once for each way in which a step and the saga stand."""
+        around = self._around(node.key)
+        for cell in cells_of(node.state, node.ledger):
+            self._probe_cell(node, around, cell, number)
+        if around not in self._probed:
+            self._probed.add(around)
+            for input_ in self.moves.strange_to_saga(node.state, node.ledger, node.now):
+                self._refuse(node, input_, number)
+        if node.state.status is Status.STUCK:
+            self._probe_resume(number, node)
+
+    def _probe_changes(self, before: SagaState, reached: Node) -> None:
+        """Probe what has changed in a state that another one stands for: the two may differ where it does not count."""
+        around = self._around(reached.key)
+        for cell in cells_of(reached.state, reached.ledger):
+            if before.steps[cell.position] is not reached.state.steps[cell.position]:
+                self._probe_cell(reached, around, cell, -1)
+
+    def _around(self, key: Key) -> tuple[int, int]:
+        """Return how the saga and its pivot stand: all of the rest that the machine asks when it looks at one step."""
+        pivot = self.definition.pivot
+        return key[0], key[1 + pivot] if pivot is not None else 0
+
+    def _probe_cell(self, node: Node, around: tuple[int, int], cell: Cell, number: int) -> None:
+        code = self.encoder.whole(cell.position, node.state.steps[cell.position], node.ledger[cell.position])
+        mark = (around, cell.position, cell.item, code)
+        if mark not in self._probed:
+            self._probed.add(mark)
+            for input_ in self.moves.strange_to_cell(node.state, cell, node.now):
+                self._refuse(node, input_, number)
+
+    def _probe_resume(self, number: int, node: Node) -> None:
+        """A person who resumes retries all that is stuck: the same as retrying one after the other."""
+        stuck = [cell for cell in cells_of(node.state, node.ledger) if cell.state.status in NEED_A_PERSON]
+        mark = ("resume", node.key[0], tuple(node.key[1 + cell.position] for cell in stuck))
+        if mark in self._probed:
+            return
+        self._probed.add(mark)
+        resume = self.moves.ask(Action.RESUME, node.now)
+        together = self._after(node, [resume])
+        one_by_one = self._after(
+            node,
+            [
+                self.moves.ask(Action.RETRY, node.now, self.definition.steps[cell.position].key, cell.item)
+                for cell in stuck
+            ],
+        )
+        if together is None or together != one_by_one:
+            breach = Breach(Property.RESUME, self.definition.steps[stuck[0].position].key, "is not retried by resume")
+            self._note([breach], number, (Happening(resume),))
+
+    def _after(self, node: Node, inputs: Sequence[Input]) -> Key | None:
+        state, ledger, facts = node.state, node.ledger, node.facts
+        for input_ in inputs:
+            happening, facts, decision = next(iter(self.decide(state, facts, input_)))
+            if decision is None:
+                return None
+            ledger = self.judge.taken(state, ledger, happening.input, decision)
+            if self.judge.breaches or decision.state is None:
+                return None
+            state = decision.state
+        return self.encoder.key(state, ledger, facts)
+
+
+def explore(definition: Definition, *, as_child: bool = False, reduced: bool = True) -> Exploration:
+    """Return every reachable state of a definition, with all that was found on the way."""
+    return Explorer(definition, as_child=as_child, reduced=reduced).run()
+
+
+def _halted(old: StepState | None, new: StepState) -> Iterator[StepStatus]:
+    """Yield how a step, or items of it, have come to need a person."""
+    before = {cell.key: cell.status for cell in (old.items or (old,))} if old is not None else {}
+    for cell in new.items or (new,):
+        if cell.status in NEED_A_PERSON and before.get(cell.key) is not cell.status:
+            yield cell.status
+
+
+def _kind_of(input_: Input) -> str:
+    """Say what an input is, as far as it matters to what follows from it."""
+    if isinstance(input_, TimerFired):
+        return input_.timer.kind.value
+    return type(input_).__name__
+
+
+def _pending(state: SagaState) -> str:
+    return next((step.key for step in state.steps if step.status is StepStatus.PENDING), "")
+
+
+__all__ = ["Account", "Exploration", "Explorer", "Found", "Halt", "Happening", "Node", "explore"]

@@ -1,0 +1,258 @@
+"""What may happen to an instance as it stands, and what must be refused there.
+
+Replies are taken from the ledger, not from the machine: whatever was sent and is unanswered may be answered, in every
+declared way, for the attempt last sent or an earlier one, now or never. Times are chosen, not simulated: a timer fires
+when it is due ("in time"), so long after that its round is over ("too late"), or before it is due; each in any order
+with all else. That covers every order that real time allows, and more.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from towpath.saga.check.abstract import blank
+from towpath.saga.check.judge import NEED_A_PERSON
+from towpath.saga.check.ledger import Account, Ledger, account_of
+from towpath.saga.definition import Activity, Definition, StepDefinition
+from towpath.saga.inputs import (
+    Action,
+    Input,
+    OperatorAsked,
+    ParentAsked,
+    Replied,
+    Signalled,
+    Started,
+    Timer,
+    TimerFired,
+    TimerKind,
+    Unrecognised,
+)
+from towpath.saga.state import Direction, ParentReference, SagaState, Status, StepState, StepStatus
+from towpath.saga.turn import SAGA_TIMER, timer_of
+
+_DO, _UNDO = Direction.DO, Direction.UNDO
+_RESTING = (StepStatus.BACKOFF, StepStatus.UNDO_BACKOFF)
+_OPEN = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING, StepStatus.STUCK)
+
+ACTOR, REASON = "ada", "checked"
+PARENT = ParentReference("parent", "parent-1", "key", "child", _DO, 1, 1)
+PARENT_ASKS = ParentReference("parent", "parent-1", "key", "child", _UNDO, 1, 1)
+
+
+class Stranger:
+    """A message that no saga declares."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One thing that may happen next, and must then be taken."""
+
+    input: Input
+    by_person: bool = False
+
+
+class Cell(NamedTuple):
+    """A step, or one item of it."""
+
+    position: int
+    item: str
+    state: StepState
+    account: Account
+
+
+def cells_of(state: SagaState, ledger: Ledger) -> Iterator[Cell]:
+    """Yield every step, and every item in place of its step."""
+    for position, step in enumerate(state.steps):
+        entry = ledger[position]
+        if not step.items:
+            yield Cell(position, "", step, entry if isinstance(entry, Account) else account_of(entry, ""))
+        for item in step.items:
+            yield Cell(position, item.key, item, account_of(entry, item.key))
+
+
+class Moves:
+    """The moves of one definition, and the inputs that are none."""
+
+    def __init__(self, definition: Definition, *, as_child: bool) -> None:
+        self.definition = definition
+        self.as_child = as_child
+        self._asked = 0
+
+    # --- one step or item -------------------------------------------------------------------------------------------
+
+    def of_cell(self, direction: Direction, cell: Cell, now: int) -> list[Move]:
+        """Return what may happen to a step or item; not the signals that come before their wait."""
+        step, state = self.definition.steps[cell.position], cell.state
+        moves = [Move(reply) for reply in self._replies(direction, step, cell, now)]
+        if state.due_milliseconds:
+            timer, due = timer_of(step.key, cell.item, state), state.due_milliseconds
+            moves.append(Move(TimerFired("timer", due, timer)))
+            if timer.kind is TimerKind.ATTEMPT and state.attempt < state.attempt_last:
+                moves.append(Move(TimerFired("timer", state.give_up_milliseconds + 1, timer)))
+        if step.activity is Activity.WAIT and state.status in (StepStatus.WAITING, StepStatus.STUCK):
+            moves += [Move(Signalled("signal", now, blank(signal))) for signal in step.outcomes]
+        if state.status in _RESTING or state.status in NEED_A_PERSON:
+            moves.append(Move(self.ask(Action.RETRY, now, step.key, cell.item), by_person=True))
+        if state.status in NEED_A_PERSON:
+            moves += [Move(ask, by_person=True) for ask in self._skips(step, cell, now)]
+        return moves
+
+    def _replies(self, direction: Direction, step: StepDefinition, cell: Cell, now: int) -> Iterator[Replied]:
+        """Yield the declared answers to what is out, for the attempt last sent and for the first."""
+        if cell.account is Account.SENT and direction is _DO:
+            way, outcomes = _DO, step.outcomes
+        elif cell.account is Account.UNDO_SENT and step.undo is not None:
+            way, outcomes = _UNDO, step.undo.outcomes
+        else:
+            return
+        attempt, round_ = cell.state.attempt, cell.state.round
+        for reply in outcomes:
+            yield Replied("reply", now, step.key, way, attempt, round_, blank(reply), cell.item)
+            if attempt > 1:
+                yield Replied("reply", now, step.key, way, 1, round_, blank(reply), cell.item)
+
+    def _skips(self, step: StepDefinition, cell: Cell, now: int) -> Iterator[OperatorAsked]:
+        """Yield a person's replies in place of a stuck step's own."""
+        if cell.state.status is not StepStatus.STUCK:
+            undone = [reply for reply, ok in step.undo.outcomes.items() if ok] if step.undo is not None else []
+            for reply in (None, *(blank(kind) for kind in undone)):
+                yield self.ask(Action.SKIP, now, step.key, cell.item, reply)
+        elif step.activity is Activity.DELAY:
+            yield self.ask(Action.SKIP, now, step.key)
+        elif step.over is None or cell.item:
+            for kind in step.outcomes:
+                yield self.ask(Action.SKIP, now, step.key, cell.item, blank(kind))
+
+    def ask(self, action: Action, now: int, step: str = "", item: str = "", reply: object = None) -> OperatorAsked:
+        """Return a person's request, with an id of its own and later than all before it."""
+        self._asked += 1
+        return OperatorAsked(f"ask-{self._asked}", now + 1, action, ACTOR, REASON, step, item, reply)
+
+    # --- signals before their time ----------------------------------------------------------------------------------
+
+    def early_signals(self, state: SagaState, now: int, *, all_: bool) -> list[Move]:
+        """Return the signals that waits not yet begun may receive.
+
+        A signal that comes before its wait changes nothing until the wait begins. So unless `all_` are wanted, it is
+        left out where the next input cannot begin the wait: it commutes with everything until then.
+        """
+        if state.direction is _UNDO or state.ended:
+            return []
+        return [
+            Move(Signalled("signal", now, blank(signal)))
+            for position, step in enumerate(self.definition.steps)
+            if step.activity is Activity.WAIT
+            and state.steps[position].status is StepStatus.PENDING
+            and state.steps[position].result is None
+            and (all_ or self._may_begin_next(state, position))
+            for signal in step.outcomes
+        ]
+
+    def _may_begin_next(self, state: SagaState, position: int) -> bool:
+        """Say whether one input may settle all that a wait requires."""
+        open_cells = 0
+        ancestors = self.definition.ancestors[position]
+        for other, step in enumerate(state.steps):
+            if not ancestors >> other & 1:
+                continue
+            open_cells += sum(cell.status in _OPEN for cell in step.items or (step,))
+            defined = self.definition.steps[other]
+            passes_at_once = defined.when is not None or defined.over is not None or step.result is not None
+            if open_cells > 1 or (step.status is StepStatus.PENDING and not passes_at_once):
+                return False
+        return True
+
+    # --- the saga as a whole ----------------------------------------------------------------------------------------
+
+    def of_saga(self, state: SagaState, ledger: Ledger, now: int) -> list[Move]:
+        """Return what may turn the whole saga round."""
+        moves = []
+        if state.deadline_milliseconds:
+            moves.append(Move(TimerFired("timer", state.deadline_milliseconds, SAGA_TIMER)))
+        if self.may_turn(state, ledger):
+            if not state.ended:
+                moves += [Move(self.ask(action, now), by_person=True) for action in (Action.CANCEL, Action.COMPENSATE)]
+            if self.as_child:
+                moves.append(Move(ParentAsked("parent", now, PARENT_ASKS)))
+        return moves
+
+    def may_turn(self, state: SagaState, ledger: Ledger) -> bool:
+        """Say whether the saga goes forward and has not passed its point of no return."""
+        if state.direction is _UNDO or self.definition.committed_from_start:
+            return False
+        pivot = self.definition.pivot
+        return pivot is None or account_of(ledger[pivot], "") is Account.NEVER
+
+    # --- what must be refused ---------------------------------------------------------------------------------------
+
+    def strange_to_cell(self, state: SagaState, cell: Cell, now: int) -> Iterator[Input]:
+        """Yield inputs about a step or item that must be refused as it stands: stale, repeated, early, undeclared."""
+        step, stands = self.definition.steps[cell.position], cell.state
+        yield from self._strange_replies(state.direction, step, cell, now)
+        yield from _strange_timers(step, cell)
+        key, item = step.key, cell.item
+        needs_person = stands.status in NEED_A_PERSON
+        if not needs_person:
+            if stands.status not in _RESTING:
+                yield self.ask(Action.RETRY, now, key, item)
+            for kind in (*step.outcomes, None):
+                yield self.ask(Action.SKIP, now, key, item, None if kind is None else blank(kind))
+        yield self.ask(Action.SKIP, now, key, item, Stranger())
+        nobody = self.ask(Action.RETRY, now, key, item)
+        yield OperatorAsked(nobody.id, nobody.at_milliseconds, Action.RETRY, "", REASON, key, item)
+        yield OperatorAsked(nobody.id, nobody.at_milliseconds, Action.RETRY, ACTOR, "", key, item)
+        if step.activity is Activity.WAIT:
+            takes = stands.status in (StepStatus.WAITING, StepStatus.STUCK)
+            takes = takes or (stands.status is StepStatus.PENDING and stands.result is None)
+            if state.direction is _UNDO or state.ended or not takes:
+                yield from (Signalled("signal", now, blank(signal)) for signal in step.outcomes)
+
+    def _strange_replies(self, direction: Direction, step: StepDefinition, cell: Cell, now: int) -> Iterator[Replied]:
+        stands = cell.state
+        waits_for = {Account.SENT: _DO if direction is _DO else None, Account.UNDO_SENT: _UNDO}.get(cell.account)
+        undo = step.undo.outcomes if step.undo is not None else {}
+        for way, outcomes in ((_DO, step.outcomes), (_UNDO, undo)):
+            for kind in (*outcomes, Stranger):
+                for round_ in (stands.round - 1, stands.round, stands.round + 1):
+                    for attempt in {0, 1, stands.attempt, stands.attempt + 1}:
+                        fits = round_ == stands.round and 1 <= attempt <= stands.attempt and kind is not Stranger
+                        if not (fits and way is waits_for):
+                            yield Replied("stray", now, step.key, way, attempt, round_, blank(kind), cell.item)
+
+    def strange_to_saga(self, state: SagaState, ledger: Ledger, now: int) -> Iterator[Input]:
+        """Yield inputs that must be refused whatever the steps: foreign, repeated, too late."""
+        yield Unrecognised("stray", now, "Stranger")
+        yield Started("stray", now, blank(self.definition.starts_on), "key")
+        yield Started("stray", now, Stranger(), "key")
+        yield Replied("stray", now, "no_such_step", _DO, 1, 1, Stranger())
+        yield Signalled("stray", now, Stranger())
+        yield TimerFired("stray", now, Timer(TimerKind.ATTEMPT, "no_such_step", "", _DO, 1, 1))
+        yield ParentAsked("stray", now, ParentReference("other", "other-1", "key", "child", _UNDO, 1, 1))
+        yield self.ask(Action.RETRY, now, "no_such_step")
+        yield self.ask(Action.SKIP, now, "no_such_step")
+        for step in self.definition.steps[1:]:
+            yield Replied("stray", now, step.key, _DO, 1, 1, Stranger(), "no_such_item")
+        if state.deadline_milliseconds:
+            yield TimerFired("early", state.deadline_milliseconds - 1, SAGA_TIMER)
+        else:
+            yield TimerFired("stray", now, SAGA_TIMER)
+        if state.ended or not self.may_turn(state, ledger):
+            yield self.ask(Action.CANCEL, now)
+            yield self.ask(Action.COMPENSATE, now)
+        if state.status is not Status.STUCK:
+            yield self.ask(Action.RESUME, now)
+
+
+def _strange_timers(step: StepDefinition, cell: Cell) -> Iterator[TimerFired]:
+    stands = cell.state
+    runs = timer_of(step.key, cell.item, stands) if stands.due_milliseconds else None
+    for_ever = 10**17
+    for kind in (TimerKind.ATTEMPT, TimerKind.BACKOFF, TimerKind.WAIT):
+        for way in (_DO, _UNDO):
+            for attempt in (stands.attempt - 1, stands.attempt, stands.attempt + 1):
+                for round_ in (stands.round - 1, stands.round):
+                    timer = Timer(kind, step.key, cell.item, way, attempt, round_)
+                    if timer != runs:
+                        yield TimerFired("stray", for_ever, timer)
+    if runs is not None:
+        yield TimerFired("early", stands.due_milliseconds - 1, runs)
