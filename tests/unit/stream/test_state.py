@@ -1,0 +1,251 @@
+"""State, timers and parked keys over both stores; what a damaged or stale store does."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.unit.stream.support import memory_broker
+from towpath.clock import ManualClock
+from towpath.errors import ProgrammerError, WorldError
+from towpath.stream.catchup import Bounds, CatchUpStopped, catch_up, reason_to_rebuild
+from towpath.stream.dead import ParkedKeys
+from towpath.stream.memory import MemoryBroker
+from towpath.stream.record import ConsumedRecord, TopicPartition
+from towpath.stream.rocks import RocksStore, open_store
+from towpath.stream.state import Checkpoint, MemoryStore, State, Store
+from towpath.stream.timers import Timer, Timers, decode_timer, encode_timer
+
+CHANGELOG = TopicPartition("counts", 0)
+MakeStore = Callable[[], Store]
+
+
+@pytest.fixture(params=["memory", "rocks"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return MemoryStore() if request.param == "memory" else RocksStore(tmp_path / "store")
+
+
+def at(offset: int) -> Checkpoint:
+    return Checkpoint(offset, "counts-1", 1_000)
+
+
+def writable(store: Store) -> State:
+    state = State(CHANGELOG, store)
+    state.writable = True
+    return state
+
+
+def test_a_unit_sees_its_own_writes_and_nobody_elses(store: Store) -> None:
+    """Writes, removals and scans over the store; forgotten on abort, in the store after the commit."""
+    store.apply({b"a": b"1", b"b": b"2", b"c": b"3"}, at(3))
+    state = writable(store)
+    state.put(b"b", b"two")
+    state.delete(b"c")
+    state.put(b"bb", b"new")
+    assert (state.get(b"a"), state.get(b"b"), state.get(b"c")) == (b"1", b"two", None)
+    assert list(state.scan()) == [(b"a", b"1"), (b"b", b"two"), (b"bb", b"new")]
+    assert list(state.scan(b"b")) == [(b"b", b"two"), (b"bb", b"new")]
+    state.forget()
+    assert list(state.scan()) == [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
+    state.put(b"d", b"4")
+    state.delete(b"a")
+    state.settle(at(9))
+    assert list(store.scan(b"")) == [(b"b", b"2"), (b"c", b"3"), (b"d", b"4")]
+    assert store.checkpoint() == at(9)
+
+
+def test_a_state_equals_a_dictionary(store: Store) -> None:
+    """Random puts, deletes, aborts and commits, compared with a plain dictionary after each unit."""
+    seed = random.randrange(10**9)
+    print("seed", seed)  # noqa: T201 - to run it again
+    chance = random.Random(seed)
+    truth: dict[bytes, bytes] = {}
+    state = writable(store)
+    for unit in range(60):
+        draft = dict(truth)
+        for _ in range(chance.randrange(12)):
+            key = bytes([chance.randrange(97, 105)]) * chance.randrange(1, 3)
+            if chance.random() < 0.3:
+                state.delete(key)
+                draft.pop(key, None)
+            else:
+                state.put(key, str(unit).encode())
+                draft[key] = str(unit).encode()
+        assert dict(state.scan()) == draft
+        if chance.random() < 0.4:
+            state.forget()
+        else:
+            state.settle(at(unit))
+            truth = draft
+        prefix = bytes([chance.randrange(97, 105)])
+        assert dict(state.scan(prefix)) == {k: v for k, v in truth.items() if k.startswith(prefix)}
+
+
+def test_state_changes_only_inside_a_unit_and_never_the_engines_keys(store: Store) -> None:
+    """Both are a programmer's error, with the changelog's name."""
+    state = State(CHANGELOG, store)
+    with pytest.raises(ProgrammerError, match="only inside a unit"):
+        state.put(b"a", b"1")
+    state.writable = True
+    with pytest.raises(ProgrammerError, match="zero byte"):
+        state.put(b"\x00a", b"1")
+    with pytest.raises(ProgrammerError, match="zero byte"):
+        state.delete(b"\x00a")
+
+
+def test_a_rocks_store_keeps_data_and_checkpoint_together(tmp_path: Path) -> None:
+    """What is read after it was opened anew stands at the checkpoint that is read with it."""
+    store = RocksStore(tmp_path / "store")
+    store.apply({b"a": b"1"}, at(5))
+    store.close()
+    again = RocksStore(tmp_path / "store")
+    assert (again.get(b"a"), again.checkpoint()) == (b"1", at(5))
+    again.clear()
+    assert (again.get(b"a"), again.checkpoint()) == (None, None)
+
+
+def test_a_damaged_rocks_store_is_replaced_and_says_so(tmp_path: Path) -> None:
+    """Its files are a cache of the changelog."""
+    folder = tmp_path / "store"
+    store = RocksStore(folder)
+    store.apply({b"a": b"1"}, at(5))
+    store.close()
+    for path in folder.iterdir():
+        if path.name.startswith(("MANIFEST", "CURRENT")):
+            path.write_bytes(b"not this")
+    again, damage = open_store(folder)
+    assert damage is not None
+    assert again.checkpoint() is None
+
+
+def test_a_rocks_store_that_another_process_holds_is_left_alone(tmp_path: Path) -> None:
+    """It is not damaged: two live workers were given one slot."""
+    folder = tmp_path / "store"
+    held = RocksStore(folder)
+    with pytest.raises(WorldError, match="held by another"):
+        open_store(folder)
+    held.close()
+
+
+BOUNDS = Bounds(topic_id="counts-1", begin=10, end=100, delete_retention_milliseconds=1_000)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "words"),
+    [
+        (None, None),
+        (Checkpoint(50, "counts-1", 5_000), None),
+        (Checkpoint(100, "counts-1", 5_000), None),
+        (Checkpoint(101, "counts-1", 5_000), "ahead of its changelog"),
+        (Checkpoint(9, "counts-1", 5_000), "before the oldest record"),
+        (Checkpoint(50, "counts-0", 5_000), "another topic"),
+        (Checkpoint(50, "counts-1", 3_999), "away for 1001 ms"),
+    ],
+)
+def test_a_store_that_cannot_go_on_is_rebuilt_for_a_reason(checkpoint: Checkpoint | None, words: str | None) -> None:
+    """Ahead, behind the oldest record, of another topic, or away for longer than tombstones are kept."""
+    reason = reason_to_rebuild(checkpoint, BOUNDS, 5_000)
+    assert (reason is None) if words is None else (reason is not None and words in reason)
+
+
+def caught_up(broker: MemoryBroker, store: Store) -> int:
+    return catch_up(broker, CHANGELOG, store, ManualClock())
+
+
+def test_catch_up_takes_what_is_new_and_removes_what_has_a_tombstone(store: Store) -> None:
+    """A second catch-up takes only what came since; a store ahead of its changelog is rebuilt from it."""
+    broker = memory_broker(partitions=1)
+    broker.append("counts", b"1", key=b"a")
+    broker.append("counts", b"2", key=b"b")
+    assert caught_up(broker, store) == 2
+    broker.append("counts", None, key=b"a")
+    assert caught_up(broker, store) == 1
+    assert list(store.scan(b"")) == [(b"b", b"2")]
+    checkpoint = store.checkpoint()
+    assert checkpoint is not None
+    store.apply({b"z": b"never"}, Checkpoint(99, checkpoint.topic_id, checkpoint.written_milliseconds))
+    assert caught_up(broker, store) == 3
+    assert list(store.scan(b"")) == [(b"b", b"2")]
+
+
+def test_catch_up_does_not_stop_at_the_last_stable_offset(store: Store) -> None:
+    """Records of a predecessor whose commit is still being marked belong to offsets that are committed already."""
+    broker = memory_broker(partitions=1)
+    broker.append("counts", b"1", key=b"a")
+    predecessor = broker.producer("other")
+    predecessor.start()
+    predecessor.begin()
+    predecessor.produce("counts", b"2", key=b"a", partition=0)
+    waits: list[int] = []
+
+    def mark() -> None:
+        waits.append(1)
+        if len(waits) == 3:
+            predecessor.commit({}, None)
+
+    for _ in range(3):
+        broker.faults.call("read", mark)
+    caught_up(broker, store)
+    assert store.get(b"a") == b"2"
+
+
+def test_catch_up_stops_when_the_partition_is_given_away(store: Store) -> None:
+    """Even while an open transaction holds it up."""
+    broker = memory_broker(partitions=1)
+    producer = broker.producer("other")
+    producer.start()
+    producer.begin()
+    producer.produce("counts", b"1", key=b"a", partition=0)
+    with pytest.raises(CatchUpStopped):
+        catch_up(broker, CHANGELOG, store, ManualClock(), should_stop=lambda: True)
+
+
+def test_a_timer_is_kept_whole() -> None:
+    """Key, payload, record key and headers, null or empty, come back as they were."""
+    for timer in (
+        Timer(b"k", 5, b"payload", b"order-1", (("type", b"T"), ("n", None))),
+        Timer(b"", 0, b"", None),
+        Timer(b"\x00k", 2**40, b"\xff", b""),
+    ):
+        index_key = b"\x00t" + timer.due_milliseconds.to_bytes(8, "big") + timer.key
+        assert decode_timer(index_key, encode_timer(timer)) == timer
+
+
+def test_timers_fall_due_in_order_and_are_replaced_by_name(store: Store) -> None:
+    """Setting a timer again moves it; cancelling removes it; what is due is told oldest first."""
+    store.apply({}, at(0))
+    state = writable(store)
+    timers = Timers(state)
+    for name, due in ((b"a", 300), (b"b", 100), (b"c", 200), (b"b", 400)):
+        timers.set(name, due, b"p")
+    assert timers.cancel(b"c")
+    assert not timers.cancel(b"c")
+    state.settle(at(1))
+    assert timers.next_due_milliseconds() == 300
+    assert [timer.key for timer in timers.due(400)] == [b"a", b"b"]
+    timers.cancel(b"a")
+    state.settle(at(2))
+    assert timers.next_due_milliseconds() == 400
+    timers.set(b"early", 50, b"p")
+    state.settle(at(3))
+    assert timers.next_due_milliseconds() == 50
+    assert not list(state.scan()), "timers are not among the application's keys"
+
+
+def test_keys_stay_parked_over_a_restart_and_an_abort(store: Store) -> None:
+    """Parking is state: it is committed with the dead letter, and forgotten with it."""
+    store.apply({}, at(0))
+    state = writable(store)
+    parked = ParkedKeys(state)
+    record = ConsumedRecord("in", 0, 7, 0, b"k", b"v")
+    parked.park(record)
+    state.forget()
+    parked.reload()
+    assert parked.behind(record) is None
+    parked.park(record)
+    state.settle(at(1))
+    assert ParkedKeys(state).behind(record._replace(offset=9)) == "in[0]@7"
+    assert parked.behind(record._replace(key=b"other")) is None
+    assert parked.unpark(b"k")
+    assert not parked.unpark(b"k")

@@ -1,0 +1,168 @@
+"""Timers through the loop, on the memory broker: they fire once, in their partition, and never outrun replies."""
+
+import asyncio
+import time
+from typing import Any
+
+from tests.unit.stream.support import memory_broker, options_for, values, working
+from towpath.stream.broker import Groups, OutcomeUnknown
+from towpath.stream.memory import MemoryBroker
+from towpath.stream.options import StreamOptions
+from towpath.stream.record import TopicPartition
+from towpath.stream.unit import KafkaUnit
+
+
+def now_milliseconds() -> int:
+    return int(time.time() * 1000)
+
+
+def options(broker: MemoryBroker, **changes: Any) -> StreamOptions:
+    return options_for(broker, states=("counts",), timers_topic="timers", **changes)
+
+
+async def set_timers(unit: KafkaUnit, groups: Groups) -> None:
+    """`set N` sets a timer N milliseconds after now; everything else is sent on."""
+    for partition, records in groups.items():
+        for record in records:
+            text = (record.value or b"").decode()
+            if text.startswith("set "):
+                name = f"{record.offset}".encode()
+                unit.timers(partition.partition).set(
+                    name, now_milliseconds() + int(text[4:]), b"fired " + name, record_key=record.key
+                )
+            else:
+                unit.send("out", record.value, key=record.key)
+
+
+def test_a_timer_becomes_a_record_in_its_own_partition() -> None:
+    """Once, with its payload and key, and it is gone from the index; over an ambiguous commit, too."""
+    broker = memory_broker()
+    for partition in (0, 1):
+        broker.append("in", b"set 50", key=b"k", partition=partition)
+
+    async def main() -> None:
+        async with working(set_timers, options(broker), ["in", "timers"]) as worker:
+            await worker.until(lambda: sum(broker.committed_offsets("app").values()) >= 2)
+            broker.faults.order("commit answer", OutcomeUnknown("no answer"))
+            await worker.until(lambda: len(broker.records("out")) == 2)
+            await asyncio.sleep(0.3)
+
+    asyncio.run(main())
+    fired = broker.records("timers")
+    assert [(record.partition, record.key, record.value) for record in fired] == [
+        (0, b"k", b"fired 0"),
+        (1, b"k", b"fired 0"),
+    ]
+
+
+def test_timers_never_outrun_replies() -> None:
+    """After an outage the deadline is due and the reply lies unread: the reply comes first, however late it is read."""
+    broker = memory_broker(partitions=1)
+    broker.append("in", b"set 10", key=b"k")
+
+    async def outage() -> None:
+        async with working(set_timers, options(broker, hold_deadlines=lambda: True), ["in", "timers"]) as worker:
+            await worker.until(lambda: sum(broker.committed_offsets("app").values()) >= 1)
+
+    async def slowly(unit: KafkaUnit, groups: Groups) -> None:
+        await asyncio.sleep(0.02)
+        await set_timers(unit, groups)
+
+    async def back() -> None:
+        for index in range(120):
+            broker.append("in", f"reply {index}".encode(), key=b"k")
+        async with working(slowly, options(broker), ["in", "timers"]) as worker:
+            await worker.until(lambda: len(broker.records("out")) == 121)
+
+    asyncio.run(outage())
+    assert not broker.records("timers"), "held while the hold said so"
+    time.sleep(0.05)
+    asyncio.run(back())
+    assert values(broker.records("out")) == [f"reply {index}" for index in range(120)] + ["fired 0"]
+
+
+def test_a_timer_waits_for_an_open_transaction_on_its_inputs() -> None:
+    """What was sent when it fell due may yet be committed: the gate is the high watermark, not the stable offset."""
+    broker = memory_broker(partitions=1)
+    broker.append("in", b"set 100", key=b"k")
+    producer = broker.producer("peer")
+    producer.start()
+    producer.begin()
+    order: list[str] = []
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        order.extend((record.value or b"").decode() for records in groups.values() for record in records)
+        await set_timers(unit, groups)
+
+    async def main() -> None:
+        async with working(handler, options(broker), ["in", "timers"]) as worker:
+            await worker.until(lambda: len(order) == 1)
+            producer.produce("in", b"reply", key=b"k", partition=0)
+            await asyncio.sleep(0.5)
+            assert not broker.records("timers")
+            producer.commit({}, None)
+            await worker.until(lambda: len(broker.records("out")) == 2)
+
+    asyncio.run(main())
+    assert order == ["set 100", "reply", "fired 0"]
+
+
+def test_deadlines_hold_while_capture_is_behind() -> None:
+    """The hold is asked again and again, and let go of once it says so."""
+    broker = memory_broker(partitions=1)
+    broker.append("in", b"set 10", key=b"k")
+    behind = True
+
+    async def main() -> None:
+        nonlocal behind
+        async with working(set_timers, options(broker, hold_deadlines=lambda: behind), ["in", "timers"]) as worker:
+            await asyncio.sleep(0.6)
+            assert not broker.records("timers")
+            behind = False
+            await worker.until(lambda: len(broker.records("timers")) == 1)
+
+    asyncio.run(main())
+
+
+def test_many_timers_fire_soon_after_they_are_due() -> None:
+    """A thousand timers of one partition are each fired, in the order in which they fell due."""
+    broker = memory_broker(partitions=1)
+    broker.append("in", b"go", key=b"k")
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        if TopicPartition("in", 0) in groups:
+            base = now_milliseconds()
+            for index in range(1_000):
+                unit.timers(0).set(f"{index}".encode(), base + index // 4, f"{index:04}".encode(), record_key=b"k")
+
+    async def main() -> None:
+        async with working(handler, options(broker), ["in", "timers"]) as worker:
+            await worker.until(lambda: len(broker.records("timers")) == 1_000)
+
+    asyncio.run(main())
+    dues = [int(record.value or b"0") // 4 for record in broker.records("timers")]
+    assert dues == sorted(dues)
+
+
+def test_a_worker_that_lost_its_partition_fires_nothing() -> None:
+    """The transaction of a timer carries the group's generation, although no offset moves."""
+    broker = memory_broker(partitions=1)
+    broker.append("in", b"set 150", key=b"k")
+
+    async def main() -> None:
+        async with working(set_timers, options(broker), ["in", "timers"]) as worker:
+            await worker.until(lambda: sum(broker.committed_offsets("app").values()) >= 1)
+            stolen: list[int] = []
+
+            def steal() -> None:
+                group = broker.group("app")
+                group.members.clear()
+                group.rebalance()
+                stolen.append(1)
+
+            broker.faults.call("send_offsets", steal)
+            await worker.until(lambda: bool(stolen))
+            await worker.until(lambda: len(broker.records("out")) == 1)
+
+    asyncio.run(main())
+    assert len(broker.records("timers")) == 1
