@@ -17,11 +17,11 @@ ARROWS: dict[str, frozenset[str]] = {
     "outbox": frozenset({"contract"}),
     "capture": frozenset({"contract", "outbox"}),
     "stream": frozenset({"contract", "outbox"}),
-    "view": frozenset({"contract", "stream"}),
+    "view": frozenset({"contract", "outbox", "stream"}),
     "orchestrator": frozenset({"contract", "saga", "stream", "view"}),
     "participant": frozenset({"contract", "outbox", "stream"}),
     "client": frozenset({"contract", "outbox", "saga", "orchestrator"}),
-    "demo": frozenset({"contract", "saga", "stream", "view", "orchestrator", "project", "stack"}),
+    "demo": frozenset({"contract", "outbox", "saga", "stream", "view", "orchestrator", "project", "stack"}),
     "project": frozenset({"contract", "saga", "participant", "view", "orchestrator"}),
     "stack": frozenset({"contract", "outbox", "capture", "stream", "participant", "view", "orchestrator", "project"}),
 }

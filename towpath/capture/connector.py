@@ -14,6 +14,7 @@ from towpath.outbox.names import (
     HEARTBEAT_TABLE,
     OUTBOX_TABLE,
     PUBLICATION,
+    VIEWS_DATABASE,
     connector_name,
     slot_name,
     topic_prefix,
@@ -46,9 +47,9 @@ def outbox_connector(settings: Settings, catalogue: Catalogue, service: str) -> 
     """Return the connector that captures the outbox of `service`.
 
     Raises ConfigurationError for a service to which no topic of the catalogue gives leave to write, and for a
-    database URL that Debezium could not use.
+    database URL that Debezium could not use. The views' database is captured for its dead letters alone.
     """
-    if not produced_topics(catalogue, service):
+    if service != VIEWS_DATABASE and not produced_topics(catalogue, service):
         raise ConfigurationError(
             f"service {service}: no topic of the catalogue names it as a producer, so there is nothing to capture",
             next_step=f"add {service} to `producers` in schemas/topics, or remove the service from towpath.toml",

@@ -8,9 +8,10 @@ from psycopg.rows import class_row
 
 from towpath.errors import WorldError
 from towpath.orchestrator.sagas_view import NAME, SagaInstance
+from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import Settings
 from towpath.view import View
-from towpath.view.postgres import VIEWS_DATABASE, ViewTable
+from towpath.view.postgres import ViewTable
 
 _INSTANCES = f"SELECT * FROM {NAME} WHERE saga = %s AND key = ANY(%s)"  # noqa: S608 - a constant
 

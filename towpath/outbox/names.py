@@ -1,5 +1,6 @@
 """The names that outbox, capture and PostgreSQL share. Pure: each is a function of the project and the service."""
 
+VIEWS_DATABASE = "views"
 PUBLICATION = "towpath_outbox"
 OUTBOX_TABLE = "outbox"
 HEARTBEAT_TABLE = "outbox_heartbeat"

@@ -9,10 +9,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import PostgresSettings, Settings
 
 REGISTRY_DATABASE = "registry"
-VIEWS_DATABASE = "views"
+
 MEBIBYTE = 1024 * 1024
 
 

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.errors import PeerError
+from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import Settings
 from towpath.stream.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
 from towpath.stream.dedup.horizon import Sighting, beyond_horizon
 from towpath.stream.dedup.postgres import forget, sort_and_remember
 from towpath.stream.record import ConsumedRecord
-from towpath.view.postgres import VIEWS_DATABASE, ViewTable, create_table
+from towpath.view.postgres import ViewTable, create_table
 from towpath.view.view import Occurrence, View, fold_records
 
 

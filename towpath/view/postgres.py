@@ -12,11 +12,11 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from towpath.errors import WorldError
+from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import Settings
 from towpath.view.view import View, column_types
 
 Row = TypeVar("Row")
-VIEWS_DATABASE = "views"
 CONNECT_TIMEOUT_SECONDS = 10
 
 COLUMN_TYPES: Mapping[Any, str] = {
