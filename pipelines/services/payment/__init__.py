@@ -1,0 +1,5 @@
+"""The money of orders."""
+
+from pipelines.services.payment.service import service
+
+__all__ = ["service"]
