@@ -8,8 +8,9 @@ from towpath.contract.catalogue import Catalogue
 from towpath.contract.files import load_contracts, schema_sets
 from towpath.contract.kafka import ensure_topics
 from towpath.contract.registry import RegistryClient
+from towpath.participant.postgres import apply_service_schema
 from towpath.settings import Settings
-from towpath.stack.config import captured_databases
+from towpath.stack.config import captured_databases, service_databases
 from towpath.stack.postgres import apply_service_schemas
 
 RUNNING_SECONDS_MAX = 60.0
@@ -27,8 +28,10 @@ def register_schemas(settings: Settings) -> None:
 
 
 def apply_tables(settings: Settings) -> None:
-    """Give each service's database its tables."""
+    """Give each captured database its outbox, and each service's its inbox and the service's own tables."""
     apply_service_schemas(settings, {})
+    for service in service_databases(settings):
+        apply_service_schema(settings, service)
 
 
 def make_connectors(settings: Settings) -> None:
