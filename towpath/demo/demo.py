@@ -32,11 +32,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a demo. `run_id` keeps its keys apart from those of earlier runs; `chance` is seeded."""
+    """One run of a demo. `run_id` keeps its keys apart from those of earlier runs; `chance` is seeded; `orders` is how
+    many will be placed.
+    """
 
     settings: Settings
     codec: Codec
     run_id: str
+    orders: int
     chance: Random
 
 

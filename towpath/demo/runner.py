@@ -97,7 +97,7 @@ def conduct(settings: Settings, demo: Demo, options: Options, watcher: Watcher, 
             with StackClient(Home(settings.stack_home)) as client:
                 start_workers(settings, client, worker_names(settings))
         codec = load_codec(settings, Catalogue.load(settings))
-        run = Run(settings, codec, run_id, Random(options.seed))  # noqa: S311 - traffic, not secrets
+        run = Run(settings, codec, run_id, options.orders, Random(options.seed))  # noqa: S311 - traffic, not secrets
         keys = _Traffic(demo, run, options, watcher).drive()
         watcher.judging()
         return _judged(demo, run, keys, begin)

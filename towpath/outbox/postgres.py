@@ -108,7 +108,8 @@ def ensure_slot(connection: Connection, slot: str) -> bool:
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 0))")
-        if connection.execute("SELECT FROM pg_replication_slots WHERE slot_name = %s", (slot,)).fetchone():
+        found = connection.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (slot,)).fetchone()
+        if found is not None:
             return False
         # A slot cannot be made in a transaction that has written; the lock alone is no write.
         connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
