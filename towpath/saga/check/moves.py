@@ -128,6 +128,17 @@ class Moves:
         self._asked += 1
         return OperatorAsked(f"ask-{self._asked}", now + 1, action, ACTOR, REASON, step, item, reply)
 
+    def of_person(self, state: SagaState, ledger: Ledger, step: str, now: int) -> Iterator[OperatorAsked]:
+        """Yield all that a person may ask about one step that is stuck, whether it is taken or not."""
+        for cell in cells_of(state, ledger):
+            defined = self.definition.steps[cell.position]
+            if defined.key == step and cell.state.status in NEED_A_PERSON:
+                yield self.ask(Action.RETRY, now, step, cell.item)
+                yield from self._skips(defined, cell, now)
+                break
+        for action in (Action.RESUME, Action.CANCEL, Action.COMPENSATE):
+            yield self.ask(action, now)
+
     # --- signals before their time ----------------------------------------------------------------------------------
 
     def early_signals(self, state: SagaState, now: int, *, all_: bool) -> list[Move]:

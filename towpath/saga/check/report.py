@@ -1,0 +1,277 @@
+"""What a check says: for each saga what was proved, under which bounds and assumptions, and what was only sampled."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from towpath.saga.advance import advance
+from towpath.saga.check.abstract import ATTEMPTS_TOLD_APART, ITEMS_TOLD_APART
+from towpath.saga.check.diagram import Walk, draw
+from towpath.saga.check.endings import judge_graph
+from towpath.saga.check.explore import STATES_MAX, Exploration, Explorer, Found, Halt
+from towpath.saga.check.locks import judge_locks
+from towpath.saga.check.moves import Moves
+from towpath.saga.check.properties import Breach, Property, Violation, first_of_each
+from towpath.saga.check.sampling import Sampled, Sampler, Samples
+from towpath.saga.check.timing import Duration, duration_of, judge_timing
+from towpath.saga.check.witness import call_test, path_test, static_test
+from towpath.saga.definition import Activity, Definition
+from towpath.saga.effects import Happened, Record
+from towpath.saga.inputs import Action, OperatorAsked
+from towpath.saga.state import StepStatus
+
+BOUNDS: Mapping[str, Any] = {
+    "attempts_told_apart": "first, middle, last" if ATTEMPTS_TOLD_APART == 3 else ATTEMPTS_TOLD_APART,
+    "items_of_each": f"0 to {ITEMS_TOLD_APART}, and more than its limit",
+    "rounds_of_an_undo": "first, later",
+    "replies_in_flight": "any set of answers to what was sent; each may come late, twice, out of order, or never",
+    "requests_of_people": "any number",
+    "states_max": STATES_MAX,
+}
+
+ASSUMPTIONS: tuple[str, ...] = (
+    "data is abstract: conditions and lists may come out in any way, but the same for the same function and results",
+    "time is abstract: a timer that runs may fire early, in time, or too late, in any order: more than clocks allow",
+    "a participant records one outcome for each idempotency key, and a business failure has no effect",
+    "an undo that reaches a participant before its command makes the late command do nothing",
+    "a decision's effects are performed once, in one transaction with the state: the orchestrator's promise",
+    "a sub-saga answers as its own proof says; its parent may ask it to compensate at any time",
+    "'reached without a person' means that some replies lead there, and that they come",
+)
+
+EXHAUSTIVE: tuple[str, ...] = (
+    "every order of replies, signals, timers, cancellations, requests and redeliveries that the bounds allow",
+    "every outcome of every condition, and every set of results that may be missing when a function is called",
+    "every input that a state must refuse: stale, repeated, early, undeclared, foreign",
+    "worst-case duration, fit of waits and attempts in time, and locks between the sagas checked together",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StuckPath:
+    """A way in which the saga comes to need a person, why, and what a person can do there."""
+
+    step: str
+    status: str
+    reason: str
+    person_can: tuple[str, ...]
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What is known of one saga."""
+
+    saga: str
+    version: int
+    states: int = 0
+    transitions: int = 0
+    refusals: int = 0
+    seconds: float = 0.0
+    duration: Duration | None = None
+    violations: tuple[Violation, ...] = ()
+    stuck: tuple[StuckPath, ...] = ()
+    functions: int = 0
+    calls: int = 0
+    without_data: tuple[str, ...] = ()
+    as_child: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Return whether every property holds."""
+        return not self.violations
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report for machines."""
+        worst = self.duration.worst_milliseconds / 1000 if self.duration is not None else None
+        return {
+            "saga": self.saga,
+            "version": self.version,
+            "states": self.states,
+            "transitions": self.transitions,
+            "refusals": self.refusals,
+            "seconds": round(self.seconds, 3),
+            "violations": [
+                {
+                    "property": violation.rule.value,
+                    "sentence": violation.sentence,
+                    "step": violation.subject,
+                    "words": violation.words,
+                    "path": list(violation.path),
+                    "diagram": violation.diagram,
+                }
+                for violation in self.violations
+            ],
+            "worst_case_seconds": worst,
+            "stuck": [
+                {
+                    "step": stuck.step,
+                    "status": stuck.status,
+                    "reason": stuck.reason,
+                    "person_can": list(stuck.person_can),
+                    "path": list(stuck.path),
+                }
+                for stuck in self.stuck
+            ],
+            "bounds": dict(BOUNDS),
+            "assumptions": list(ASSUMPTIONS),
+            "exhaustive": list(EXHAUSTIVE),
+            "sampled": {"functions": self.functions, "calls": self.calls, "without_data": list(self.without_data)},
+            "as_child": self.as_child,
+        }
+
+
+@dataclass(slots=True)
+class Check:
+    """One run over sagas that live side by side.
+
+    `clock` gives seconds; `imports` maps a saga's name to where a test finds it, as in `sagas.place_order:saga`.
+    """
+
+    definitions: Sequence[Definition]
+    clock: Callable[[], float]
+    samples: Samples = field(default_factory=Samples)
+    imports: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, only: str | None = None) -> list[Report]:
+        """Check every saga and every sub-saga; with `only`, those of that name, beside all for their locks."""
+        sagas = _with_children(self.definitions)
+        locks = list(judge_locks([definition for definition, _ in sagas]))
+        return [
+            self._one(definition, [breach for owner, breach in locks if owner is definition], as_child=as_child)
+            for definition, as_child in sagas
+            if only is None or definition.name == only
+        ]
+
+    def _one(self, definition: Definition, locks: Sequence[Breach], *, as_child: bool) -> Report:
+        began = self.clock()
+        exploration = Explorer(definition, as_child=as_child).run()
+        found = [*exploration.found.values(), *judge_graph(exploration)]
+        sampled = Sampler(exploration, self.samples).run()
+        static = [*judge_timing(definition), *_ambiguous(definition), *locks]
+        violations = [
+            *(self._at(definition, exploration, each) for each in found),
+            *self._sampled(definition, sampled),
+            *(self._static(definition, breach) for breach in first_of_each(static)),
+        ]
+        return Report(
+            definition.name,
+            definition.version,
+            len(exploration.nodes),
+            exploration.transitions,
+            exploration.refusals,
+            self.clock() - began,
+            duration_of(definition),
+            tuple(violations),
+            tuple(_stuck(exploration, halt) for halt in exploration.halts.values()),
+            sampled.functions,
+            sampled.calls,
+            tuple(sorted(sampled.without_data)),
+            as_child,
+        )
+
+    def _violation(
+        self, definition: Definition, breach: Breach, test: str, path: Sequence[str] = (), diagram: str = ""
+    ) -> Violation:
+        return Violation(
+            definition.name, definition.version, breach.rule, breach.subject, breach.words, tuple(path), diagram, test
+        )
+
+    def _where(self, definition: Definition) -> str:
+        return self.imports.get(definition.name, "")
+
+    def _at(self, definition: Definition, exploration: Exploration, found: Found) -> Violation:
+        walk = Walk(exploration.abstraction, exploration.path(found.node, found.then))
+        breach = found.breach
+        diagram = draw(walk, f"{breach.subject} {breach.words}".strip()) if walk.steps else ""
+        where = self._where(definition)
+        test = path_test(where, breach, walk.sentences) if found.then else static_test([where], breach)
+        return self._violation(definition, breach, test, walk.sentences, diagram)
+
+    def _sampled(self, definition: Definition, sampled: Sampled) -> Iterable[Violation]:
+        seen = set()
+        for each in sampled.breaches:
+            place = (each.breach.rule, each.breach.subject)
+            if place not in seen:
+                seen.add(place)
+                yield self._violation(definition, each.breach, call_test(self._where(definition), each))
+
+    def _static(self, definition: Definition, breach: Breach) -> Violation:
+        wheres = [self._where(definition)]
+        if breach.rule in (Property.UNDECLARED_LOCK, Property.LOCK_ORDER):
+            wheres += [self._where(other) for other in self.definitions if other is not definition]
+        return self._violation(definition, breach, static_test(wheres, breach))
+
+
+def _with_children(definitions: Sequence[Definition]) -> list[tuple[Definition, bool]]:
+    """Return each saga once, and whether another one starts it and may ask it to compensate."""
+    children: dict[tuple[str, int], Definition] = {}
+    open_ = list(definitions)
+    while open_:
+        for step in open_.pop().steps:
+            if step.child is not None and (step.child.name, step.child.version) not in children:
+                children[step.child.name, step.child.version] = step.child
+                open_.append(step.child)
+    own = {(definition.name, definition.version): definition for definition in definitions}
+    return [(definition, name in children) for name, definition in {**own, **children}.items()]
+
+
+def _ambiguous(definition: Definition) -> Iterable[Breach]:
+    for signal, position in definition.waits.items():
+        key = definition.steps[position].key
+        if signal is definition.starts_on:
+            yield Breach(Property.AMBIGUOUS, key, f"waits for {signal.__name__}, which also starts the saga")
+        for step in definition.steps:
+            undo = step.undo.outcomes if step.undo is not None else {}
+            if step.activity is not Activity.WAIT and (signal in step.outcomes or signal in undo):
+                words = f"waits for {signal.__name__}, which is also a reply to {step.key}"
+                yield Breach(Property.AMBIGUOUS, key, words)
+
+
+# --- halts ------------------------------------------------------------------------------------------------------------
+
+
+def _stuck(exploration: Exploration, halt: Halt) -> StuckPath:
+    walk = Walk(exploration.abstraction, exploration.path(halt.node))
+    return StuckPath(
+        halt.step,
+        halt.status.value,
+        _reason(exploration.definition, halt),
+        tuple(_person_can(exploration, halt)),
+        tuple(walk.sentences),
+    )
+
+
+def _reason(definition: Definition, halt: Halt) -> str:
+    step = definition.step(halt.step)
+    if halt.status is StepStatus.UNDO_FAILED:
+        return "the participant says that it cannot be undone"
+    if halt.status is StepStatus.UNDO_STUCK:
+        return "its undo was not answered until its attempts were over: it may be undone or not"
+    if halt.by == "saga":
+        return "the saga's deadline passed while it was under way, past the point of no return"
+    if halt.by == "wait":
+        return "nobody answered in time, and that means to halt"
+    if step.over is not None and halt.by != "attempt":
+        return f"its list has more than {step.items_max} items, past the point of no return"
+    return "it was not answered until its attempts were over, past the point of no return"
+
+
+def _person_can(exploration: Exploration, halt: Halt) -> Iterable[str]:
+    """Yield what the machine takes from a person at the halt, found by asking it."""
+    node = exploration.nodes[halt.node]
+    definition, oracle = exploration.abstraction.definition, exploration.abstraction.oracle
+    asks = Moves(definition, as_child=False)
+    for ask in asks.of_person(node.state, node.ledger, halt.step, node.now):
+        oracle.begin((), node.facts)
+        decision = advance(definition, node.state, ask)
+        entry = decision.effects[0]
+        if decision.state is None or not isinstance(entry, Record) or entry.happened is Happened.REFUSED:
+            continue
+        yield f"{_asked(ask)}: the saga is then {decision.state.status.value}"
+
+
+def _asked(ask: OperatorAsked) -> str:
+    if ask.action is Action.SKIP and ask.reply is not None:
+        return f"skip {ask.step} with {type(ask.reply).__name__}"
+    return f"{ask.action.value} {ask.step}".strip()

@@ -1,0 +1,295 @@
+"""Runs the functions of a definition on data: examples of the contracts, and generated records.
+
+Which results may be missing when a function is called is known for all states (the walk noted every call), and held
+against the function's annotations; what the results contain is a sample. Each function is called twice on the same data
+and must give the same, since a retry sends the command anew, and an inbox knows it by its key alone.
+"""
+
+import copy
+import inspect
+import itertools
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from towpath.saga.check.abstract import Call, Role
+from towpath.saga.check.explore import Exploration
+from towpath.saga.check.properties import Breach, Property
+from towpath.saga.definition import Definition, StepDefinition
+from towpath.saga.state import Cause
+from towpath.saga.testing.samples import sample
+
+ROWS_MAX = 200  # of arguments for one function: beyond that each value is taken in turn, not each combination
+
+
+def _plain_sample(kind: type) -> Sequence[object]:
+    try:
+        return (sample(kind),)
+    except TypeError:
+        return ()
+
+
+def _nothing(_: type) -> Sequence[object]:
+    return ()
+
+
+def _no_complaint(_: str, __: object) -> str:
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """Where data comes from. `examples` are what a contract shows as good; `generated` may be anything valid.
+
+    `complaint` says in words why a participant does not take a command; empty where it does.
+    """
+
+    examples: Callable[[type], Sequence[object]] = _nothing
+    generated: Callable[[type], Sequence[object]] = _plain_sample
+    complaint: Callable[[str, object], str] = _no_complaint
+
+    def of(self, kind: type) -> Sequence[object]:
+        """Return all samples of a record class, the examples first."""
+        return (*self.examples(kind), *self.generated(kind))
+
+
+@dataclass(frozen=True, slots=True)
+class SampledBreach:
+    """A breach, with the call that shows it. `arguments` are without item and cause, which stand beside them."""
+
+    breach: Breach
+    role: Role
+    arguments: tuple[object, ...] = ()
+    item: int | None = None
+    cause: Cause | None = None
+
+
+@dataclass(slots=True)
+class Sampled:
+    """What was run."""
+
+    functions: int = 0
+    calls: int = 0
+    without_data: set[str] = field(default_factory=set)
+    breaches: list[SampledBreach] = field(default_factory=list)
+
+
+class Sampler:
+    """Runs the functions of one definition."""
+
+    def __init__(self, exploration: Exploration, samples: Samples) -> None:
+        self.definition: Definition = exploration.definition
+        self.exploration = exploration
+        self.samples = samples
+        self.result = Sampled()
+
+    def run(self) -> Sampled:
+        """Run every function that the walk has seen called, with what was missing then."""
+        for call in sorted(self.exploration.calls, key=lambda call: (call.step, call.role, call.missing)):
+            step = self.definition.step(call.step)
+            function = _function(step, call.role)
+            self.result.functions += 1
+            self._judge_annotations(step, call, function)
+            for arguments in self._rows(step, call):
+                self._try(step, call, function, arguments)
+        return self.result
+
+    def _note(self, rule: Property, step: str, words: str, role: Role, *context: Any) -> None:
+        self.result.breaches.append(SampledBreach(Breach(rule, step, words), role, *context))
+
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    def _needs(self, step: StepDefinition, role: Role) -> tuple[int, ...]:
+        return step.undo.needs if role is Role.UNDO and step.undo is not None else step.needs
+
+    def _judge_annotations(self, step: StepDefinition, call: Call, function: Callable[..., Any]) -> None:
+        """Hold what a function may be given against what its parameters are declared to take."""
+        try:
+            hints = typing.get_type_hints(function)
+            parameters = list(inspect.signature(function).parameters)
+        except (TypeError, ValueError, NameError):
+            return  # a function without annotations, or with ones that cannot be read
+        for place, position in enumerate(self._needs(step, call.role)):
+            hint = hints.get(parameters[place + 1], Any) if place + 1 < len(parameters) else Any
+            needed = self.definition.steps[position]
+            name = getattr(function, "__name__", "a function")
+            if call.missing[place] and not admits(hint, type(None)) and needed.outcomes:
+                words = f"{name} takes a {_name(hint)}, and gets None where {needed.key} is skipped"
+                self._note(Property.MISSING_RESULT, step.key, words, call.role)
+            elif not call.missing[place] and needed.over is None:
+                for kind, ok in needed.outcomes.items():
+                    if ok and not admits(hint, kind):
+                        words = f"{name} takes a {_name(hint)}, and may get a {kind.__name__} of {needed.key}"
+                        self._note(Property.MISSING_RESULT, step.key, words, call.role)
+
+    def _rows(self, step: StepDefinition, call: Call) -> Iterator[tuple[object, ...]]:
+        columns = [self._of(self.definition.starts_on)]
+        for missing, position in zip(call.missing, self._needs(step, call.role), strict=True):
+            columns.append((None,) if missing else self._results(self.definition.steps[position]))
+        count = 1
+        for column in columns:
+            count *= len(column)
+        if count <= ROWS_MAX:
+            yield from itertools.product(*columns)
+        elif count:
+            longest = max(map(len, columns))
+            yield from itertools.islice(zip(*(itertools.cycle(column) for column in columns), strict=False), longest)
+
+    def _of(self, kind: type) -> Sequence[object]:
+        found = self.samples.of(kind)
+        if not found:
+            self.result.without_data.add(kind.__name__)
+        return found
+
+    def _results(self, step: StepDefinition) -> Sequence[object]:
+        """Return results that a step may have; of an `each`, tuples of up to two."""
+        results = [result for kind, ok in step.outcomes.items() if ok for result in self._of(kind)]
+        if step.over is None:
+            return results or ((None,) if not step.outcomes else ())
+        return [(), *((result,) for result in results), *((result, result) for result in results[:2])]
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def _try(
+        self, step: StepDefinition, call: Call, function: Callable[..., Any], arguments: tuple[object, ...]
+    ) -> None:
+        role = call.role
+        if role is Role.UNDO and step.undo is not None and step.undo.takes_cause:
+            for cause in self._causes():
+                self._run(step, call, function, arguments, cause=cause)
+        elif step.over is not None and role in (Role.BUILD, Role.UNDO):
+            items = self._list(step, arguments)
+            for item in range(len(items)):
+                self._run(step, call, function, arguments, item=item, value=items[item])
+        else:
+            self._run(step, call, function, arguments)
+
+    def _list(self, step: StepDefinition, arguments: tuple[object, ...]) -> Sequence[Any]:
+        """Return the items of an `each` for these arguments; none where that fails, which is told of the list."""
+        assert step.over is not None
+        try:
+            found = step.over(*arguments[: len(step.needs) + 1])
+            return found if hasattr(found, "__len__") and hasattr(found, "__getitem__") else ()
+        except Exception:  # it is told where the list itself is tried
+            return ()
+
+    def _causes(self) -> Iterator[Cause]:
+        for kind, step, reply in sorted(self.exploration.causes, key=str):
+            for value in self._of(reply) if reply is not None else (None,):
+                yield Cause(kind, step, "", value, "ada", "checked")
+
+    def _run(
+        self,
+        step: StepDefinition,
+        call: Call,
+        function: Callable[..., Any],
+        arguments: tuple[object, ...],
+        *,
+        item: int | None = None,
+        value: object = None,
+        cause: Cause | None = None,
+    ) -> None:
+        given = (*arguments, *(() if item is None else (value,)), *(() if cause is None else (cause,)))
+        self.result.calls += 1
+        for breach in try_function(step, call.role, function, given, self.samples.complaint):
+            missing_is_to_blame = breach.rule is Property.BUILDER_RAISES and any(call.missing)
+            rule = Property.MISSING_RESULT if missing_is_to_blame else breach.rule
+            self._note(rule, step.key, breach.words, call.role, arguments, item, cause)
+        if call.role is Role.OVER and arguments[0] in self.samples.examples(self.definition.starts_on):
+            count = len(self._list(step, arguments))
+            if count > step.items_max:
+                words = f"an example has {count} items, and the limit is {step.items_max}"
+                self._note(Property.LIST_TOO_LONG, step.key, words, call.role, arguments)
+
+
+def _function(step: StepDefinition, role: Role) -> Callable[..., Any]:
+    undo = step.undo.build if step.undo is not None else None
+    function = {Role.BUILD: step.build, Role.WHEN: step.when, Role.OVER: step.over, Role.UNDO: undo}[role]
+    assert function is not None  # it was called
+    return function
+
+
+def try_function(
+    step: StepDefinition,
+    role: Role,
+    function: Callable[..., Any],
+    given: tuple[object, ...],
+    complaint: Callable[[str, object], str] = _no_complaint,
+) -> Iterator[Breach]:
+    """Call a function twice on the same data; yield what is wrong with that."""
+    name = getattr(function, "__name__", "a function")
+    before = _copied(given)
+    try:
+        first, second = function(*given), function(*given)
+    except Exception as error:  # whatever it is, it is what is looked for
+        yield Breach(Property.BUILDER_RAISES, step.key, f"{name} raises {type(error).__name__}: {error}")
+        return
+    if before is not None and before != given:
+        yield Breach(Property.IMPURE, step.key, f"{name} changes what it is given")
+    elif not _same(first, second):
+        yield Breach(Property.IMPURE, step.key, f"{name} gives another {type(first).__name__} each time it is called")
+    wrong = _wrong(step, role, first)
+    if wrong:
+        yield Breach(Property.WRONG_VALUE, step.key, f"{name} returns {wrong}")
+    elif role is Role.BUILD and step.participant:
+        words = complaint(step.participant, first)
+        if words:
+            yield Breach(
+                Property.WRONG_VALUE, step.key, f"{name} returns what {step.participant} does not take: {words}"
+            )
+    elif role is Role.UNDO and step.undo is not None and step.undo.participant:
+        words = complaint(step.undo.participant, first)
+        if words:
+            yield Breach(Property.WRONG_VALUE, step.key, f"{name} returns what the undo cannot send: {words}")
+
+
+def _wrong(step: StepDefinition, role: Role, value: object) -> str:
+    """Say what is wrong with the value that a function returned."""
+    kind = type(value).__name__
+    if role is Role.WHEN:
+        return "" if isinstance(value, bool) else f"a {kind}, not true or false"
+    if role is Role.OVER:
+        sequence = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+        return "" if sequence else f"a {kind}, not a list or a tuple"
+    if value is None:
+        return "nothing"
+    if step.child is not None and role is Role.BUILD and not isinstance(value, step.child.starts_on):
+        return f"a {kind}, not the {step.child.starts_on.__name__} that starts saga {step.child.name}"
+    return ""
+
+
+def _copied(given: tuple[object, ...]) -> tuple[object, ...] | None:
+    try:
+        return copy.deepcopy(given)
+    except Exception:  # data that cannot be copied cannot be compared either
+        return None
+
+
+def _same(first: object, second: object) -> bool:
+    """Say whether two values are equal; two iterators over nothing comparable are told of as wrong values."""
+    return first == second or (type(first) is type(second) and hasattr(first, "__next__"))
+
+
+def admits(hint: Any, kind: type) -> bool:
+    """Say whether a parameter declared so takes an object of a class; when in doubt, it does."""
+    if hint is Any or isinstance(hint, typing.TypeVar):
+        return True
+    if hint is None:
+        return kind is type(None)
+    origin = typing.get_origin(hint)
+    if origin is typing.Union or origin is types.UnionType:
+        return any(admits(part, kind) for part in typing.get_args(hint))
+    target = origin if origin is not None else hint
+    return not isinstance(target, type) or issubclass(kind, target)
+
+
+def _name(hint: Any) -> str:
+    return getattr(hint, "__name__", str(hint))
+
+
+def classes_by_name(definition: Definition) -> Mapping[str, type]:
+    """Return the record classes that arguments of functions are made of, by name."""
+    kinds = {definition.starts_on, *(kind for step in definition.steps for kind in step.outcomes)}
+    return {kind.__name__: kind for kind in kinds}
