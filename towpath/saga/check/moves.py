@@ -34,6 +34,9 @@ _DO, _UNDO = Direction.DO, Direction.UNDO
 _RESTING = (StepStatus.BACKOFF, StepStatus.UNDO_BACKOFF)
 _OPEN = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING, StepStatus.STUCK)
 
+# Later than any timer that a walk of fewer than 100 late ones can set (see RETRY_FOR_EVER_MILLISECONDS).
+LONG_AFTER_MILLISECONDS = 10**17
+
 ACTOR, REASON = "ada", "checked"
 PARENT = ParentReference("parent", "parent-1", "key", "child", _DO, 1, 1)
 PARENT_ASKS = ParentReference("parent", "parent-1", "key", "child", _UNDO, 1, 1)
@@ -222,13 +225,16 @@ class Moves:
         stands = cell.state
         waits_for = {Account.SENT: _DO if direction is _DO else None, Account.UNDO_SENT: _UNDO}.get(cell.account)
         undo = step.undo.outcomes if step.undo is not None else {}
+        attempt, round_ = stands.attempt, stands.round
+        numbers = {(1, round_), (attempt, round_), (0, round_), (attempt + 1, round_)}
+        numbers |= {(attempt, round_ - 1), (1, round_ + 1), (attempt, round_ + 1)}
         for way, outcomes in ((_DO, step.outcomes), (_UNDO, undo)):
-            for kind in (*outcomes, Stranger):
-                for round_ in (stands.round - 1, stands.round, stands.round + 1):
-                    for attempt in {0, 1, stands.attempt, stands.attempt + 1}:
-                        fits = round_ == stands.round and 1 <= attempt <= stands.attempt and kind is not Stranger
-                        if not (fits and way is waits_for):
-                            yield Replied("stray", now, step.key, way, attempt, round_, blank(kind), cell.item)
+            yield Replied("stray", now, step.key, way, attempt, round_, Stranger(), cell.item)
+            for kind in outcomes:
+                for tried, in_round in sorted(numbers):
+                    fits = in_round == round_ and 1 <= tried <= attempt
+                    if not (fits and way is waits_for):
+                        yield Replied("stray", now, step.key, way, tried, in_round, blank(kind), cell.item)
 
     def strange_to_saga(self, state: SagaState, ledger: Ledger, now: int) -> Iterator[Input]:
         """Yield inputs that must be refused whatever the steps: foreign, repeated, too late."""
@@ -257,13 +263,13 @@ class Moves:
 def _strange_timers(step: StepDefinition, cell: Cell) -> Iterator[TimerFired]:
     stands = cell.state
     runs = timer_of(step.key, cell.item, stands) if stands.due_milliseconds else None
-    for_ever = 10**17
+    attempt, round_ = stands.attempt, stands.round
+    numbers = [(attempt, round_), (attempt - 1, round_), (attempt + 1, round_), (attempt, round_ - 1)]
     for kind in (TimerKind.ATTEMPT, TimerKind.BACKOFF, TimerKind.WAIT):
         for way in (_DO, _UNDO):
-            for attempt in (stands.attempt - 1, stands.attempt, stands.attempt + 1):
-                for round_ in (stands.round - 1, stands.round):
-                    timer = Timer(kind, step.key, cell.item, way, attempt, round_)
-                    if timer != runs:
-                        yield TimerFired("stray", for_ever, timer)
+            for tried, in_round in numbers:
+                timer = Timer(kind, step.key, cell.item, way, tried, in_round)
+                if timer != runs:
+                    yield TimerFired("stray", LONG_AFTER_MILLISECONDS, timer)
     if runs is not None:
         yield TimerFired("early", stands.due_milliseconds - 1, runs)

@@ -125,13 +125,13 @@ class Report:
 class Check:
     """One run over sagas that live side by side.
 
-    `clock` gives seconds; `imports` maps a saga's name to where a test finds it, as in `sagas.place_order:saga`.
+    `clock` gives seconds; `imports` tells where a test finds a saga of a name and version: `sagas.place_order:saga`.
     """
 
     definitions: Sequence[Definition]
     clock: Callable[[], float]
     samples: Samples = field(default_factory=Samples)
-    imports: Mapping[str, str] = field(default_factory=dict)
+    imports: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
     def run(self, only: str | None = None) -> list[Report]:
         """Check every saga and every sub-saga; with `only`, those of that name, beside all for their locks."""
@@ -178,7 +178,7 @@ class Check:
         )
 
     def _where(self, definition: Definition) -> str:
-        return self.imports.get(definition.name, "")
+        return self.imports.get((definition.name, definition.version), "")
 
     def _at(self, definition: Definition, exploration: Exploration, found: Found) -> Violation:
         walk = Walk(exploration.abstraction, exploration.path(found.node, found.then))
@@ -268,7 +268,7 @@ def _person_can(exploration: Exploration, halt: Halt) -> Iterable[str]:
         entry = decision.effects[0]
         if decision.state is None or not isinstance(entry, Record) or entry.happened is Happened.REFUSED:
             continue
-        yield f"{_asked(ask)}: the saga is then {decision.state.status.value}"
+        yield f"{_asked(ask)} (then it is {decision.state.status.value})"
 
 
 def _asked(ask: OperatorAsked) -> str:

@@ -1,0 +1,223 @@
+"""`saga check`: prove sagas before they run."""
+
+import importlib
+import pkgutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from towpath.cli import output
+from towpath.errors import ConfigurationError, ContractError, NotFoundError
+from towpath.saga import Definition, DefinitionError, Saga
+from towpath.saga.check import ASSUMPTIONS, BOUNDS, EXHAUSTIVE, Check, Property, Report, Samples, Violation
+from towpath.saga.check.timing import words_for
+from towpath.settings import Settings, find_project, load_settings
+
+TESTS_FOLDER = "tests/check"
+
+
+def register(saga_app: typer.Typer) -> None:
+    """Add the verb to `saga`."""
+    saga_app.command(name="check")(check)
+
+
+def check(
+    modules: Annotated[
+        list[str] | None,
+        typer.Argument(help="Packages, modules or files with sagas; by default the project's.", show_default=False),
+    ] = None,
+    saga: Annotated[str | None, typer.Option("--saga", help="Check only the saga of this name.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON.")] = False,
+    tests: Annotated[str, typer.Option("--tests", help="Where to write a test for each violation.")] = TESTS_FOLDER,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write no tests.")] = False,
+) -> None:
+    """Walk through every state that each saga can reach, and prove that it keeps its promises; exit 3 if one does not.
+
+    For each violation a test is written that fails until it is mended.
+    """
+    settings = _settings(modules)
+    root = settings.root if settings is not None else Path.cwd()
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    found: dict[tuple[str, int], str] = {}
+    definitions: list[Definition] = []
+    reports: list[Report] = []
+    for name in _module_names(modules or ([settings.project.sagas] if settings is not None else [])):
+        loaded = _load(name)
+        if isinstance(loaded, Report):
+            reports.append(loaded)
+        else:
+            definitions.append(loaded)
+            found[loaded.name, loaded.version] = f"{name}:saga"
+    samples = _samples(settings)
+    reports += Check(definitions, time.perf_counter, samples, found).run(saga)
+    if saga is not None and not any(report.saga == saga for report in reports):
+        raise NotFoundError(f"no saga {saga}", next_step=f"one of: {', '.join(each.name for each in definitions)}")
+    written = {} if dry_run else _write_tests(reports, root / tests)
+    if as_json:
+        output.emit_json([_with_tests(report, written) for report in reports])
+    else:
+        _show(reports, written)
+    broken = sum(len(report.violations) for report in reports)
+    if broken:
+        raise ContractError(
+            f"{broken} {'property is' if broken == 1 else 'properties are'} broken",
+            next_step=f"mend the sagas; then pytest {tests} passes" if written else "mend the sagas",
+        )
+
+
+# --- what is checked --------------------------------------------------------------------------------------------------
+
+
+def _settings(modules: Sequence[str] | None) -> Settings | None:
+    """Return the project's settings; none are needed to check modules that are named."""
+    try:
+        find_project()
+    except ConfigurationError:
+        if modules:
+            return None
+        raise
+    return load_settings()
+
+
+def _module_names(names: Sequence[str]) -> Iterator[str]:
+    """Yield the modules that `names` name: themselves, or those in a package that do not begin with `_`."""
+    for name in names:
+        dotted = name.removesuffix("/").removesuffix(".py").replace("/", ".").lstrip(".")
+        try:
+            module = importlib.import_module(dotted)
+        except DefinitionError:
+            yield dotted  # it is told as a violation
+            continue
+        except ModuleNotFoundError as error:
+            if error.name is not None and f"{dotted}.".startswith(f"{error.name}."):
+                raise NotFoundError(f"there is no module {dotted}", next_step="name a package or module") from error
+            raise
+        if not hasattr(module, "__path__"):
+            yield dotted
+            continue
+        for inner in pkgutil.iter_modules(module.__path__):
+            if not inner.name.startswith("_"):
+                yield f"{dotted}.{inner.name}"
+
+
+def _load(name: str) -> Definition | Report:
+    """Return the definition in a module, or a report that it breaks a rule of the language."""
+    try:
+        module: ModuleType = importlib.import_module(name)
+        found = getattr(module, "saga", None)
+        if not isinstance(found, Saga):
+            raise ConfigurationError(f"{name}: it has no Saga called 'saga'", next_step="define saga = Saga(...) there")
+        return found.definition
+    except DefinitionError as error:
+        words = f"{error.cause}; {error.next_step}"
+        violation = Violation(name.rpartition(".")[2], 0, Property.DEFINITION, "", words)
+        return Report(violation.saga, 0, violations=(violation,))
+
+
+def _samples(settings: Settings | None) -> Samples:
+    """Return the contracts' examples and generated records; where there are no contracts, one record of each class."""
+    if settings is None or not (settings.root / settings.project.schemas / "avro").is_dir():
+        return Samples()
+    from towpath.cli.saga_samples import contract_samples
+
+    return contract_samples(settings)
+
+
+# --- what is written and shown ----------------------------------------------------------------------------------------
+
+
+def _write_tests(reports: Sequence[Report], folder: Path) -> dict[int, str]:
+    """Write a test for each violation that can have one; return where, by the violation's identity."""
+    written = {}
+    for report in reports:
+        for violation in report.violations:
+            if violation.test:
+                name = "_".join(filter(None, (report.saga, violation.rule.value, violation.subject)))
+                safe = "".join(letter if letter.isalnum() else "_" for letter in name).strip("_")
+                path = folder / f"test_{safe}.py"
+                folder.mkdir(parents=True, exist_ok=True)
+                path.write_text(violation.test, encoding="utf-8")
+                written[id(violation)] = _shown(path)
+    return written
+
+
+def _shown(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+def _with_tests(report: Report, written: dict[int, str]) -> dict[str, Any]:
+    content = report.to_json()
+    for violation, plain in zip(report.violations, content["violations"], strict=True):
+        plain["test"] = written.get(id(violation), "")
+    return content
+
+
+def _show(reports: Sequence[Report], written: dict[int, str]) -> None:
+    for report in reports:
+        _show_report(report)
+        for violation in report.violations:
+            _show_violation(violation, written.get(id(violation), ""))
+        _show_halts(report)
+    _say("\n[bold]explored whole[/]")
+    for line in EXHAUSTIVE:
+        _say(f"  {line}")
+    _say("[bold]bounds[/]")
+    for name, bound in BOUNDS.items():
+        _say(f"  {name.replace('_', ' ')}: {f'{bound:,}' if isinstance(bound, int) else bound}")
+    _say("[bold]assumptions[/]")
+    for line in ASSUMPTIONS:
+        _say(f"  {line}")
+
+
+def _say(text: str) -> None:
+    output.results.print(text, highlight=False, soft_wrap=True)
+
+
+def _show_report(report: Report) -> None:
+    verdict = "[green]every property holds[/]" if report.ok else f"[red]{len(report.violations)} broken[/]"
+    _say(f"\n[bold]{report.saga}[/] version {report.version}: {verdict}")
+    if report.duration is None:
+        return
+    role = ", as a sub-saga" if report.as_child else ""
+    _say(
+        f"  {report.states:,} states, {report.transitions:,} transitions, {report.refusals:,} inputs refused as they "
+        f"must be, in {report.seconds:.2f} s{role}"
+    )
+    longest = report.duration
+    _say(
+        f"  at most {words_for(longest.worst_milliseconds)} to an ending or a halt without a person "
+        f"({words_for(longest.forward_milliseconds)} forward; it can turn round until "
+        f"{words_for(longest.turning_milliseconds)}, and undoes in {words_for(longest.undo_milliseconds)})"
+    )
+    sampled = f"  sampled: {report.functions} functions of the definition on {report.calls} sets of data"
+    missing = f"; no data for {', '.join(report.without_data)}" if report.without_data else ""
+    _say(sampled + missing)
+
+
+def _show_violation(violation: Violation, test: str) -> None:
+    _say(f"\n  [bold red]{violation.rule.value}[/] {escape(violation.subject)}: {escape(violation.words)}")
+    _say(f"  must hold: {violation.sentence}")
+    for number, sentence in enumerate(violation.path, start=1):
+        _say(f"    {number}. {escape(sentence)}")
+    if violation.diagram:
+        _say(f"\n```mermaid\n{escape(violation.diagram)}\n```")
+    if test:
+        _say(f"  test: {escape(test)}")
+
+
+def _show_halts(report: Report) -> None:
+    """Say every way in which the saga comes to need a person, the shortest path to it, and the ways out."""
+    if report.stuck:
+        _say(f"  it can halt in {len(report.stuck)} ways:")
+    for stuck in report.stuck:
+        _say(f"    [bold]{stuck.step}[/]: {stuck.reason}")
+        _say(f"      as when: {escape('; '.join(stuck.path))}")
+        _say(f"      a person can: {'; '.join(stuck.person_can) or 'do nothing under this version'}")

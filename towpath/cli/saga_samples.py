@@ -1,0 +1,52 @@
+"""Data for the functions of a saga: the contracts' good examples, and records made at random from a known seed."""
+
+from collections.abc import Sequence
+from functools import cache
+from random import Random
+
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.codec import Codec
+from towpath.contract.examples import load_examples
+from towpath.contract.files import load_contracts, schema_sets
+from towpath.contract.json_form import write_json
+from towpath.contract.record import Record
+from towpath.contract.sample import sample
+from towpath.saga.check import Samples
+from towpath.settings import Settings
+
+# Each branch of a union and each bound of a number comes up in about so many (as in `contracts test`).
+GENERATED_EACH = 8
+SEED = 20260101
+
+
+def contract_samples(settings: Settings) -> Samples:
+    """Return what the contracts of a project show and allow. Raises ContractError where they are broken."""
+    contracts = load_contracts(schema_sets(settings))
+    codec = Codec.of(contracts)
+    shown: dict[str, list[object]] = {}
+    for example in load_examples(contracts, settings.root / settings.project.schemas / "examples"):
+        if example.expect is None and example.version is None:
+            shown.setdefault(example.record, []).append(codec.from_json(example.record, example.content))
+    topics = Catalogue.load(settings).topics
+
+    @cache
+    def generated(kind: type) -> Sequence[object]:
+        if not issubclass(kind, Record):
+            return ()
+        chance = Random(f"{SEED}:{kind.SCHEMA_NAME}")  # noqa: S311 - chance of tests, not of secrets
+        made = [sample(contracts.schemas, kind.SCHEMA_NAME, chance) for _ in range(GENERATED_EACH)]
+        name = kind.SCHEMA_NAME
+        return [codec.from_json(name, write_json(contracts.schemas, name, datum)) for datum in made]
+
+    def examples(kind: type) -> Sequence[object]:
+        return shown.get(kind.SCHEMA_NAME, ()) if issubclass(kind, Record) else ()
+
+    def complaint(participant: str, command: object) -> str:
+        topic = topics.get(f"{participant}.commands")
+        if topic is None:
+            return f"no topic {participant}.commands is declared"
+        if not isinstance(command, Record):
+            return f"{type(command).__name__} is no record of the contracts"
+        return "" if command.SCHEMA_NAME in topic.values else f"{command.SCHEMA_NAME} is not among {topic.name}"
+
+    return Samples(examples, generated, complaint)
