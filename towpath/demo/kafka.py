@@ -31,10 +31,11 @@ def read_topics(settings: Settings, topics: Iterable[str]) -> list[ConsumedRecor
         reading = {(topic, partition) for topic in set(topics) & set(known) for partition in known[topic].partitions}
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in reading])
         while reading:
-            messages = consumer.consume(BATCH_RECORDS, TIMEOUT_SECONDS)
-            if not messages:
-                raise WorldError("Kafka sent nothing for 30 s", next_step="towpath status")
-            for message in messages:
+            # `consume` alone would wait out its time for a whole batch.
+            first = consumer.poll(TIMEOUT_SECONDS)
+            if first is None:
+                raise WorldError(f"Kafka sent nothing for {TIMEOUT_SECONDS:.0f} s", next_step="towpath status")
+            for message in (first, *consumer.consume(BATCH_RECORDS, 0)):
                 error = message.error()
                 if error is None:
                     records.append(_record(message))
