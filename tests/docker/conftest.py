@@ -21,7 +21,7 @@ from pytest_docker.plugin import Services
 from towpath.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-UP_SECONDS_MAX = 300
+UP_SECONDS_MAX = 600
 PORTS = ("KAFKA", "POSTGRES", "REGISTRY", "CONNECT")
 
 
