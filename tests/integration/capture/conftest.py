@@ -1,42 +1,25 @@
 """A service's database whose outbox the real Debezium captures."""
 
-import os
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 from pydantic import SecretStr
 
-from tests.integration.database_fixture import server, unused_port
+from tests.integration.conftest import RunningStack
 from towpath.capture.connect import ConnectClient
 from towpath.capture.start import start_capture
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.kafka import ensure_topics
 from towpath.outbox.names import connector_name, slot_name
 from towpath.outbox.postgres import apply_outbox_schema, ensure_slot
-from towpath.settings import ConnectSettings, KafkaSettings, PostgresSettings, Settings, load_settings
+from towpath.settings import Settings
 
-__all__ = ["server", "unused_port"]
-ROOT = Path(__file__).resolve().parents[3]
 SERVICE = "catalog"
-
-
-@pytest.fixture(scope="session")
-def stack() -> Settings:
-    """Return the settings of a running stack."""
-    settings = load_settings(ROOT, environment=False)
-    return settings.model_copy(
-        update={
-            "kafka": KafkaSettings(bootstrap_servers=os.environ["TEST_KAFKA"]),
-            "connect": ConnectSettings(url=os.environ["TEST_CONNECT"]),
-            "postgres": PostgresSettings(url=os.environ["TEST_POSTGRES"]),
-        }
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +58,21 @@ def drop_slots(server: psycopg.Connection, database: str) -> None:
 
 
 @pytest.fixture
-def captured(stack: Settings) -> Iterator[Captured]:
-    """Return a database with outbox and slot; its connector is made but for `start` not started."""
+def captured(stack: RunningStack) -> Iterator[Captured]:
+    """Return a database with outbox and slot; `start` makes its connector."""
+    base = stack.settings
     project = f"t{uuid.uuid4().hex[:10]}"
-    url = f"{stack.postgres.url}/{project}"
-    settings = stack.model_copy(
+    url = f"{base.postgres.url}/{project}"
+    settings = base.model_copy(
         update={
-            "project": stack.project.model_copy(update={"name": project}),
-            "postgres": stack.postgres.model_copy(update={"urls": {SERVICE: SecretStr(url)}}),
-            "connect": stack.connect.model_copy(update={"heartbeat_seconds": 1.0}),
+            "project": base.project.model_copy(update={"name": project}),
+            "postgres": base.postgres.model_copy(update={"urls": {SERVICE: SecretStr(url)}}),
+            "connect": base.connect.model_copy(update={"heartbeat_seconds": 1.0}),
         }
     )
     catalogue = Catalogue.load(settings)
     ensure_topics(catalogue, settings)
-    with psycopg.connect(f"{stack.postgres.url}/postgres", autocommit=True) as server:
+    with psycopg.connect(f"{base.postgres.url}/postgres", autocommit=True) as server:
         server.execute(f"CREATE DATABASE {project}")
         try:
             with psycopg.connect(url) as connection, ConnectClient(settings.connect) as connect:
@@ -105,12 +89,12 @@ def captured(stack: Settings) -> Iterator[Captured]:
 
 
 @pytest.fixture
-def tail(stack: Settings, captured: Captured) -> Iterator[Consumer]:
+def tail(stack: RunningStack, captured: Captured) -> Iterator[Consumer]:
     """Return a consumer that stands at the end of every topic that the service writes."""
     del captured
     consumer = Consumer(
         {
-            **stack.kafka.client_config(),
+            **stack.settings.kafka.client_config(),
             "group.id": "tests",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from tests.integration.capture.conftest import SERVICE, Captured
+from tests.integration.conftest import RunningStack
 from towpath.capture.audit import audit
 from towpath.capture.connector import Connector, outbox_connector
 from towpath.capture.postgres import re_emit, slot_state
@@ -75,7 +76,7 @@ def test_a_row_becomes_a_record_with_its_key_payload_headers_and_time(captured: 
 
 
 def test_replies_lie_in_the_partition_that_the_orchestrators_client_gives_their_keys(
-    captured: Captured, tail: Consumer, stack: Any
+    captured: Captured, tail: Consumer, stack: RunningStack
 ) -> None:
     """1,000 keys: what Java's partitioner did with a reply is what murmur2_random does with the saga's own records."""
     captured.start()
@@ -88,7 +89,7 @@ def test_replies_lie_in_the_partition_that_the_orchestrators_client_gives_their_
         assert error is None
         by_librdkafka[record.key()] = record.partition()
 
-    producer = Producer({**stack.kafka.client_config(), "partitioner": "murmur2_random"})
+    producer = Producer({**stack.settings.kafka.client_config(), "partitioner": "murmur2_random"})
     for key in keys:
         producer.produce("place_order.signals", key=key.encode(), value=b"", on_delivery=took)
     assert producer.flush(30) == 0

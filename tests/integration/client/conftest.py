@@ -1,0 +1,5 @@
+"""The fixtures of this room's tests."""
+
+from tests.integration.database_fixture import connection, database_url, server
+
+__all__ = ["connection", "database_url", "server"]
