@@ -1,0 +1,177 @@
+"""Rows, ids and their order on a real PostgreSQL."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib import resources
+from typing import Any
+
+import psycopg
+import pytest
+
+from schemas.records.order import OrderConfirmed, OrderRejected
+from tests.unit.orchestrator.desktop import CODEC
+from towpath.contract.record import Record
+from towpath.orchestrator.envelope import headers_of
+from towpath.stream.agent import Batch, RecordFailed
+from towpath.stream.dedup.horizon import BeyondDedupHorizon
+from towpath.stream.record import ConsumedRecord
+from towpath.view import Occurrence, View
+from towpath.view.agent import Folding
+from towpath.view.postgres import ViewTable
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+MILLISECONDS = int(NOW.timestamp() * 1000)
+HOUR_MILLISECONDS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many confirmations an order had, and why it was rejected last."""
+
+    order_id: str
+    confirmations: int
+    reason: str | None
+    at: datetime
+
+
+def fold(row: Count | None, record: OrderConfirmed | OrderRejected, at: Occurrence) -> Count | None:
+    """Count confirmations; a rejection without a reason removes the row, one that is "broken" cannot be folded."""
+    row = row or Count(at.key, 0, None, at.at)
+    if isinstance(record, OrderConfirmed):
+        return replace(row, confirmations=row.confirmations + 1, at=at.at)
+    if record.reason == "broken":
+        raise ValueError("a programmer's mistake")
+    return replace(row, reason=record.reason, at=at.at) if record.reason else None
+
+
+VIEW = View(
+    name="counts",
+    topics=("order.events",),
+    row=Count,
+    key="order_id",
+    folds=frozenset({OrderConfirmed, OrderRejected}),
+    fold=fold,
+    notify_field="order_id",
+)
+
+
+@pytest.fixture
+def tables(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
+    """Return a connection to a database that has the view's table and what streams keep."""
+    connection.execute(resources.files("towpath.stream").joinpath("stream.sql").read_bytes())
+    ViewTable(VIEW).create(connection)
+    connection.commit()
+    return connection
+
+
+def folding() -> Folding:
+    """Return a worker of the view."""
+    return Folding("application", VIEW, CODEC, HOUR_MILLISECONDS)
+
+
+def confirmed(offset: int, key: str = "a", *, id_: str | None = None, at: int = MILLISECONDS) -> ConsumedRecord:
+    """Return a confirmation as it lies in the topic."""
+    return consumed(OrderConfirmed(order_id=key, confirmed_at=NOW), offset, key, id_, at)
+
+
+def rejected(offset: int, reason: str, key: str = "a") -> ConsumedRecord:
+    """Return a rejection as it lies in the topic."""
+    return consumed(OrderRejected(order_id=key, reason=reason, rejected_at=NOW), offset, key, None, MILLISECONDS)
+
+
+def consumed(record: Record, offset: int, key: str, id_: str | None, at: int) -> ConsumedRecord:
+    """Return `record` as it lies in the topic."""
+    headers = headers_of(id=id_ or f"event-{offset}", type=record.SCHEMA_NAME)
+    return ConsumedRecord("order.events", 0, offset, at, key.encode(), CODEC.encode(record), headers)
+
+
+def take(worker: Folding, connection: psycopg.Connection[Any], *records: ConsumedRecord) -> dict[str, Count]:
+    """Let a batch pass through a worker and commit; return the rows."""
+    worker.apply(connection, read=worker.read(Batch("order.events", 0, list(records))))
+    connection.commit()
+    return {row.order_id: row for row in ViewTable(VIEW).all_rows(connection)}
+
+
+def test_a_batch_folds_onto_the_rows_that_are_there(tables: psycopg.Connection[Any]) -> None:
+    """Several records of a key in one batch, and of a later batch, end in one row."""
+    worker = folding()
+    take(worker, tables, confirmed(0), confirmed(1), confirmed(2, "b"))
+    rows = take(worker, tables, confirmed(3))
+    assert {key: row.confirmations for key, row in rows.items()} == {"a": 3, "b": 1}
+
+
+def test_a_record_captured_twice_counts_once(tables: psycopg.Connection[Any]) -> None:
+    """Within a batch, in a later one, and for a worker that was started since."""
+    take(folding(), tables, confirmed(0, id_="x"), confirmed(1, id_="x"))
+    rows = take(folding(), tables, confirmed(2, id_="x"))
+    assert rows["a"].confirmations == 1
+
+
+def test_a_rolled_back_batch_leaves_neither_rows_nor_ids(tables: psycopg.Connection[Any]) -> None:
+    """So it can be taken again."""
+    worker = folding()
+    worker.apply(tables, read=worker.read(Batch("order.events", 0, [confirmed(0)])))
+    tables.rollback()
+    assert take(worker, tables, confirmed(0))["a"].confirmations == 1
+
+
+def test_a_row_can_go_and_come_back(tables: psycopg.Connection[Any]) -> None:
+    """A fold that returns None removes it."""
+    worker = folding()
+    assert take(worker, tables, confirmed(0), rejected(1, "")) == {}
+    assert take(worker, tables, confirmed(2))["a"].confirmations == 1
+
+
+def test_a_fold_that_fails_names_its_record(tables: psycopg.Connection[Any]) -> None:
+    """Not the batch."""
+    worker = folding()
+    read = worker.read(Batch("order.events", 0, [confirmed(0), rejected(1, "broken"), confirmed(2)]))
+    with pytest.raises(RecordFailed) as failure:
+        worker.apply(tables, read=read)
+    assert failure.value.record.offset == 1
+
+
+def test_a_record_that_cannot_be_decoded_names_itself() -> None:
+    """It is the sender's mistake, and found before the database is asked."""
+    bad = confirmed(7)._replace(value=b"no avro")
+    with pytest.raises(RecordFailed) as failure:
+        folding().read(Batch("order.events", 0, [confirmed(6), bad]))
+    assert failure.value.record.offset == 7
+
+
+def test_other_records_of_the_topic_are_passed_over_undecoded() -> None:
+    """By their type header alone."""
+    other = confirmed(0)._replace(value=b"no avro", headers=headers_of(id="x", type="shop.SomethingElse"))
+    assert folding().read(Batch("order.events", 0, [other])) == []
+
+
+def test_what_is_older_than_what_was_forgotten_is_not_guessed_at(tables: psycopg.Connection[Any]) -> None:
+    """Ids are forgotten by the time of the records, and only what is not newer than those is beyond."""
+    worker = folding()
+    take(worker, tables, confirmed(0, at=MILLISECONDS))
+    take(worker, tables, confirmed(1, at=MILLISECONDS + 2 * HOUR_MILLISECONDS))
+    old = confirmed(2, id_="never seen", at=MILLISECONDS)
+    with pytest.raises(RecordFailed) as failure:
+        take(worker, tables, old)
+    assert isinstance(failure.value.cause, BeyondDedupHorizon)
+    tables.rollback()
+    assert take(worker, tables, confirmed(3, at=MILLISECONDS + 1))["a"].confirmations == 3
+
+
+def test_who_listens_is_told_which_row_changed(tables: psycopg.Connection[Any], database_url: str) -> None:
+    """NOTIFY comes with the commit, on the channel of the view's name."""
+    with psycopg.connect(database_url, autocommit=True) as listener:
+        listener.execute("LISTEN counts")
+        take(folding(), tables, confirmed(0, "b"))
+        (told,) = listener.notifies(timeout=5, stop_after=1)
+    assert (told.channel, told.payload) == ("counts", "b")
+
+
+def test_readers_see_the_published_version_only(tables: psycopg.Connection[Any]) -> None:
+    """A second version fills its own table beside the first until it is published."""
+    take(folding(), tables, confirmed(0))
+    second = ViewTable(replace(VIEW, version=2))
+    second.create(tables)
+    assert tables.execute("SELECT count(*) FROM counts").fetchone() == (1,)
+    second.publish(tables)
+    assert tables.execute("SELECT count(*) FROM counts").fetchone() == (0,)
