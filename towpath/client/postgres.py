@@ -1,0 +1,123 @@
+"""The client itself: PostgreSQL is all that an application needs to reach, neither Kafka nor any worker.
+
+The one rule: a start is one more row of the caller's transaction, and an ending is read where the view of instances
+has it, so both are right from any process, whatever crashed in between.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import psycopg
+from psycopg import errors, sql
+from psycopg.rows import class_row
+
+from towpath.client.saga import NotEnded, Standing, Started, standing_of, start_topic
+from towpath.clock import Clock, SystemClock
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.codec import Codec
+from towpath.contract.record import Record
+from towpath.errors import WorldError
+from towpath.orchestrator.sagas_view import NAME, SagaInstance
+from towpath.outbox.message import from_record
+from towpath.outbox.names import VIEWS_DATABASE
+from towpath.outbox.postgres import write
+from towpath.settings import Settings
+
+Connection = psycopg.Connection[Any]
+
+LOOK_SECONDS = 5.0
+"""Longest trust in a notification: a view that is being rebuilt, or a lost connection's successor, tells nothing."""
+
+_SELECT = sql.SQL("SELECT {} FROM {}").format(
+    sql.SQL(", ").join(sql.Identifier(field.name) for field in dataclasses.fields(SagaInstance)), sql.Identifier(NAME)
+)
+_BY_ID = _SELECT + sql.SQL(" WHERE saga_id = %s")
+_BY_KEY = _SELECT + sql.SQL(" WHERE key = %s AND saga = %s ORDER BY started_at DESC")
+
+
+class Client:
+    """Starts sagas and follows them. Holds no connection: safe to share between threads."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, codec: Codec, clock: Clock | None = None) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._codec = codec
+        self._clock = clock or SystemClock()
+
+    def start(
+        self, connection: Connection, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any
+    ) -> Started:
+        """Write the start event of a saga into the outbox, in the transaction of `connection`; commits nothing.
+
+        `connection` is to the database of the service that owns the event. The same `event_id` starts the same saga,
+        once: take one that the request itself determines, and a request that is repeated starts nothing new. Raises
+        ContractError for an event that breaks its schema, ConfigurationError for one that does not start this saga.
+        """
+        topic = start_topic(self._catalogue, saga, type(event))
+        write(connection, [from_record(self._codec, topic, key, event, id=event_id, **headers)])
+        return Started.by(saga, key, event_id)
+
+    def standing(self, saga_id: str) -> Standing | None:
+        """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
+        with self._views() as connection:
+            return _one(connection, saga_id)
+
+    def find(self, saga: str, key: str) -> list[Standing]:
+        """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
+        with self._views() as connection, connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
+            try:
+                return [standing_of(row) for row in cursor.execute(_BY_KEY, (key, saga))]
+            except errors.UndefinedTable:
+                return []
+
+    def await_ending(self, saga_id: str, *, timeout_seconds: float) -> Standing:
+        """Wait until a saga completed or compensated, or is stuck, and return how it stands then.
+
+        The saga need not have begun. Raises NotEnded when the time is over, WorldError where the views cannot be read.
+        """
+        deadline = self._clock.monotonic_seconds() + timeout_seconds
+        with self._views() as connection:
+            # Listening begins before the first look, so that no change slips in between.
+            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(NAME)))
+            while True:
+                standing = _one(connection, saga_id)
+                if standing is not None and (standing.ended or standing.stuck):
+                    return standing
+                left_seconds = deadline - self._clock.monotonic_seconds()
+                if left_seconds <= 0:
+                    raise NotEnded(saga_id, timeout_seconds, standing)
+                self._hear(connection, saga_id, min(left_seconds, LOOK_SECONDS))
+
+    def _hear(self, connection: Connection, saga_id: str, seconds: float) -> None:
+        """Return once something is told of the saga, or after `seconds`."""
+        for told in connection.notifies(timeout=seconds):
+            if told.payload == saga_id:
+                return
+
+    @contextmanager
+    def _views(self) -> Iterator[Connection]:
+        """Connect to the views' database, in autocommit."""
+        options: dict[str, Any] = dict(self._settings.postgres.connection_options())
+        try:
+            with psycopg.connect(
+                self._settings.postgres.database_url(VIEWS_DATABASE), autocommit=True, **options
+            ) as connection:
+                yield connection
+        except psycopg.OperationalError as error:
+            raise WorldError(
+                f"the views' database cannot be read: {str(error).strip()}",
+                kept="the sagas themselves, which do not depend on it",
+                next_step="towpath status, or check [postgres] in towpath.toml",
+            ) from error
+
+
+def _one(connection: Connection, saga_id: str) -> Standing | None:
+    with connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
+        try:
+            row = cursor.execute(_BY_ID, (saga_id,)).fetchone()
+        except errors.UndefinedTable:  # no worker has kept the view yet
+            return None
+    return None if row is None else standing_of(row)

@@ -1,0 +1,104 @@
+"""What an application knows of a saga that it started. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from towpath.contract.catalogue import Catalogue, TopicKind
+from towpath.contract.record import Record
+from towpath.errors import ConfigurationError, TowpathError
+from towpath.orchestrator.sagas_view import ENDINGS, SagaInstance
+from towpath.saga.keys import saga_id_of
+from towpath.saga.state import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A saga that starts once the caller's transaction commits. Both ids are known before it has begun."""
+
+    saga: str
+    saga_id: str
+    key: str
+    event_id: UUID
+
+    @classmethod
+    def by(cls, saga: str, key: str, event_id: UUID) -> "Started":
+        """Return the instance of `saga` that the event `event_id` starts."""
+        return cls(saga, saga_id_of(saga, str(event_id)), key, event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How an instance stands. `status` is running, compensating, completed, compensated, or stuck.
+
+    `reason` says why it compensates or is stuck; `waiting_for` names the events or persons that it waits for.
+    """
+
+    saga: str
+    saga_id: str
+    key: str
+    version: int
+    status: str
+    reason: str | None
+    waiting_for: str | None
+    started_at: datetime
+    updated_at: datetime
+    ended_at: datetime | None
+
+    @property
+    def ended(self) -> bool:
+        """Return whether it completed or compensated; nothing changes it any more."""
+        return self.status in ENDINGS
+
+    @property
+    def stuck(self) -> bool:
+        """Return whether it needs a person; an operator may bring it to an ending."""
+        return self.status == Status.STUCK.value
+
+
+def standing_of(row: SagaInstance) -> Standing:
+    """Return what a row of the view says."""
+    return Standing(
+        saga=row.saga,
+        saga_id=row.saga_id,
+        key=row.key,
+        version=row.version,
+        status=row.status,
+        reason=row.reason,
+        waiting_for=row.waiting_for,
+        started_at=row.started_at,
+        updated_at=row.updated_at,
+        ended_at=row.ended_at,
+    )
+
+
+class NotEnded(TowpathError):
+    """The time given for a saga's ending is over; `standing` is how it stood then, None if nothing was seen of it."""
+
+    def __init__(self, saga_id: str, timeout_seconds: float, standing: Standing | None) -> None:
+        how = "nothing was seen of it" if standing is None else f"it is {standing.status}"
+        waits = f", waiting for {standing.waiting_for}" if standing is not None and standing.waiting_for else ""
+        super().__init__(
+            f"saga {saga_id} has not ended within {timeout_seconds:g} s: {how}{waits}",
+            kept="the saga goes on",
+            next_step="ask again later, or towpath status to see whether its workers run",
+        )
+        self.standing = standing
+
+
+def start_topic(catalogue: Catalogue, saga: str, record: type[Record]) -> str:
+    """Return the topic through which `record` starts `saga`.
+
+    Raises ConfigurationError unless the catalogue has exactly one topic of events that carries the record to the saga.
+    """
+    found = [
+        topic.name
+        for topic in catalogue.carrying(record.SCHEMA_NAME)
+        if topic.kind is TopicKind.EVENTS and saga in topic.consumers
+    ]
+    if len(found) != 1:
+        raise ConfigurationError(
+            f"{len(found)} topics of events carry {record.SCHEMA_NAME} to saga {saga}, and it takes one",
+            next_step="list the record among the values of one topic, and the saga among that topic's consumers",
+        )
+    return found[0]
