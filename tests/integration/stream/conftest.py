@@ -1,6 +1,6 @@
 """Fixtures of the stream's integration tests."""
 
 from tests.conformance.conftest import kafka_servers
-from tests.integration.database_fixture import connection, database_url, server, unused_port
+from tests.integration.database_fixture import connection, database_url, server
 
-__all__ = ["connection", "database_url", "kafka_servers", "server", "unused_port"]
+__all__ = ["connection", "database_url", "kafka_servers", "server"]
