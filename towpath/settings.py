@@ -90,7 +90,10 @@ class ConnectSettings(_Section):
     url: str = Field("http://127.0.0.1:8083", description="Connect's REST API.")
     poll_interval_milliseconds: int = Field(5, ge=1, description="Debezium's `poll.interval.ms`.")
     heartbeat_seconds: float = Field(
-        10.0, gt=0, description="How often Debezium beats in each database, so that an idle slot moves on."
+        2.0,
+        gt=0,
+        description="How often Debezium beats in each database: an idle slot moves on, and three missing beats hold "
+        "the deadlines of sagas. At most a third of the shortest deadline of an attempt.",
     )
     timeout_seconds: float = Field(30.0, gt=0, description="Longest wait for one answer of Connect's REST API.")
     database_host: str | None = Field(None, description="Host of the databases as Connect sees it, if it differs.")
@@ -256,7 +259,9 @@ class Settings(BaseSettings):
             "connect": {"url": f"http://{stack.host}:{stack.connect_port}"},
             "postgres": {"url": f"postgresql://towpath@{stack.host}:{stack.postgres_port}"},
         }
-        return {**data, **{name: {**section, **data.get(name, {})} for name, section in defaults.items()}}
+        # A section that was built beforehand says all it wants.
+        open_ = {name: section for name, section in defaults.items() if not isinstance(data.get(name), BaseModel)}
+        return {**data, **{name: {**section, **data.get(name, {})} for name, section in open_.items()}}
 
     @property
     def stack_home(self) -> Path:

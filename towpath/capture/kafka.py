@@ -1,6 +1,7 @@
 """Reads which messages arrived, and makes the topics that Debezium itself needs."""
 
 import contextlib
+import threading
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,12 +11,17 @@ from uuid import UUID
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from towpath.capture.freshness import Freshness
+from towpath.clock import Clock, SystemClock
 from towpath.errors import WorldError
 from towpath.outbox.names import heartbeat_topic
 from towpath.settings import Settings
 
 TIMEOUT_SECONDS = 30.0
 BATCH_RECORDS = 10_000
+POLL_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
+OFFSET_TAIL_ONE = -2000 - 1  # librdkafka's RD_KAFKA_OFFSET_TAIL(1): from the last record on
 HEARTBEAT_CONFIG = {"cleanup.policy": "delete", "retention.ms": str(24 * 3600 * 1000), "segment.ms": "3600000"}
 
 
@@ -113,3 +119,43 @@ def _away(error: KafkaException | None) -> WorldError:
         kept="every message, in the outboxes",
         next_step="towpath status, or check [kafka] in towpath.toml",
     )
+
+
+class CaptureWatch:
+    """Follows the heartbeats of some services in a thread of its own: `behind()` may be asked from any other."""
+
+    def __init__(self, settings: Settings, services: Iterable[str], clock: Clock | None = None) -> None:
+        names = tuple(services)
+        self._topics = {heartbeat_topic(settings.project.name, name): name for name in names}
+        self._freshness = Freshness(names, settings.connect.heartbeat_seconds)
+        self._clock = clock or SystemClock()
+        self._consumer = Consumer(
+            {
+                **settings.kafka.client_config(),
+                "group.id": f"{settings.project.name}-capture-watch",  # nothing joins it
+                "enable.auto.commit": False,
+                "auto.offset.reset": "latest",
+                "log_level": 0,
+            }
+        )
+        # The last heartbeat before this process began tells of an outage that began before it too.
+        self._consumer.assign([TopicPartition(topic, 0, OFFSET_TAIL_ONE) for topic in self._topics])
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="capture-watch", daemon=True)
+        self._thread.start()
+
+    def behind(self) -> bool:
+        """Say whether the capture of any of the services is known to be behind."""
+        return bool(self._freshness.behind(int(self._clock.now().timestamp() * 1000)))
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stopping.set()
+        self._thread.join(CLOSE_SECONDS)
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            message = self._consumer.poll(POLL_SECONDS)
+            if message is not None and message.error() is None:
+                self._freshness.beat(self._topics[message.topic() or ""], message.timestamp()[1])
+        self._consumer.close()

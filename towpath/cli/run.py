@@ -87,12 +87,15 @@ def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
 
 
 def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
+    from towpath.capture.kafka import CaptureWatch
     from towpath.orchestrator.agent import create_orchestrator
+    from towpath.orchestrator.core import participants_of
     from towpath.project import load_sagas
 
     definitions = _find(load_sagas(settings), f"saga:{name}", name)
     starts_on = definitions[max(definitions)].starts_on
     start_topic = start_topic_of(catalogue, name, starts_on.SCHEMA_NAME)
+    watch = CaptureWatch(settings, participants_of(definitions))
     return lambda codec, on_ready: create_orchestrator(
         settings,
         definitions,
@@ -100,6 +103,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
         slot=slot,
         start_topic=start_topic,
         declared_topics=catalogue.topics,
+        hold_deadlines=watch.behind,
         on_ready=on_ready,
     )
 

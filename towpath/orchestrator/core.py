@@ -237,6 +237,13 @@ class Orchestrator:
         return self._messages.read(value)
 
 
+def participants_of(definitions: Mapping[int, Definition]) -> frozenset[str]:
+    """Return the services that any version of a saga sends commands to, and so waits for."""
+    steps = [step for definition in definitions.values() for step in definition.steps]
+    undos = [step.undo.participant for step in steps if step.undo is not None]
+    return frozenset(name for name in (*(step.participant for step in steps), *undos) if name)
+
+
 def _type_of(record: type) -> str:
     assert issubclass(record, Record), f"{record.__name__} is no record of the contracts"
     return record.SCHEMA_NAME
