@@ -36,10 +36,9 @@ from tests.scenarios.craftygoods import (
     VOIDED,
 )
 from towpath.saga import Saga, hours, seconds
-from towpath.saga.inputs import Action, TimerFired
+from towpath.saga.inputs import Action
 from towpath.saga.state import Status
 from towpath.saga.testing import Conversation, given, history_of, write_history
-from towpath.saga.turn import SAGA_TIMER
 
 FOLDER = Path(__file__).parent
 
@@ -66,8 +65,7 @@ def ask(action: Action, **what: Any) -> Callable[[Conversation], Conversation]:
 
 def late(talk: Conversation) -> Conversation:
     """Let the saga's deadline be the first timer to fire after a long outage."""
-    talk.now_milliseconds += talk.definition.deadline_milliseconds
-    return talk.when_given(TimerFired("deadline", 0, SAGA_TIMER))
+    return talk.when_its_deadline_passes()
 
 
 def pause(talk: Conversation) -> Conversation:

@@ -17,7 +17,6 @@ from tests.scenarios.craftygoods import (
     RESUME,
     RESUMED,
 )
-from towpath.saga import days
 from towpath.saga.inputs import Action
 from towpath.saga.state import Status, StepStatus
 from towpath.saga.testing import Conversation, given
@@ -63,7 +62,7 @@ def test_the_hold_of_a_lost_answer_is_undone() -> None:
 
 def test_a_person_says_that_the_refund_was_refused() -> None:
     """At the deadline the pivot's outcome is still unknown: a person looks it up and gives the answer."""
-    talk = held().when_nobody_answers_until(Status.STUCK)
+    talk = held().when_its_deadline_passes()
     talk.expect_stuck("refund_payment").when_asked(Action.COMPENSATE).expect_refused("point of no return")
     talk.when_asked(Action.SKIP, step="refund_payment", reply=NOT_REFUNDED).expect(RESUME).when(
         RESUMED
@@ -73,7 +72,7 @@ def test_a_person_says_that_the_refund_was_refused() -> None:
 def test_the_deadline_past_the_pivot_undoes_nothing() -> None:
     """Refunded, but the shelf does not answer for four days: stuck, not undone; a late answer still completes it."""
     talk = held().when(REFUNDED).expect(RESTOCK)
-    talk.when_time_passes(days(4))
+    talk.when_its_deadline_passes()
     talk.expect_stuck("restock_items").when(RESTOCKED).expect(COMPLETE).expect_step(
         "restock_items", StepStatus.SUCCEEDED
     ).expect_status(Status.RUNNING)

@@ -18,7 +18,7 @@ from tests.unit.saga.support import (
     step,
     undo,
 )
-from towpath.saga import Backoff, advance, days, hours, minutes, seconds
+from towpath.saga import Backoff, advance, hours, minutes, seconds
 from towpath.saga.effects import CancelTimer, Record, SendCommand, SetTimer
 from towpath.saga.inputs import Replied, Signalled, Started, Timer, TimerFired, TimerKind, Unrecognised
 from towpath.saga.state import Direction, StepStatus
@@ -210,7 +210,7 @@ def test_a_late_answer_frees_a_stuck_saga() -> None:
 def test_a_late_business_failure_of_a_stuck_pivot_compensates() -> None:
     """It did not happen, so everything can still be undone."""
     talk = given(chain(), OPENED).expect_anything().when(Yes()).expect_anything().when(Yes()).expect_anything()
-    talk.when_time_passes(days(5)).expect_stuck("pivot").when(No()).expect(Take("second"))
+    talk.when_its_deadline_passes().expect_stuck("pivot").when(No()).expect(Take("second"))
 
 
 def test_the_deadline_past_the_point_of_no_return_stops_every_step_under_way() -> None:
@@ -220,13 +220,13 @@ def test_the_deadline_past_the_point_of_no_return_stops_every_step_under_way() -
     slow, quick = retriable(made, "slow", after=decided), retriable(made, "quick", after=decided)
     retriable(made, "end", after=slow & quick)
     talk = given(made, OPENED).expect_anything().when(Yes()).expect_anything().when(Yes(), step="quick")
-    talk.when_time_passes(days(4)).expect_stuck("slow").expect_step("end", StepStatus.PENDING)
+    talk.when_its_deadline_passes().expect_stuck("slow").expect_step("end", StepStatus.PENDING)
     assert not talk._timers
 
 
 def test_a_saga_of_retriable_steps_is_committed_from_its_start() -> None:
     """Its deadline makes it stuck, since nothing can be undone."""
-    talk = given(long_way(), OPENED).expect_anything().when_time_passes(days(5)).expect_stuck("first")
+    talk = given(long_way(), OPENED).expect_anything().when_its_deadline_passes().expect_stuck("first")
     talk.when(Yes()).expect(Do("second", (Yes(),))).when(Yes()).expect_completed()
 
 

@@ -20,7 +20,7 @@ from tests.unit.saga.support import (
     step,
     undo,
 )
-from towpath.saga import NO_EFFECT, days, hours, minutes, seconds
+from towpath.saga import NO_EFFECT, hours, minutes, seconds
 from towpath.saga.advance import RECENT_MAX
 from towpath.saga.effects import Record, SendCommand
 from towpath.saga.inputs import Action, OperatorAsked
@@ -172,7 +172,7 @@ def test_skip_takes_a_given_reply_as_the_steps_own() -> None:
 
 def test_skip_with_a_failure_of_the_pivot_compensates() -> None:
     """A person finds out that it did not happen."""
-    talk = begun().when(Yes()).expect_anything().when(Yes()).expect_anything().when_time_passes(days(5))
+    talk = begun().when(Yes()).expect_anything().when(Yes()).expect_anything().when_its_deadline_passes()
     talk.expect_stuck("pivot").when_asked(Action.SKIP, step="pivot", reply=No()).expect(Take("second"))
 
 
@@ -221,16 +221,22 @@ def test_resume_of_what_is_not_stuck_is_refused() -> None:
     begun().when_asked(Action.RESUME).expect_refused("no step of this saga is stuck")
 
 
-def test_single_items_are_retried_and_skipped() -> None:
-    """A person names step and item."""
+def stuck_item() -> Conversation:
+    """Return the basket of two lines, of which the second could not be shipped."""
     talk = given(basket(), Opened(lines=("x", "y"))).expect_anything().when(Yes()).expect_anything()
     talk.when(Yes(), step="pick", item="0").when(Yes(), step="pick", item="1").expect_anything()
-    talk.when(Yes()).expect_anything().when(Yes(), step="ship", item="0").when_time_passes(days(5)).expect_stuck("ship")
-    talk.when_asked(Action.RETRY, step="ship").expect_refused("no such item")
+    talk.when(Yes()).expect_anything().when(Yes(), step="ship", item="0").when_its_deadline_passes()
+    return talk.expect_stuck("ship")
+
+
+def test_single_items_are_retried_and_skipped() -> None:
+    """A person names step and item."""
+    talk = stuck_item().when_asked(Action.RETRY, step="ship").expect_refused("no such item")
     talk.when_asked(Action.RETRY, step="ship", item="0").expect_refused("succeeded")
-    talk.when_asked(Action.RETRY, step="ship", item="1").expect(Do("ship", (Yes(), "y")))
-    talk.when_time_passes(days(5)).expect_stuck("ship")
-    talk.when_asked(Action.SKIP, step="ship", item="1", reply=Yes()).expect_completed()
+    talk.when_asked(Action.SKIP, step="ship", item="2", reply=Yes()).expect_refused("no such item")
+    talk.when_asked(Action.RETRY, step="ship", item="1").expect(Do("ship", (Yes(), "y"))).when(Yes(), item="1")
+    talk.expect_completed()
+    stuck_item().when_asked(Action.SKIP, step="ship", item="1", reply=Yes()).expect_completed()
 
 
 def test_a_list_that_is_too_long_past_the_pivot_waits_for_another_limit() -> None:
@@ -243,7 +249,7 @@ def test_a_list_that_is_too_long_past_the_pivot_waits_for_another_limit() -> Non
     made.retriable_each(service, do("ship"), after=decided, over=many, limit=1, succeeds=Yes, within=seconds(10))
     talk = given(made, Opened(lines=("x", "y"))).expect_anything().when(Yes()).expect_stuck("ship").expect_nothing()
     talk.when_asked(Action.SKIP, step="ship", reply=Yes()).expect_refused("too many items")
-    talk.when_asked(Action.RETRY, step="ship").expect_stuck("ship").when_time_passes(days(5)).expect_stuck("ship")
+    talk.when_asked(Action.RETRY, step="ship").expect_stuck("ship")
 
 
 def test_a_request_is_applied_once() -> None:

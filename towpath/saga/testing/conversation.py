@@ -43,6 +43,7 @@ from towpath.saga.inputs import (
 )
 from towpath.saga.language import Saga
 from towpath.saga.state import Direction, ParentReference, SagaState, Status, StepState, StepStatus
+from towpath.saga.turn import SAGA_TIMER
 
 # An arbitrary, fixed beginning: golden histories hold times, and must not change with the day of the test.
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -118,6 +119,13 @@ class Conversation:
         self._nothing_unexpected()
         assert self._timers, "no timer runs"
         return self._fire_next()
+
+    def when_its_deadline_passes(self) -> "Conversation":
+        """Let the saga's own deadline fire, before any other timer (after a long outage all are due at once)."""
+        self._nothing_unexpected()
+        self.now_milliseconds = max(self.now_milliseconds, self.state.deadline_milliseconds)
+        self._timers.pop(SAGA_TIMER.key, None)
+        return self._hear(TimerFired(self._next_id(), self.now_milliseconds, SAGA_TIMER))
 
     def when_nobody_answers(self) -> "Conversation":
         """Let time pass until the saga says something, or stands otherwise than before."""
