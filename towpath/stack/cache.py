@@ -78,7 +78,7 @@ def install(stack: StackSettings, lock: PartsLock, watcher: FetchWatcher) -> Ins
             kafka_class_path=_paths(cache, lock.of("kafka")),
             connect_class_path=_paths(cache, lock.of("connect")),
             plugin_folder=_lay_out_plugins(cache, lock),
-            registry_folder=_unpack_registry(cache, lock.of("registry")[0]),
+            registry_folder=_unpack_registry(cache, lock),
         )
 
 
@@ -157,8 +157,9 @@ def _registry_folder(cache: Path, archive: LockedFile) -> Path:
     return cache / "registry" / f"{archive.version}-{archive.sha256[:12]}"
 
 
-def _unpack_registry(cache: Path, archive: LockedFile) -> Path:
+def _unpack_registry(cache: Path, lock: PartsLock) -> Path:
     """Unpack the registry beside its final place and move it there whole; the archive is then not needed any more."""
+    (archive,) = lock.of("registry")
     folder = _registry_folder(cache, archive)
     if (folder / REGISTRY_RUNNER).is_file():
         return folder

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import select
 import signal
 import socket
 import subprocess
@@ -15,13 +17,16 @@ from typing import Any, Self
 
 from towpath.errors import NotFoundError, WorldError
 from towpath.stack.home import Home
-from towpath.stack.logs import tail
+from towpath.stack.logs import START_MARK, tail
 from towpath.stack.spec import Group, ProcessSpec, ProcessStatus, State
 
 ANSWER_SECONDS = 10.0
 # Stopping waits for the slowest part: a JVM that also writes its start cache.
 STOP_SECONDS_MAX = 120.0
-REASON_LINES = 200
+REASON_LINES = 400
+WORDS_MAX = 400
+_ERROR = re.compile(r"\b(FATAL|ERROR|PANIC)\b")
+_EXCEPTION = re.compile(r"^[\w.]*(Exception|Error|Exit)\b: .*$")
 
 
 class NotRunning(NotFoundError):
@@ -178,13 +183,18 @@ class StackClient:
 
 
 def last_words(lines: list[str]) -> str:
-    """Return the line of a log that most likely says why its process died: the last error, else the last line."""
-    said = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith(("at ", "..."))]
-    for mark in ("FATAL", "ERROR", "Exception", "error:", "Error"):
-        for line in reversed(said):
-            if mark in line:
-                return line[:400]
-    return said[-1][:400] if said else ""
+    """Return the line of a log that most likely says why its process died, of its last start only.
+
+    That is the innermost cause of the exception that follows the last error, else that error, else the last line.
+    """
+    starts = [place for place, line in enumerate(lines) if line.startswith(START_MARK)]
+    said = [line.strip() for line in lines[starts[-1] + 1 if starts else 0 :] if line.strip()]
+    errors = [place for place, line in enumerate(said) if _ERROR.search(line)]
+    after = said[errors[-1] :] if errors else said
+    causes = [line for line in after if line.startswith("Caused by: ")]
+    causes = causes or [line for line in after if _EXCEPTION.match(line)]
+    best = causes[-1:] or (after[:1] if errors else said[-1:])
+    return best[0][:WORDS_MAX] if best else ""
 
 
 def start_supervisor(home: Home) -> StackClient:
@@ -221,8 +231,6 @@ def _wait_gone(pid: int) -> None:
     except ProcessLookupError:
         return
     try:
-        import select
-
         select.select([pidfd], [], [], STOP_SECONDS_MAX)
     finally:
         os.close(pidfd)

@@ -8,12 +8,14 @@ the native stack and the containers (addresses, folders) comes in as a placement
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
 
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import PostgresSettings, Settings
 
 REGISTRY_DATABASE = "registry"
 
+DEFAULT_OWNER = "towpath"
 MEBIBYTE = 1024 * 1024
 
 
@@ -225,8 +227,7 @@ def postgres_settings(placement: Placement) -> dict[str, str]:
 
 def username(postgres: PostgresSettings) -> str:
     """Return the user in the server URL, who owns the databases."""
-    found = re.match(r"^postgres(?:ql)?://([^:@/]+)", postgres.url)
-    return found.group(1) if found else "towpath"
+    return unquote(urlsplit(postgres.url).username or DEFAULT_OWNER)
 
 
 # --- JVM ---------------------------------------------------------------------------------------------------------

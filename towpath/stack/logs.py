@@ -9,6 +9,8 @@ from pathlib import Path
 
 LOG_BYTES_MAX = 20 * 1024 * 1024
 CHECK_SECONDS = 30.0
+# Begins the line that the supervisor writes into a log at each start of its process.
+START_MARK = "--- towpath:"
 
 
 class LogKeeper:

@@ -60,6 +60,31 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """When a process that died is started again.
+
+    The first restart is almost at once, each later one waits twice as long, and after `deaths_max` deaths with no
+    steady run between them it is left alone as failed: a part that cannot run must be seen, not hidden by a loop.
+    """
+
+    first_seconds: float = 0.2
+    seconds_max: float = 10.0
+    deaths_max: int = 10
+    steady_seconds: float = 20.0
+
+    def delay_seconds(self, deaths: int) -> float | None:
+        """Return how long to wait after the `deaths`-th death in a row, or None to give up."""
+        if deaths >= self.deaths_max:
+            return None
+        return min(self.first_seconds * 2.0 ** (deaths - 1), self.seconds_max)
+
+    def deaths_after(self, deaths: int, ran_seconds: float, *, was_ready: bool) -> int:
+        """Return the count of deaths in a row after one more: a steady run begins the count anew."""
+        steady = was_ready and ran_seconds >= self.steady_seconds
+        return 1 if steady else deaths + 1
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessSpec:
     """One process to run and keep running.
 
@@ -83,6 +108,7 @@ class ProcessSpec:
     stop_seconds: float = 20.0
     stop_signal: int = signal.SIGTERM
     death_signal: int = signal.SIGKILL
+    restart: RestartPolicy = RestartPolicy()
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the wire."""
@@ -100,6 +126,7 @@ class ProcessSpec:
                 "ports": tuple(data["ports"]),
                 "probe": Probe(**{**probe, "kind": ProbeKind(probe["kind"])}),
                 "identity": Identity(**data["identity"]) if data["identity"] else None,
+                "restart": RestartPolicy(**data["restart"]),
             }
         )
 
@@ -134,28 +161,3 @@ class ProcessStatus:
                 "ports": tuple(data["ports"]),
             }
         )
-
-
-@dataclass(frozen=True, slots=True)
-class RestartPolicy:
-    """When a process that died is started again.
-
-    The first restart is almost at once, each later one waits twice as long, and after `deaths_max` deaths with no
-    steady run between them it is left alone as failed: a part that cannot run must be seen, not hidden by a loop.
-    """
-
-    first_seconds: float = 0.2
-    seconds_max: float = 10.0
-    deaths_max: int = 7
-    steady_seconds: float = 20.0
-
-    def delay_seconds(self, deaths: int) -> float | None:
-        """Return how long to wait after the `deaths`-th death in a row, or None to give up."""
-        if deaths >= self.deaths_max:
-            return None
-        return min(self.first_seconds * 2.0 ** (deaths - 1), self.seconds_max)
-
-    def deaths_after(self, deaths: int, ran_seconds: float, *, was_ready: bool) -> int:
-        """Return the count of deaths in a row after one more: a steady run begins the count anew."""
-        steady = was_ready and ran_seconds >= self.steady_seconds
-        return 1 if steady else deaths + 1

@@ -19,9 +19,9 @@ from pathlib import Path
 from towpath.stack.control import serve
 from towpath.stack.home import Home
 from towpath.stack.launch import adopt_orphans, before_exec
-from towpath.stack.logs import LogKeeper
+from towpath.stack.logs import START_MARK, LogKeeper
 from towpath.stack.probes import is_ready, question
-from towpath.stack.spec import Probe, ProbeKind, ProcessSpec, ProcessStatus, RestartPolicy, State
+from towpath.stack.spec import Probe, ProbeKind, ProcessSpec, ProcessStatus, State
 
 PROBE_SECONDS = 0.05
 PROBE_TIMEOUT_SECONDS = 5.0
@@ -31,12 +31,11 @@ ANSWER_BYTES_MAX = 64 * 1024
 class Supervised:
     """One process and the task that keeps it running."""
 
-    def __init__(self, spec: ProcessSpec, policy: RestartPolicy, changed: Callable[[], None]) -> None:
+    def __init__(self, spec: ProcessSpec, changed: Callable[[], None]) -> None:
         self.spec = spec
         self.state = State.STOPPED
         self.reason: str | None = None
         self.starts = 0
-        self._policy = policy
         self._changed = changed
         self._process: subprocess.Popen[bytes] | None = None
         self._started_seconds = 0.0
@@ -107,8 +106,8 @@ class Supervised:
             if self._stop_asked():
                 return
             ran_seconds = time.monotonic() - self._started_seconds
-            deaths = self._policy.deaths_after(deaths, ran_seconds, was_ready=was_ready)
-            delay = self._policy.delay_seconds(deaths)
+            deaths = self.spec.restart.deaths_after(deaths, ran_seconds, was_ready=was_ready)
+            delay = self.spec.restart.delay_seconds(deaths)
             if delay is None:
                 self._wanted = False
                 self._set(State.FAILED, f"{reason}; died {deaths} times in a row")
@@ -154,7 +153,8 @@ class Supervised:
     def _spawn(self) -> "subprocess.Popen[bytes]":
         if self.spec.probe.kind is ProbeKind.FILE:
             Path(self.spec.probe.path).unlink(missing_ok=True)
-        with open(self.spec.log_file, "ab") as log:  # append: it can be cut in use
+        with open(self.spec.log_file, "ab", buffering=0) as log:  # append: it can be cut in use
+            log.write(f"{START_MARK} {self.spec.name} {self.spec.version}, start {self.starts}\n".encode())
             return subprocess.Popen(
                 self.spec.arguments,
                 env=dict(self.spec.environment),
@@ -220,12 +220,11 @@ async def _judged(probe: Probe, reader: asyncio.StreamReader) -> bool:
 class Supervisor:
     """All processes of one stack home."""
 
-    def __init__(self, home: Home, policy: RestartPolicy | None = None) -> None:
+    def __init__(self, home: Home) -> None:
         self.home = home
         self.processes: dict[str, Supervised] = {}
         self.changes = 0
         self.ended = asyncio.Event()
-        self._policy = policy or RestartPolicy()
         self._began_seconds = time.monotonic()
         self._moved = asyncio.Condition()
         self._stopping: asyncio.Task[None] | None = None
@@ -254,7 +253,7 @@ class Supervisor:
         known = self.processes.get(spec.name)
         if known is None or known.state in {State.STOPPED, State.FAILED}:
             starts = known.starts if known else 0
-            known = self.processes[spec.name] = Supervised(spec, self._policy, self.changed)
+            known = self.processes[spec.name] = Supervised(spec, self.changed)
             known.starts = starts
         known.start()
 

@@ -38,7 +38,7 @@ def worker_process(
         arguments=(sys.executable, "-P", "-c", _RUN, "run", name, "--slot", slot),
         environment={
             **(os.environ if environment is None else environment),
-            "TOWPATH_PROJECT": str(settings.root),
+            "TOWPATH_PROJECT_FOLDER": str(settings.root),
             READY_FILE: str(ready),
             "PYTHONUNBUFFERED": "1",
         },

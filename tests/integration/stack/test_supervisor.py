@@ -1,0 +1,241 @@
+"""What the supervisor promises of every process that it runs."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.integration.stack.conftest import SpecMaker, is_gone, kill
+from towpath.errors import NotFoundError
+from towpath.stack.client import NotRunning, ProcessFailed, StackClient, start_supervisor
+from towpath.stack.home import Home
+from towpath.stack.spec import RestartPolicy, State
+
+# A death each 50 ms at first, given up after the fourth.
+HASTY = RestartPolicy(first_seconds=0.05, deaths_max=4)
+RUNS = "ready(); time.sleep(600)"
+
+
+def eventually(what: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Tell whether `what` becomes true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def pid_of(client: StackClient, name: str) -> int:
+    """Return the pid of a process that runs."""
+    pid = client.status()[name].pid
+    assert pid is not None
+    return pid
+
+
+def test_a_started_process_is_ready_once_it_says_so(client: StackClient, python: SpecMaker) -> None:
+    """A process counts as starting until its probe answers, then as ready."""
+    client.start(python("slow", "time.sleep(0.5); ready(); time.sleep(600)"))
+    assert client.status()["slow"].state is State.STARTING
+    client.wait_ready(["slow"], 10)
+    assert client.status()["slow"].state is State.READY
+
+
+def test_a_killed_process_starts_again(client: StackClient, python: SpecMaker) -> None:
+    """After SIGKILL a process runs again under another pid, and its starts are counted."""
+    client.start(python("one", RUNS))
+    client.wait_ready(["one"], 10)
+    first = pid_of(client, "one")
+    client.kill("one")
+    assert eventually(lambda: client.status()["one"].starts == 2)
+    client.wait_ready(["one"], 10)
+    assert pid_of(client, "one") != first
+
+
+def test_a_process_that_keeps_dying_is_left_alone_with_its_reason(client: StackClient, python: SpecMaker) -> None:
+    """A process that dies at every start is tried a few times at growing distance, then failed, not looped for ever."""
+    client.start(python("doomed", "sys.exit('ERROR no such table')", restart=HASTY))
+    with pytest.raises(ProcessFailed, match="died 4 times in a row: ERROR no such table"):
+        client.wait_ready(["doomed"], 60, patient=True)
+    status = client.status()["doomed"]
+    assert (status.state, status.starts, status.pid) == (State.FAILED, 4, None)
+
+
+def test_waiting_for_a_process_that_dies_at_once_tells_its_last_words(client: StackClient, python: SpecMaker) -> None:
+    """Whoever waits for a first start is told at the first death, with the process's own error and where to read on."""
+    client.start(python("broken", "print('starting'); raise ValueError('bad settings')"))
+    with pytest.raises(ProcessFailed) as caught:
+        client.wait_ready(["broken"], 10)
+    assert "ValueError: bad settings" in caught.value.cause
+    assert caught.value.next_step == "towpath logs broken"
+
+
+def test_a_failed_process_can_be_started_again(client: StackClient, python: SpecMaker, tmp_path: Path) -> None:
+    """Once its cause is mended, starting a failed process again runs it."""
+    line = f"os.path.exists({str(tmp_path / 'mended')!r}) or sys.exit(1); {RUNS}"
+    client.start(python("patient", line, restart=HASTY))
+    assert eventually(lambda: client.status()["patient"].state is State.FAILED, 40)
+    (tmp_path / "mended").touch()
+    client.start(python("patient", line, restart=HASTY))
+    client.wait_ready(["patient"], 10)
+
+
+def test_a_process_that_never_gets_ready_is_ended(client: StackClient, python: SpecMaker) -> None:
+    """A start that hangs past its time is killed and counts as a death: never a hang."""
+    client.start(python("hung", "time.sleep(600)", ready_seconds=0.5))
+    pid = pid_of(client, "hung")
+    with pytest.raises(ProcessFailed, match="not ready after"):
+        client.wait_ready(["hung"], 10)
+    assert is_gone(pid)
+
+
+def test_a_process_that_ignores_its_stop_signal_is_killed(client: StackClient, python: SpecMaker) -> None:
+    """Stopping ends with SIGKILL when the process takes longer than it may."""
+    line = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {RUNS}"
+    client.start(python("stubborn", line, stop_seconds=0.3))
+    client.wait_ready(["stubborn"], 10)
+    pid = pid_of(client, "stubborn")
+    client.stop("stubborn")
+    assert is_gone(pid)
+    assert client.status()["stubborn"].state is State.STOPPED
+
+
+def test_what_a_process_leaves_behind_is_ended_with_it(client: StackClient, python: SpecMaker, tmp_path: Path) -> None:
+    """A child that outlives a killed process is ended before the process starts again."""
+    note = tmp_path / "pid"
+    line = (
+        "child = subprocess.Popen(['sleep', '600']);"
+        f"os.path.exists({str(note)!r}) or open({str(note)!r}, 'w').write(str(child.pid)); {RUNS}"
+    )
+    client.start(python("parent", line))
+    client.wait_ready(["parent"], 10)
+    child = int(note.read_text(encoding="ascii"))
+    client.kill("parent")
+    assert eventually(lambda: is_gone(child))
+
+
+def test_nothing_outlives_a_killed_supervisor(client: StackClient, python: SpecMaker) -> None:
+    """When the supervisor itself gets SIGKILL, the kernel ends every process that it ran."""
+    for name in ("one", "two"):
+        client.start(python(name, f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {RUNS}"))
+    client.wait_ready(["one", "two"], 10)
+    pids = [pid_of(client, "one"), pid_of(client, "two")]
+    kill(client.supervisor().pid or 0)
+    assert eventually(lambda: all(is_gone(pid) for pid in pids))
+
+
+def test_a_stale_socket_and_pid_file_do_not_hinder_the_next_start(client: StackClient, home: Home) -> None:
+    """What a killed supervisor left behind is recognised by the lock that nobody holds."""
+    first = client.supervisor().pid or 0
+    kill(first)
+    assert eventually(lambda: is_gone(first))
+    assert home.socket.exists()
+    assert home.lock.read_text(encoding="ascii") == str(first)
+    with pytest.raises(NotRunning):
+        StackClient(home)
+    with start_supervisor(home) as second:
+        assert second.supervisor().pid != first
+
+
+def test_a_second_supervisor_of_one_home_is_not_started(client: StackClient, home: Home, python: SpecMaker) -> None:
+    """Whoever starts the supervisor of a home that has one gets a connection to that one."""
+    client.start(python("one", RUNS))
+    with start_supervisor(home) as again:
+        assert again.supervisor().pid == client.supervisor().pid
+        assert "one" in again.status()
+
+
+def test_an_up_that_is_cut_off_leaves_nothing_running(home: Home, python: SpecMaker) -> None:
+    """A connection that began and ends without commit takes all processes and the supervisor down."""
+    starting = start_supervisor(home)
+    starting.begin()
+    starting.start(python("one", RUNS))
+    starting.wait_ready(["one"], 10)
+    pids = [pid_of(starting, "one"), starting.supervisor().pid or 0]
+    starting.close()
+    assert eventually(lambda: all(is_gone(pid) for pid in pids))
+
+
+def test_a_committed_up_stays(home: Home, python: SpecMaker) -> None:
+    """After commit the connection may end and everything runs on."""
+    with start_supervisor(home) as starting:
+        starting.begin()
+        starting.start(python("one", RUNS))
+        starting.wait_ready(["one"], 10)
+        starting.commit()
+    with StackClient(home) as later:
+        assert later.status()["one"].state is State.READY
+
+
+def test_higher_ranks_stop_first(client: StackClient, python: SpecMaker, tmp_path: Path) -> None:
+    """What uses a part is gone before the part is told to stop."""
+    order = tmp_path / "order"
+    line = (
+        "signal.signal(signal.SIGTERM, lambda *_: (time.sleep({pause}),"
+        " open({path!r}, 'a').write({name!r}), os._exit(0))); ready(); time.sleep(600)"
+    )
+    ranked = {"database": (0, 0.0), "capture": (1, 0.2), "worker": (2, 0.4)}
+    for name, (rank, pause) in ranked.items():
+        client.start(python(name, line.format(pause=pause, path=str(order), name=f"{name} "), rank=rank))
+    client.wait_ready(ranked, 10)
+    client.shutdown()
+    assert order.read_text(encoding="ascii").split() == ["worker", "capture", "database"]
+
+
+def test_sigterm_to_the_supervisor_is_an_orderly_stop(client: StackClient, python: SpecMaker, home: Home) -> None:
+    """A machine that shuts down gives every process its own stop signal."""
+    client.start(python("one", "signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('bye'))); " + RUNS))
+    client.wait_ready(["one"], 10)
+    supervisor = client.supervisor().pid or 0
+    os.kill(supervisor, signal.SIGTERM)
+    assert eventually(lambda: is_gone(supervisor))
+    assert "bye" in home.log_file("one").read_text(encoding="utf-8")
+
+
+def test_only_its_owner_may_talk_to_a_supervisor(client: StackClient, home: Home) -> None:
+    """The control socket runs programs, so neither group nor others may reach it."""
+    assert client.status() == {}
+    assert stat.S_IMODE(home.socket.stat().st_mode) == 0o600
+    assert stat.S_IMODE(home.run.stat().st_mode) == 0o700
+
+
+def test_a_home_may_lie_deep(tmp_path: Path) -> None:
+    """A home whose socket path is longer than a socket address allows works all the same."""
+    home = Home(tmp_path / "/".join(["a-rather-long-folder-name"] * 6))
+    with start_supervisor(home) as client:
+        assert client.status() == {}
+        client.shutdown()
+
+
+def test_unknown_names_and_verbs_are_answered(client: StackClient, home: Home) -> None:
+    """A request that cannot be carried out is refused in words; the supervisor goes on."""
+    with pytest.raises(NotFoundError, match="no process is called 'nobody'"):
+        client.restart("nobody")
+    with socket.socket(socket.AF_UNIX) as raw, home.short_socket_path() as path:
+        raw.connect(path)
+        raw.sendall(b'{"verb": "dance"}\n')
+        assert json.loads(raw.makefile("rb").readline()) == {"ok": False, "error": "no verb 'dance'"}
+        raw.sendall(b"this is not JSON\n")
+        assert raw.recv(1) == b""
+    assert client.status() == {}
+
+
+def test_an_idle_supervisor_costs_next_to_nothing(client: StackClient, python: SpecMaker) -> None:
+    """With its processes ready a supervisor does not poll: under 2 % of a core over two seconds."""
+    client.start(python("one", RUNS))
+    client.wait_ready(["one"], 10)
+    ticks = Path(f"/proc/{client.supervisor().pid}/stat")
+
+    def used_seconds() -> float:
+        fields = ticks.read_text(encoding="ascii").rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before = used_seconds()
+    time.sleep(2)
+    assert used_seconds() - before < 0.04

@@ -1,0 +1,102 @@
+"""What `doctor` concludes: each finding that is not well has its fix."""
+
+from dataclasses import replace
+
+import pytest
+
+from towpath.capture.connect import ConnectorStatus, TaskStatus
+from towpath.capture.postgres import SlotState
+from towpath.contract.kafka import TopicFinding
+from towpath.errors import WorldError
+from towpath.settings import StackSettings
+from towpath.stack import findings
+from towpath.stack.findings import Severity
+from towpath.stack.spec import Group, ProcessStatus, State
+
+MEBIBYTE = 2**20
+SLOT = SlotState("shop_order_outbox", "order", True, "reserved", 10, 10, None, None)
+PROCESS = ProcessStatus("kafka", Group.PART, State.READY, "4.3.1", (9092,), "kafka.log", 7, 1.0, 1, None)
+RUNNING = ConnectorStatus("c", "RUNNING", "w", (TaskStatus(0, "RUNNING", "w"),))
+
+
+def severity(finding: findings.Finding) -> Severity:
+    """Return how bad a finding is; every one that is not well must have a fix."""
+    assert (finding.fix is None) == (finding.severity is Severity.OK)
+    return finding.severity
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [(100 * MEBIBYTE, Severity.PROBLEM), (1024 * MEBIBYTE, Severity.WARNING), (9000 * MEBIBYTE, Severity.OK)],
+)
+def test_disk(free: int, expected: Severity) -> None:
+    """A nearly full disk is a problem, a filling one a warning."""
+    assert severity(findings.disk("data", "/data", free)) is expected
+
+
+def test_memory_is_judged_by_the_shape_of_the_stack() -> None:
+    """What suffices for one broker is too little for three."""
+    available = 1500 * MEBIBYTE
+    assert severity(findings.memory(available, StackSettings())) is Severity.OK
+    assert severity(findings.memory(available, StackSettings(brokers=3))) is Severity.WARNING
+
+
+def test_a_taken_port_names_its_owner() -> None:
+    """The one who holds the port is told, where that is known."""
+    found = findings.taken_port("kafka", 9092, "java (pid 7)")
+    assert severity(found) is Severity.PROBLEM
+    assert "java (pid 7)" in found.finding
+
+
+@pytest.mark.parametrize(
+    ("state", "starts", "expected"),
+    [
+        (State.READY, 1, Severity.OK),
+        (State.READY, 3, Severity.WARNING),
+        (State.STOPPED, 1, Severity.OK),
+        (State.WAITING, 2, Severity.WARNING),
+        (State.STARTING, 1, Severity.WARNING),
+        (State.FAILED, 10, Severity.PROBLEM),
+    ],
+)
+def test_processes(state: State, starts: int, expected: Severity) -> None:
+    """A process that failed is a problem; one that had to be started again deserves a look."""
+    assert severity(findings.process(replace(PROCESS, state=state, starts=starts))) is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (None, Severity.PROBLEM),
+        (SLOT, Severity.OK),
+        (replace(SLOT, active=False), Severity.PROBLEM),
+        (replace(SLOT, wal_status="lost"), Severity.PROBLEM),
+        (replace(SLOT, lag_bytes=300 * MEBIBYTE), Severity.WARNING),
+    ],
+)
+def test_slots(state: SlotState | None, expected: Severity) -> None:
+    """A slot that is missing, lost or unread is a problem; one far behind a warning."""
+    assert severity(findings.slot("order", "shop_order_outbox", state)) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (None, Severity.PROBLEM),
+        (RUNNING, Severity.OK),
+        (replace(RUNNING, tasks=()), Severity.WARNING),
+        (replace(RUNNING, state="PAUSED"), Severity.WARNING),
+        (replace(RUNNING, tasks=(TaskStatus(0, "FAILED", "w", "Oops\nCaused by: gone"),)), Severity.PROBLEM),
+    ],
+)
+def test_connectors(status: ConnectorStatus | None, expected: Severity) -> None:
+    """A connector that is missing or failed is a problem; one that rests or has no task yet a warning."""
+    assert severity(findings.connector("c", status)) is expected
+
+
+def test_topics_and_looks_that_fail() -> None:
+    """A topic that differs, and a part that cannot be asked, are problems; agreement is not."""
+    assert severity(findings.topic(TopicFinding("t", "3 partitions, not 4", "a new generation"))) is Severity.PROBLEM
+    assert severity(findings.cannot_look(WorldError("Connect is away"))) is Severity.PROBLEM
+    assert severity(findings.topics_agree(3)) is Severity.OK
+    assert severity(findings.not_running()) is Severity.WARNING
