@@ -1,0 +1,93 @@
+"""The inbox's table, and its upkeep."""
+
+from uuid import UUID
+
+import pytest
+from psycopg import errors
+
+from pipelines.services.catalog import service
+from tests.integration.service_fixture import NewService
+from towpath.outbox.names import slot_name
+from towpath.participant import postgres
+from towpath.participant.core import InboxRow
+from towpath.participant.postgres import apply_service_schema, keep_up
+
+pytestmark = pytest.mark.stack
+
+
+def row(number: int, *, undone: bool = False) -> InboxRow:
+    """Return a row that differs from others by its number."""
+    return InboxRow(
+        UUID(int=number), UUID(int=1), "place_order", "stock", "", "do", 1, "o-1", undone, False, "T", b"\0p"
+    )
+
+
+@pytest.mark.parametrize("count", [1, 2, 500])
+def test_rows_are_read_as_they_were_written(new_service: NewService, count: int) -> None:
+    """However many there are."""
+    connection = new_service(service).connection
+    rows = [row(number) for number in range(count)]
+    postgres.store(connection, rows, [])
+    assert sorted(postgres.fetch(connection, (one.idempotency_key for one in rows))) == rows
+
+
+def test_the_mark_of_an_undo_is_a_row_without_a_reply(new_service: NewService) -> None:
+    """And only such a mark may have none."""
+    connection = new_service(service).connection
+    mark = row(1, undone=True)._replace(type=None, payload=None)
+    postgres.store(connection, [mark], [])
+    assert postgres.fetch(connection, [mark.idempotency_key]) == [mark]
+    with pytest.raises(errors.CheckViolation):
+        postgres.store(connection, [row(2)._replace(type=None, payload=None)], [])
+
+
+def test_a_stored_row_can_be_marked(new_service: NewService) -> None:
+    """Its reply stays."""
+    connection = new_service(service).connection
+    postgres.store(connection, [row(1), row(2)], [])
+    postgres.store(connection, [], [UUID(int=1)])
+    assert sorted(postgres.fetch(connection, [UUID(int=1), UUID(int=2)])) == [row(1, undone=True), row(2)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_second_outcome_under_one_key_is_refused(new_service: NewService, count: int) -> None:
+    """By the database itself, should two workers ever be at it."""
+    connection = new_service(service).connection
+    postgres.store(connection, [row(1)], [])
+    with pytest.raises(errors.UniqueViolation):
+        postgres.store(connection, [row(number) for number in range(1, count + 1)], [])
+
+
+def test_rows_are_cleaned_once_nobody_can_ask_for_them(
+    new_service: NewService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few at a time, the younger ones stay."""
+    monkeypatch.setattr(postgres, "CLEAN_ROWS", 4)
+    asked = new_service(service)
+    postgres.store(asked.connection, [row(number) for number in range(10)], [])
+    asked.connection.execute(
+        "UPDATE inbox SET recorded_at = now() - interval '101 days' WHERE idempotency_key < %s", (UUID(int=9),)
+    )
+    asked.connection.commit()
+    assert postgres.clean(asked.connection, 100) == 9
+    assert postgres.fetch(asked.connection, [UUID(int=n) for n in range(10)]) == [row(9)]
+
+
+def test_a_service_gets_all_its_tables_and_upkeep_finds_them(new_service: NewService) -> None:
+    """Applied twice, as every start of the stack does; the slot is there before the first message."""
+    asked = new_service(service)
+    settings = asked.settings.model_copy(
+        update={"project": asked.settings.project.model_copy(update={"name": asked.connection.info.dbname})}
+    )
+    slot = slot_name(settings.project.name, "catalog")
+    try:
+        apply_service_schema(settings, "catalog")
+        apply_service_schema(settings, "catalog")
+        tables = {name for (name,) in asked.rows("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+        assert {"outbox", "outbox_heartbeat", "inbox", "product", "reservation"} <= tables
+        assert asked.rows(f"SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{slot}'") == [(1,)]
+        done = keep_up(settings, "catalog")
+        assert done.outbox.held_back is None
+        assert done.inbox_rows_removed == 0
+    finally:
+        asked.rows(f"SELECT pg_drop_replication_slot('{slot}')")

@@ -1,0 +1,210 @@
+"""A whole worker of a service, on a real database and the broker in memory: failures of every kind."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from pipelines.services.catalog import list_product, service
+from schemas.records.catalog import OutOfStock, ReserveStock, StockLine, StockReserved
+from tests.commands import CODEC, Asking
+from tests.integration.service_fixture import Asked, NewService
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.record import Record
+from towpath.errors import ConfigurationError
+from towpath.participant import Context, Service, handle, handle_each
+from towpath.participant.agent import create_participant
+from towpath.settings import ParticipantSettings, StreamSettings
+from towpath.stream.agent import StreamApp
+from towpath.stream.memory import MemoryBroker
+
+pytestmark = pytest.mark.stack
+STREAM = StreamSettings(
+    batch_records_max=50,
+    batch_seconds_max=4.0,
+    transaction_timeout_seconds=5.0,
+    session_timeout_seconds=6.0,
+    poll_interval_seconds_max=30.0,
+    dead_letter_share_max=1.0,
+)
+
+
+class World:
+    """A catalog service with one product, its commands in a broker, and its worker."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.settings = asked.settings.model_copy(update={"stream": STREAM})
+        self.broker = MemoryBroker(STREAM)
+        for topic in ("catalog.commands", "catalog.commands.dead"):
+            self.broker.create_topic(topic, 4)
+        with asked.connection.transaction():
+            list_product(
+                asked.connection, CODEC, sku="vase", name="Vase", unit_price_cents=900, on_hand=1000, event_id=uuid4()
+            )
+
+    def app(self, served: Service | None = None) -> StreamApp:
+        """Return a worker."""
+        return create_participant(
+            self.settings, served or service, CODEC, Catalogue.load(self.settings), slot="a", broker=self.broker
+        )
+
+    def send(self, asking: Asking, **changes: Any) -> None:
+        """Append a command to its topic."""
+        record = asking.record(0, **changes)
+        self.broker.append("catalog.commands", record.value, key=record.key, headers=record.headers)
+
+    def run(self, until: Callable[[], bool], served: Service | None = None, *, seconds: float = 30.0) -> None:
+        """Run a worker until something holds."""
+
+        async def main() -> None:
+            app = self.app(served)
+            await app.start()
+            try:
+                async with asyncio.timeout(seconds):
+                    while not await asyncio.to_thread(until):
+                        if app.crash_reason is not None:
+                            raise app.crash_reason
+                        await asyncio.sleep(0.02)
+            finally:
+                await app.stop()
+
+        asyncio.run(main())
+
+    def count(self, topic: str) -> int:
+        """Return how many messages of a topic lie in the outbox."""
+        return int(self.asked.rows(f"SELECT count(*) FROM outbox WHERE topic = '{topic}'")[0][0])
+
+    def reserved(self) -> int:
+        """Return how many vases are promised."""
+        return int(self.asked.rows("SELECT reserved FROM product")[0][0])
+
+
+@pytest.fixture
+def world(new_service: NewService) -> World:
+    """Return the service and its broker."""
+    return World(new_service(service))
+
+
+def reserve(order_id: str, quantity: int = 1, sku: str = "vase") -> Asking:
+    """Return the command that reserves vases."""
+    lines = (StockLine(sku=sku, quantity=quantity),)
+    return Asking(ReserveStock(order_id=order_id, lines=lines), key=order_id, step="stock")
+
+
+def test_commands_are_answered_once_over_restarts(world: World) -> None:
+    """A second worker goes on where the first stopped; what is sent again is answered from the record."""
+    for number in range(60):
+        world.send(reserve(f"o-{number}"))
+    world.run(lambda: world.count("place_order.replies") == 60)
+    for number in range(60):
+        world.send(reserve(f"o-{number}").again())
+    world.run(lambda: world.count("place_order.replies") == 120)
+    assert world.reserved() == 60
+
+
+def test_a_lost_database_connection_loses_and_repeats_nothing(world: World) -> None:
+    """The batch is rolled back, and tried again once the database answers."""
+    killed: list[int] = []
+
+    def cut_once(contexts: Sequence[Context[ReserveStock]]) -> Sequence[Record]:
+        replies = service.handlings[ReserveStock].handler(contexts)
+        if not killed:
+            killed.append(contexts[0].connection.info.backend_pid)
+            world.asked.rows(f"SELECT pg_terminate_backend({killed[0]})")
+        return replies
+
+    for number in range(20):
+        world.send(reserve(f"o-{number}"))
+    cutting = Service("catalog", handlers=[handle(ReserveStock, cut_once, succeeds=StockReserved, fails=OutOfStock)])
+    world.run(lambda: world.count("place_order.replies") == 20, cutting)
+    assert killed
+    assert world.reserved() == 20
+
+
+def test_what_cannot_be_read_is_dead_and_the_rest_is_answered(world: World) -> None:
+    """It leaves through the service's own outbox, untouched, with its cause."""
+    for number in range(10):
+        world.send(reserve(f"o-{number}"), **({"idempotency_key": "nonsense"} if number == 4 else {}))
+    world.run(lambda: world.count("place_order.replies") == 9)
+    assert world.count("catalog.commands.dead") == 1
+    ((key, payload, letter, type_),) = world.asked.rows(
+        "SELECT key, payload, dead, type FROM outbox WHERE topic = 'catalog.commands.dead'"
+    )
+    assert (key, payload, type_) == ("o-4", reserve("o-4").record().value, ReserveStock.SCHEMA_NAME)
+    assert json.loads(letter)["kind"] == "peer"
+    assert world.reserved() == 9
+
+
+def test_a_mistake_in_a_handler_is_dead_after_its_attempts_and_holds_back_its_order_alone(world: World) -> None:
+    """Later commands of that order follow it; all others are answered."""
+    runs: list[str] = []
+
+    def stumble(command: ReserveStock, context: Context[ReserveStock]) -> Record:
+        runs.append(command.order_id)
+        context.connection.execute("UPDATE product SET reserved = reserved + 1")
+        if command.order_id == "o-3":
+            raise ZeroDivisionError("the handler's own mistake")
+        return StockReserved(order_id=command.order_id, reservation_id="r")
+
+    for number in range(8):
+        world.send(reserve(f"o-{number}"))
+    world.send(reserve("o-3").again())
+    stumbling = Service(
+        "catalog", handlers=[handle_each(ReserveStock, stumble, succeeds=StockReserved, fails=OutOfStock)]
+    )
+    world.run(lambda: world.count("place_order.replies") == 7 and world.count("catalog.commands.dead") == 2, stumbling)
+    letters = [
+        json.loads(letter)
+        for (letter,) in world.asked.rows("SELECT dead FROM outbox WHERE dead IS NOT NULL ORDER BY tableoid, ctid")
+    ]
+    assert [letter["kind"] for letter in letters] == ["handler", "follower"]
+    assert letters[0]["error"] == "ZeroDivisionError"
+    assert runs.count("o-3") == STREAM.handler_attempts_max
+    assert world.reserved() == 7
+
+
+def test_what_a_refusing_handler_wrote_is_taken_back(world: World) -> None:
+    """A refusal says that nothing was done, and the savepoint sees to it; its events go too."""
+
+    def write_then_refuse(command: ReserveStock, context: Context[ReserveStock]) -> Record:
+        context.connection.execute("UPDATE product SET reserved = reserved + 1")
+        if command.order_id == "o-1":
+            context.emit(StockReserved(order_id="o-1", reservation_id="r"), key="o-1")
+            return OutOfStock(order_id=command.order_id, sku="vase", requested=1, available=0)
+        return StockReserved(order_id=command.order_id, reservation_id="r")
+
+    for number in range(3):
+        world.send(reserve(f"o-{number}"))
+    refusing = Service(
+        "catalog", handlers=[handle_each(ReserveStock, write_then_refuse, succeeds=StockReserved, fails=OutOfStock)]
+    )
+    world.run(lambda: world.count("place_order.replies") == 3, refusing)
+    assert world.reserved() == 2
+    assert world.asked.rows("SELECT key FROM inbox WHERE refused") == [("o-1",)]
+    # One event of the product itself, none of the refused command.
+    assert world.count("catalog.events") == 1
+
+
+def test_an_undeclared_reply_is_dead_with_its_cause(world: World) -> None:
+    """The saga could do nothing with it."""
+
+    def wrong(command: ReserveStock, _: Context[ReserveStock]) -> Record:
+        return ReserveStock(order_id=command.order_id, lines=())
+
+    world.send(reserve("o-1"))
+    mistaken = Service("catalog", handlers=[handle_each(ReserveStock, wrong, succeeds=StockReserved)])
+    world.run(lambda: world.count("catalog.commands.dead") == 1, mistaken)
+    ((letter,),) = world.asked.rows("SELECT dead FROM outbox WHERE dead IS NOT NULL")
+    assert "its declaration does not name" in json.loads(letter)["cause"]
+    assert world.count("place_order.replies") == 0
+
+
+def test_a_worker_whose_inbox_forgets_too_early_does_not_start(world: World) -> None:
+    """A dead letter could be redriven after its undo's mark was gone."""
+    world.settings = world.settings.model_copy(update={"participant": ParticipantSettings(inbox_keep_days=60)})
+    with pytest.raises(ConfigurationError, match="may come back for 90 days"):
+        world.app()
