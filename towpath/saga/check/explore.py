@@ -29,7 +29,7 @@ from towpath.saga.check.ledger import Account, Ledger, opening
 from towpath.saga.check.moves import PARENT, Cell, Move, Moves, Stranger, cells_of
 from towpath.saga.check.properties import Breach, Property
 from towpath.saga.definition import Definition
-from towpath.saga.inputs import Action, Input, ParentAsked, Started, TimerFired, Unrecognised
+from towpath.saga.inputs import Action, Input, ParentAsked, Started, TimerFired, TimerKind, Unrecognised
 from towpath.saga.state import CauseKind, Direction, SagaState, Status, StepState, StepStatus
 
 # A state takes about 2 kB with its edges: 2 GB at the limit.
@@ -189,8 +189,8 @@ class Explorer:
                 reached = self._arrive(number, node, node.ledger, happening, facts, decision)
                 if reached is not None:
                     node.edges.append((reached, move.by_person))
-        if not moves and not node.state.ended and node.state.status is not Status.STUCK:
-            words = "nothing can happen any more, and the saga has not ended"
+        if not node.state.ended and not any(self._of_cells(node)):
+            words = "no step is under way, and the saga has not ended"
             self._note([Breach(Property.DEADLOCK, _pending(node.state), words)], number)
         self._probe(number, node)
 
@@ -213,6 +213,11 @@ class Explorer:
                     return self.moves.of_cell(state.direction, cell, now) + turning
         moves = [move for cell in cells for move in self.moves.of_cell(state.direction, cell, now)]
         return moves + self.moves.early_signals(state, now, all_=not self.reduced) + turning
+
+    def _of_cells(self, node: Node) -> Iterator[list[Move]]:
+        """Yield what may happen to each step or item; nothing for those to which nothing can."""
+        cells = cells_of(node.state, node.ledger)
+        return (self.moves.of_cell(node.state.direction, cell, node.now) for cell in cells)
 
     def _off_course(self, cell: Cell) -> bool:
         """Say whether a step or item is at another attempt than its first, or stuck where an answer can help."""
@@ -345,41 +350,61 @@ class Explorer:
                 self._refuse(node, input_, number)
 
     def _probe_resume(self, number: int, node: Node) -> None:
-        """A person who resumes retries all that is stuck: the same as retrying one after the other."""
-        stuck = [cell for cell in cells_of(node.state, node.ledger) if cell.state.status in NEED_A_PERSON]
+        """A person who resumes retries all that is stuck: the same as retrying one after the other.
+
+        It is tried here, and where all else that is under way has been given up as well.
+        """
+        stuck = _stuck_in(node)
         mark = ("resume", node.key[0], tuple(node.key[1 + cell.position] for cell in stuck))
         if mark in self._probed:
             return
         self._probed.add(mark)
-        resume = self.moves.ask(Action.RESUME, node.now)
-        together = self._after(node, [resume])
-        one_by_one = self._after(
-            node,
-            [
-                self.moves.ask(Action.RETRY, node.now, self.definition.steps[cell.position].key, cell.item)
-                for cell in stuck
-            ],
-        )
-        if together is None or together != one_by_one:
-            breach = Breach(Property.RESUME, self.definition.steps[stuck[0].position].key, "is not retried by resume")
-            self._note([breach], number, (Happening(resume),))
+        self._judge_resume(number, node, ())
+        worse, on_the_way = node, list[Happening]()
+        for cell in cells_of(node.state, node.ledger):
+            late = [
+                move
+                for move in self.moves.of_cell(node.state.direction, cell, node.now)
+                if isinstance(move.input, TimerFired) and move.input.timer.kind is TimerKind.ATTEMPT
+            ]
+            followed = self._follow(worse, late[-1].input) if late else None
+            if followed is not None:
+                worse = followed
+                on_the_way.append(worse.via)
+        if len(_stuck_in(worse)) > len(stuck):
+            self._judge_resume(number, worse, tuple(on_the_way))
 
-    def _after(self, node: Node, inputs: Sequence[Input]) -> Key | None:
-        state, ledger, facts = node.state, node.ledger, node.facts
-        for input_ in inputs:
-            happening, facts, decision = next(iter(self.decide(state, facts, input_)))
-            if decision is None:
-                return None
-            ledger = self.judge.taken(state, ledger, happening.input, decision)
-            if self.judge.breaches or decision.state is None:
-                return None
-            state = decision.state
-        return self.encoder.key(state, ledger, facts)
+    def _judge_resume(self, number: int, node: Node, on_the_way: tuple[Happening, ...]) -> None:
+        stuck = _stuck_in(node)
+        resume = self.moves.ask(Action.RESUME, node.now)
+        together = self._follow(node, resume)
+        one_by_one: Node | None = node
+        for cell in stuck:
+            retry = self.moves.ask(Action.RETRY, node.now, self.definition.steps[cell.position].key, cell.item)
+            one_by_one = self._follow(one_by_one, retry) if one_by_one is not None else None
+        if together is None or one_by_one is None or together.key != one_by_one.key:
+            breach = Breach(Property.RESUME, self.definition.steps[stuck[-1].position].key, "is not retried by resume")
+            self._note([breach], number, (*on_the_way, Happening(resume)))
+
+    def _follow(self, node: Node, input_: Input) -> Node | None:
+        """Return what one input leads to, without taking it up; None where that breaks a property."""
+        happening, facts, decision = next(iter(self.decide(node.state, node.facts, input_)))
+        if decision is None:
+            return None
+        ledger = self.judge.taken(node.state, node.ledger, input_, decision)
+        if self.judge.breaches or decision.state is None:
+            return None
+        key = self.encoder.key(decision.state, ledger, facts)
+        return Node(decision.state, ledger, facts, max(node.now, input_.at_milliseconds), -1, happening, key)
 
 
 def explore(definition: Definition, *, as_child: bool = False, reduced: bool = True) -> Exploration:
     """Return every reachable state of a definition, with all that was found on the way."""
     return Explorer(definition, as_child=as_child, reduced=reduced).run()
+
+
+def _stuck_in(node: Node) -> list[Cell]:
+    return [cell for cell in cells_of(node.state, node.ledger) if cell.state.status in NEED_A_PERSON]
 
 
 def _halted(old: StepState | None, new: StepState) -> Iterator[StepStatus]:

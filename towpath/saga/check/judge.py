@@ -87,6 +87,7 @@ class Judge:
             self._break(Property.RECORDED, _subject(input_), "is recorded with another status than the state's")
         answered = self._answered(ledger, input_)
         after = self._follow_sending(before, state, answered, decision)
+        self._judge_beginnings(before, state)
         self._judge_timers(before, state, input_, decision)
         self._judge_status(state, after)
         self._judge_ending(before, state, after, decision)
@@ -124,23 +125,33 @@ class Judge:
                 undone = True
                 self._judge_undo(after, ledger, position, account, effect.step)
             else:
-                self._judge_do(before, after, position, account, undone=undone)
+                self._judge_do(before, position, account, undone=undone)
             self._judge_key(before, position, item, account, effect, undo=undo)
             new = Account.UNDO_SENT if undo else Account.SENT
             items = len(after.steps[position].items)
             ledger = _replaced(ledger, position, with_account(ledger[position], item, new, items))
         return ledger
 
-    def _judge_do(
-        self, before: SagaState | None, after: SagaState, position: int, account: Account, *, undone: bool
-    ) -> None:
+    def _judge_do(self, before: SagaState | None, position: int, account: Account, *, undone: bool) -> None:
         step = self.definition.steps[position]
         if undone or (before is not None and before.direction is _UNDO):
             self._break(Property.FORWARD_ORDER, step.key, "is asked to do something while the saga compensates")
         if account not in (Account.NEVER, Account.SENT):
             self._break(Property.FORWARD_ORDER, step.key, "is asked again after its outcome was recorded")
-        if after.direction is _DO:
-            open_ = [self.definition.steps[r].key for r in step.requires if after.steps[r].status not in _SETTLED]
+
+    def _judge_beginnings(self, before: SagaState | None, after: SagaState) -> None:
+        """Whatever has begun, all that it requires was settled."""
+        if after.direction is _UNDO:
+            return  # what began and was ended in the same turn is judged as an undo
+        for position, step in enumerate(after.steps):
+            old = before.steps[position] if before is not None else None
+            began = step is not old and step.status is not StepStatus.PENDING
+            if not position or not began or (old is not None and old.status is not StepStatus.PENDING):
+                continue
+            requires = self.definition.steps[position].requires
+            open_ = [
+                self.definition.steps[other].key for other in requires if after.steps[other].status not in _SETTLED
+            ]
             if open_:
                 self._break(Property.FORWARD_ORDER, step.key, f"begins before {', '.join(open_)} is settled")
 
