@@ -34,6 +34,8 @@ STREAM_BUFFER_RECORDS = 65_536
 class StreamTables(TableManager):
     """Faust's place for tables, of which there are none: flow resumes at once after a rebalance."""
 
+    resumes_at_once = True
+
     async def on_start(self) -> None:
         """Wait for nothing."""
         self._tables_finalized.set()
@@ -50,7 +52,6 @@ class StreamTables(TableManager):
         app.consumer.resume_flow()
         self.on_actives_ready()
         self.on_standbys_ready()
-        app.on_rebalance_end()
 
     async def wait_until_recovery_completed(self) -> bool:
         """Return at once."""
@@ -127,11 +128,13 @@ class StreamApp(faust.App):
         return unit
 
     def run_worker(self, *, loglevel: str = "warning") -> None:
-        """Run a worker until SIGTERM or SIGINT; exits the process with 0, or 1 after a crash."""
-        # Who has configured logging already (`towpath run`) keeps it: Faust would put its own in its place.
-        unconfigured = not logging.getLogger().handlers
-        worker = Worker(self, loglevel=loglevel, redirect_stdouts=False, override_logging=unconfigured)
-        worker.execute_from_commandline()
+        """Run a worker until SIGTERM or SIGINT; exits the process with 0, or 1 after a crash.
+
+        Logs go where the process has set them up (`towpath.logs.configure_logs`); `loglevel` is for Faust's own.
+        """
+        for name in ("faust", "mode"):
+            logging.getLogger(name).setLevel(loglevel.upper())
+        Worker(self, override_logging=False, redirect_stdouts=False).execute_from_commandline()
 
     def _refuse_table(self, *arguments: Any, **options: Any) -> Any:
         raise ConfigurationError(

@@ -7,6 +7,7 @@ which error of `broker.py` is raised; what it calls none of these is raised as i
 import struct
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -35,6 +36,7 @@ log = structlog.get_logger("towpath.stream.kafka")
 
 ADMIN_TIMEOUT_SECONDS = 15.0
 SEEK_TIMEOUT_SECONDS = 10.0
+ERROR_REPEAT_SECONDS = 5.0
 PRODUCER_QUEUE_RECORDS = 1_000_000
 CONSUMER_QUEUE_KIBIBYTES = 32 * 1024
 """Read ahead, for each member. librdkafka's default is 64 MiB; at 200 bytes a record this is 160,000 of them."""
@@ -119,8 +121,23 @@ def producer_config(client: Mapping[str, str], settings: StreamSettings, transac
     }
 
 
-def _on_client_error(error: KafkaError) -> None:
-    log.warning("broker client", reason=error.name(), detail=error.str(), fatal=error.fatal())
+class _ErrorLog:
+    """Logs what a client says of its connections: each kind now and then, for clients repeat it 20 times a second."""
+
+    def __init__(self) -> None:
+        self._told_at: dict[str, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        """Log an error."""
+        now = time.monotonic()
+        if now - self._told_at.get(error.name(), -ERROR_REPEAT_SECONDS) >= ERROR_REPEAT_SECONDS:
+            self._told_at[error.name()] = now
+            log.warning("broker client", reason=error.name(), detail=error.str(), fatal=error.fatal())
+
+
+def _quiet(config: Mapping[str, Any]) -> dict[str, Any]:
+    # librdkafka would write the same to stderr, past our logs.
+    return {**config, "log_level": 2, "error_cb": _ErrorLog()}
 
 
 class KafkaMember:
@@ -130,7 +147,7 @@ class KafkaMember:
         self._incremental = incremental
         self._polled = Polled()
         self._known: dict[tuple[str, int], TopicPartition] = {}
-        self._consumer = Consumer({**config, "error_cb": _on_client_error})
+        self._consumer = Consumer(_quiet(config))
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group for `topics`."""
@@ -272,7 +289,7 @@ class KafkaProducer:
     def __init__(self, config: Mapping[str, Any], *, patience_seconds: float) -> None:
         self.transactional_id = str(config["transactional.id"])
         self._patience_seconds = patience_seconds
-        self._producer = RdProducer({**config, "error_cb": _on_client_error})
+        self._producer = RdProducer(_quiet(config))
 
     def start(self) -> None:
         """Fence the ghosts of this transactional id."""
@@ -358,15 +375,16 @@ class KafkaProducer:
 
     def close(self) -> None:
         """Drop what was not sent; an open transaction ends by its time-out, or when the next producer starts."""
-        self._producer.purge()
-        self._producer.flush(0)
+        with suppress(KafkaException):  # a fenced producer repeats here that it is fenced
+            self._producer.purge()
+            self._producer.flush(0)
 
 
 class KafkaReader:
     """Reads one partition by itself, read committed."""
 
     def __init__(self, config: Mapping[str, Any], partition: TopicPartition, offset: int) -> None:
-        self._consumer = Consumer({**config, "error_cb": _on_client_error})
+        self._consumer = Consumer(_quiet(config))
         self._position = offset
         self._consumer.assign([RdTopicPartition(*partition, offset)])
 
@@ -443,7 +461,7 @@ class KafkaBroker:
     @property
     def _admin(self) -> AdminClient:
         if self._admin_client is None:
-            self._admin_client = AdminClient(dict[str, Any](self._client, error_cb=_on_client_error))
+            self._admin_client = AdminClient(_quiet(self._client))
         return self._admin_client
 
     def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
@@ -482,9 +500,11 @@ class KafkaBroker:
         )
         return {TopicPartition(p.topic, p.partition): self._result(future).offset for p, future in found.items()}
 
-    @staticmethod
-    def _result(future: Any) -> Any:
+    def _result(self, future: Any) -> Any:
         try:
             return future.result()
         except KafkaException as error:
+            # A new client next time: after a broker's restart this one repeats an old leader epoch for ever
+            # (FENCED_LEADER_EPOCH), since its answer does not make it look for the new one.
+            self._admin_client = None
             raise BrokerAway(f"the broker did not answer: {kafka_error(error)}") from error

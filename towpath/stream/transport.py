@@ -340,7 +340,13 @@ class Consumer(base.Consumer):
         """Tell Faust what is owned now."""
         if not self.app.rebalancing:
             self.app.on_rebalance_start()
-        await self.on_partitions_assigned({TP(*place) for place in partitions}, self.app.consumer_generation_id)
+        await self._tell_assigned({TP(*place) for place in partitions})
+
+    async def _tell_assigned(self, places: set[TP]) -> None:
+        await self.on_partitions_assigned(places, self.app.consumer_generation_id)
+        # Faust's own tables end the rebalance by themselves, some time later.
+        if getattr(self.app.tables, "resumes_at_once", False):
+            self.app.on_rebalance_end()
 
     async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
         """Tell Faust what was given away; what is left goes on."""
@@ -349,7 +355,7 @@ class Consumer(base.Consumer):
         await self.on_partitions_revoked({TP(*place) for place in partitions})
         left = self.assignment()
         if left:
-            await self.on_partitions_assigned(left, self.app.consumer_generation_id)
+            await self._tell_assigned(left)
 
     async def ready(self) -> None:
         """Tell who asked to know that every owned partition is served."""
