@@ -1,13 +1,167 @@
-"""Verbs of `saga`."""
+"""Verbs of `saga`: prove a saga, draw it, hold it against its recorded runs, and plan its next version."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
-from towpath.cli import saga_check
+from towpath.cli import output, saga_check, saga_upgrade
+from towpath.errors import ContractError, NotFoundError
+from towpath.settings import Settings, load_settings
 
 saga_app = typer.Typer(help="Sagas: prove them before they run.", no_args_is_help=True)
+
+# Where a project keeps its golden histories: <saga>/v<version>/*.jsonl, and beside them definition.json.
+HISTORIES_FOLDER = "tests/histories"
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs to `app`."""
     saga_check.register(saga_app)
+    saga_upgrade.register(saga_app)
     app.add_typer(saga_app, name="saga")
+
+
+class View(StrEnum):
+    """What a diagram shows."""
+
+    FLOW = "flow"
+    STATES = "states"
+
+
+class Form(StrEnum):
+    """How a diagram is written."""
+
+    MERMAID = "mermaid"
+    SVG = "svg"
+
+
+@saga_app.command()
+def diagram(
+    name: Annotated[str, typer.Argument(help="The saga.")],
+    of: Annotated[View, typer.Option("--of", help="Its steps, or how it may stand as a whole.")] = View.FLOW,
+    form: Annotated[Form, typer.Option("--form", help="Mermaid text, or an SVG document.")] = Form.MERMAID,
+    version: Annotated[int | None, typer.Option("--version", help="By default the newest.")] = None,
+    to: Annotated[Path | None, typer.Option("--output", help="Write to this file instead of stdout.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The text within a JSON object.")] = False,
+) -> None:
+    """Draw a saga from its definition."""
+    from towpath.saga.diagram import flow_of, states_of, to_mermaid
+    from towpath.saga.svg import to_svg
+
+    definition = find_definition(load_settings(), name, version)
+    graph = flow_of(definition) if of is View.FLOW else states_of(definition)
+    text = to_mermaid(graph) if form is Form.MERMAID else to_svg(graph)
+    if to is not None:
+        to.write_text(text, encoding="utf-8")
+        output.note(f"wrote {to}")
+    elif as_json:
+        output.emit_json({"saga": definition.name, "version": definition.version, form.value: text})
+    else:
+        typer.echo(text, nl=False)
+
+
+@saga_app.command()
+def record(
+    histories: Annotated[str, typer.Option("--histories", help="Folder of the histories.")] = HISTORIES_FOLDER,
+    as_json: Annotated[bool, typer.Option("--json", help="Name the files as JSON.")] = False,
+) -> None:
+    """Record each definition that is not recorded yet: `saga test` then sees it change, and `saga upgrade` finds it."""
+    import json
+
+    from towpath.project import load_sagas
+    from towpath.saga.outline import outline_of
+
+    settings = load_settings()
+    written = []
+    for versions in load_sagas(settings).values():
+        for definition in versions.values():
+            path = recorded_path(settings, histories, definition.name, definition.version)
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps(outline_of(definition), indent=2) + "\n", encoding="utf-8")
+                written.append(str(path.relative_to(settings.root)))
+    if as_json:
+        output.emit_json({"written": written})
+        return
+    for name in written:
+        output.results.print(name, highlight=False, soft_wrap=True)
+    output.note(f"{len(written)} definitions recorded; one that was recorded before is never written again")
+
+
+@saga_app.command(name="test")
+def replay_histories(
+    histories: Annotated[str, typer.Option("--histories", help="Folder of the histories.")] = HISTORIES_FOLDER,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON.")] = False,
+) -> None:
+    """Hold each saga against what was recorded of it: its definition, and every golden history, decided again."""
+    from towpath.project import load_sagas
+
+    settings = load_settings()
+    reports = [
+        _against_records(settings, histories, definition)
+        for versions in load_sagas(settings).values()
+        for definition in versions.values()
+    ]
+    if as_json:
+        output.emit_json(reports)
+    else:
+        for report in reports:
+            verdict = "[red]changed[/]" if report["changed"] else "[green]as recorded[/]"
+            output.results.print(
+                f"[bold]{report['saga']}[/] version {report['version']}: {verdict}, {report['histories']} histories",
+                highlight=False,
+            )
+            for line in report["changed"]:
+                output.results.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    changed = [report for report in reports if report["changed"]]
+    if changed:
+        raise ContractError(
+            f"{len(changed)} sagas are not what was recorded under their version",
+            next_step="raise the version of what was changed on purpose, and record it: towpath saga record",
+        )
+
+
+def _against_records(settings: Settings, histories: str, definition: Any) -> dict[str, Any]:
+    import json
+
+    from towpath.saga.outline import differences, outline_of
+    from towpath.saga.testing.golden import HistoryChanged, read_history, replay
+
+    recorded = recorded_path(settings, histories, definition.name, definition.version)
+    changed = []
+    if recorded.exists():
+        before = json.loads(recorded.read_text(encoding="utf-8"))
+        changed += differences(before, json.loads(json.dumps(outline_of(definition))))
+    paths = sorted(recorded.parent.glob("*.jsonl"))
+    for path in paths:
+        try:
+            replay(definition, read_history(path), str(path.relative_to(settings.root)))
+        except HistoryChanged as error:
+            changed.append(str(error))
+    return {
+        "saga": definition.name,
+        "version": definition.version,
+        "recorded": recorded.exists(),
+        "histories": len(paths),
+        "changed": changed,
+    }
+
+
+def recorded_path(settings: Settings, histories: str, name: str, version: int) -> Path:
+    """Return where the definition of one version of a saga is recorded."""
+    return settings.root / histories / name / f"v{version}" / "definition.json"
+
+
+def find_definition(settings: Settings, name: str, version: int | None = None) -> Any:
+    """Return a definition of the project, the newest by default. Raises NotFoundError."""
+    from towpath.project import load_sagas
+
+    sagas = load_sagas(settings)
+    versions = sagas.get(name, {})
+    found = versions.get(version or max(versions, default=0))
+    if found is None:
+        known = ", ".join(f"{saga}@{number}" for saga, numbers in sagas.items() for number in numbers)
+        raise NotFoundError(f"no saga {name}{f'@{version}' if version else ''}", next_step=f"one of: {known}")
+    return found

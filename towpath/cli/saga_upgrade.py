@@ -1,0 +1,199 @@
+"""`saga upgrade`: what becomes of the instances of a saga when its next version is deployed."""
+
+import io
+import json
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from towpath.cli import output
+from towpath.errors import ConfigurationError, ContractError, NotFoundError, RefusedError
+from towpath.settings import Settings, load_settings
+
+# Runs in a process of its own, because two versions of one saga are two modules of one name.
+_OUTLINE_SCRIPT = """
+import json, runpy, sys
+sys.path.insert(0, sys.argv[1])
+from towpath.saga import Saga
+from towpath.saga.outline import outline_of
+found = runpy.run_path(sys.argv[2]).get("saga")
+if not isinstance(found, Saga):
+    sys.exit(f"{sys.argv[2]} has no Saga called 'saga'")
+print(json.dumps(outline_of(found.definition)))
+"""
+SECONDS_MAX = 60
+
+
+def register(saga_app: typer.Typer) -> None:
+    """Add the verb to `saga`."""
+    saga_app.command(name="upgrade")(upgrade)
+
+
+def upgrade(
+    old: Annotated[str, typer.Argument(help="NAME@VERSION as recorded, a file, or GITREF:FILE.")],
+    new: Annotated[str, typer.Argument(help="NAME (as the project defines it now), a file, or GITREF:FILE.")],
+    instances: Annotated[
+        Path | None, typer.Option("--instances", help="States of real instances, one JSON tree a line; - for stdin.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON.")] = False,
+) -> None:
+    """Say for each state that OLD can reach whether it can go on under NEW, in words; then for real instances."""
+    from towpath.saga.check import explore
+    from towpath.saga.outline import definition_of, differences
+    from towpath.saga.upgrade import Outcome, comparable, report_on
+
+    settings = load_settings()
+    before, after = _outline(settings, old), _outline(settings, new)
+    old_definition, new_definition = definition_of(before), definition_of(after)
+    reasons = comparable(old_definition, new_definition)
+    if reasons:
+        raise ContractError("; ".join(reasons), next_step="compare two versions of one saga, the older one first")
+    reachable = report_on(old_definition, new_definition, explore(old_definition).states())
+    real = None
+    if instances is not None:
+        real = report_on(old_definition, new_definition, _states(old_definition, instances))
+    changes = differences(before, after)
+    if as_json:
+        output.emit_json(
+            {
+                "saga": old_definition.name,
+                "old": old_definition.version,
+                "new": new_definition.version,
+                "changes": changes,
+                "reachable": _plain(reachable),
+                "instances": None if real is None else _plain(real),
+            }
+        )
+    else:
+        output.results.print(
+            f"[bold]{old_definition.name}[/] version {old_definition.version} to {new_definition.version}",
+            highlight=False,
+        )
+        for change in changes or ["nothing but the version differs"]:
+            output.results.print(f"  {change}", highlight=False, markup=False, soft_wrap=True)
+        _show("states that it can reach", reachable)
+        if real is not None:
+            _show("real instances", real)
+    if real is not None and real.count(Outcome.REFUSE):
+        raise RefusedError(
+            f"{real.count(Outcome.REFUSE)} instances are not of the old version",
+            kept="every instance stays where it is",
+            next_step="compare each with its own version",
+        )
+
+
+def _plain(report: Any) -> dict[str, Any]:
+    from towpath.saga.upgrade import Outcome
+
+    return {
+        **{outcome.value: report.count(outcome) for outcome in Outcome},
+        "ended": report.ended,
+        "groups": [asdict(group) for group in report.groups.values()],
+    }
+
+
+def _show(what: str, report: Any) -> None:
+    from towpath.saga.upgrade import Outcome
+
+    counts = ", ".join(f"{report.count(outcome)} {outcome.value}" for outcome in Outcome)
+    output.results.print(f"\n[bold]{what}[/]: {counts}; {report.ended} have ended", highlight=False)
+    table = Table("states", "outcome", "because", "for example")
+    for group in sorted(report.groups.values(), key=lambda group: (group.outcome.value, -group.count)):
+        table.add_row(str(group.count), group.outcome.value, "\n".join(group.reasons), group.example)
+    output.results.print(table)
+
+
+# --- where definitions and instances come from ------------------------------------------------------------------------
+
+
+def _outline(settings: Settings, source: str) -> dict[str, Any]:
+    """Return the outline of a definition: recorded, of the project now, in a file, or in a file of a git ref."""
+    from towpath.cli.saga import HISTORIES_FOLDER, find_definition, recorded_path
+    from towpath.saga.outline import outline_of
+
+    if source.endswith(".py"):
+        ref, colon, path = source.rpartition(":")
+        if colon:
+            return _outline_at(settings, ref, path)
+        file = (settings.root / source).resolve()
+        return _outline_in(settings.root, file, source)
+    name, at, version = source.partition("@")
+    if not at:
+        plain: dict[str, Any] = json.loads(json.dumps(outline_of(find_definition(settings, name))))
+        return plain
+    recorded = recorded_path(settings, HISTORIES_FOLDER, name, int(version) if version.isdigit() else 0)
+    if not recorded.exists():
+        raise NotFoundError(
+            f"{source} was never recorded", next_step="name a file or GITREF:FILE, or record it: towpath saga record"
+        )
+    outline: dict[str, Any] = json.loads(recorded.read_text(encoding="utf-8"))
+    return outline
+
+
+def _outline_in(root: Path, file: Path, source: str) -> dict[str, Any]:
+    if not file.is_file():
+        raise NotFoundError(f"there is no file {source}", next_step="name a file with a saga")
+    ran = subprocess.run(
+        [sys.executable, "-c", _OUTLINE_SCRIPT, str(root), str(file)],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    if ran.returncode != 0:
+        last = ran.stderr.strip().splitlines()[-1:] or ["it says nothing"]
+        raise ConfigurationError(f"{source} cannot be imported: {last[0]}", next_step="mend the file")
+    outline: dict[str, Any] = json.loads(ran.stdout)
+    return outline
+
+
+def _outline_at(settings: Settings, ref: str, path: str) -> dict[str, Any]:
+    """Return the outline in a file as it was at a git ref, with the project's other files of that time around it."""
+    top = _git(settings.root, "ls-tree", "--name-only", ref, text=True).split()
+    # The engine is the installed one, even where its source lies in the same repository.
+    paths = [name for name in top if name != "towpath"]
+    archive = _git(settings.root, "archive", "--format=tar", ref, "--", *paths)
+    with tempfile.TemporaryDirectory(prefix="towpath-upgrade-") as folder:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+            files.extractall(folder, filter="data")
+        return _outline_in(Path(folder), Path(folder) / path, f"{ref}:{path}")
+
+
+def _git(root: Path, *arguments: str, text: bool = False) -> Any:
+    ran = subprocess.run(["git", *arguments], cwd=root, capture_output=True, timeout=SECONDS_MAX, check=False)
+    if ran.returncode != 0:
+        raise NotFoundError(f"git {' '.join(arguments[:2])}: {ran.stderr.decode(errors='replace').strip()}")
+    return ran.stdout.decode() if text else ran.stdout
+
+
+def _states(old: Any, path: Path) -> Iterator[Any]:
+    """Yield the states in a file: one tree a line, as `towpath.saga.tree` has it, a record told by its class's name."""
+    from towpath.saga.tree import Opaque, state_from_tree
+
+    classes: dict[str, type] = {}
+
+    def opened(value: Any) -> Any:
+        if isinstance(value, dict):
+            if value.keys() == {"record"}:
+                name = value["record"]
+                kind = classes.setdefault(name, type(name.rpartition(".")[2], (), {"SCHEMA_NAME": name}))
+                return Opaque(kind())
+            return {key: opened(each) for key, each in value.items()}
+        return [opened(each) for each in value] if isinstance(value, list) else value
+
+    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    for number, line in enumerate(filter(str.strip, text.splitlines()), start=1):
+        try:
+            yield state_from_tree(old, opened(json.loads(line)))
+        except (KeyError, ValueError, AttributeError, TypeError) as error:
+            raise ConfigurationError(
+                f"{path}, line {number}: not a state of this saga: {error}", next_step="mend the file"
+            ) from error
