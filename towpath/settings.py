@@ -253,7 +253,7 @@ class Settings(BaseSettings):
         stack = StackSettings.model_validate(data.get("stack", {}))
         last = stack.kafka_port + 2 * (stack.brokers - 1)
         brokers = ",".join(f"{stack.host}:{port}" for port in range(stack.kafka_port, last + 1, 2))
-        defaults = {
+        defaults: dict[str, dict[str, Any]] = {
             "kafka": {"bootstrap_servers": brokers, "replication_factor": 3 if stack.brokers >= 3 else 1},
             "registry": {"url": f"http://{stack.host}:{stack.registry_port}/apis/ccompat/v7"},
             "connect": {"url": f"http://{stack.host}:{stack.connect_port}"},
