@@ -8,18 +8,19 @@ from dataclasses import dataclass
 import psycopg
 import pytest
 from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
 from pydantic import SecretStr
 
 from tests.integration.conftest import RunningStack
 from towpath.capture.connect import ConnectClient
 from towpath.capture.start import start_capture
 from towpath.contract.catalogue import Catalogue
-from towpath.contract.kafka import ensure_topics
 from towpath.outbox.names import connector_name, slot_name
 from towpath.outbox.postgres import apply_outbox_schema, ensure_slot
 from towpath.settings import Settings
 
 SERVICE = "catalog"
+PARTITIONS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,11 @@ class Captured:
     connection: psycopg.Connection
     connect: ConnectClient
     catalogue: Catalogue
+
+    @property
+    def topic(self) -> str:
+        """Return the topic that its messages go to."""
+        return f"{self.settings.project.name}.replies"
 
     @property
     def slot(self) -> str:
@@ -71,7 +77,7 @@ def captured(stack: RunningStack) -> Iterator[Captured]:
         }
     )
     catalogue = Catalogue.load(settings)
-    ensure_topics(catalogue, settings)
+    make_topics(settings, f"{project}.replies", f"{project}.signals")
     with psycopg.connect(f"{base.postgres.url}/postgres", autocommit=True) as server:
         server.execute(f"CREATE DATABASE {project}")
         try:
@@ -89,24 +95,23 @@ def captured(stack: RunningStack) -> Iterator[Captured]:
 
 
 @pytest.fixture
-def tail(stack: RunningStack, captured: Captured) -> Iterator[Consumer]:
-    """Return a consumer that stands at the end of every topic that the service writes."""
-    del captured
+def tail(captured: Captured) -> Iterator[Consumer]:
+    """Return a consumer of the topic that the service writes, from its beginning."""
     consumer = Consumer(
         {
-            **stack.settings.kafka.client_config(),
+            **captured.settings.kafka.client_config(),
             "group.id": "tests",
             "enable.auto.commit": False,
             "isolation.level": "read_committed",
         }
     )
-    metadata = consumer.list_topics(timeout=10)
-    topics = ["place_order.replies", "catalog.events", "catalog.commands.dead"]
-    at_end = []
-    for topic in topics:
-        for partition in metadata.topics[topic].partitions:
-            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
-            at_end.append(TopicPartition(topic, partition, end))
-    consumer.assign(at_end)
+    consumer.assign([TopicPartition(captured.topic, partition, 0) for partition in range(PARTITIONS)])
     yield consumer
     consumer.close()
+
+
+def make_topics(settings: Settings, *names: str) -> None:
+    """Create topics that no worker of the project reads."""
+    admin = AdminClient({**settings.kafka.client_config()})
+    for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
+        future.result(30)

@@ -1,6 +1,7 @@
 """The real Debezium between a real PostgreSQL and a real Kafka."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,7 +10,6 @@ import pytest
 from confluent_kafka import Consumer, Producer
 
 from tests.integration.capture.conftest import SERVICE, Captured
-from tests.integration.conftest import RunningStack
 from towpath.capture.audit import audit
 from towpath.capture.connector import Connector, outbox_connector
 from towpath.capture.postgres import re_emit, slot_state
@@ -18,14 +18,13 @@ from towpath.outbox.message import OutboxMessage
 from towpath.outbox.postgres import maintain, write
 
 pytestmark = pytest.mark.stack
-TOPIC = "place_order.replies"
 
 
 def message(key: str = "o-1", **fields: Any) -> OutboxMessage:
     """Return a message with an id of its own."""
     content = {
         "id": uuid4(),
-        "topic": TOPIC,
+        "topic": "",
         "key": key,
         "type": "craftygoods.catalog.StockReserved",
         "payload": b"\0\1",
@@ -35,7 +34,7 @@ def message(key: str = "o-1", **fields: Any) -> OutboxMessage:
 
 def emit(captured: Captured, *messages: OutboxMessage) -> None:
     """Commit messages."""
-    write(captured.connection, messages)
+    write(captured.connection, [replace(one, topic=captured.topic) for one in messages])
     captured.connection.commit()
 
 
@@ -65,7 +64,7 @@ def test_a_row_becomes_a_record_with_its_key_payload_headers_and_time(captured: 
     before = datetime.now(UTC)
     emit(captured, sent)
     (record,) = receive(tail, 1)
-    assert (record.topic(), record.key(), record.value()) == (TOPIC, "ö-1".encode(), bytes(range(256)))
+    assert (record.topic(), record.key(), record.value()) == (captured.topic, "ö-1".encode(), bytes(range(256)))
     assert text_headers(record) == {
         "id": str(sent.id), "type": sent.type, "saga_id": str(sent.saga_id), "saga": "place_order", "step": "stock",
         "direction": "do", "attempt": "2", "round": "1", "item": "3", "traceparent": sent.traceparent, "tenant": "t",
@@ -76,7 +75,7 @@ def test_a_row_becomes_a_record_with_its_key_payload_headers_and_time(captured: 
 
 
 def test_replies_lie_in_the_partition_that_the_orchestrators_client_gives_their_keys(
-    captured: Captured, tail: Consumer, stack: RunningStack
+    captured: Captured, tail: Consumer
 ) -> None:
     """1,000 keys: what Java's partitioner did with a reply is what murmur2_random does with the saga's own records."""
     captured.start()
@@ -89,9 +88,9 @@ def test_replies_lie_in_the_partition_that_the_orchestrators_client_gives_their_
         assert error is None
         by_librdkafka[record.key()] = record.partition()
 
-    producer = Producer({**stack.settings.kafka.client_config(), "partitioner": "murmur2_random"})
+    producer = Producer({**captured.settings.kafka.client_config(), "partitioner": "murmur2_random"})
     for key in keys:
-        producer.produce("place_order.signals", key=key.encode(), value=b"", on_delivery=took)
+        producer.produce(f"{captured.settings.project.name}.signals", key=key.encode(), value=b"", on_delivery=took)
     assert producer.flush(30) == 0
     assert len(set(by_debezium.values())) == 4
     assert by_debezium == by_librdkafka
@@ -109,7 +108,7 @@ def test_messages_of_one_key_arrive_in_the_order_in_which_they_were_written(capt
 def test_a_rolled_back_message_never_arrives(captured: Captured, tail: Consumer) -> None:
     """Only what committed is true."""
     captured.start()
-    write(captured.connection, [message("undone")])
+    write(captured.connection, [message("undone", topic=captured.topic)])
     captured.connection.rollback()
     emit(captured, message("done"))
     assert [record.key() for record in receive(tail, 1)] == [b"done"]
@@ -176,7 +175,7 @@ def test_the_audit_finds_all_that_arrived_and_counts_repeats(captured: Captured,
     emit(captured, *sent)
     verdict = audit(captured.connection, captured.settings, SERVICE, since)
     assert verdict.complete
-    assert [(topic.topic, topic.written, topic.repeated) for topic in verdict.topics] == [(TOPIC, 50, 0)]
+    assert [(topic.topic, topic.written, topic.repeated) for topic in verdict.topics] == [(captured.topic, 50, 0)]
     first = {record.key(): record.timestamp() for record in receive(tail, 50)}
     assert re_emit(captured.connection, [sent[0].id, sent[1].id], since) == 2
     again = {record.key(): record.timestamp() for record in receive(tail, 2)}
