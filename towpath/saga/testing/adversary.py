@@ -36,13 +36,13 @@ def walks(moves_max: int = 60) -> strategies.SearchStrategy[Walk]:
     return strategies.lists(strategies.integers(0, 1_000), max_size=moves_max).map(lambda made: Walk(tuple(made)))
 
 
-def survive(saga: Saga[Any] | Definition, walk: Walk, sampler: Sampler = sample) -> World:
-    """Take the saga through a walk, then let the world be kind, and see that it ends.
+def survive(saga: Saga[Any] | Definition | World, walk: Walk, sampler: Sampler = sample) -> World:
+    """Take a saga (or a world that has one under way) through a walk, then let the world be kind, and see that it ends.
 
     The world asserts its promises at every decision. At last it answers everything; then the saga must end without a
     person, or be stuck and end after a person resumed it. Returns the world, for further questions.
     """
-    world = World(saga.definition if isinstance(saga, Saga) else saga, sampler)
+    world = saga if isinstance(saga, World) else World(saga.definition if isinstance(saga, Saga) else saga, sampler)
     try:
         _walk(world, walk.choices)
         status = world.settle()

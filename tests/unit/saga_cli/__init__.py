@@ -1,0 +1,1 @@
+"""The verbs of `towpath saga` that define, record and plan."""
