@@ -13,6 +13,7 @@ import pytest
 
 from tests.unit.saga_check.large import branched
 from tests.unit.saga_check.planted import begin, child, confirm, pivoted, ship, start_child, two_steps, undoable
+from tests.unit.saga_check.running import MODULE, written_test
 from tests.unit.saga_check.words import (
     Approved,
     Begun,
@@ -28,7 +29,7 @@ from tests.unit.saga_check.words import (
     take_back_start,
 )
 from towpath.saga import COMPENSATE, HALT, Definition, Saga, Undo, UndoEach, UndoStart, hours, seconds
-from towpath.saga.check import Property, explore
+from towpath.saga.check import Check, Property, Violation, explore
 from towpath.saga.check.endings import judge_graph
 from towpath.saga.inputs import Action
 from towpath.saga.state import Cause, CauseKind, Direction, StepState, StepStatus
@@ -583,20 +584,29 @@ def a_decision_is_recorded_twice(patch: Patch) -> None:
     patch.setattr(machine, "_take", twice)
 
 
-def found(definition: Definition, *, as_child: bool) -> set[Property]:
-    """Explore a definition and return the properties that are broken."""
+def found(definition: Definition, *, as_child: bool) -> dict[Property, Violation]:
+    """Explore a definition and return the first breach of each property that is broken."""
     exploration = explore(definition, as_child=as_child)
     breaches = [*exploration.found.values(), *judge_graph(exploration)]
-    return {each.breach.rule for each in breaches}
+    check = Check([definition], lambda: 0.0, imports={(definition.name, definition.version): f"{MODULE}:saga"})
+    return {each.breach.rule: check.violation_at(definition, exploration, each) for each in reversed(breaches)}
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_the_broken_machine_is_found_out(name: str, monkeypatch: Patch) -> None:
-    """The check of a suitable saga names the property that the broken machine breaks."""
+    """The check names the property, draws the way there, and writes a test that fails until the machine is mended."""
     broken = MUTATIONS[name]
     definition = broken.definition()
-    broken.patch(monkeypatch)
-    assert broken.rule in found(definition, as_child=broken.as_child)
+    with monkeypatch.context() as patch:
+        broken.patch(patch)
+        violation = found(definition, as_child=broken.as_child).get(broken.rule)
+        assert violation is not None
+        assert violation.diagram.startswith("sequenceDiagram")
+        assert violation.path
+        test = written_test(violation.test, definition, monkeypatch)
+        with pytest.raises(AssertionError, match="but"):
+            test()
+    test()
 
 
 @pytest.mark.parametrize(
@@ -614,4 +624,4 @@ def test_the_broken_machine_is_found_out(name: str, monkeypatch: Patch) -> None:
 )
 def test_the_machine_as_it_is_breaks_nothing(definition: Callable[[], Definition], as_child: bool) -> None:
     """None of the sagas that show a broken machine shows anything in the one that is in production."""
-    assert found(definition(), as_child=as_child) == set()
+    assert found(definition(), as_child=as_child) == {}

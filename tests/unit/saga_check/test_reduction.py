@@ -26,7 +26,8 @@ from towpath.saga import HALT, NO_EFFECT, PROCEED, Definition, Undo, UndoEach, h
 from towpath.saga.check import Exploration, explore
 from towpath.saga.check.encode import Encoder
 from towpath.saga.check.endings import judge_graph
-from towpath.saga.check.explore import Explorer
+from towpath.saga.check.explore import Explorer, Node
+from towpath.saga.check.moves import Move, Moves
 from towpath.saga.inputs import Action, OperatorAsked, TimerFired
 from towpath.saga.state import Direction
 
@@ -127,7 +128,7 @@ def endings(exploration: Exploration, definition: Definition) -> set[Any]:
     """Return the endings that are reached, as a person tells them apart: status, and which steps began."""
     encoder = Encoder(definition, reduced=True)
     return {
-        encoder.key(node.state, node.ledger, ())[1:] + (node.state.status.value,)
+        (*encoder.key(node.state, node.ledger, ())[1:], node.state.status.value)
         for node in exploration.nodes
         if node.state.ended
     }
@@ -136,7 +137,7 @@ def endings(exploration: Exploration, definition: Definition) -> set[Any]:
 def local_states(exploration: Exploration) -> set[Any]:
     """Return every way in which a step stands, with the direction in which the saga goes then."""
     return {
-        (node.state.direction, step.key, cell.status, cell.result is not None)
+        (node.state.direction, step.key, cell.status, cell.result is not None and node.state.direction is Direction.DO)
         for node in exploration.nodes
         for step in node.state.steps
         for cell in step.items or (step,)
@@ -191,9 +192,32 @@ def test_every_kind_of_adversity_is_met() -> None:
     """The walk meets timers in time and too late, persons, early answers, and failures of each step."""
     exploration = explore(conditions_and_a_wait())
     met = [node.via.input for node in exploration.nodes]
-    assert {action for action in Action} >= {each.action for each in met if isinstance(each, OperatorAsked)}
+    assert set(Action) >= {each.action for each in met if isinstance(each, OperatorAsked)}
     late = [each for each in met if isinstance(each, TimerFired) and each.at_milliseconds > 10**15]
     assert late
     early = [node for node in exploration.nodes if node.state.step("answer").status.value == "pending"]
     assert any(node.state.step("answer").result is not None for node in early)
     assert Begun in {definition.starts_on for definition in [exploration.definition]}
+
+
+def _one_move_only(explorer: Explorer, node: Node) -> list[Move]:
+    return moves_at(explorer, node)[:1]
+
+
+def _never_early(*_: object, **__: object) -> list[Move]:
+    return []
+
+
+moves_at = Explorer.moves_at
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "unsound"), [(Explorer, "moves_at", _one_move_only), (Moves, "early_signals", _never_early)]
+)
+def test_an_unsound_reduction_would_be_noticed(
+    where: type, name: str, unsound: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The comparison can fail: a search that leaves out too much sees fewer ways in which a step stands."""
+    whole = explore(conditions_and_a_wait(), reduced=False)
+    monkeypatch.setattr(where, name, unsound)
+    assert local_states(explore(conditions_and_a_wait())) < local_states(whole)

@@ -359,7 +359,9 @@ class Explorer:
         if mark in self._probed:
             return
         self._probed.add(mark)
-        self._judge_resume(number, node, ())
+        breach = self.judge_resume(node)
+        if breach is not None:
+            self._note([breach], number, (Happening(self.moves.ask(Action.RESUME, node.now)),))
         worse, on_the_way = node, list[Happening]()
         for cell in cells_of(node.state, node.ledger):
             late = [
@@ -371,10 +373,13 @@ class Explorer:
             if followed is not None:
                 worse = followed
                 on_the_way.append(worse.via)
-        if len(_stuck_in(worse)) > len(stuck):
-            self._judge_resume(number, worse, tuple(on_the_way))
+        breach = self.judge_resume(worse) if len(_stuck_in(worse)) > len(stuck) else None
+        if breach is not None:
+            resume = Happening(self.moves.ask(Action.RESUME, worse.now))
+            self._note([breach], number, (*on_the_way, resume))
 
-    def _judge_resume(self, number: int, node: Node, on_the_way: tuple[Happening, ...]) -> None:
+    def judge_resume(self, node: Node) -> Breach | None:
+        """Hold a request to resume against requests to retry what is stuck, one after the other."""
         stuck = _stuck_in(node)
         resume = self.moves.ask(Action.RESUME, node.now)
         together = self._follow(node, resume)
@@ -382,9 +387,9 @@ class Explorer:
         for cell in stuck:
             retry = self.moves.ask(Action.RETRY, node.now, self.definition.steps[cell.position].key, cell.item)
             one_by_one = self._follow(one_by_one, retry) if one_by_one is not None else None
-        if together is None or one_by_one is None or together.key != one_by_one.key:
-            breach = Breach(Property.RESUME, self.definition.steps[stuck[-1].position].key, "is not retried by resume")
-            self._note([breach], number, (*on_the_way, Happening(resume)))
+        if together is not None and one_by_one is not None and together.key == one_by_one.key:
+            return None
+        return Breach(Property.RESUME, self.definition.steps[stuck[-1].position].key, "is not retried by resume")
 
     def _follow(self, node: Node, input_: Input) -> Node | None:
         """Return what one input leads to, without taking it up; None where that breaks a property."""

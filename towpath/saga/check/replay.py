@@ -3,17 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from towpath.saga.advance import Decision
 from towpath.saga.check.abstract import Choice, Role, blank
-from towpath.saga.check.explore import Explorer, Node
+from towpath.saga.check.explore import Explorer, Happening, Node
 from towpath.saga.check.ledger import opening
 from towpath.saga.check.moves import PARENT, Stranger, cells_of
 from towpath.saga.check.properties import SENTENCES, Property
 from towpath.saga.check.sampling import classes_by_name, try_function
 from towpath.saga.check.words import say
 from towpath.saga.definition import Definition
-from towpath.saga.inputs import Action, Input, Started, Unrecognised
+from towpath.saga.inputs import Action, Input, OperatorAsked, Started, Unrecognised
 from towpath.saga.language import Saga
-from towpath.saga.state import Cause, CauseKind, SagaState
+from towpath.saga.state import Cause, CauseKind, Status
 from towpath.saga.testing.plain import from_plain
 
 
@@ -43,9 +44,9 @@ class _Replay:
 
     def _take(self, sentence: str, walked: Sequence[str]) -> bool:
         """Let one thing happen; return whether there was such a thing, and it was decided well."""
-        node, explorer = self.node, self.explorer
-        state: SagaState | None = node.state if node is not None else None
-        facts: tuple[Choice, ...] = node.facts if node is not None else ()
+        explorer = self.explorer
+        state = self.node.state if self.node is not None else None
+        facts = self.node.facts if self.node is not None else ()
         for input_, wanted in self._inputs():
             for happening, lasting, decision in explorer.decide(state, facts, input_):
                 if say(state, happening, explorer.oracle) != sentence:
@@ -53,20 +54,36 @@ class _Replay:
                 if decision is None:
                     self._fail(Property.TOTAL, f"{type(explorer.raised).__name__}: {explorer.raised}", walked)
                     return False
-                ledger = node.ledger if node is not None else opening(explorer.definition)
-                if wanted:
-                    ledger = explorer.judge.taken(state, ledger, input_, decision)
-                elif state is not None:
-                    explorer.judge.refused(state, input_, decision)
-                for breach in explorer.judge.breaches:
-                    self._fail(breach.rule, f"{breach.subject} {breach.words}", walked)
-                if explorer.judge.breaches or decision.state is None:
-                    return False
-                now = max(node.now if node is not None else 0, input_.at_milliseconds)
-                key = explorer.encoder.key(decision.state, ledger, lasting)
-                self.node = Node(decision.state, ledger, lasting, now, -1, happening, key)
-                return True
+                return self._arrive(happening, lasting, decision, walked, wanted=wanted)
         return False
+
+    def _arrive(
+        self,
+        happening: Happening,
+        facts: tuple[Choice, ...],
+        decision: Decision,
+        walked: Sequence[str],
+        *,
+        wanted: bool,
+    ) -> bool:
+        """Judge a decision, and go where it leads."""
+        node, explorer, input_ = self.node, self.explorer, happening.input
+        ledger = node.ledger if node is not None else opening(explorer.definition)
+        if wanted:
+            ledger = explorer.judge.taken(node.state if node is not None else None, ledger, input_, decision)
+        elif node is not None:
+            explorer.judge.refused(node.state, input_, decision)
+        breaches = list(explorer.judge.breaches)
+        if wanted and node is not None and isinstance(input_, OperatorAsked) and input_.action is Action.RESUME:
+            breaches += filter(None, [explorer.judge_resume(node)])
+        for breach in breaches:
+            self._fail(breach.rule, f"{breach.subject} {breach.words}", walked)
+        if breaches or decision.state is None:
+            return False
+        now = max(node.now if node is not None else 0, input_.at_milliseconds)
+        key = explorer.encoder.key(decision.state, ledger, facts)
+        self.node = Node(decision.state, ledger, facts, now, -1, happening, key)
+        return True
 
     def _fail(self, rule: Property, words: str, walked: Sequence[str]) -> None:
         if rule is self.rule:
@@ -83,7 +100,7 @@ class _Replay:
             yield Unrecognised("stray", 0, "Stranger"), False
             return
         yield from ((move.input, True) for move in self.explorer.moves_at(node))
-        if node.state.status.value == "stuck":
+        if node.state.status is Status.STUCK:
             yield moves.ask(Action.RESUME, node.now), True
         yield node.via.input, False
         for cell in cells_of(node.state, node.ledger):
@@ -117,7 +134,9 @@ def assert_call_mended(
     if rule == Property.LIST_TOO_LONG:
         found: Any = function(*given)
         count = len(found)
-        assert count <= defined.items_max, f"the list has {count} items, and the limit is {defined.items_max}"
+        assert count <= defined.items_max, (
+            f"{SENTENCES[Property.LIST_TOO_LONG]}; but the list has {count} items, and the limit is {defined.items_max}"
+        )
     if item is not None and defined.over is not None:
         given.append(defined.over(*given[: len(defined.needs) + 1])[item])
     if cause is not None:

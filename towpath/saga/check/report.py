@@ -150,7 +150,7 @@ class Check:
         sampled = Sampler(exploration, self.samples).run()
         static = [*judge_timing(definition), *_ambiguous(definition), *locks]
         violations = [
-            *(self._at(definition, exploration, each) for each in found),
+            *(self.violation_at(definition, exploration, each) for each in found),
             *self._sampled(definition, sampled),
             *(self._static(definition, breach) for breach in first_of_each(static)),
         ]
@@ -180,7 +180,8 @@ class Check:
     def _where(self, definition: Definition) -> str:
         return self.imports.get((definition.name, definition.version), "")
 
-    def _at(self, definition: Definition, exploration: Exploration, found: Found) -> Violation:
+    def violation_at(self, definition: Definition, exploration: Exploration, found: Found) -> Violation:
+        """Return what a walk has found as a violation: with the way there, its picture, and its test."""
         walk = Walk(exploration.abstraction, exploration.path(found.node, found.then))
         breach = found.breach
         diagram = draw(walk, f"{breach.subject} {breach.words}".strip()) if walk.steps else ""
