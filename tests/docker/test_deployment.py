@@ -18,7 +18,7 @@ from tests.docker.conftest import Deployment
 from towpath.contract.catalogue import Catalogue
 from towpath.project import worker_names
 from towpath.stack.compose import Worker
-from towpath.stack.config import databases, captured_databases
+from towpath.stack.config import captured_databases, databases
 
 pytestmark = pytest.mark.docker
 PARTS = {"postgres", "kafka", "registry", "connect"}
@@ -109,7 +109,7 @@ def test_no_password_shows_in_a_container(deployment: Deployment) -> None:
 def test_up_again_changes_nothing(deployment: Deployment) -> None:
     """A second `up` runs the set-up again, which finds everything done, and restarts no part."""
     before = {name: one["Id"] for name, one in deployment.containers().items()}
-    deployment.compose("--profile", "core", "up", "-d", "--wait", "--no-build")
+    deployment.start()
     after = deployment.containers()
     assert {name: one["Id"] for name, one in after.items()} == before
     assert after["setup"]["State"]["ExitCode"] == 0
