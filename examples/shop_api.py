@@ -1,0 +1,100 @@
+"""A shop's web door with FastAPI: an order is placed in one transaction, and can be asked for or waited for.
+
+uvicorn --factory examples.shop_api:create_api
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import NAMESPACE_URL, uuid5
+
+from fastapi import FastAPI, Header, HTTPException, Query
+from psycopg import errors
+from psycopg_pool import ConnectionPool
+from pydantic import BaseModel, Field
+
+from pipelines.services.order import place_order
+from schemas.records.order import OrderLine, OrderPlaced
+from towpath.client import NotEnded, Standing, Started
+from towpath.client.postgres import Client
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.registry import load_codec
+from towpath.settings import Settings, load_settings
+
+
+class Line(BaseModel):
+    """A line of a basket."""
+
+    sku: str
+    quantity: int = Field(ge=1)
+    unit_price_cents: int = Field(ge=1)
+
+
+class Basket(BaseModel):
+    """What a customer orders."""
+
+    customer_id: str
+    card_token: str
+    lines: list[Line] = Field(min_length=1)
+
+
+class Accepted(BaseModel):
+    """An order that was accepted; `saga_id` follows it to its end."""
+
+    order_id: str
+    saga_id: str
+
+
+def create_api(settings: Settings | None = None) -> FastAPI:
+    """Return the API. It needs the order database and the views, neither Kafka nor a worker."""
+    settings = settings or load_settings()
+    catalogue = Catalogue.load(settings)
+    codec = load_codec(settings, catalogue)
+    client = Client(settings, catalogue, codec)
+    options = settings.postgres.connection_options()
+    pool = ConnectionPool(settings.postgres.database_url("order"), kwargs=options, min_size=1, max_size=8, open=False)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        with pool:
+            yield
+
+    api = FastAPI(title="CraftyGoods", lifespan=lifespan)
+
+    @api.post("/orders", status_code=202)
+    def post_order(basket: Basket, idempotency_key: Annotated[str, Header()]) -> Accepted:
+        """Accept an order. The same key again is the same order: whoever lost the answer may simply ask again."""
+        event_id = uuid5(NAMESPACE_URL, f"order:{basket.customer_id}:{idempotency_key}")
+        order = OrderPlaced(
+            order_id=f"order-{event_id.hex[:12]}",
+            customer_id=basket.customer_id,
+            lines=tuple(OrderLine(**line.model_dump()) for line in basket.lines),
+            total_cents=sum(line.quantity * line.unit_price_cents for line in basket.lines),
+            currency="EUR",
+            card_token=basket.card_token,
+            placed_at=datetime.now(UTC),
+        )
+        started = Started.by("place_order", order.order_id, event_id)
+        try:
+            with pool.connection() as connection:
+                place_order(connection, codec, order, event_id=event_id)
+        except errors.UniqueViolation:
+            pass  # it was accepted before
+        return Accepted(order_id=order.order_id, saga_id=started.saga_id)
+
+    @api.get("/sagas/{saga_id}")
+    def get_saga(
+        saga_id: str,
+        wait_seconds: Annotated[float, Query(ge=0, le=30, description="How long to wait for an ending.")] = 0,
+    ) -> Standing:
+        """Tell how an order's saga stands, at once or once it has ended."""
+        try:
+            standing = client.await_ending(saga_id, timeout_seconds=wait_seconds)
+        except NotEnded as error:
+            if error.standing is None:
+                raise HTTPException(404, "nothing was seen of it yet") from error
+            standing = error.standing
+        return standing
+
+    return api
