@@ -17,10 +17,10 @@ NO_TESTS_COLLECTED = 5
 FOLDERS = {
     "unit": ("unit", "tidy", "scenarios", "properties", "histories", "contracts"),
     "conformance": ("conformance",),
-    "integration": ("conformance", "integration"),
+    "integration": ("conformance", "integration", "crash"),
     "acceptance": ("acceptance",),
     "docker": ("docker",),
-    "crash": ("conformance", "integration", "acceptance"),
+    "crash": ("conformance", "integration", "crash", "acceptance"),
 }
 REAL_PARTS = frozenset({"conformance", "integration", "acceptance"})
 

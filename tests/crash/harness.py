@@ -63,7 +63,7 @@ class WorkerProcess:
             self.ended.append(code)
             self.start()
 
-    def wait_until_ready(self, seconds: float = 40.0) -> None:
+    def wait_until_ready(self, seconds: float = 120.0) -> None:
         """Wait until it says that it serves its partitions."""
         deadline = time.monotonic() + seconds
         before = self.ready_times
@@ -192,9 +192,12 @@ class Run:
     def rebalance(self) -> None:
         """Have a third worker join, work for a while, and leave in good order."""
         third = self.new_worker("c")
-        third.wait_until_ready()
-        self.watch(self.chance.uniform(0.5, 3.0))
-        assert third.stop() == 0, f"a worker that was asked to stop did not end well; logs in {self.root}"
+        try:
+            third.wait_until_ready()
+            self.watch(self.chance.uniform(0.5, 3.0))
+        finally:
+            code = third.stop()
+        assert code == 0, f"a worker that was asked to stop did not end well; logs in {self.root}"
 
     # What became of it
 

@@ -65,16 +65,14 @@ def database_worker(settings: Settings, told: dict[str, Any]) -> StreamApp:
     def apply(connection: psycopg.Connection[Any], batch: Batch) -> None:
         connection.execute("SELECT pg_advisory_xact_lock(7)")
         connection.execute(APPLIED)
-        for record in batch:
-            assert record.key is not None
-            assert record.value is not None
-            key, value = record.key.decode(), int(record.value)
-            connection.execute(
+        pairs = [((record.key or b"").decode(), int(record.value or b"-1")) for record in batch]
+        with connection.cursor() as cursor:
+            cursor.executemany(
                 "INSERT INTO sums VALUES (%s, 1, %s) ON CONFLICT (key) DO UPDATE"
                 " SET count = sums.count + 1, sum = sums.sum + excluded.sum",
-                (key, value),
+                pairs,
             )
-            connection.execute("INSERT INTO outputs (key, value) VALUES (%s, %s)", (key, value))
+            cursor.executemany("INSERT INTO outputs (key, value) VALUES (%s, %s)", pairs)
 
     @app.agent(app.batch_topic(told["in"]))
     async def count(stream: Any) -> None:
