@@ -228,7 +228,6 @@ def _committed(turn: Turn) -> bool:
 def _turn_round(turn: Turn, cause: Cause) -> None:
     """Stop going forward: nothing is asked any more, and all that was sent is undone."""
     turn.direction = _UNDO
-    turn.status = Status.COMPENSATING
     turn.cause = cause
     turn.cancel_deadline()
     _close(turn, _UNKNOWN, _ABANDONED)

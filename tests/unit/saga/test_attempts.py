@@ -1,11 +1,14 @@
 """Attempts, rounds and timers: what is repeated, what is matched, what is given up."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.saga.support import (
     OPENED,
     Do,
     No,
+    Opened,
     Stranger,
     Take,
     Undone,
@@ -18,7 +21,7 @@ from tests.unit.saga.support import (
     step,
     undo,
 )
-from towpath.saga import Backoff, advance, hours, minutes, seconds
+from towpath.saga import Backoff, Saga, advance, hours, minutes, seconds
 from towpath.saga.effects import CancelTimer, Record, SendCommand, SetTimer
 from towpath.saga.inputs import Replied, Signalled, Started, Timer, TimerFired, TimerKind, Unrecognised
 from towpath.saga.state import Direction, StepStatus
@@ -31,11 +34,16 @@ def sent(talk: Conversation) -> list[SendCommand]:
     return [effect for decision in talk.decisions for effect in decision.effects if isinstance(effect, SendCommand)]
 
 
-def one_step(**said: object) -> Conversation:
-    """Return a saga of one step, just begun."""
+def one_step_saga(**said: object) -> Saga[Opened]:
+    """Return a saga of one step."""
     made = saga()
     step(made, "a", **said)
-    return given(made, OPENED).expect(Do("a"))
+    return made
+
+
+def one_step(**said: object) -> Conversation:
+    """Return a saga of one step, just begun."""
+    return given(one_step_saga(**said), OPENED).expect(Do("a"))
 
 
 def reply(message: object = Yes(), *, attempt: int = 1, round_: int = 1, step: str = "a", item: str = "") -> Replied:
@@ -271,6 +279,10 @@ def test_an_instance_of_another_version_is_refused() -> None:
     decision = advance(chain().definition, talk.state, reply())
     assert decision.state is talk.state
     entry = decision.effects[0]
+    assert isinstance(entry, Record)
+    assert entry.reason == "the instance is of shape version 1"
+    newer = replace(one_step_saga().definition, version=2)
+    entry = advance(newer, talk.state, reply()).effects[0]
     assert isinstance(entry, Record)
     assert entry.reason == "the instance is of shape version 1"
 

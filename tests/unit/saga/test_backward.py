@@ -2,6 +2,8 @@
 
 from tests.unit.saga.support import (
     OPENED,
+    Agreed,
+    Denied,
     Do,
     Kept,
     No,
@@ -17,7 +19,7 @@ from tests.unit.saga.support import (
     step,
     undo,
 )
-from towpath.saga import NO_EFFECT, hours, minutes, seconds
+from towpath.saga import COMPENSATE, NO_EFFECT, hours, minutes, seconds
 from towpath.saga.effects import CancelTimer, Finish, SendCommand
 from towpath.saga.inputs import Action, Replied
 from towpath.saga.state import CauseKind, Direction, Status, StepStatus
@@ -208,3 +210,20 @@ def test_a_delay_that_was_running_is_abandoned() -> None:
     made.delay("pause", lasts=hours(1), after=a)
     talk = given(made, OPENED).expect(Do("a")).when(Yes()).when_asked(Action.CANCEL).expect(Take("a"))
     talk.expect_step("pause", StepStatus.ABANDONED).when(Undone()).expect_compensated()
+
+
+def test_an_each_over_nothing_owes_nothing() -> None:
+    """No item, no undo."""
+    talk = given(basket(), OPENED).expect_anything().when(Yes()).expect(Do("pivot", ((),))).when(No())
+    talk.expect_compensated()
+
+
+def test_nothing_more_begins_once_the_saga_has_turned_round() -> None:
+    """A no that came early turns it round while another step is ready: that one never begins, not even later."""
+    made = saga()
+    first = step(made, "first")
+    made.wait("asked", succeeds=Agreed, fails=Denied, within=hours(1), on_timeout=COMPENSATE, after=first)
+    step(made, "ready", after=first)
+    talk = given(made, OPENED).expect(Do("first")).when(Denied()).when(Yes()).expect(Take("first")).expect_nothing()
+    talk.when_next_timer_fires().expect_nothing().when(Undone()).expect_compensated()
+    talk.expect_step("ready", StepStatus.PENDING)

@@ -162,6 +162,15 @@ def test_a_child_past_its_pivot_refuses() -> None:
     below.when(Yes()).expect_anything().when_parent_asks(above).expect_refused("point of no return")
 
 
+def test_a_child_on_its_way_back_is_not_past_anything() -> None:
+    """Its pivot was sent and failed: it compensates, and says so to whoever asks."""
+    above = ParentReference("parent", "p", "key", "chain", Direction.UNDO, 1, 1)
+    below = given(chain(), OPENED, parent=above).expect_anything().when(Yes()).expect_anything().when(Yes())
+    below.expect_anything().when(No()).expect(Take("second")).when_parent_asks(above).expect_nothing()
+    below.when(Undone()).expect(Take("first")).when(Undone(), step="first").expect_anything().when(Undone())
+    assert effect(below, AnswerParent).parent.direction is Direction.UNDO
+
+
 def awaiting(inner: Saga[Opened], **said: Any) -> Saga[Opened]:
     """Return a saga of one step, which is the given saga."""
     made = saga("outer")
