@@ -1,6 +1,7 @@
 """The stack's PostgreSQL server: its data folder, who may connect, and the databases of services, views, registry."""
 
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -98,9 +99,11 @@ def _run(command: list[str], data: Path, machine: Machine, environment: Mapping[
         preexec_fn=before_exec(machine.postgres_identity, signal.SIGKILL),
     )
     if done.returncode != 0:
-        answer = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        # The first error is the cause; what follows is what came of it.
+        cause = next((line for line in said if re.search("error:|FATAL|PANIC", line)), " ".join(said[-1:]))
         raise WorldError(
-            f"PostgreSQL's data folder {data} cannot be prepared: {' '.join(answer)}",
+            f"PostgreSQL's data folder {data} cannot be prepared: {cause}",
             next_step="mend that (a full disk, say), then towpath up",
         )
 

@@ -107,6 +107,7 @@ def up(settings: Settings, *, fresh: bool = False, watcher: UpWatcher | None = N
         watcher.step("removing the data of the stack")
         remove_data(settings)
     home.make()
+    _refuse_other_shape(settings, home)
     try:
         client = StackClient(home)
     except NotRunning:
@@ -149,7 +150,6 @@ def make_plan(settings: Settings, home: Home, watcher: UpWatcher) -> Plan:
 
 
 def _start_whole(settings: Settings, home: Home, watcher: UpWatcher) -> tuple[str, ...]:
-    _refuse_other_shape(settings, home)
     _refuse_small_disk(settings, home)
     plan = make_plan(settings, home, watcher)
     _refuse_taken_ports(settings, plan.parts)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -33,14 +34,17 @@ COMMAND = (sys.executable, "-c", "from towpath.cli import main; main()")
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Iterator[Settings]:
+def own() -> Iterator[Settings]:
     """Return the settings of a stack of this test's own, which is down before and after."""
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)  # PostgreSQL's own user passes them
-    with variables(stack_environment(tmp_path / "home")):
+    folder = Path(tempfile.mkdtemp(prefix="towpath-"))
+    folder.chmod(0o755)  # PostgreSQL's own user passes it
+    with variables(stack_environment(folder / "home")):
         settings = load_settings(ROOT)
-        yield settings
-        down(settings)
+        try:
+            yield settings
+        finally:
+            down(settings)
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def processes_of(home: Path) -> list[int]:
@@ -111,7 +115,10 @@ def test_the_life_of_a_stack(own: Settings) -> None:
     other_port = {"TOWPATH_STACK__POSTGRES_PORT": str(own.stack.postgres_port + 1)}
     with variables(other_port), pytest.raises(RefusedError, match="runs with other settings: postgres on port"):
         up(load_settings(ROOT))
-    with variables({"TOWPATH_STACK__BROKERS": "3"}), pytest.raises(RefusedError):
+    with (
+        variables({"TOWPATH_STACK__BROKERS": "3"}),
+        pytest.raises(RefusedError, match=r"1 Kafka broker\(s\), not of 3"),
+    ):
         up(load_settings(ROOT))
     assert remembered(own) == ("kept", b"kept", True)
 
@@ -174,7 +181,7 @@ def test_three_brokers_lose_nothing_when_one_dies(own: Settings) -> None:
             for number in range(500):
                 producer.produce("busy", str(number).encode(), partition=0)
                 producer.poll(0)
-            leader = admin.list_topics("busy", timeout=20).topics["busy"].partitions[0].leader
+            leader = leader_of("busy", admin)
             with StackClient(settings.stack_home) as client:
                 client.kill(f"kafka-{leader}", signal.SIGKILL)
                 for number in range(500, 1000):
@@ -186,6 +193,19 @@ def test_three_brokers_lose_nothing_when_one_dies(own: Settings) -> None:
             assert values_of("busy", settings, 1000) == [str(number).encode() for number in range(1000)]
         finally:
             down(settings)
+
+
+def leader_of(topic: str, admin: AdminClient) -> int:
+    """Return the broker that leads the only partition of a topic, once there is one."""
+    found: list[int] = []
+
+    def known() -> bool:
+        partitions = admin.list_topics(topic, timeout=20).topics[topic].partitions
+        found[:] = [partition.leader for partition in partitions.values() if partition.leader >= 0]
+        return bool(found)
+
+    assert eventually(known, 30)
+    return found[0]
 
 
 def values_of(topic: str, settings: Settings, count: int) -> list[bytes]:
