@@ -4,7 +4,7 @@ import importlib
 import pkgutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any
@@ -52,9 +52,14 @@ def check(
         loaded = _load(name)
         if isinstance(loaded, Report):
             reports.append(loaded)
-        else:
-            definitions.append(loaded)
-            found[loaded.name, loaded.version] = f"{name}:saga"
+            continue
+        if (loaded.name, loaded.version) in found:
+            raise ConfigurationError(
+                f"{name}: saga {loaded.name} version {loaded.version} is defined twice",
+                next_step="raise the version of the newer one",
+            )
+        definitions.append(loaded)
+        found[loaded.name, loaded.version] = f"{name}:saga"
     samples = _samples(settings)
     reports += Check(definitions, time.perf_counter, samples, found).run(saga)
     if saga is not None and not any(report.saga == saga for report in reports):
@@ -86,32 +91,41 @@ def _settings(modules: Sequence[str] | None) -> Settings | None:
     return load_settings()
 
 
-def _module_names(names: Sequence[str]) -> Iterator[str]:
-    """Yield the modules that `names` name: themselves, or those in a package that do not begin with `_`."""
+def _module_names(names: Sequence[str]) -> list[str]:
+    """Return the modules that `names` name: themselves, or those in a package that do not begin with `_`."""
+    found: list[str] = []
     for name in names:
         dotted = name.removesuffix("/").removesuffix(".py").replace("/", ".").lstrip(".")
         try:
-            module = importlib.import_module(dotted)
+            package = _import(dotted)
         except DefinitionError:
-            yield dotted  # it is told as a violation
+            found.append(dotted)  # it is told as a violation
             continue
-        except ModuleNotFoundError as error:
-            if error.name is not None and f"{dotted}.".startswith(f"{error.name}."):
-                raise NotFoundError(f"there is no module {dotted}", next_step="name a package or module") from error
-            raise
-        if not hasattr(module, "__path__"):
-            yield dotted
-            continue
-        for inner in pkgutil.iter_modules(module.__path__):
-            if not inner.name.startswith("_"):
-                yield f"{dotted}.{inner.name}"
+        if hasattr(package, "__path__"):
+            modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
+            found += [f"{dotted}.{module}" for module in modules if not module.startswith("_")]
+        else:
+            found.append(dotted)
+    return list(dict.fromkeys(found))
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module. Raises DefinitionError, or an error for people where it cannot be imported otherwise."""
+    try:
+        return importlib.import_module(name)
+    except DefinitionError:
+        raise
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and f"{name}.".startswith(f"{missing}."):
+            raise NotFoundError(f"there is no module {name}", next_step="name a package, a module or a file") from error
+        raise ConfigurationError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _load(name: str) -> Definition | Report:
     """Return the definition in a module, or a report that it breaks a rule of the language."""
     try:
-        module: ModuleType = importlib.import_module(name)
-        found = getattr(module, "saga", None)
+        found = getattr(_import(name), "saga", None)
         if not isinstance(found, Saga):
             raise ConfigurationError(f"{name}: it has no Saga called 'saga'", next_step="define saga = Saga(...) there")
         return found.definition
@@ -220,4 +234,4 @@ def _show_halts(report: Report) -> None:
     for stuck in report.stuck:
         _say(f"    [bold]{stuck.step}[/]: {stuck.reason}")
         _say(f"      as when: {escape('; '.join(stuck.path))}")
-        _say(f"      a person can: {'; '.join(stuck.person_can) or 'do nothing under this version'}")
+        _say(f"      a person can: {'; '.join(stuck.person_can) or 'do nothing under this version of the saga'}")

@@ -180,7 +180,7 @@ class _Reader:
     def _function(self, name: str | None) -> Callable[..., Any] | None:
         if name is None:
             return None
-        if name not in self._functions:
+        if name not in self._functions or name == "<lambda>":  # two functions without a name are two
 
             def absent(*_: object) -> Any:
                 raise RuntimeError(f"{name} was not recorded: a definition read from its outline cannot run")

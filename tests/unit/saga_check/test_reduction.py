@@ -29,7 +29,8 @@ from towpath.saga.check.endings import judge_graph
 from towpath.saga.check.explore import Explorer, Node
 from towpath.saga.check.moves import Move, Moves
 from towpath.saga.inputs import Action, OperatorAsked, TimerFired
-from towpath.saga.state import Direction
+from towpath.saga.outline import definition_of, outline_of
+from towpath.saga.state import Direction, Status, StepStatus
 
 
 def conditions_and_a_wait() -> Definition:
@@ -186,6 +187,27 @@ def test_a_walk_that_is_too_long_is_told() -> None:
     exploration = Explorer(branched(2, 2).definition, states_max=50).run()
     assert not exploration.whole
     assert {each.breach.rule.value for each in judge_graph(exploration)} == {"too_large"}
+
+
+def test_conditions_that_are_read_from_an_outline_stay_two() -> None:
+    """Two functions without a name are two questions; one function of the same results is one."""
+
+    def saga_of(one: Any, other: Any) -> Definition:
+        saga = begin()
+        first = undoable(saga, "first", when=one)
+        undoable(saga, "second", after=first, when=other)
+        return definition_of(outline_of(saga.definition))
+
+    def seen(definition: Definition) -> set[tuple[bool, bool]]:
+        return {
+            (state.step("first").status is StepStatus.SKIPPED, state.step("second").status is StepStatus.SKIPPED)
+            for state in explore(definition).states()
+            if state.status is Status.COMPLETED
+        }
+
+    different = saga_of(lambda _: True, lambda _: False)
+    assert seen(different) == {(True, True), (True, False), (False, True), (False, False)}
+    assert seen(saga_of(is_large, is_large)) == {(True, True), (False, False)}
 
 
 def test_every_kind_of_adversity_is_met() -> None:

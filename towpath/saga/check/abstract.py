@@ -107,7 +107,8 @@ class Oracle:
         name = self.names[choice.group]
         if self.options[choice.group] == (1, 0):
             return f"{name} holds" if choice.value else f"{name} does not hold"
-        return f"{name} has {'too many' if choice.value > ITEMS_TOLD_APART else choice.value} items"
+        count = "too many" if choice.value > ITEMS_TOLD_APART else str(choice.value)
+        return f"{name} has {count} item{'' if choice.value == 1 else 's'}"
 
 
 class Items:

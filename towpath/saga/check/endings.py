@@ -21,29 +21,32 @@ def judge_graph(exploration: Exploration) -> Iterator[Found]:
 
 
 def _judge_endings(exploration: Exploration) -> Iterator[Found]:
-    alone = _reaching_an_end(exploration, with_person=False)
-    helped = _reaching_an_end(exploration, with_person=True)
+    ends = {number for number, node in enumerate(exploration.nodes) if node.state.ended}
+    # Where a list is too long for its step, only another version of the definition can help: no breach of this one.
+    excused = {number for number, node in enumerate(exploration.nodes) if _has_too_many_items(exploration, node.state)}
+    alone = _reaching(exploration, ends, with_person=False)
+    helped = _reaching(exploration, ends | excused, with_person=True)
     for number, node in enumerate(exploration.nodes):
         if node.state.status is not Status.STUCK and number not in alone:
             words = "from here no ending is reached without a person, whatever the replies"
             yield Found(Breach(Property.ENDS, _open_step(node.state), words), number)
             break
     for number, node in enumerate(exploration.nodes):
-        if number not in helped and not _has_too_many_items(exploration, node.state):
+        if number not in helped:
             words = "from here not even a person can bring the saga to an ending"
             yield Found(Breach(Property.RECOVERABLE, _open_step(node.state), words), number)
             break
 
 
-def _reaching_an_end(exploration: Exploration, *, with_person: bool) -> set[int]:
-    """Return the states from which an ending can be reached."""
+def _reaching(exploration: Exploration, targets: set[int], *, with_person: bool) -> set[int]:
+    """Return the states from which one of the targets can be reached."""
     towards: list[list[int]] = [[] for _ in exploration.nodes]
     for number, node in enumerate(exploration.nodes):
         for target, by_person in node.edges:
             if with_person or not by_person:
                 towards[target].append(number)
-    reached = {number for number, node in enumerate(exploration.nodes) if node.state.ended}
-    open_ = list(reached)
+    reached = set(targets)
+    open_ = list(targets)
     while open_:
         for source in towards[open_.pop()]:
             if source not in reached:
@@ -66,7 +69,7 @@ def _judge_use(exploration: Exploration) -> Iterator[Found]:
 
 
 def _has_too_many_items(exploration: Exploration, state: SagaState) -> bool:
-    """Say whether a list is too long for its step: only another version of the definition can help there."""
+    """Say whether a list is too long for its step."""
     return any(
         step.status is StepStatus.STUCK and not step.items and defined.over is not None
         for step, defined in zip(state.steps, exploration.definition.steps, strict=True)

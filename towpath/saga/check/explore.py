@@ -25,7 +25,7 @@ from towpath.saga.advance import Decision, advance
 from towpath.saga.check.abstract import Abstraction, Call, Choice, blank
 from towpath.saga.check.encode import Encoder, Key
 from towpath.saga.check.judge import NEED_A_PERSON, Judge
-from towpath.saga.check.ledger import Account, Ledger, opening
+from towpath.saga.check.ledger import Ledger, opening
 from towpath.saga.check.moves import PARENT, Cell, Move, Moves, Stranger, cells_of
 from towpath.saga.check.properties import Breach, Property
 from towpath.saga.definition import Definition
@@ -128,6 +128,7 @@ class Explorer:
         self.judge = Judge(self.definition)
         self.encoder = Encoder(self.definition, reduced=reduced)
         self.result = Exploration(definition, abstraction, [])
+        self.raised: Exception | None = None  # what the machine raised at the last decision, if it did
         self._places: dict[Key, int] = {}
         self._open: deque[int] = deque()
         self._probed: set[Any] = set()
@@ -404,7 +405,11 @@ class Explorer:
 
 
 def explore(definition: Definition, *, as_child: bool = False, reduced: bool = True) -> Exploration:
-    """Return every reachable state of a definition, with all that was found on the way."""
+    """Return the reachable states of a definition, with all that was found on the way.
+
+    Without the reductions they are all there; with them, every way in which each step stands is there, but not every
+    combination (see the reductions on top of this file). Not for real data: the states hold blank records.
+    """
     return Explorer(definition, as_child=as_child, reduced=reduced).run()
 
 
@@ -429,6 +434,3 @@ def _kind_of(input_: Input) -> str:
 
 def _pending(state: SagaState) -> str:
     return next((step.key for step in state.steps if step.status is StepStatus.PENDING), "")
-
-
-__all__ = ["Account", "Exploration", "Explorer", "Found", "Halt", "Happening", "Node", "explore"]

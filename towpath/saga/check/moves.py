@@ -258,6 +258,8 @@ class Moves:
             yield self.ask(Action.COMPENSATE, now)
         if state.status is not Status.STUCK:
             yield self.ask(Action.RESUME, now)
+        for applied, _ in state.recent[:1]:
+            yield OperatorAsked(applied, now + 1, Action.CANCEL, ACTOR, REASON)
 
 
 def _strange_timers(step: StepDefinition, cell: Cell) -> Iterator[TimerFired]:

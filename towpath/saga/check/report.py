@@ -163,7 +163,7 @@ class Check:
             self.clock() - began,
             duration_of(definition),
             tuple(violations),
-            tuple(_stuck(exploration, halt) for halt in exploration.halts.values()),
+            tuple(_halts(exploration)),
             sampled.functions,
             sampled.calls,
             tuple(sorted(sampled.without_data)),
@@ -232,15 +232,16 @@ def _ambiguous(definition: Definition) -> Iterable[Breach]:
 # --- halts ------------------------------------------------------------------------------------------------------------
 
 
-def _stuck(exploration: Exploration, halt: Halt) -> StuckPath:
-    walk = Walk(exploration.abstraction, exploration.path(halt.node))
-    return StuckPath(
-        halt.step,
-        halt.status.value,
-        _reason(exploration.definition, halt),
-        tuple(_person_can(exploration, halt)),
-        tuple(walk.sentences),
-    )
+def _halts(exploration: Exploration) -> Iterable[StuckPath]:
+    """Return the ways to halt, one for each step and reason."""
+    found: dict[tuple[str, str], StuckPath] = {}
+    for halt in exploration.halts.values():
+        reason = _reason(exploration.definition, halt)
+        if (halt.step, reason) not in found:
+            path = Walk(exploration.abstraction, exploration.path(halt.node)).sentences
+            can = tuple(_person_can(exploration, halt))
+            found[halt.step, reason] = StuckPath(halt.step, halt.status.value, reason, can, tuple(path))
+    return found.values()
 
 
 def _reason(definition: Definition, halt: Halt) -> str:
@@ -267,8 +268,9 @@ def _person_can(exploration: Exploration, halt: Halt) -> Iterable[str]:
         oracle.begin((), node.facts)
         decision = advance(definition, node.state, ask)
         entry = decision.effects[0]
-        if decision.state is None or not isinstance(entry, Record) or entry.happened is Happened.REFUSED:
-            continue
+        refused = not isinstance(entry, Record) or entry.happened is Happened.REFUSED
+        if refused or decision.state is None or decision.state.steps == node.state.steps:
+            continue  # a list that is too long is so when it is retried
         yield f"{_asked(ask)} (then it is {decision.state.status.value})"
 
 

@@ -2,6 +2,7 @@
 
 import pprint
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,8 @@ from towpath.saga.testing.plain import to_plain
 
 _HEAD = '''"""{sentence}.
 
-Written by `towpath saga check`, which found it broken: {words}.
+Written by `towpath saga check`, which found it broken:
+{words}.
 The test fails until that is mended; keep it, so that it stays so.
 """
 
@@ -70,7 +72,8 @@ def _plain(argument: object) -> Any:
 def _head(breach: Breach) -> str:
     sentence = SENTENCES[breach.rule]
     words = f"{breach.subject} {breach.words}".strip().replace("\\", "/").replace('"""', "'''").rstrip(".")
-    return _HEAD.format(sentence=sentence[0].upper() + sentence[1:], words=words)
+    wrapped = textwrap.fill(words, 110)
+    return _HEAD.format(sentence=sentence[0].upper() + sentence[1:], words=wrapped)
 
 
 def _file(breach: Breach, wheres: Sequence[str], helper: str, data: str, call: str) -> str:
