@@ -89,7 +89,7 @@ def main() -> None:
         root=Path(told["root"]),
         project=ProjectSettings(name="crash"),
         kafka=KafkaSettings(bootstrap_servers=told["servers"]),
-        stream=STREAM,
+        stream=STREAM.model_copy(update={"group_protocol": told.get("group_protocol", "classic")}),
     )
     configure_logs(settings, worker=f"crash-{told['slot']}")
     uvloop.install()

@@ -3,6 +3,7 @@
 The one rule: everything idiomatic in Faust stays as it is; what is new is `app.batch_topic` and `app.unit`.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -103,6 +104,17 @@ class BatchTopic(Topic):
         self.decode = decode  # type: ignore[method-assign]
 
 
+class StreamWorker(Worker):
+    """Faust's worker without the two seconds that it lets pass at its end for tasks that might still run."""
+
+    async def _sentinel_task(self) -> None:
+        """Wait for nothing: `StreamApp.on_stop` has waited for the unit of work, and nothing else counts."""
+
+    def _gather_all(self) -> None:
+        for task in asyncio.all_tasks(loop=self.loop):
+            task.cancel()
+
+
 class StreamApp(faust.App):
     """A `faust.App` on the transport `towpath://`."""
 
@@ -134,7 +146,7 @@ class StreamApp(faust.App):
         """
         for name in ("faust", "mode"):
             logging.getLogger(name).setLevel(loglevel.upper())
-        Worker(self, override_logging=False, redirect_stdouts=False).execute_from_commandline()
+        StreamWorker(self, override_logging=False, redirect_stdouts=False).execute_from_commandline()
 
     def _refuse_table(self, *arguments: Any, **options: Any) -> Any:
         raise ConfigurationError(
