@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 
 from towpath.saga.diagram import COLOURS, Box, Graph, Line
 
 _LINE_HEIGHT, _PADDING, _GAP, _ROW_GAP = 18, 10, 40, 70
 _FONT = 'font-family="sans-serif" font-size="12"'
 _BOLD = ' font-weight="bold"'
+_LABEL_WIDTH, _LABEL_HEIGHT = 22, 14  # characters, px
 _CHARACTER_WIDTH = 7.3  # of a 12 px sans-serif, on the wide side, so that no text outgrows its box
 
 
@@ -49,7 +51,8 @@ def _layout(graph: Graph) -> tuple[dict[str, _Place], float, float]:
         for box in row
     }
     # An arrow's label stands beside its middle: leave it room.
-    gap = max([_GAP, *(len(line.label) * _CHARACTER_WIDTH for line in graph.lines)])
+    gap = max([_GAP, *(len(words) * _CHARACTER_WIDTH + _GAP for line in graph.lines for words in _label(line))])
+    row_gap = _ROW_GAP + max([0, *(_LABEL_HEIGHT * len(_label(line)) for line in graph.lines)])
     widths = [sum(sizes[box.key][0] for box in row) + gap * (len(row) - 1) for row in graph.rows]
     whole = max(widths) + 2 * gap
     places: dict[str, _Place] = {}
@@ -60,8 +63,12 @@ def _layout(graph: Graph) -> tuple[dict[str, _Place], float, float]:
             width, height = sizes[box.key]
             places[box.key] = _Place(x, y, width, height)
             x += width + gap
-        y += max(sizes[box.key][1] for box in row) + _ROW_GAP
-    return places, whole, y - _ROW_GAP + _GAP
+        y += max(sizes[box.key][1] for box in row) + row_gap
+    return places, whole, y - row_gap + _GAP
+
+
+def _label(line: Line) -> list[str]:
+    return wrap(line.label, _LABEL_WIDTH)
 
 
 def _svg_box(box: Box, place: _Place) -> str:
@@ -90,9 +97,29 @@ def _svg_line(line: Line, places: dict[str, _Place]) -> str:
         y1 = y2 = source.y + source.height / 2 + shift / 2
         x1, x2 = (source.x + source.width, target.x) if right else (source.x, target.x + target.width)
     dashes = ' stroke-dasharray="5 4"' if line.back else ""
-    x, y = (x1 + x2) / 2 + 4, (y1 + y2) / 2 + shift / 2
-    label = f'<text x="{x:.0f}" y="{y:.0f}" fill="#555555">{escape(line.label)}</text>' if line.label else ""
+    label = _svg_label(line, (x1, y1, x2, y2))
     path = (
         f'<path d="M{x1:.0f} {y1:.0f} L{x2:.0f} {y2:.0f}" stroke="#555555" fill="none"{dashes} marker-end="url(#tip)"/>'
     )
     return path + label
+
+
+def _svg_label(line: Line, ends: tuple[float, float, float, float]) -> str:
+    """Return the words beside an arrow: below a level one (above, if it goes back), else on its outer side."""
+    x1, y1, x2, y2 = ends
+    words = _label(line)
+    # Nearer to the head than to the tail: arrows from one box lie further apart there.
+    along = 0.5 if line.back or y1 == y2 else 0.62
+    x, y = x1 + along * (x2 - x1), y1 + along * (y2 - y1)
+    if y1 == y2:
+        anchor = "middle"
+        y += -6 - (len(words) - 1) * _LABEL_HEIGHT if line.back else _LABEL_HEIGHT
+    else:
+        leftwards = line.back or x2 < x1 - _GAP
+        anchor, x = ("end", x - 8) if leftwards else ("start", x + 8)
+        y -= (len(words) - 1) * _LABEL_HEIGHT / 2
+    style = f'text-anchor="{anchor}" fill="#555555"'
+    return "".join(
+        f'<text x="{x:.0f}" y="{y + at * _LABEL_HEIGHT:.0f}" {style}>{escape(each)}</text>'
+        for at, each in enumerate(words)
+    )
