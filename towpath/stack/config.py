@@ -168,8 +168,9 @@ def connect_settings(placement: Placement) -> dict[str, str]:
         "session.timeout.ms": "6000",
         "heartbeat.interval.ms": "1500",
         "task.shutdown.graceful.timeout.ms": "3000",
-        # Connect boots beside Kafka: try again soon, not after the default's second.
+        # Connect boots beside Kafka: it asks again soon, and does not give up while a slow machine boots Kafka.
         "reconnect.backoff.max.ms": "200",
+        "default.api.timeout.ms": "180000",
     }
 
 

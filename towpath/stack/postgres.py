@@ -99,9 +99,9 @@ def _run(command: list[str], data: Path, machine: Machine, environment: Mapping[
         preexec_fn=before_exec(machine.postgres_identity, signal.SIGKILL),
     )
     if done.returncode != 0:
-        said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+        answer = (done.stderr.strip() or done.stdout.strip()).splitlines()
         # The first error is the cause; what follows is what came of it.
-        cause = next((line for line in said if re.search("error:|FATAL|PANIC", line)), " ".join(said[-1:]))
+        cause = next((line for line in answer if re.search("error:|FATAL|PANIC", line)), " ".join(answer[-1:]))
         raise WorldError(
             f"PostgreSQL's data folder {data} cannot be prepared: {cause}",
             next_step="mend that (a full disk, say), then towpath up",

@@ -20,6 +20,8 @@ LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 START_CACHE_SUFFIX = ".aot"
 # A JVM that writes its start cache does so while it stops: 4 to 7 s on an idle core.
 JVM_STOP_SECONDS = 60.0
+# Without a start cache on a busy machine: 70 s were seen with 40 other programs at work on two cores.
+JVM_READY_SECONDS = 240.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def _jvm(
         probe=probe,
         ports=part.ports,
         rank=rank,
+        ready_seconds=JVM_READY_SECONDS,
         stop_seconds=JVM_STOP_SECONDS,
     )
 

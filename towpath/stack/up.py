@@ -41,7 +41,7 @@ from towpath.stack.start_caches import begin_recordings, drop_recordings, keep_r
 CACHE_BYTES_NEEDED = 700 * 1024 * 1024
 # WAL up to 1 GiB before a checkpoint, room for topics.
 DATA_BYTES_NEEDED = 2 * 1024 * 1024 * 1024
-READY_SECONDS_MAX = 120.0
+READY_SECONDS_MAX = 240.0
 # What the parts inherit of this process's environment: nothing that could change what they do.
 INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR")
 
