@@ -163,6 +163,13 @@ def test_the_undo_of_a_refusal_gives_nothing_back(catalog: Asked) -> None:
     assert reserved(catalog) == {"vase": 0, "bowl": 0}
 
 
+def test_an_undo_gives_back_what_its_own_saga_was_promised(catalog: Asked) -> None:
+    """Another saga's undo about the same order, whose own command never came, leaves it alone."""
+    catalog.ask(reserve("o-1", vase=3))
+    catalog.batch(replace(release("o-1"), saga="cancel_order"))
+    assert reserved(catalog)["vase"] == 3
+
+
 def test_cancelled_pieces_come_back_at_most_once(catalog: Asked) -> None:
     """More than was promised to the order cannot come back."""
     catalog.ask(reserve("o-1", vase=3, bowl=2))

@@ -98,3 +98,20 @@ def test_a_database_url_without_host_or_database_is_refused(url: str) -> None:
 def test_the_port_of_postgresql_is_assumed_where_none_is_named() -> None:
     """As psycopg does."""
     assert parse_address("postgresql://u@host/db").port == 5432
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "loss"),
+    [
+        ("offset.mismatch.strategy", "trust_offset", "else a slot behind the stored offset is moved over unsent rows"),
+        ("snapshot.mode", "no_data", "else every restart without offsets sends the whole outbox again"),
+        ("slot.drop.on.stop", "false", "else what is written while Connect is away is gone"),
+        ("publication.autocreate.mode", "disabled", "else the capture role would need to own the tables"),
+        ("errors.max.retries", "-1", "else a database that is away for long ends the task"),
+    ],
+)
+def test_settings_that_messages_depend_on_are_stated(
+    settings: Settings, catalogue: Catalogue, setting: str, value: str, loss: str
+) -> None:
+    """Debezium's defaults may change with a version; what was found to lose messages must not change with them."""
+    assert outbox_connector(settings, catalogue, "order").config[setting] == value, loss
