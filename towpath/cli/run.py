@@ -1,7 +1,7 @@
 """The verb `run`: one worker process, until it is told to stop."""
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -71,11 +71,12 @@ def build_worker(settings: Settings, name: str, slot: str) -> Any:
             next_step="towpath run lists this project's workers",
         )
     catalogue = Catalogue.load(settings)
-    build = builders[kind](settings, catalogue, which, slot)
-    return build(load_codec(settings, catalogue), _tell_ready)
+    topics, build = builders[kind](settings, catalogue, which, slot)
+    return build(load_codec(settings, catalogue, topics), _tell_ready)
 
 
-Build = Callable[[Any, Callable[[], Awaitable[None]]], Any]
+# The topics whose records the worker writes or reads, and what makes it of their codec.
+Build = tuple[Iterable[str], Callable[[Any, Callable[[], Awaitable[None]]], Any]]
 
 
 def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
@@ -83,7 +84,9 @@ def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.project import load_services
 
     service = _find(load_services(settings), f"service:{name}", name)
-    return lambda codec, on_ready: create_participant(settings, service, codec, catalogue, slot=slot, on_ready=on_ready)
+    return catalogue.topics_of(name), lambda codec, on_ready: create_participant(
+        settings, service, codec, catalogue, slot=slot, on_ready=on_ready
+    )
 
 
 def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
@@ -96,7 +99,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     starts_on = definitions[max(definitions)].starts_on
     start_topic = start_topic_of(catalogue, name, starts_on.SCHEMA_NAME)
     watch = CaptureWatch(settings, participants_of(definitions))
-    return lambda codec, on_ready: create_orchestrator(
+    return catalogue.topics_of(name), lambda codec, on_ready: create_orchestrator(
         settings,
         definitions,
         codec,
@@ -128,7 +131,7 @@ def _view(settings: Settings, _: Any, name: str, slot: str) -> Build:
         view = sagas_view(load_sagas(settings))
     else:
         view = _find(load_views(settings), f"view:{name}", name)
-    return lambda codec, on_ready: create_view(settings, view, codec, slot=slot, on_ready=on_ready)
+    return view.topics, lambda codec, on_ready: create_view(settings, view, codec, slot=slot, on_ready=on_ready)
 
 
 def _find(found: dict[str, Any], worker: str, name: str) -> Any:

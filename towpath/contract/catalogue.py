@@ -173,6 +173,18 @@ class Catalogue:
         """Return the full names of all records that travel in topics, sorted."""
         return tuple(sorted({value for topic in self.topics.values() for value in topic.values}))
 
+    def values_in(self, topics: Iterable[str]) -> tuple[str, ...]:
+        """Return the full names of the records that travel in `topics`, each once, in alphabetical order."""
+        return tuple(sorted({value for name in topics for value in self.topic(name).values}))
+
+    def topics_of(self, party: str) -> tuple[str, ...]:
+        """Return the topics that `party` (a service, saga or view) owns, writes or reads."""
+        return tuple(
+            topic.name
+            for topic in self.topics.values()
+            if party == topic.owner or party in topic.producers or party in topic.consumers
+        )
+
     def carrying(self, record: str) -> tuple[Topic, ...]:
         """Return the topics in which the record called `record` travels, dead-letter topics aside."""
         return tuple(topic for topic in self.live() if record in topic.values)

@@ -14,7 +14,7 @@ from towpath.stack.home import Home
 from towpath.stack.spec import Group, Probe, ProbeKind, ProcessSpec
 
 READY_FILE = "TOWPATH_READY_FILE"
-READY_SECONDS_MAX = 60.0
+READY_SECONDS_MAX = 120.0
 # Workers stop before the parts that they use.
 RANK = 2
 _RUN = "from towpath.cli import main; main()"
