@@ -162,7 +162,7 @@ class ConnectClient:
             return answer.json() if answer.content else None
         words = _words(answer)
         if answer.status_code == httpx.codes.NOT_FOUND and subject:
-            raise NotFoundError(f"there is no connector {subject}", next_step="towpath up, or towpath capture apply")
+            raise NotFoundError(f"there is no connector {subject}", next_step="towpath up, or towpath provision")
         if answer.status_code == httpx.codes.BAD_REQUEST:
             raise ConfigurationError(
                 f"Connect refuses the configuration of {subject}: {words}",
