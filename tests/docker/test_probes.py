@@ -4,7 +4,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -24,9 +24,12 @@ def answering(answer: bytes) -> Iterator[int]:
                     caller, _ = server.accept()
                 except OSError:
                     return
-                with caller:
+                with caller, suppress(ConnectionError):
                     caller.recv(1024)
                     caller.sendall(answer)
+                    caller.shutdown(socket.SHUT_WR)
+                    while caller.recv(1024):  # a question may come in two pieces: hear it out before hanging up
+                        pass
 
         threading.Thread(target=serve, daemon=True).start()
         yield server.getsockname()[1]
