@@ -5,14 +5,16 @@ The one rule: everything idiomatic in Faust stays as it is; what is new is `app.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import faust
+from faust.serializers.schemas import Schema
 from faust.streams import Stream
 from faust.tables.manager import TableManager
 from faust.topics import Topic
+from faust.types import TP, RecordMetadata
 from faust.worker import Worker
 
 from towpath.clock import Clock, SystemClock
@@ -26,7 +28,7 @@ from towpath.stream.options import DatabaseOptions, StreamOptions, check_options
 from towpath.stream.record import Batch, ConsumedRecord
 from towpath.stream.refused import refused_stream_method
 from towpath.stream.run import current_unit
-from towpath.stream.unit import Unit
+from towpath.stream.unit import KafkaUnit, Unit
 
 DATA_FOLDER = Path("/tmp")  # noqa: S108 - Faust wants a folder; nothing of ours is written there
 STREAM_BUFFER_RECORDS = 65_536
@@ -90,12 +92,76 @@ class StreamStream(Stream[Any]):
         raise refused_stream_method("through", "send to the topic, and take it with an agent of its own")
 
 
-class BatchTopic(Topic):
+class _Sent:
+    """What `await topic.send(...)` gives inside a unit: awaited once more, the record's place, which is not known yet."""
+
+    __slots__ = ("_metadata",)
+
+    def __init__(self, metadata: RecordMetadata) -> None:
+        self._metadata = metadata
+
+    def __await__(self) -> Generator[None, None, RecordMetadata]:
+        yield from ()
+        return self._metadata
+
+
+class StreamTopic(Topic):
+    """A topic that takes the short way for raw bytes inside a unit of work: a quarter of what Faust's own way costs."""
+
+    def _is_raw(self) -> bool:
+        conf = self.app.conf
+        key, value = self.key_serializer or conf.key_serializer, self.value_serializer or conf.value_serializer
+        return (
+            key == value == "raw" and self.key_type is None and self.value_type is None and type(self.schema) is Schema
+        )
+
+    def _compile_decode(self) -> None:
+        self._raw = self._is_raw()
+        if not self._raw:
+            super()._compile_decode()
+            return
+        app = self.app
+
+        async def decode(message: Any, *, propagate: bool = False) -> Any:
+            return app.create_event(message.key, message.value, message.headers, message)
+
+        self.decode = decode  # type: ignore[method-assign]
+
+    async def send(self, **options: Any) -> Any:
+        """Send as Faust does; raw bytes from inside a Kafka unit go straight into it, unless sensors want to see them."""
+        unit = current_unit.get()
+        if self._raw and isinstance(unit, KafkaUnit) and options.keys() <= _PLAIN_OPTIONS:
+            key, value = options.get("key"), options.get("value")
+            if (
+                isinstance(key, bytes | None)
+                and isinstance(value, bytes | None)
+                and len(self.app.sensors._sensors) <= 2
+            ):
+                topic, partition, timestamp = self.get_topic_name(), options.get("partition"), options.get("timestamp")
+                headers = options.get("headers") or ()
+                unit.send(
+                    topic,
+                    value,
+                    key=key,
+                    headers=tuple(headers.items() if isinstance(headers, dict) else headers),
+                    partition=partition,
+                    timestamp_milliseconds=None if timestamp is None else int(timestamp * 1000),
+                )
+                place = -1 if partition is None else partition
+                return _Sent(RecordMetadata(topic, place, TP(topic, place), -1))
+        return await super().send(**options)
+
+
+_PLAIN_OPTIONS = {"key", "value", "headers", "partition", "timestamp"}
+
+
+class BatchTopic(StreamTopic):
     """A topic whose agents get `Batch` objects: one list of records per partition and unit of work."""
 
     takes_batches = True
 
     def _compile_decode(self) -> None:
+        self._raw = self._is_raw()
         app = self.app
 
         async def decode(message: Any, *, propagate: bool = False) -> Any:
@@ -222,6 +288,7 @@ def create_app(
         value_serializer="raw",
         TableManager=StreamTables,
         Stream=StreamStream,
+        Topic=StreamTopic,
         **faust_options,
     )
     app.stream_options = options

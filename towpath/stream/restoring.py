@@ -57,7 +57,7 @@ class Restoring:
         try:
             for name in self._stores.changelogs:
                 changelog = TopicPartition(name, number)
-                store = opened[name] = await asyncio.to_thread(self._open_store, changelog)
+                store = opened[name] = await self._open(changelog, stop)
                 await self._catch_up(changelog, store, stop)
         except CatchUpStopped:
             await self._close(opened.values())
@@ -66,6 +66,18 @@ class Restoring:
             await self._close(opened.values())
             raise
         self._stores.serve(number, opened)
+
+    async def _open(self, changelog: TopicPartition, stop: Event) -> Store:
+        """Open a store, for as long as it takes: another process may still hold it, or the disk be full."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                return await asyncio.to_thread(self._open_store, changelog)
+            except WorldError as error:
+                failures += 1
+                log.warning("store cannot be opened yet", changelog=str(changelog), reason=str(error))
+                await asyncio.to_thread(stop.wait, backoff_seconds(failures))
+        raise CatchUpStopped(str(changelog))
 
     async def _catch_up(self, changelog: TopicPartition, store: Store, stop: Event) -> None:
         failures = 0

@@ -13,6 +13,7 @@ from typing import Any, cast
 import faust.streams
 import structlog
 from faust.agents import agent as faust_agent
+from faust.exceptions import DecodeError
 from faust.sensors.base import Sensor
 from faust.transport import base
 from faust.transport.drivers import TRANSPORTS
@@ -242,9 +243,6 @@ class Consumer(base.Consumer):
         """Check the topics, then join the group for them."""
         names = sorted(topics)
         refuse_topics(self.app, names)
-        channels: Iterable[Any] = self.app.topics
-        for channel in channels:
-            channel.on_key_decode_error = channel.on_value_decode_error = self._undecodable
         if not names:
             return
         dead = [dead_topic(name) for name in names]
@@ -299,30 +297,31 @@ class Consumer(base.Consumer):
             self._run = None
 
     async def _give(self, run: Run, partition: TopicPartition, records: list[ConsumedRecord]) -> None:
+        """Put a partition's records into the queues of the agents that take it, as Faust's conductor does."""
+        await self.app.flow_control.acquire()
         place = TP(partition.topic, partition.partition)
-        if self._takes_batches(place):
+        conductor: Any = self.app.topics
+        channels = list(conductor._tp_index[place])
+        if any(getattr(channel, "takes_batches", False) for channel in channels):
             batch = Batch(partition.topic, partition.partition, records)
-            await self._deliver(run, place, records, records[-1], batch)
+            await self._deliver(run, place, channels, records, batch)
             return
         for record in records:
             if run.finished.done():
                 return
-            await self._deliver(run, place, [record], record, record.value)
-
-    def _takes_batches(self, place: TP) -> bool:
-        conductor: Any = self.app.topics
-        return any(getattr(channel, "takes_batches", False) for channel in conductor._tp_index[place])
+            await self._deliver(run, place, channels, [record], record.value)
 
     async def _deliver(
-        self, run: Run, place: TP, records: list[ConsumedRecord], last: ConsumedRecord, value: Any
+        self, run: Run, place: TP, channels: list[Any], records: list[ConsumedRecord], value: Any
     ) -> None:
+        last = records[-1]
         message = UnitMessage(
             place.topic,
             place.partition,
             last.offset,
             last.timestamp_milliseconds / 1000,
             0,
-            cast("Any", list(last.headers)),
+            cast("Any", last.headers),
             last.key,
             value,
             None,
@@ -330,11 +329,18 @@ class Consumer(base.Consumer):
             generation_id=run.unit.number,
         )
         message.run, message.records, message.entered = run, records, False
+        message.refcount = len(channels)
         run.given()
-        await self.callback(message)
-
-    async def _undecodable(self, error: Exception, message: UnitMessage) -> None:
-        message.run.fail(Undecodable(f"{message.records[0].position}: {type(error).__name__}"), message.records)
+        for channel in channels:
+            try:
+                event = await channel.decode(message, propagate=True)
+            except DecodeError as error:
+                run.fail(Undecodable(f"{last.position}: {type(error).__name__}"), records)
+                return
+            if channel.queue.full():
+                await channel.queue.put(event)
+            else:
+                channel.queue.put_nowait(event)
 
     async def assigned(self, partitions: frozenset[TopicPartition]) -> None:
         """Tell Faust what is owned now."""

@@ -75,7 +75,7 @@ class Worker:
         self.agents = agents
         self.task: asyncio.Task[None] | None = None
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
         """Wait until `condition` holds; fail with what ended the loop, or after so long."""
         async with asyncio.timeout(seconds):
             while not condition():

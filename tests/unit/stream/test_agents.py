@@ -33,7 +33,7 @@ async def started(app: StreamApp) -> AsyncIterator[None]:
         await app.stop()
 
 
-async def until(app: StreamApp, condition: Callable[[], bool], seconds: float = 8.0) -> None:
+async def until(app: StreamApp, condition: Callable[[], bool], seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             if app.crash_reason is not None:
