@@ -37,6 +37,8 @@ def worker_process(
         version=metadata.version("towpath"),
         arguments=(sys.executable, "-P", "-c", _RUN, "run", name, "--slot", slot),
         environment={
+            # Beside the data of the stack whose topics it mirrors: two stacks of one project do not share it.
+            "TOWPATH_STREAM__STATE_FOLDER": str(home.data / "state"),
             **(os.environ if environment is None else environment),
             "TOWPATH_PROJECT_FOLDER": str(settings.root),
             READY_FILE: str(ready),
