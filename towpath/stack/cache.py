@@ -5,18 +5,17 @@ import os
 import shutil
 import tarfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import httpx
 import platformdirs
 
 from towpath.errors import WorldError
 from towpath.settings import StackSettings
-from towpath.stack.http import TIMEOUT_SECONDS, Progress, fetch, hash_matches
+from towpath.stack.http import fetch_all, hash_matches
 from towpath.stack.lock import LockedFile, PartsLock
 
 # Two connections a core would do for bandwidth; most files are small, so their round trips are what is waited for.
@@ -106,24 +105,7 @@ def _fetch_missing(stack: StackSettings, cache: Path, lock: PartsLock, watcher: 
         watcher.begin(len(missing), sum(file.size_bytes for file in missing))
         for file in missing:
             watcher.advance(_already_there(_path(cache, file)))
-        _fetch_all(stack, pool, [(file, _path(cache, file)) for file in missing], watcher.advance)
-
-
-def _fetch_all(
-    stack: StackSettings, pool: ThreadPoolExecutor, wanted: list[tuple[LockedFile, Path]], progress: Progress
-) -> None:
-    # Largest first: the long fetch runs beside the many short ones.
-    wanted.sort(key=lambda pair: -pair[0].size_bytes)
-    base_url = repository_url(stack)
-    with httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
-        fetches = [pool.submit(fetch, client, base_url, file, path, progress) for file, path in wanted]
-        try:
-            for done in as_completed(fetches):
-                done.result()
-        except BaseException:
-            for pending in fetches:
-                pending.cancel()
-            raise
+        fetch_all(repository_url(stack), pool, {_path(cache, file): file for file in missing}, watcher.advance)
 
 
 def _already_there(path: Path) -> int:

@@ -2,7 +2,8 @@
 
 import errno
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import httpx
@@ -34,6 +35,21 @@ def hash_matches(path: Path, wanted: LockedFile) -> bool:
             return hashlib.file_digest(file, "sha256").hexdigest() == wanted.sha256
     except FileNotFoundError:
         return False
+
+
+def fetch_all(base_url: str, pool: ThreadPoolExecutor, wanted: Mapping[Path, LockedFile], progress: Progress) -> None:
+    """Fetch several files side by side, on the threads of `pool`; raises what the first failing `fetch` raised."""
+    # Largest first: the long fetch runs beside the many short ones.
+    ordered = sorted(wanted.items(), key=lambda pair: -pair[1].size_bytes)
+    with httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
+        fetches = [pool.submit(fetch, client, base_url, file, path, progress) for path, file in ordered]
+        try:
+            for done in as_completed(fetches):
+                done.result()
+        except BaseException:
+            for pending in fetches:
+                pending.cancel()
+            raise
 
 
 def fetch(client: httpx.Client, base_url: str, wanted: LockedFile, target: Path, progress: Progress) -> None:

@@ -325,7 +325,6 @@ def main(arguments: list[str]) -> int:
     lock.truncate(0)
     lock.write(str(os.getpid()))
     lock.flush()
-    home.socket.unlink(missing_ok=True)  # left by a supervisor that was killed: we hold the lock, so nobody serves it
     asyncio.run(_supervise(home, listening))
     return 0
 

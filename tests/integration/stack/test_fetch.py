@@ -127,6 +127,7 @@ def test_a_repository_without_ranges_sends_all_again(repository: Repository, fet
     """Where the rest cannot be had alone, the file is fetched from its beginning and is right."""
     repository.answers = ["breaks", "no ranges"]
     assert fetched().read_bytes() == CONTENT
+    assert len(repository.ranges) == 2
 
 
 def test_a_damaged_part_is_thrown_away(fetched: Fetch, tmp_path: Path) -> None:
