@@ -22,7 +22,7 @@ def main(customer_id: str, card_token: str, sku: str, quantity: int, unit_price_
     """Place the order; return 0 if it was confirmed, 1 if it was rejected, 2 if that is not known yet."""
     settings = load_settings()
     catalogue = Catalogue.load(settings)
-    codec = load_codec(settings, catalogue)
+    codec = load_codec(settings, catalogue, ["order.events"])
     order = OrderPlaced(
         order_id=f"order-{uuid4().hex[:8]}",
         customer_id=customer_id,

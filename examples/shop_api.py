@@ -50,7 +50,7 @@ def create_api(settings: Settings | None = None) -> FastAPI:
     """Return the API. It needs the order database and the views, neither Kafka nor a worker."""
     settings = settings or load_settings()
     catalogue = Catalogue.load(settings)
-    codec = load_codec(settings, catalogue)
+    codec = load_codec(settings, catalogue, ["order.events"])
     client = Client(settings, catalogue, codec)
     options = settings.postgres.connection_options()
     pool = ConnectionPool(settings.postgres.database_url("order"), kwargs=options, min_size=1, max_size=8, open=False)

@@ -31,7 +31,7 @@ def towpath(*arguments: str) -> tuple[int, Any, str]:
 
 def register_somebody(stack: RunningStack) -> None:
     """Commit an event of identity."""
-    codec = load_codec(stack.settings, Catalogue.load(stack.settings))
+    codec = load_codec(stack.settings, Catalogue.load(stack.settings), ["identity.events"])
     event = CustomerRegistered(customer_id=uuid4().hex, name="Ann", verified=True)
     with psycopg.connect(stack.settings.postgres.database_url("identity")) as connection:
         write(connection, [from_record(codec, "identity.events", event.customer_id, event, id=uuid4())])
