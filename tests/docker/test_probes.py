@@ -24,7 +24,7 @@ def answering(answer: bytes) -> Iterator[int]:
                     caller, _ = server.accept()
                 except OSError:
                     return
-                with caller, suppress(ConnectionError):
+                with caller, suppress(OSError):
                     caller.recv(1024)
                     caller.sendall(answer)
                     caller.shutdown(socket.SHUT_WR)
