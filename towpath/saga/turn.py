@@ -3,7 +3,7 @@
 No rule lives here. advance.py decides; this file writes down: it replaces cells, builds commands, adds effects.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from towpath.saga.definition import Definition, Policy, StepDefinition
@@ -251,6 +251,14 @@ def policy_of(step: StepDefinition, direction: Direction) -> Policy:
         return step.undo.policy
     assert step.policy is not None  # only what has a policy is sent
     return step.policy
+
+
+def outcomes_of(step: StepDefinition, direction: Direction) -> Mapping[type, bool]:
+    """Return the replies that a command, or its undo, may have, and whether each is a success."""
+    if direction is Direction.UNDO:
+        assert step.undo is not None  # only what has an undo is undone
+        return step.undo.outcomes
+    return step.outcomes
 
 
 def timer_of(step: str, item: str, cell: StepState) -> Timer:

@@ -1,6 +1,7 @@
 """Attempts, rounds and timers: what is repeated, what is matched, what is given up."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -84,6 +85,17 @@ def test_retry_for_ends_a_round_by_time() -> None:
     commands = sent(talk)[:-1]
     assert 10 <= len(commands) <= 12
     assert commands[-1].deadline_milliseconds - 10_000 <= begun + 120_000
+
+
+def test_the_last_attempt_may_begin_exactly_at_the_end_of_the_round() -> None:
+    """Time is up a millisecond later."""
+    begun = one_step().now_milliseconds
+    due = one_step().when_next_timer_fires().state.step("a").due_milliseconds
+    whole = timedelta(milliseconds=due - begun)
+    in_time = one_step(retry_for=whole).when_next_timer_fires()
+    in_time.expect_step("a", StepStatus.BACKOFF)
+    late = one_step(retry_for=whole - timedelta(milliseconds=1)).when_next_timer_fires()
+    late.expect(Take("a"))
 
 
 def test_attempts_and_time_bound_each_other() -> None:
