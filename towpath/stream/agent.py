@@ -93,7 +93,7 @@ class StreamStream(Stream[Any]):
 
 
 class _Sent:
-    """What `await topic.send(...)` gives inside a unit: awaited once more, the record's place, which is not known yet."""
+    """What `await topic.send(...)` gives inside a unit: awaited once more, the record's place, so far unknown."""
 
     __slots__ = ("_metadata",)
 
@@ -106,14 +106,12 @@ class _Sent:
 
 
 class StreamTopic(Topic):
-    """A topic that takes the short way for raw bytes inside a unit of work: a quarter of what Faust's own way costs."""
+    """A topic that takes the short way for raw bytes inside a unit of work: half of what Faust's own way costs."""
 
     def _is_raw(self) -> bool:
         conf = self.app.conf
-        key, value = self.key_serializer or conf.key_serializer, self.value_serializer or conf.value_serializer
-        return (
-            key == value == "raw" and self.key_type is None and self.value_type is None and type(self.schema) is Schema
-        )
+        serializers = {self.key_serializer or conf.key_serializer, self.value_serializer or conf.value_serializer}
+        return serializers == {"raw"} and self.key_type is self.value_type is None and type(self.schema) is Schema
 
     def _compile_decode(self) -> None:
         self._raw = self._is_raw()
@@ -128,28 +126,43 @@ class StreamTopic(Topic):
         self.decode = decode  # type: ignore[method-assign]
 
     async def send(self, **options: Any) -> Any:
-        """Send as Faust does; raw bytes from inside a Kafka unit go straight into it, unless sensors want to see them."""
+        """Send as Faust does; raw bytes from inside a Kafka unit go straight into it, unless a sensor watches."""
         unit = current_unit.get()
-        if self._raw and isinstance(unit, KafkaUnit) and options.keys() <= _PLAIN_OPTIONS:
-            key, value = options.get("key"), options.get("value")
-            if (
-                isinstance(key, bytes | None)
-                and isinstance(value, bytes | None)
-                and len(self.app.sensors._sensors) <= 2
-            ):
-                topic, partition, timestamp = self.get_topic_name(), options.get("partition"), options.get("timestamp")
-                headers = options.get("headers") or ()
-                unit.send(
-                    topic,
-                    value,
-                    key=key,
-                    headers=tuple(headers.items() if isinstance(headers, dict) else headers),
-                    partition=partition,
-                    timestamp_milliseconds=None if timestamp is None else int(timestamp * 1000),
-                )
-                place = -1 if partition is None else partition
-                return _Sent(RecordMetadata(topic, place, TP(topic, place), -1))
+        if isinstance(unit, KafkaUnit) and self._raw and self._may_go_straight(options):
+            return self._send_straight(unit, **options)
         return await super().send(**options)
+
+    def _may_go_straight(self, options: dict[str, Any]) -> bool:
+        sensors: Any = self.app.sensors
+        return (
+            options.keys() <= _PLAIN_OPTIONS
+            and isinstance(options.get("key"), bytes | None)
+            and isinstance(options.get("value"), bytes | None)
+            # Faust's own monitor and ours.
+            and len(sensors._sensors) <= 2
+        )
+
+    def _send_straight(
+        self,
+        unit: KafkaUnit,
+        *,
+        key: bytes | None = None,
+        value: bytes | None = None,
+        headers: Any = None,
+        partition: int | None = None,
+        timestamp: float | None = None,
+    ) -> _Sent:
+        topic = self.get_topic_name()
+        unit.send(
+            topic,
+            value,
+            key=key,
+            headers=tuple(headers.items() if isinstance(headers, dict) else headers or ()),
+            partition=partition,
+            timestamp_milliseconds=None if timestamp is None else int(timestamp * 1000),
+        )
+        place = -1 if partition is None else partition
+        return _Sent(RecordMetadata(topic, place, TP(topic, place), -1))
 
 
 _PLAIN_OPTIONS = {"key", "value", "headers", "partition", "timestamp"}

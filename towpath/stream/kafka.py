@@ -283,6 +283,19 @@ class KafkaMember:
         self._consumer.close()
 
 
+def _produce_options(
+    headers: Headers, timestamp_milliseconds: int | None, delivered: Delivered | None
+) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if headers:
+        options["headers"] = list(headers)
+    if timestamp_milliseconds is not None:
+        options["timestamp"] = timestamp_milliseconds
+    if delivered is not None:
+        options["on_delivery"] = lambda error, message: None if error else delivered(message.offset())
+    return options
+
+
 class KafkaProducer:
     """A transactional producer on librdkafka."""
 
@@ -317,14 +330,10 @@ class KafkaProducer:
         delivered: Delivered | None = None,
     ) -> None:
         """Add a record to the transaction."""
-        options: dict[str, Any] = {}
-        if headers:
-            options["headers"] = list(headers)
-        if timestamp_milliseconds is not None:
-            options["timestamp"] = timestamp_milliseconds
-        if delivered is not None:
-            options["on_delivery"] = lambda error, message: None if error else delivered(message.offset())
         place = -1 if partition is None else partition
+        options: dict[str, Any] = {}
+        if headers or timestamp_milliseconds is not None or delivered is not None:
+            options = _produce_options(headers, timestamp_milliseconds, delivered)
         while True:
             try:
                 self._producer.produce(topic, value, key, place, **options)

@@ -5,6 +5,7 @@ and failures are the loop's; every way in which Faust would decide about them is
 """
 
 import asyncio
+import gc
 from collections.abc import AsyncIterable, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
@@ -38,6 +39,8 @@ log = structlog.get_logger("towpath.stream.transport")
 # by this name whenever a stream is iterated.
 faust.streams._CStreamIterator = None  # type: ignore[attr-defined,unused-ignore]
 
+GARBAGE_THRESHOLD = 20_000
+"""New objects between two looks of the collector: about ten batches' worth. Python's default is 700, less than one."""
 STOP_SECONDS_MAX = 4.0
 """How long a stopping worker lets its open unit finish before it is aborted."""
 
@@ -228,6 +231,7 @@ class Consumer(base.Consumer):
         self.options: StreamOptions = transport.options
         self.loop_of_units: UnitLoop | None = None
         self._run: Run | None = None
+        self._settled = False
         self._finishing: asyncio.Task[None] | None = None
         self._worker: asyncio.Future[None] | None = None
 
@@ -367,6 +371,12 @@ class Consumer(base.Consumer):
         """Tell who asked to know that every owned partition is served."""
         assert self.loop_of_units is not None
         log.info("worker ready", partitions=sorted(map(str, self.loop_of_units.ownership.partitions)))
+        if not self._settled:
+            # What was made up to now stays: the collector need not look at it again for every few batches.
+            self._settled = True
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(GARBAGE_THRESHOLD, 20, 20)
         if self.options.on_ready is not None:
             await self.options.on_ready()
 

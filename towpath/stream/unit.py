@@ -93,10 +93,10 @@ class KafkaUnit(Unit):
         delivered: Callable[[int], None] | None = None,
     ) -> None:
         """Send a record in this unit. By its key to a partition, as Java's clients do, where none is named."""
-        self.require_open()
+        if not self.open:
+            self.require_open()
         if not self.begun:
-            self._producer.begin()
-            self.begun = True
+            self.begin()
         self._producer.produce(
             topic,
             value,
