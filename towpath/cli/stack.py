@@ -17,6 +17,7 @@ from towpath.errors import ExitCode, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
 
 FOLLOW_SECONDS = 0.2
+WIDTH_OF_FILES = 160
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -57,7 +58,7 @@ def up(
         output.emit_json({"started": started, "seconds": seconds, "processes": _rows(settings)})
         return
     output.note(f"[green]ready[/] in {seconds} s" if started else "[green]ready[/]: it was up already")
-    output.results.print(_table(_rows(settings)))
+    _show(_table(_rows(settings)))
 
 
 def _ask_before_removing(settings: Settings, *, yes: bool) -> None:
@@ -99,7 +100,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         output.emit_json({"running": bool(rows), "memory_bytes": total, "processes": rows})
     elif rows:
-        output.results.print(_table(rows))
+        _show(_table(rows))
         output.note(f"memory, shared pages counted once: {total / 2**20:,.0f} MiB")
     else:
         output.note("not running; start it with towpath up")
@@ -134,13 +135,20 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
+def _show(table: Table) -> None:
+    """Print a table; where nobody looks at a terminal (a file, a pipe), it may be wide."""
+    output.results.print(table, width=None if output.results.is_terminal else WIDTH_OF_FILES)
+
+
 _COLOURS = {"ready": "green", "starting": "yellow", "waiting": "yellow", "failed": "red"}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, header_style="bold")
-    for title, justify in (("part", "left"), ("state", "left"), ("pid", "right"), ("port", "left")):
-        table.add_column(title, justify="right" if justify == "right" else "left")
+    table.add_column("part", no_wrap=True)
+    table.add_column("state")
+    table.add_column("pid", justify="right")
+    table.add_column("port")
     table.add_column("memory", justify="right")
     table.add_column("version")
     table.add_column("uptime", justify="right")
@@ -224,7 +232,7 @@ def doctor(as_json: AsJson = False) -> None:
         for one in findings:
             mark = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
             table.add_row(mark[one.severity.value], one.subject, one.finding, one.fix or "")
-        output.results.print(table)
+        _show(table)
     if any(one.severity.value == "problem" for one in findings):
         sys.exit(int(ExitCode.FAILED))
 

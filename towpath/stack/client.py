@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,7 +84,7 @@ class StackClient:
             name="supervisor",
             group=Group.SUPERVISOR,
             state=State.READY,
-            version=f"protocol {hello['protocol']}",
+            version=metadata.version("towpath"),
             ports=(),
             log_file=str(self.home.supervisor_log),
             pid=hello["pid"],

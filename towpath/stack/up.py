@@ -281,7 +281,7 @@ class _Start:
         if not cluster.exists():
             cluster.write_text(_new_cluster_id(), encoding="ascii")
         for broker in brokers:
-            if not (Path(broker.settings["log.dirs"]) / "meta.properties").exists():
+            if not _is_formatted(Path(broker.settings["log.dirs"])):
                 command = format_command(broker, plan.home, plan.installed, plan.machine, cluster.read_text("ascii"))
                 _run(command, plan.environment, f"the data folder of {broker.name}")
         self._run_parts(brokers)
@@ -300,6 +300,17 @@ class _Start:
             for part in parts:
                 client.wait_ready([part.name], READY_SECONDS_MAX)
                 self._watcher.ready(part.name, time.monotonic() - self._began_seconds)
+
+
+def _is_formatted(folder: Path) -> bool:
+    """Tell whether a Kafka node's data folder is laid out; one that was cut off half way is made empty again.
+
+    The tool writes `meta.properties` first and `bootstrap.checkpoint` last; before both are there nothing is stored.
+    """
+    if (folder / "__cluster_metadata-0").exists() or (folder / "bootstrap.checkpoint").exists():
+        return True
+    (folder / "meta.properties").unlink(missing_ok=True)
+    return False
 
 
 def _run(command: list[str], environment: dict[str, str], what: str) -> None:

@@ -78,6 +78,7 @@ def test_an_up_that_fails_half_way_stops_what_it_started_and_tells_the_cause(own
     broken = own.stack_home / "data" / "kafka" / "meta.properties"
     broken.parent.mkdir(parents=True)
     broken.write_text("version=1\ncluster.id=another\nnode.id=7\n", encoding="ascii")
+    (broken.parent / "bootstrap.checkpoint").touch()
     with pytest.raises(ProcessFailed, match="Stored node id 7 doesn't match previous node id 1"):
         up(own)
     assert processes_of(own.stack_home) == []
@@ -102,7 +103,11 @@ def test_a_full_disk_is_a_clear_error(own: Settings, monkeypatch: pytest.MonkeyP
 
 
 def test_the_life_of_a_stack(own: Settings) -> None:
-    """Data survives `down` and `up`; a second `up` changes nothing; other settings are refused; `--fresh` forgets."""
+    """Data survives `down` and `up`; a second `up` changes nothing; other settings are refused; `--fresh` forgets.
+
+    It begins where a first `up` was killed while it made the data folders: they are made anew.
+    """
+    leave_half_made_folders(own.stack_home / "data")
     assert up(own) == ("postgres", "kafka", "connect", "registry")
     remember(own)
     down(own)
@@ -129,6 +134,14 @@ def test_the_life_of_a_stack(own: Settings) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["started"] == ["postgres", "kafka", "connect", "registry"]
     assert remembered(own) == (None, None, False)
+
+
+def leave_half_made_folders(data: Path) -> None:
+    """Leave what an `up` leaves that was killed while it prepared the data folders."""
+    for name, content in {"kafka/meta.properties": "version=1\n", "postgres/PG_VERSION": "18\n"}.items():
+        path = data / name
+        path.parent.mkdir(parents=True)
+        path.write_text(content, encoding="ascii")
 
 
 def remember(settings: Settings) -> None:
