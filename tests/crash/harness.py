@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ class WorkerProcess:
 
     told: dict[str, Any]
     log: Path
+    prefix: tuple[str, ...] = ()
+    """What runs the worker's command: `ip netns exec NAME`, say."""
     process: "subprocess.Popen[bytes]" = field(init=False)
     ended: list[int] = field(default_factory=list)
     ready_times: int = 0
@@ -48,7 +50,9 @@ class WorkerProcess:
         """Start it."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.crash.worker", json.dumps(self.told)], stdout=log, stderr=log
+                [*self.prefix, sys.executable, "-m", "tests.crash.worker", json.dumps(self.told)],
+                stdout=log,
+                stderr=log,
             )
 
     def send(self, number: int) -> None:
@@ -85,7 +89,17 @@ class WorkerProcess:
 class Run:
     """One crash test: topics of its own, a known multiset of inputs, two workers."""
 
-    def __init__(self, servers: str, root: Path, seed: int, *, database: str | None = None) -> None:
+    def __init__(
+        self,
+        servers: str,
+        root: Path,
+        seed: int,
+        *,
+        database: str | None = None,
+        prefixes: Mapping[str, tuple[str, ...]] | None = None,
+        replicas: int = 1,
+    ) -> None:
+        self.prefixes = prefixes or {}
         self.chance = random.Random(seed)
         self.servers = servers
         self.root = root
@@ -94,7 +108,7 @@ class Run:
         self.topics = {name: f"crash-{name}-{tag}" for name in ("in", "out", "state")}
         names = [*self.topics.values(), f"{self.topics['in']}.dead"]
         admin = AdminClient({"bootstrap.servers": servers})
-        for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in names]).values():
+        for future in admin.create_topics([NewTopic(name, PARTITIONS, replicas) for name in names]).values():
             future.result()
         self.broker = KafkaBroker(KafkaSettings(bootstrap_servers=servers), STREAM)
         self.database = database
@@ -118,7 +132,7 @@ class Run:
         }
         if self.database is not None:
             told["database"] = self.database
-        return WorkerProcess(told, self.root / f"worker-{slot}.log")
+        return WorkerProcess(told, self.root / f"worker-{slot}.log", self.prefixes.get(slot, ()))
 
     def write(self, records: int) -> None:
         """Write further inputs: numbers that rise over the whole run, under random keys."""
