@@ -169,7 +169,7 @@ def _start_cache(part: Part, home: Home, machine: Machine, program: Iterable[str
     return [f"-XX:AOTCacheOutput={recording / part.name / name}", *_QUIET]
 
 
-_QUIET = ("-Xlog:aot=off", "-Xlog:cds=off")
+_QUIET = ("-Xlog:aot*=off", "-Xlog:cds*=off")
 
 
 def recording_folder(home: Home) -> str:
