@@ -78,6 +78,7 @@ ATTRIBUTES = {
 # Survivors, by the words in which they are reported (without the line number), and why they change no decision.
 EXPLAINED: dict[str, str] = {
     "advance.top: 16 becomes 17": "how many requests are remembered is a choice; the tests read the constant",
+    "advance._started: `Status.RUNNING` is taken for COMPENSATING": "every decision ends in saying how the saga stands",
 }
 
 

@@ -549,7 +549,7 @@ def _skip(turn: Turn, input_: OperatorAsked) -> str | None:
     step = turn.definition.steps[position]
     reply = input_.reply
     if cell.status is _UNDO_STUCK or cell.status is _UNDO_FAILED:
-        if reply is not None and not (step.undo and step.undo.outcomes.get(type(reply))):
+        if reply is not None and not outcomes_of(step, _UNDO).get(type(reply)):
             return f"{type(reply).__name__} does not say that the step is undone"
         turn.put(position, input_.item, becoming(cell, _UNDONE))
     elif cell.status is not _STUCK:

@@ -167,6 +167,7 @@ def test_too_many_items_undo_what_came_before() -> None:
     talk = given(basket(limit=2), Opened(lines=("x", "y", "z"))).expect_anything().when(Yes()).expect_compensated()
     assert talk.state.cause is not None
     assert talk.state.cause.kind is CauseKind.TOO_MANY_ITEMS
+    talk.expect_step("pick", StepStatus.FAILED)
 
 
 def test_each_item_has_its_own_idempotency_key_and_its_undo_names_it() -> None:
@@ -228,3 +229,13 @@ def test_nothing_more_begins_once_the_saga_has_turned_round() -> None:
     talk = given(made, OPENED).expect_anything().when(Yes(), step="beside").when(Denied()).when(Yes())
     talk.expect(Take("beside")).expect_nothing().when_next_timer_fires().expect_nothing()
     talk.when(Undone()).expect_compensated().expect_step("ready", StepStatus.PENDING)
+
+
+def test_what_was_undone_in_part_waits_for_the_rest_whatever_happens_beside_it() -> None:
+    """A branch of its own, declared last, has no say in the order of the others."""
+    made = saga()
+    step(made, "b", after=step(made, "a"))
+    step(made, "beside")
+    talk = given(made, OPENED).expect_anything().when(Yes(), step="a").expect_anything().when(Yes(), step="b")
+    talk.when(No()).expect(Take("b")).expect_nothing().when_next_timer_fires().expect_nothing()
+    talk.when_next_timer_fires().expect(Take("b")).expect_nothing().when(Undone()).expect(Take("a"))

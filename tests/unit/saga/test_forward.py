@@ -135,6 +135,7 @@ def test_a_delay_holds_back_what_comes_after_it() -> None:
     step(made, "b", after=pause)
     talk = given(made, OPENED).expect(Do("a")).when(Yes()).expect_step("cooling", StepStatus.WAITING)
     talk.when_time_passes(hours(1.9)).expect_nothing().when_time_passes(hours(0.1)).expect(Do("b"))
+    talk.expect_step("cooling", StepStatus.SUCCEEDED)
     assert talk.state.step("cooling").result is None
 
 
@@ -151,7 +152,7 @@ def test_an_each_sends_one_command_for_each_item_and_gives_all_replies() -> None
 def test_an_each_over_nothing_succeeds_at_once() -> None:
     """An empty list gives an empty tuple."""
     talk = given(basket(), OPENED).expect(Do("check")).when(Yes()).expect(Do("pivot", ((),))).when(Yes())
-    talk.expect_completed()
+    talk.expect_completed().expect_step("pick", StepStatus.SUCCEEDED)
 
 
 def test_a_builder_that_raises_is_named() -> None:

@@ -1,5 +1,6 @@
 """A saga within a saga: started, awaited, undone with its parent; both played, message by message."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -165,7 +166,13 @@ def test_a_child_past_its_pivot_refuses() -> None:
 def test_a_child_on_its_way_back_is_not_past_anything() -> None:
     """Its pivot was sent and failed: it compensates, and says so to whoever asks."""
     above = ParentReference("parent", "p", "key", "chain", Direction.UNDO, 1, 1)
-    below = given(chain(), OPENED, parent=above).expect_anything().when(Yes()).expect_anything().when(Yes())
+    below = (
+        given(chain(), OPENED, parent=replace(above, direction=Direction.DO))
+        .expect_anything()
+        .when(Yes())
+        .expect_anything()
+        .when(Yes())
+    )
     below.expect_anything().when(No()).expect(Take("second")).when_parent_asks(above).expect_nothing()
     below.when(Undone()).expect(Take("first")).when(Undone(), step="first").expect_anything().when(Undone())
     assert effect(below, AnswerParent).parent.direction is Direction.UNDO

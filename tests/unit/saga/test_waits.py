@@ -158,7 +158,8 @@ def test_a_delay_stopped_by_the_deadline_may_be_retried_or_skipped() -> None:
         return talk.when_time_passes(hours(0.5)).expect_stuck("pause")
 
     stopped().when_asked(Action.RETRY, step="pause").when_time_passes(hours(1)).expect(Do("last"))
-    stopped().when_asked(Action.SKIP, step="pause").expect(Do("last")).when(Yes()).expect_completed()
+    skipped = stopped().when_asked(Action.SKIP, step="pause").expect(Do("last"))
+    skipped.expect_step("pause", StepStatus.SUCCEEDED).when(Yes()).expect_completed()
     resumed = stopped().when_asked(Action.RESUME).expect_step("pause", StepStatus.WAITING)
     assert isinstance(resumed.decisions[-1].effects[0], Record)
 
