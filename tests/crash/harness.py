@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.crash.worker import STREAM
 from towpath.settings import KafkaSettings
+from towpath.stream.broker import BrokerAway
 from towpath.stream.kafka import KafkaBroker
 from towpath.stream.partitioner import partition_of
 from towpath.stream.record import ConsumedRecord, TopicPartition
@@ -107,15 +108,23 @@ class Run:
         self.application = f"crash-{tag}"
         self.topics = {name: f"crash-{name}-{tag}" for name in ("in", "out", "state")}
         names = [*self.topics.values(), f"{self.topics['in']}.dead"]
-        admin = AdminClient({"bootstrap.servers": servers})
-        for future in admin.create_topics([NewTopic(name, PARTITIONS, replicas) for name in names]).values():
+        self.admin = AdminClient({"bootstrap.servers": servers, "log_level": 2})
+        config = {"min.insync.replicas": "2"} if replicas > 2 else {}
+        wanted = [NewTopic(name, PARTITIONS, replicas, config=config) for name in names]
+        for future in self.admin.create_topics(wanted).values():
             future.result()
         self.broker = KafkaBroker(KafkaSettings(bootstrap_servers=servers), STREAM)
         self.database = database
         self.inputs: dict[bytes, list[int]] = defaultdict(list)
         self.written = 0
         self._producer = Producer(
-            {"bootstrap.servers": servers, "enable.idempotence": True, "partitioner": "murmur2_random", "linger.ms": 5}
+            {
+                "bootstrap.servers": servers,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "linger.ms": 5,
+                "log_level": 2,
+            }
         )
         self.workers = {slot: self.new_worker(slot) for slot in "ab"}
         for worker in self.workers.values():
@@ -215,11 +224,20 @@ class Run:
 
     # What became of it
 
+    def ends(self, topic: str, seconds: float = 60.0) -> dict[TopicPartition, int]:
+        """Return the ends of a topic's partitions, once their leaders answer."""
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                return self.broker.end_offsets([TopicPartition(topic, number) for number in range(PARTITIONS)])
+            except BrokerAway:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+
     def read_all(self, topic: str) -> list[ConsumedRecord]:
         """Return a topic's committed records, partition by partition; fail if a transaction is still open."""
-        places = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         records: list[ConsumedRecord] = []
-        for place, end in self.broker.end_offsets(places).items():
+        for place, end in self.ends(topic).items():
             reader = self.broker.reader(place, 0)
             reached, deadline = 0, time.monotonic() + 20
             while reached < end:
