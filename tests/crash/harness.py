@@ -81,10 +81,14 @@ class WorkerProcess:
         self.send(signal.SIGCONT)
         self.send(signal.SIGTERM)
         try:
-            return self.process.wait(15)
+            # A worker needs seconds; a machine that runs everything else at the same time needs patience.
+            return self.process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+STOP_SECONDS_MAX = 90
 
 
 class Run:
