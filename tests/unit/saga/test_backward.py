@@ -239,3 +239,21 @@ def test_what_was_undone_in_part_waits_for_the_rest_whatever_happens_beside_it()
     talk = given(made, OPENED).expect_anything().when(Yes(), step="a").expect_anything().when(Yes(), step="b")
     talk.when(No()).expect(Take("b")).expect_nothing().when_next_timer_fires().expect_nothing()
     talk.when_next_timer_fires().expect(Take("b")).expect_nothing().when(Undone()).expect(Take("a"))
+
+
+def test_an_each_stands_as_the_item_that_stands_worst() -> None:
+    """Of one item, the each stands as the item does, all the way; of several, as the one that needs most."""
+    one = given(basket(), Opened(lines=("x",))).expect_anything().when(Yes()).expect_anything()
+    one.expect_step("pick", StepStatus.SENT).when_next_timer_fires().expect_step("pick", StepStatus.BACKOFF)
+    one.when_asked(Action.CANCEL).expect_anything().expect_step("pick", StepStatus.UNDOING).when_next_timer_fires()
+    one.expect_step("pick", StepStatus.UNDO_BACKOFF).when_nobody_answers_until(Status.STUCK)
+    one.expect_stuck("pick").expect_step("pick", StepStatus.UNDO_STUCK).when(Undone(), step="pick", item="0")
+    one.expect_compensated().expect_step("pick", StepStatus.UNDONE)
+
+    refused = given(basket(), Opened(lines=("x",))).expect_anything().when(Yes()).expect_anything()
+    refused.when(No(), step="pick", item="0").expect_compensated().expect_step("pick", StepStatus.FAILED)
+
+    two = given(basket(), Opened(lines=("x", "y"))).expect_anything().when(Yes()).expect_anything()
+    two.when_asked(Action.CANCEL).expect_anything().when(Kept(), step="pick", item="0")
+    two.expect_stuck("pick").expect_step("pick", StepStatus.UNDO_FAILED)
+    two.when(Undone(), step="pick", item="1").expect_stuck("pick")

@@ -1,5 +1,7 @@
 """What people may ask: retry, skip, compensate, cancel, resume; each once, with a name and a reason."""
 
+from dataclasses import replace
+
 import pytest
 
 from tests.unit.saga.support import (
@@ -250,6 +252,9 @@ def test_a_list_that_is_too_long_past_the_pivot_waits_for_another_limit() -> Non
     talk = given(made, Opened(lines=("x", "y"))).expect_anything().when(Yes()).expect_stuck("ship").expect_nothing()
     talk.when_asked(Action.SKIP, step="ship", reply=Yes()).expect_refused("too many items")
     talk.when_asked(Action.RETRY, step="ship").expect_stuck("ship")
+    wider = tuple(replace(each, items_max=2) if each.key == "ship" else each for each in talk.definition.steps)
+    talk.definition = replace(talk.definition, steps=wider)
+    talk.when_asked(Action.RETRY, step="ship").expect(Do("ship", ("x",))).expect(Do("ship", ("y",)))
 
 
 def test_a_request_is_applied_once() -> None:
