@@ -9,6 +9,7 @@ import pytest
 from sagas import cancel_order, place_order
 from tests.histories.record import FOLDER, runs
 from towpath.saga import Definition
+from towpath.saga.outline import differences, outline_of
 from towpath.saga.testing import HistoryChanged, history_of, read_history, replay, write_history
 
 DEFINITIONS: dict[str, Definition] = {
@@ -28,6 +29,13 @@ def test_a_recorded_run_is_decided_as_it_was(path: Path) -> None:
     """The recorded inputs give the recorded decisions."""
     definition = DEFINITIONS[str(path.parent.relative_to(FOLDER))]
     replay(definition, read_history(path), name(path))
+
+
+@pytest.mark.parametrize("version", DEFINITIONS)
+def test_a_definition_is_what_was_recorded_under_its_version(version: str) -> None:
+    """What is in production is not changed without a new version."""
+    recorded = json.loads((FOLDER / version / "definition.json").read_text(encoding="utf-8"))
+    assert differences(recorded, json.loads(json.dumps(outline_of(DEFINITIONS[version])))) == []
 
 
 def test_every_run_is_recorded_and_no_file_is_orphaned() -> None:
