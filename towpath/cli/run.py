@@ -8,10 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from towpath.cli import output
-from towpath.errors import ConfigurationError, NotFoundError
+from towpath.errors import NotFoundError
 from towpath.settings import Settings, load_settings
-
-READY_FILE = "TOWPATH_READY_FILE"
 
 
 def register(app: typer.Typer) -> None:
@@ -91,35 +89,24 @@ def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
 
 def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.capture.kafka import CaptureWatch
+    from towpath.client.saga import start_topic
     from towpath.orchestrator.agent import create_orchestrator
     from towpath.orchestrator.core import participants_of
     from towpath.project import load_sagas
 
     definitions = _find(load_sagas(settings), f"saga:{name}", name)
     starts_on = definitions[max(definitions)].starts_on
-    start_topic = start_topic_of(catalogue, name, starts_on.SCHEMA_NAME)
     watch = CaptureWatch(settings, participants_of(definitions))
     return catalogue.topics_of(name), lambda codec, on_ready: create_orchestrator(
         settings,
         definitions,
         codec,
         slot=slot,
-        start_topic=start_topic,
+        start_topic=start_topic(catalogue, name, starts_on),
         declared_topics=catalogue.topics,
         hold_deadlines=watch.behind,
         on_ready=on_ready,
     )
-
-
-def start_topic_of(catalogue: Any, saga: str, record: str) -> str:
-    """Return the one topic of events that carries the start event and lists the saga as a consumer."""
-    found = [topic.name for topic in catalogue.carrying(record) if saga in topic.consumers and topic.kind == "events"]
-    if len(found) != 1:
-        raise ConfigurationError(
-            f"saga {saga} starts on {record}, which {len(found)} topics of events carry to it",
-            next_step="list the record among the values of one topic, and the saga among that topic's consumers",
-        )
-    return str(found[0])
 
 
 def _view(settings: Settings, _: Any, name: str, slot: str) -> Build:
@@ -144,6 +131,8 @@ def _find(found: dict[str, Any], worker: str, name: str) -> Any:
 
 async def _tell_ready() -> None:
     """Tell whoever supervises this process that it serves."""
+    from towpath.stack.workers import READY_FILE
+
     path = os.environ.get(READY_FILE)
     if path:
         Path(path).touch()
