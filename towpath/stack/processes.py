@@ -5,14 +5,16 @@
 
 import hashlib
 import signal
+import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from towpath.settings import PostgresSettings
 from towpath.stack.cache import InstalledParts
 from towpath.stack.config import as_java_arguments, as_postgres_arguments, as_properties
 from towpath.stack.home import Home
+from towpath.stack.kafka_start import Plan, controller_settings
 from towpath.stack.parts import Part, PartKind
 from towpath.stack.spec import Group, Identity, Probe, ProbeKind, ProcessSpec
 
@@ -38,11 +40,17 @@ class Machine:
 
 def settings_files(parts: Iterable[Part], home: Home) -> dict[Path, str]:
     """Return the files of settings that the processes read, with their content."""
-    return {
+    files = {
         _properties(part, home): as_properties(part.settings)
         for part in parts
         if part.kind in {PartKind.KAFKA, PartKind.CONNECT}
     }
+    alone = {
+        _controller_properties(part, home): as_properties(controller_settings(part.settings))
+        for part in parts
+        if part.kind is PartKind.KAFKA and _is_alone(part)
+    }
+    return {**files, **alone}
 
 
 def part_processes(
@@ -89,6 +97,14 @@ def postgres_data(home: Home) -> Path:
 
 def _properties(part: Part, home: Home) -> Path:
     return home.config / f"{part.name}.properties"
+
+
+def _controller_properties(part: Part, home: Home) -> Path:
+    return home.config / f"{part.name}-controller.properties"
+
+
+def _is_alone(part: Part) -> bool:
+    return "," not in part.settings["controller.quorum.voters"]
 
 
 def _class_path(paths: Iterable[Path]) -> str:
@@ -182,7 +198,13 @@ def _kafka(
 ) -> ProcessSpec:
     program = ["-cp", _class_path(installed.kafka_class_path), "kafka.Kafka", str(_properties(part, home))]
     probe = Probe(ProbeKind.KAFKA, part.address.host, part.address.port)
-    return _jvm(part, home, machine, environment, program, probe, rank=0)
+    broker = _jvm(part, home, machine, environment, program, probe, rank=0)
+    if not _is_alone(part):
+        return broker
+    records = f"-XX:AOTCacheOutput={machine.start_caches}"  # what a controller's boot needs would not do for a broker's
+    controller = [one for one in broker.arguments[:-1] if not one.startswith(records)]
+    plan = Plan(part.settings["log.dirs"], broker.arguments, (*controller, str(_controller_properties(part, home))))
+    return replace(broker, arguments=(sys.executable, "-P", "-m", "towpath.stack.kafka_start", plan.to_json()))
 
 
 def _connect(

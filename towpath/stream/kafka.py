@@ -376,6 +376,9 @@ class KafkaProducer:
         text = f"{self.transactional_id}: {cause.str()}"
         if cause.code() in _FENCED:
             return ProducerFenced(text, next_step="see whether another live worker has the same slot")
+        if cause.code() == KafkaError.INVALID_TXN_STATE:
+            # The coordinator has ended it the other way: an abort after a commit whose answer was lost, say.
+            return OutcomeUnknown(text)
         if cause.txn_requires_abort():
             return (StaleMember if cause.code() in _STALE else TransactionAborted)(text)
         if cause.retriable() or cause.code() == KafkaError._TIMED_OUT:

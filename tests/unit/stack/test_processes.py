@@ -8,6 +8,7 @@ from pydantic import SecretStr
 from towpath.settings import PostgresSettings, ProjectSettings, Settings
 from towpath.stack.cache import InstalledParts
 from towpath.stack.home import Home
+from towpath.stack.kafka_start import Plan
 from towpath.stack.lock import load_lock
 from towpath.stack.parts import native_placement, stack_parts
 from towpath.stack.processes import Machine, part_processes, settings_files
@@ -29,6 +30,11 @@ def specs(*known: str) -> dict[str, ProcessSpec]:
     machine = Machine(Path("/java"), "25", Path("/pg"), Identity(7, 8), Path("/start"), frozenset(known))
     found = part_processes(PARTS, HOME, INSTALLED, machine, SETTINGS.postgres, {"PATH": "/bin"})
     return {spec.name: spec for spec in found}
+
+
+def broker_command(*known: str) -> tuple[str, ...]:
+    """Return the command of the broker itself."""
+    return Plan.from_json(specs(*known)["kafka"].arguments[-1]).broker
 
 
 def test_no_argument_holds_a_password() -> None:
@@ -55,20 +61,41 @@ def test_the_log_stops_after_those_who_use_it() -> None:
 
 def test_a_jvm_records_a_start_cache_once_and_then_uses_it() -> None:
     """Without a cache the JVM records one in a folder of its stack; with it, it boots from it."""
-    recording = next(word for word in specs()["kafka"].arguments if "AOT" in word)
+    recording = next(word for word in broker_command() if "AOT" in word)
     assert recording.startswith("-XX:AOTCacheOutput=/start/recording-")
     name = recording.rsplit("/", 1)[-1]
-    assert f"-XX:AOTCache=/start/{name}" in specs(name)["kafka"].arguments
+    assert f"-XX:AOTCache=/start/{name}" in broker_command(name)
     assert not [word for word in specs(name)["connect"].arguments if word.startswith("-XX:AOTCache=")]
 
 
 def test_settings_files_are_those_that_processes_read() -> None:
     """Kafka and Connect read properties files in the home; what is rendered there is what the part has."""
     files = settings_files(PARTS, HOME)
-    assert {path.name for path in files} == {"kafka.properties", "connect.properties"}
-    kafka = specs()["kafka"]
-    assert Path(kafka.arguments[-1]) in files
-    assert "auto.create.topics.enable=false\n" in files[Path(kafka.arguments[-1])]
+    assert {path.name for path in files} == {"kafka.properties", "kafka-controller.properties", "connect.properties"}
+    kafka = Path(broker_command()[-1])
+    assert "auto.create.topics.enable=false\n" in files[kafka]
+    assert "process.roles=broker,controller\n" in files[kafka]
+
+
+def test_a_controller_alone_comes_before_a_killed_broker() -> None:
+    """It knows its own listener only, forgets a silent broker soon, and records no start cache."""
+    plan = Plan.from_json(specs()["kafka"].arguments[-1])
+    assert plan.data_folder == "/home/data/kafka"
+    assert not [word for word in plan.controller if "AOTCacheOutput" in word]
+    lines = settings_files(PARTS, HOME)[Path(plan.controller[-1])].splitlines()
+    assert {"process.roles=controller", "broker.session.timeout.ms=500"} <= set(lines)
+    assert [line for line in lines if line.startswith("listeners=")] == ["listeners=CONTROLLER://127.0.0.1:9093"]
+    assert not [line for line in lines if line.startswith("advertised")]
+
+
+def test_of_several_brokers_each_starts_by_itself() -> None:
+    """They lead for each other, and one controller of three cannot decide alone."""
+    settings = SETTINGS.model_copy(update={"stack": SETTINGS.stack.model_copy(update={"brokers": 3})})
+    parts = stack_parts(settings, native_placement(settings.stack, "/home/data", "/plugins"), load_lock())
+    machine = Machine(Path("/java"), "25", Path("/pg"), None, Path("/start"), frozenset())
+    found = {spec.name: spec for spec in part_processes(parts, HOME, INSTALLED, machine, settings.postgres, {})}
+    assert found["kafka-2"].arguments[-2:] == ("kafka.Kafka", "/home/config/kafka-2.properties")
+    assert not [path for path in settings_files(parts, HOME) if "controller" in path.name]
 
 
 def test_a_spec_survives_the_wire() -> None:

@@ -1,0 +1,53 @@
+"""A killed broker is told from one that stopped; its controller comes first, and only then."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from towpath.stack.kafka_start import Plan, was_killed
+
+
+def folder(path: Path, *names: str) -> Path:
+    """Make a data folder with these files."""
+    for name in names:
+        (path / name).touch()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "killed"),
+    [((), False), (("meta.properties",), True), (("meta.properties", ".kafka_cleanshutdown"), False)],
+    ids=["never formatted", "killed", "stopped"],
+)
+def test_a_killed_broker_left_no_mark(tmp_path: Path, names: tuple[str, ...], killed: bool) -> None:
+    """Kafka writes its mark at the end of a clean stop, and takes it away when it starts."""
+    assert was_killed(folder(tmp_path, *names)) is killed
+
+
+def started(path: Path, controller: str) -> str:
+    """Return what is printed by the start of a broker whose controller runs this shell script."""
+    plan = Plan(str(path), ("/bin/sh", "-c", "echo broker"), ("/bin/sh", "-c", controller))
+    command = [sys.executable, "-m", "towpath.stack.kafka_start", plan.to_json()]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+
+
+def test_the_broker_waits_until_its_ghost_is_fenced(tmp_path: Path) -> None:
+    """The controller is ended as soon as it has said so, and the broker takes the place of the process."""
+    folder(tmp_path, "meta.properties")
+    script = f"echo Performing controller activation; sleep 0.2; touch {tmp_path}/ran; echo Fencing broker 1; sleep 60"
+    assert started(tmp_path, script) == "broker\n"
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_controller_that_ends_keeps_no_broker_from_starting(tmp_path: Path) -> None:
+    """What keeps the controller from running will show again in the broker, whose log people read."""
+    assert started(folder(tmp_path, "meta.properties"), "echo no such file >&2; exit 1") == "broker\n"
+
+
+def test_after_a_clean_stop_the_broker_starts_at_once(tmp_path: Path) -> None:
+    """No controller runs."""
+    folder(tmp_path, "meta.properties", ".kafka_cleanshutdown")
+    started(tmp_path, f"touch {tmp_path}/ran")
+    assert not (tmp_path / "ran").exists()
