@@ -5,7 +5,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
@@ -13,12 +12,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from towpath.capture.freshness import Freshness
 from towpath.clock import Clock, SystemClock
+from towpath.contract.kafka import read_to_end
 from towpath.errors import WorldError
 from towpath.outbox.names import heartbeat_topic
 from towpath.settings import Settings
 
 TIMEOUT_SECONDS = 30.0
-BATCH_RECORDS = 10_000
 POLL_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 OFFSET_TAIL_ONE = -2000 - 1  # librdkafka's RD_KAFKA_OFFSET_TAIL(1): from the last record on
@@ -57,65 +56,17 @@ def carried_ids(settings: Settings, topics: Iterable[str], since: datetime) -> d
     Raises WorldError where Kafka does not answer.
     """
     found: dict[str, Counter[UUID]] = {topic: Counter() for topic in topics}
-    consumer = Consumer(
-        {
-            **settings.kafka.client_config(),
-            "group.id": f"{settings.project.name}-audit",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "queued.min.messages": 100_000,
-        }
-    )
-    try:
-        reading = _positions(consumer, found, since)
-        consumer.assign(list(reading.values()))
-        while reading:
-            first = consumer.poll(TIMEOUT_SECONDS)
-            if first is None:
-                raise _away(None)
-            # `consume` alone would wait until it has so many records, or its time is up.
-            for message in (first, *consumer.consume(BATCH_RECORDS, 0)):
-                _take(message, reading, found)
-    except KafkaException as error:
-        raise _away(error) from error
-    finally:
-        consumer.close()
+    for message in read_to_end(settings, found, since):
+        for name, value in message.headers() or ():
+            if name == "id" and value is not None:
+                with contextlib.suppress(ValueError):
+                    found[message.topic() or ""][UUID(value.decode("ascii", "replace"))] += 1
     return found
 
 
-def _positions(consumer: Consumer, topics: Iterable[str], since: datetime) -> dict[tuple[str, int], TopicPartition]:
-    milliseconds = int(since.timestamp() * 1000)
-    wanted = [
-        TopicPartition(topic, partition, milliseconds) for topic in topics for partition in _partitions(consumer, topic)
-    ]
-    found = consumer.offsets_for_times(wanted, timeout=TIMEOUT_SECONDS) if wanted else []
-    return {(at.topic, at.partition): at for at in found}
-
-
-def _partitions(consumer: Consumer, topic: str) -> Iterable[int]:
-    metadata = consumer.list_topics(topic, timeout=TIMEOUT_SECONDS).topics[topic]
-    return () if metadata.error else sorted(metadata.partitions)
-
-
-def _take(message: Any, reading: dict[tuple[str, int], TopicPartition], found: dict[str, Counter[UUID]]) -> None:
-    error = message.error()
-    if error is not None:
-        if error.code() == KafkaError._PARTITION_EOF:
-            reading.pop((message.topic(), message.partition()), None)
-            return
-        raise KafkaException(error)
-    for name, value in message.headers() or ():
-        if name == "id" and value is not None:
-            with contextlib.suppress(ValueError):
-                found[message.topic()][UUID(value.decode("ascii", "replace"))] += 1
-
-
-def _away(error: KafkaException | None) -> WorldError:
-    cause = "no answer" if error is None else error.args[0].str()
+def _away(error: KafkaException) -> WorldError:
     return WorldError(
-        f"Kafka: {cause}",
+        f"Kafka: {error.args[0].str()}",
         kept="every message, in the outboxes",
         next_step="towpath status, or check [kafka] in towpath.toml",
     )

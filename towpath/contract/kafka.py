@@ -1,11 +1,12 @@
-"""Makes the topics of the catalogue on a Kafka cluster, and tells where the cluster differs from it."""
+"""Topics on a Kafka cluster: made, held against the catalogue, and read to their end."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from confluent_kafka import KafkaException
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -20,6 +21,9 @@ from towpath.errors import WorldError
 from towpath.settings import Settings
 
 TIMEOUT_SECONDS: Final = 15.0
+READ_TIMEOUT_SECONDS: Final = 30.0
+"""How long Kafka may send nothing while a topic is read."""
+READ_BATCH_RECORDS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,78 @@ def compare_topics(
         else:
             findings.extend(_findings(topic, actual[name]))
     return tuple(findings)
+
+
+def read_to_end(
+    settings: Settings,
+    topics: Iterable[str],
+    since: datetime | None = None,
+    *,
+    timeout_seconds: float = READ_TIMEOUT_SECONDS,
+) -> Iterator[Any]:
+    """Yield the client's messages in `topics`, from `since` on to their end: committed ones, each partition's in order.
+
+    A partition ends where its committed records did when the reading came there: what lies behind a transaction that
+    is still open is not among them. Topics that do not exist have no records. Joins no consumer group and moves no
+    offset. Raises WorldError where Kafka does not answer.
+    """
+    consumer = Consumer(
+        {
+            **settings.kafka.client_config(),
+            "group.id": f"{settings.project.name}-reader",  # nothing joins it
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "queued.min.messages": 100_000,
+            "log_level": 2,
+        }
+    )
+    try:
+        reading = _beginnings(consumer, frozenset(topics), since, timeout_seconds)
+        consumer.assign(list(reading.values()))
+        while reading:
+            first = consumer.poll(timeout_seconds)
+            if first is None:
+                raise _unread(f"nothing came for {timeout_seconds:g} s")
+            # `consume` alone would wait until it has so many records, or its time is up.
+            for message in (first, *consumer.consume(READ_BATCH_RECORDS, 0)):
+                place, error = (message.topic(), message.partition()), message.error()
+                if error is None:
+                    if place in reading:
+                        yield message
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    reading.pop(place, None)
+                else:
+                    raise KafkaException(error)
+    except KafkaException as error:
+        raise _unread(error.args[0].str()) from error
+    finally:
+        consumer.close()
+
+
+def _beginnings(
+    consumer: Consumer, topics: frozenset[str], since: datetime | None, timeout_seconds: float
+) -> dict[tuple[str | None, int | None], TopicPartition]:
+    """Return where to begin in each partition of those of `topics` that exist."""
+    known = consumer.list_topics(timeout=timeout_seconds).topics
+    begin = OFFSET_BEGINNING if since is None else int(since.timestamp() * 1000)
+    found = [
+        TopicPartition(topic, partition, begin)
+        for topic in sorted(topics & known.keys())
+        for partition in known[topic].partitions
+    ]
+    if since is not None and found:
+        found = consumer.offsets_for_times(found, timeout=timeout_seconds)
+    return {(at.topic, at.partition): at for at in found}
+
+
+def _unread(cause: str) -> WorldError:
+    return WorldError(
+        f"Kafka: {cause}",
+        kept="every record, where it lies",
+        next_step="towpath status, or check [kafka] in towpath.toml",
+    )
 
 
 def _findings(topic: Topic, actual: _Actual) -> Iterable[TopicFinding]:

@@ -6,7 +6,7 @@ The one rule: it ends. Every wait has a deadline; what has not ended by then is 
 import signal
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
@@ -15,7 +15,6 @@ from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.registry import load_codec
 from towpath.demo.demo import Check, Demo, Outcome, Run
-from towpath.demo.kafka import read_topics
 from towpath.demo.postgres import ViewsReader
 from towpath.demo.timeline import Hop, hops
 from towpath.demo.verdict import Ending, Verdict, endings, fold_topics, judge
@@ -29,6 +28,8 @@ from towpath.stack.client import StackClient
 from towpath.stack.home import Home
 from towpath.stack.up import UpWatcher, down, up
 from towpath.stack.workers import start_workers
+from towpath.stream.kafka import read_records
+from towpath.stream.record import ConsumedRecord
 from towpath.view import View
 
 ORDERS_PER_SECOND = 100
@@ -179,7 +180,7 @@ def _judged(demo: Demo, run: Run, keys: set[str], begin: float) -> Report:
     catalogue = Catalogue.load(settings)
     views: list[View[Any]] = [*load_views(settings).values(), sagas_view(load_sagas(settings))]
     exact = _views_are_exact(settings, codec, views)
-    records = read_topics(settings, [topic.name for topic in catalogue.live()])
+    records = _records(settings, [topic.name for topic in catalogue.live()])
     history = [record for record in records if record.topic == envelope.topic_of(demo.saga, envelope.HISTORY)]
     instances = endings(history, codec, demo.saga)
     outcomes, checks = demo.outcomes(settings), demo.checks(settings)
@@ -209,7 +210,7 @@ def _views_are_exact(settings: Settings, codec: Codec, views: list[View[Any]]) -
         deadline = time.monotonic() + EXACT_SECONDS
         while True:
             rows = reader.rows(views)
-            records = read_topics(settings, topics)
+            records = _records(settings, topics)
             if all(fold_topics(view, records, codec) == rows[view.name] for view in views):
                 return True
             if time.monotonic() > deadline:
@@ -217,6 +218,11 @@ def _views_are_exact(settings: Settings, codec: Codec, views: list[View[Any]]) -
             time.sleep(FOLLOWING_SECONDS)
     finally:
         reader.close()
+
+
+def _records(settings: Settings, topics: Iterable[str]) -> list[ConsumedRecord]:
+    """Return the committed records of `topics`, those of each partition in their order."""
+    return sorted(read_records(settings, topics), key=lambda record: (record.topic, record.partition, record.offset))
 
 
 def _typical(instances: Mapping[str, list[Ending]], keys: set[str], status: str) -> str | None:

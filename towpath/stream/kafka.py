@@ -6,7 +6,7 @@ which error of `broker.py` is raised; what it calls none of these is raised as i
 
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -16,8 +16,9 @@ from confluent_kafka import Producer as RdProducer
 from confluent_kafka import TopicPartition as RdTopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
+from towpath.contract.kafka import read_to_end
 from towpath.errors import ConfigurationError
-from towpath.settings import KafkaSettings, StreamSettings
+from towpath.settings import KafkaSettings, Settings, StreamSettings
 from towpath.stream.broker import (
     Assigned,
     BrokerAway,
@@ -392,6 +393,24 @@ class KafkaProducer:
             self._producer.flush(0)
 
 
+def read_records(settings: Settings, topics: Iterable[str]) -> Iterator[ConsumedRecord]:
+    """Yield the committed records of `topics` to their end, each partition's in order (see `read_to_end`)."""
+    return (_consumed(message) for message in read_to_end(settings, topics))
+
+
+def _consumed(message: Any) -> ConsumedRecord:
+    headers = message.headers()
+    return ConsumedRecord(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        tuple(headers) if headers else (),
+    )
+
+
 class KafkaReader:
     """Reads one partition by itself, read committed."""
 
@@ -410,18 +429,7 @@ class KafkaReader:
         for message in fetched:
             error = message.error()
             if error is None:
-                headers = message.headers()
-                records.append(
-                    ConsumedRecord(
-                        message.topic(),
-                        message.partition(),
-                        message.offset(),
-                        message.timestamp()[1],
-                        message.key(),
-                        message.value(),
-                        tuple(headers) if headers else (),
-                    )
-                )
+                records.append(_consumed(message))
                 self._position = message.offset() + 1
             elif error.code() == KafkaError._PARTITION_EOF:
                 self._position = max(self._position, message.offset())

@@ -1,13 +1,15 @@
 """Topics on a real broker are those of the catalogue, or the difference is told."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from time import perf_counter
 
 import pytest
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from tests.integration.contract.shop import Shop
-from towpath.contract.kafka import compare_topics, ensure_topics
+from towpath.contract.kafka import compare_topics, ensure_topics, read_to_end
 from towpath.errors import WorldError
 from towpath.settings import KafkaSettings
 
@@ -79,3 +81,47 @@ def test_a_broker_that_is_away_is_the_worlds_fault(shop: Shop) -> None:
         ensure_topics(shop.catalogue(), settings, timeout_seconds=1)
     assert perf_counter() - begun < 10
     assert "towpath status" in str(caught.value)
+
+
+def test_topics_are_read_to_the_end_of_what_was_committed(shop: Shop) -> None:
+    """Every partition in its order; nothing of an aborted or open transaction, nothing before `since`."""
+    shop.topic()
+    ensure_topics(shop.catalogue(), shop.settings)
+    producer = Producer({**shop.settings.kafka.client_config(), "transactional.id": shop.topic_name})
+    producer.init_transactions(10)
+    begin = datetime.now(UTC)
+
+    def write(values: range, moment: datetime = begin) -> None:
+        producer.begin_transaction()
+        for value in values:
+            at = int(moment.timestamp() * 1000)
+            producer.produce(shop.topic_name, str(value), key=str(value % 7), timestamp=at)
+        producer.flush(10)
+
+    def read(since: datetime | None = None) -> list[int]:
+        places: dict[int | None, list[int]] = {}
+        for message in read_to_end(shop.settings, [shop.topic_name, "no.such.topic"], since):
+            places.setdefault(message.partition(), []).append(int(message.value()))
+        assert all(values == sorted(values) for values in places.values())
+        return sorted(value for values in places.values() for value in values)
+
+    assert read() == []
+    write(range(500))
+    producer.commit_transaction(10)
+    write(range(500, 600))
+    producer.abort_transaction(10)
+    write(range(600, 700), begin + timedelta(seconds=5))
+    producer.commit_transaction(10)
+    write(range(700, 800))
+    assert read() == [*range(500), *range(600, 700)]
+    assert read(begin + timedelta(seconds=5)) == [*range(600, 700)]
+    assert read(begin + timedelta(days=1)) == []
+    producer.abort_transaction(10)
+
+
+def test_a_cluster_that_is_away_is_told_by_who_reads(shop: Shop) -> None:
+    """In words, with what to do."""
+    away = shop.settings.model_copy(update={"kafka": KafkaSettings(bootstrap_servers="127.0.0.1:9")})
+    with pytest.raises(WorldError, match="Kafka") as raised:
+        list(read_to_end(away, [shop.topic_name], timeout_seconds=1))
+    assert raised.value.next_step
