@@ -52,13 +52,13 @@ def state_to_tree(state: SagaState) -> Tree:
     }
 
 
-def state_from_tree(definition: Definition, tree: Tree) -> SagaState:
-    """Return the state that a tree tells, its steps in the definition's order.
+def state_from_tree(definition: Definition | None, tree: Tree) -> SagaState:
+    """Return the state that a tree tells, its steps in the definition's order; without one, in the tree's own.
 
     Raises KeyError or ValueError where the tree is not that of a state, or its steps are not the definition's.
     """
     steps = {step["key"]: _step_from_tree(step) for step in tree["steps"]}
-    if steps.keys() != definition.index.keys():
+    if definition is not None and steps.keys() != definition.index.keys():
         different = ", ".join(sorted(steps.keys() ^ definition.index.keys()))
         raise ValueError(
             f"saga {definition.name} version {definition.version}: state and definition differ: {different}"
@@ -74,7 +74,7 @@ def state_from_tree(definition: Definition, tree: Tree) -> SagaState:
         status=Status(tree["status"]),
         direction=Direction(tree["direction"]),
         deadline_milliseconds=tree["deadline_milliseconds"],
-        steps=tuple(steps[step.key] for step in definition.steps),
+        steps=tuple(steps[key] for key in (steps if definition is None else definition.index)),
         cause=None if tree["cause"] is None else _cause_from_tree(tree["cause"]),
         recent=tuple((entry["id"], entry["at_milliseconds"]) for entry in tree["recent"]),
         forgotten_milliseconds=tree["forgotten_milliseconds"],

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from towpath.saga.definition import Definition, StepDefinition
+from towpath.saga.definition import Definition, Kind, StepDefinition
 from towpath.saga.outline import name_of
-from towpath.saga.state import Direction, SagaState, StepState, StepStatus
+from towpath.saga.state import Direction, SagaState, Status, StepState, StepStatus
 
 _SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
 _OUT = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING, StepStatus.STUCK)
@@ -57,12 +57,16 @@ class Group:
 
 @dataclass(slots=True)
 class UpgradeReport:
-    """What becomes of a number of states; `ended` counts those that have nothing left to do."""
+    """What becomes of a number of states.
+
+    `ended` counts those that have nothing left to do, `already` those that are of the new version.
+    """
 
     saga: str
     old_version: int
     new_version: int
     ended: int = 0
+    already: int = 0
     groups: dict[tuple[Outcome, tuple[str, ...]], Group] = field(default_factory=dict)
 
     def count(self, outcome: Outcome) -> int:
@@ -86,8 +90,11 @@ def report_on(old: Definition, new: Definition, states: Iterable[SagaState]) -> 
     """Return what becomes of each of `states`, grouped by reason."""
     report = UpgradeReport(old.name, old.version, new.version)
     for state in states:
-        if state.ended:
+        if state.ended and not _may_be_asked_back(old, state):
             report.ended += 1
+            continue
+        if (state.saga, state.version) == (new.name, new.version) and new.version != old.version:
+            report.already += 1
             continue
         verdict = judge(old, new, state)
         key = (verdict.outcome, verdict.reasons)
@@ -137,6 +144,11 @@ def _strange(old: Definition, state: SagaState) -> Iterator[str]:
         yield f"it is an instance of {state.saga} version {state.version}"
     elif [step.key for step in state.steps] != [step.key for step in old.steps]:
         yield "its steps are not those of the old version: the definition was changed without a new version"
+
+
+def _may_be_asked_back(old: Definition, state: SagaState) -> bool:
+    """Say whether a sub-saga that has completed may still be undone with its parent."""
+    return state.parent is not None and state.status is Status.COMPLETED and old.kind is Kind.COMPENSATABLE
 
 
 def _begun(cell: StepState) -> bool:

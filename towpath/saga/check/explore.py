@@ -404,13 +404,15 @@ class Explorer:
         return Node(decision.state, ledger, facts, max(node.now, input_.at_milliseconds), -1, happening, key)
 
 
-def explore(definition: Definition, *, as_child: bool = False, reduced: bool = True) -> Exploration:
-    """Return the reachable states of a definition, with all that was found on the way.
+def explore(
+    definition: Definition, *, as_child: bool = False, reduced: bool = True, states_max: int = STATES_MAX
+) -> Exploration:
+    """Return the reachable states of a definition, with all that was found on the way; not `whole` past `states_max`.
 
     Without the reductions they are all there; with them, every way in which each step stands is there, but not every
     combination (see the reductions on top of this file). Not for real data: the states hold blank records.
     """
-    return Explorer(definition, as_child=as_child, reduced=reduced).run()
+    return Explorer(definition, as_child=as_child, reduced=reduced, states_max=states_max).run()
 
 
 def _stuck_in(node: Node) -> list[Cell]:
