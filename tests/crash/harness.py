@@ -84,6 +84,8 @@ class WorkerProcess:
             # A worker needs seconds; a machine that runs everything else at the same time needs patience.
             return self.process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGUSR1)  # its log tells where it hangs
+            time.sleep(1)
             self.process.kill()
             return self.process.wait()
 
@@ -119,6 +121,7 @@ class Run:
             future.result()
         self.broker = KafkaBroker(KafkaSettings(bootstrap_servers=servers), STREAM)
         self.database = database
+        self.trouble = ""
         self.inputs: dict[bytes, list[int]] = defaultdict(list)
         self.written = 0
         self._producer = Producer(
@@ -183,7 +186,7 @@ class Run:
             if now > best:
                 best, since = now, time.monotonic()
             assert time.monotonic() - since < QUIET_SECONDS_MAX, (
-                f"stalled at {now} of {self.written}; logs in {self.root}"
+                f"stalled at {now} of {self.written}, {self.trouble}; logs in {self.root}"
             )
             self.watch(0.3)
 
@@ -256,7 +259,8 @@ class Run:
         member = self.broker.member(self.application, client_id="crash-test")
         try:
             found = member.committed([TopicPartition(self.topics["in"], number) for number in range(PARTITIONS)])
-        except Exception:
+        except BrokerAway as error:
+            self.trouble = error.cause
             return -1
         finally:
             member.close()

@@ -3,7 +3,9 @@
 Run as `python -m tests.crash.worker '<json>'`; logs to stderr; ends with 0 on SIGTERM.
 """
 
+import faulthandler
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,7 @@ def database_worker(settings: Settings, told: dict[str, Any]) -> StreamApp:
 
 def main() -> None:
     """Run until SIGTERM."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
     told = json.loads(sys.argv[1])
     settings = Settings(
         root=Path(told["root"]),

@@ -8,6 +8,7 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -31,12 +32,15 @@ from towpath.stream.broker import (
     StaleMember,
     TransactionAborted,
 )
+from towpath.stream.patience import PatientCaller
 from towpath.stream.record import ConsumedRecord, Headers, TopicPartition
 
 log = structlog.get_logger("towpath.stream.kafka")
 
 ADMIN_TIMEOUT_SECONDS = 15.0
 SEEK_TIMEOUT_SECONDS = 10.0
+OVERDUE_SECONDS = 1.0
+"""How long after its own time-out a call is believed to be lost."""
 ERROR_REPEAT_SECONDS = 5.0
 PRODUCER_QUEUE_RECORDS = 1_000_000
 CONSUMER_QUEUE_KIBIBYTES = 32 * 1024
@@ -303,6 +307,7 @@ class KafkaProducer:
     def __init__(self, config: Mapping[str, Any], *, patience_seconds: float) -> None:
         self.transactional_id = str(config["transactional.id"])
         self._patience_seconds = patience_seconds
+        self._caller = PatientCaller(self.transactional_id)
         self._producer = RdProducer(_quiet(config))
 
     def start(self) -> None:
@@ -363,9 +368,13 @@ class KafkaProducer:
     def _insist(self, call: Callable[[float], Any], unanswered: type[Exception]) -> None:
         deadline = time.monotonic() + self._patience_seconds
         while True:
+            left = max(deadline - time.monotonic(), 0.1)
             try:
-                call(max(deadline - time.monotonic(), 0.1))
+                self._caller.call(partial(call, left), left + OVERDUE_SECONDS)
                 return
+            except TimeoutError as error:
+                # Nobody but a new producer of the same id can say now what became of the transaction.
+                raise OutcomeUnknown(f"{self.transactional_id}: the client did not come back") from error
             except KafkaException as error:
                 cause = kafka_error(error)
                 if cause.retriable() and time.monotonic() < deadline:
@@ -389,6 +398,7 @@ class KafkaProducer:
     def close(self) -> None:
         """Drop what was not sent; an open transaction ends by its time-out, or when the next producer starts."""
         with suppress(KafkaException):  # a fenced producer repeats here that it is fenced
+            self._caller.close()
             self._producer.purge()
             self._producer.flush(0)
 
