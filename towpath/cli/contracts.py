@@ -1,6 +1,6 @@
 """Verbs of `contracts`: what topics and schemas promise, checked before it ships."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -116,7 +116,14 @@ def _report(settings: Settings) -> "Report":
     contracts = load_contracts(schema_sets(settings))
     examples = load_examples(contracts, settings.root / settings.project.schemas / "examples")
     views = [view.partition(":")[0].rpartition(".")[2] for view in settings.project.views]
-    return check_contracts(contracts, Catalogue.load(settings), examples, judges(), views=views)
+    catalogue = Catalogue.load(settings)
+    report = check_contracts(contracts, catalogue, examples, judges(), views=views)
+    if not report.ok or not settings.root.joinpath(*settings.project.sagas.split(".")).is_dir():
+        return report  # sagas import the records: what is broken there is told first
+    from towpath.orchestrator.topics import topic_findings
+    from towpath.project import load_sagas
+
+    return replace(report, findings=topic_findings(load_sagas(settings), catalogue))
 
 
 def _require_kept_promises(settings: Settings) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from towpath.cli import output
-from towpath.errors import NotFoundError
+from towpath.errors import ContractError, NotFoundError
 from towpath.settings import Settings, load_settings
 
 
@@ -92,17 +92,25 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.client.saga import start_topic
     from towpath.orchestrator.agent import create_orchestrator
     from towpath.orchestrator.core import participants_of
+    from towpath.orchestrator.topics import only_started_by_sagas, topic_findings
     from towpath.project import load_sagas
 
-    definitions = _find(load_sagas(settings), f"saga:{name}", name)
+    sagas = load_sagas(settings)
+    definitions = _find(sagas, f"saga:{name}", name)
+    for finding in topic_findings({name: definitions}, catalogue):
+        raise ContractError(
+            f"saga {name} cannot run: {finding.subject}: {finding.problem}",
+            next_step=f"{finding.mend}; towpath contracts test names all that is missing",
+        )
     starts_on = definitions[max(definitions)].starts_on
+    sub = only_started_by_sagas(name, starts_on.SCHEMA_NAME, sagas, catalogue)
     watch = CaptureWatch(settings, participants_of(definitions))
     return catalogue.topics_of(name), lambda codec, on_ready: create_orchestrator(
         settings,
         definitions,
         codec,
         slot=slot,
-        start_topic=start_topic(catalogue, name, starts_on),
+        start_topic=None if sub else start_topic(catalogue, name, starts_on),
         declared_topics=catalogue.topics,
         hold_deadlines=watch.behind,
         on_ready=on_ready,

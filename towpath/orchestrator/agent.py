@@ -25,7 +25,7 @@ def create_orchestrator(
     codec: Codec,
     *,
     slot: str,
-    start_topic: str,
+    start_topic: str | None,
     declared_topics: Collection[str],
     hold_deadlines: Callable[[], bool] | None = None,
     on_ready: Callable[[], Awaitable[None]] | None = None,
@@ -33,9 +33,10 @@ def create_orchestrator(
 ) -> StreamApp:
     """Return the application that runs all versions of one saga.
 
-    `slot` tells this worker from its siblings. `declared_topics` are the catalogue's: a saga without waits needs no
-    signals topic. `hold_deadlines` says whether capture is behind, so that deadlines must not fire. Raises
-    ConfigurationError where the stream's settings contradict each other.
+    `slot` tells this worker from its siblings. `start_topic` is None for a saga that only other sagas start.
+    `declared_topics` are the catalogue's: a saga without waits needs no signals topic. `hold_deadlines` says whether
+    capture is behind, so that deadlines must not fire. Raises ConfigurationError where the stream's settings
+    contradict each other.
     """
     orchestrator = Orchestrator(
         definitions,

@@ -15,7 +15,8 @@ from towpath.orchestrator.desk import Desk, UnitLike
 from towpath.orchestrator.early import EARLY_SIGNAL_MILLISECONDS, EARLY_SIGNALS_MAX, EarlySignals
 from towpath.orchestrator.instances import Instances, MissingVersion
 from towpath.orchestrator.mapping import Messages, parent_from_wire
-from towpath.orchestrator.performer import FORGET, Performer
+from towpath.orchestrator.performer import Performer
+from towpath.orchestrator.retention import FORGET, Retention
 from towpath.saga.advance import advance
 from towpath.saga.definition import Definition, SecondStart
 from towpath.saga.inputs import (
@@ -37,14 +38,17 @@ from towpath.stream.record import ConsumedRecord
 
 
 class Orchestrator:
-    """Runs all versions of one saga. One for each worker; what it remembers is only a cache of the unit's state."""
+    """Runs all versions of one saga. One for each worker; what it remembers is only a cache of the unit's state.
+
+    `start_topic` is None for a saga that only other sagas start.
+    """
 
     def __init__(
         self,
         definitions: Mapping[int, Definition],
         codec: Codec,
         *,
-        start_topic: str,
+        start_topic: str | None,
         finished_retention_milliseconds: int,
     ) -> None:
         self._definitions = definitions
@@ -54,12 +58,13 @@ class Orchestrator:
         self._messages = Messages(codec)
         self._instances = Instances(codec, self._messages)
         self._early = EarlySignals(codec, self._messages)
-        self._performer = Performer(self.name, codec, self._messages, finished_retention_milliseconds)
+        self._retention = Retention(codec, finished_retention_milliseconds)
+        self._performer = Performer(self.name, codec, self._messages, self._retention)
         # Where two versions start on the same type, the newer one does.
         self._starts = {_type_of(definitions[version].starts_on): version for version in sorted(definitions)}
         self._changelog = envelope.topic_of(self.name, envelope.STATE)
         self._handlers: dict[str, Callable[[Desk], None]] = {
-            start_topic: self._start,
+            **({start_topic: self._start} if start_topic is not None else {}),
             envelope.topic_of(self.name, envelope.REPLIES): self._reply,
             envelope.topic_of(self.name, envelope.SIGNALS): self._signal,
             envelope.topic_of(self.name, envelope.TIMERS): self._timer,
@@ -111,6 +116,8 @@ class Orchestrator:
         if isinstance(message, wire.ParentAsked):
             asked = ParentAsked(id_, at, parent_from_wire(message.parent))
             self._apply(desk, envelope.required(record, "saga_id"), asked, asked.parent.saga)
+        elif isinstance(message, wire.ParentEnded):
+            self._parent_ended(desk, message)
         elif record.header("parent") is not None:
             self._begin_for_parent(desk, message)
         else:
@@ -169,6 +176,17 @@ class Orchestrator:
             version = int(asked)
         self._begin(desk, version, event)
 
+    def _parent_ended(self, desk: Desk, message: wire.ParentEnded) -> None:
+        """Let a sub-saga go: its parent needs it no longer. Nothing that the machine decides about."""
+        state = self._instances.load(desk, envelope.required(desk.record, "saga_id"))
+        if state is None or state.parent is None or state.parent.saga_id != message.saga_id:
+            input_ = Unrecognised(
+                envelope.message_id(desk.record), desk.record.timestamp_milliseconds, type(message).__name__
+            )
+            self._performer.refuse(desk, self._newest, input_, message.saga, "it started no such sub-saga")
+            return
+        self._retention.parent_ended(desk, self._definition_of(state), state)
+
     def _begin(self, desk: Desk, version: int, event: Any) -> None:
         record = desk.record
         id_, key = envelope.message_id(record), envelope.business_key(record)
@@ -188,7 +206,7 @@ class Orchestrator:
         state = self._perform(desk, definition, None, input_)
         desk.add_instance(key, saga_id)
         for signal in self._early.take(desk, key):
-            self._performer.never_mind(desk, self._early.subject(key))
+            self._retention.never_mind(desk, self._early.subject(key))
             state = self._perform(desk, definition, state, signal)
 
     def _apply(self, desk: Desk, saga_id: str, input_: Input, detail: str) -> None:
@@ -196,10 +214,13 @@ class Orchestrator:
         if state is None:
             self._performer.refuse(desk, self._newest, input_, detail, "no such saga has started")
             return
+        self._perform(desk, self._definition_of(state), state, input_)
+
+    def _definition_of(self, state: SagaState) -> Definition:
         definition = self._definitions.get(state.version)
         if definition is None:
             raise MissingVersion(state, self._definitions)
-        self._perform(desk, definition, state, input_)
+        return definition
 
     def _perform(self, desk: Desk, definition: Definition, before: SagaState | None, input_: Input) -> SagaState:
         """Ask the machine and do what it decides: state, commands, timers, history, all in the record's own unit."""
@@ -215,7 +236,7 @@ class Orchestrator:
         key, detail = envelope.business_key(desk.record), type(input_.signal).__name__
         if self._early.keep(desk, key, input_):
             due = desk.record.timestamp_milliseconds + EARLY_SIGNAL_MILLISECONDS
-            self._performer.forget_later(desk, self._early.subject(key), key, due)
+            self._retention.forget_later(desk, self._early.subject(key), key, due)
         else:
             reason = f"no such saga has started, and {EARLY_SIGNALS_MAX} signals wait for it already"
             self._performer.refuse(desk, self._newest, input_, detail, reason)
@@ -223,7 +244,8 @@ class Orchestrator:
     def _forget(self, desk: Desk, subject: str) -> None:
         key = self._early.key_of(subject)
         if key is None:
-            self._instances.forget(desk, subject)
+            if self._instances.forget(desk, subject):
+                self._retention.forgotten(desk, subject)
             return
         for input_ in self._early.take(desk, key):
             detail = type(input_.signal).__name__

@@ -17,7 +17,7 @@ from towpath.saga.state import SagaState
 
 STATES_REMEMBERED_MAX = 10_000
 """Decoded instances kept beside their bytes: at about 4 KiB each, 40 MiB."""
-_INSTANCE, _FORGOTTEN = b"i", b"f"
+INSTANCE, _FORGOTTEN = b"i", b"f"
 
 
 class MissingVersion(WorldError):
@@ -45,7 +45,7 @@ class Instances:
 
     def load(self, desk: Desk, saga_id: str) -> SagaState | None:
         """Return the instance, or None if none of that id has started or it is forgotten."""
-        content = desk.state.get(_INSTANCE + saga_id.encode())
+        content = desk.state.get(INSTANCE + saga_id.encode())
         if content is None:
             return None
         known = self._known.get(saga_id)
@@ -60,19 +60,23 @@ class Instances:
     def store(self, desk: Desk, state: SagaState) -> None:
         """Write the instance."""
         content = self._codec.encode(state_to_wire(state, self._messages))
-        desk.state.put(_INSTANCE + state.saga_id.encode(), content)
+        desk.state.put(INSTANCE + state.saga_id.encode(), content)
         self._remember(content, state)
 
-    def forget(self, desk: Desk, saga_id: str) -> None:
-        """Remove an instance whose retention is over, and note how far back the memory of starts now reaches."""
+    def forget(self, desk: Desk, saga_id: str) -> bool:
+        """Remove an instance whose retention is over, and note how far back the memory of starts now reaches.
+
+        Return False, and leave it, if it has not ended (any more).
+        """
         state = self.load(desk, saga_id)
         if state is None or not state.ended:
-            return
-        desk.state.delete(_INSTANCE + saga_id.encode())
+            return False
+        desk.state.delete(INSTANCE + saga_id.encode())
         desk.remove_instance(state.key, saga_id)
         self._known.pop(saga_id, None)
         newest = max(state.started_milliseconds, self._forgotten_milliseconds(desk))
         desk.state.put(_FORGOTTEN, str(newest).encode())
+        return True
 
     def refuse_beyond_horizon(self, desk: Desk) -> None:
         """Raise BeyondDedupHorizon for a start that is not newer than an instance already forgotten."""

@@ -6,12 +6,13 @@ and nothing outside this room knows that its state has any.
 
 from collections import OrderedDict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.orchestrator import records as wire
 from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
+from towpath.saga.outline import name_of
 from towpath.saga.state import (
     Cause,
     CauseKind,
@@ -22,6 +23,7 @@ from towpath.saga.state import (
     StepState,
     StepStatus,
 )
+from towpath.saga.tree import nameplate
 
 MESSAGES_REMEMBERED_MAX = 20_000
 """Encoded messages kept: at about 200 bytes each, 4 MB. A saga's results are written again with each of its states."""
@@ -70,6 +72,34 @@ class Messages:
         self._remembered[id(record)] = (record, message)
         if len(self._remembered) > MESSAGES_REMEMBERED_MAX:
             self._remembered.popitem(last=False)
+
+
+class Opener(Protocol):
+    """Whoever opens the messages in a state."""
+
+    def unwrap(self, message: wire.Message) -> Any:
+        """Return what stands for the record that `message` carries."""
+        ...
+
+
+class Nameplates:
+    """Opens no message: each record is told by the name of its class. For who looks at states and not at data."""
+
+    def unwrap(self, message: wire.Message) -> Any:
+        """Return an empty record of the class that the machine knows the message as."""
+        return nameplate(_NAMES.get(message.type, message.type))
+
+
+_WIRE: dict[type, type[Record]] = {
+    SubsagaCompleted: wire.SubsagaCompleted,
+    SubsagaCompensated: wire.SubsagaCompensated,
+}
+_NAMES = {record.SCHEMA_NAME: name_of(kind) for kind, record in _WIRE.items()}
+
+
+def wire_name(kind: type) -> str:
+    """Return the full Avro name of the record as which messages of the class `kind` travel."""
+    return name_of(_WIRE.get(kind, kind))
 
 
 def to_wire(message: Any) -> Record:
@@ -135,7 +165,7 @@ def state_to_wire(state: SagaState, messages: Messages) -> wire.SagaState:
     )
 
 
-def state_from_wire(state: wire.SagaState, messages: Messages) -> SagaState:
+def state_from_wire(state: wire.SagaState, messages: Opener) -> SagaState:
     """Return the instance's state that `state` is the Avro form of."""
     return SagaState(
         saga=state.saga,
@@ -184,7 +214,7 @@ def _item_to_wire(item: StepState, messages: Messages) -> wire.ItemState:
     )
 
 
-def _step_from_wire(step: wire.StepState | wire.ItemState, messages: Messages) -> StepState:
+def _step_from_wire(step: wire.StepState | wire.ItemState, messages: Opener) -> StepState:
     items: Iterable[wire.ItemState] = step.items if isinstance(step, wire.StepState) else ()
     return StepState(
         key=step.key,
@@ -194,7 +224,7 @@ def _step_from_wire(step: wire.StepState | wire.ItemState, messages: Messages) -
         due_milliseconds=step.due_milliseconds,
         attempt_last=step.attempt_last,
         give_up_milliseconds=step.give_up_milliseconds,
-        result=messages.unwrap_optional(step.result),
+        result=_opened(messages, step.result),
         items=tuple(_step_from_wire(item, messages) for item in items),
     )
 
@@ -210,12 +240,16 @@ def _cause_to_wire(cause: Cause, messages: Messages) -> wire.Cause:
     )
 
 
-def _cause_from_wire(cause: wire.Cause, messages: Messages) -> Cause:
+def _cause_from_wire(cause: wire.Cause, messages: Opener) -> Cause:
     return Cause(
         kind=CauseKind(cause.kind),
         step=cause.step,
         item=cause.item,
-        reply=messages.unwrap_optional(cause.reply),
+        reply=_opened(messages, cause.reply),
         actor=cause.actor,
         reason=cause.reason,
     )
+
+
+def _opened(messages: Opener, message: wire.Message | None) -> Any:
+    return None if message is None else messages.unwrap(message)

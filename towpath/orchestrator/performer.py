@@ -4,12 +4,14 @@ The one rule: all of it goes into the unit of work of the record that caused it.
 """
 
 from datetime import UTC, datetime
+from typing import Any
 
 from towpath.contract.codec import Codec
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.desk import Desk
 from towpath.orchestrator.mapping import Messages, parent_to_wire
+from towpath.orchestrator.retention import Retention
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Activity, Definition
 from towpath.saga.effects import (
@@ -23,22 +25,21 @@ from towpath.saga.effects import (
     StartSaga,
 )
 from towpath.saga.effects import Record as Entry
-from towpath.saga.inputs import Input, OperatorAsked, Replied, Signalled, Started, Timer
+from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Signalled, Started, Timer
 from towpath.saga.state import Direction, SagaState, StepStatus
 from towpath.stream.record import Headers
 
-FORGET = "forget"
 Sending = SendCommand | StartSaga | CompensateSaga | AnswerParent
 
 
 class Performer:
     """Turns effects into what the unit of work sends and keeps."""
 
-    def __init__(self, saga: str, codec: Codec, messages: Messages, finished_retention_milliseconds: int) -> None:
+    def __init__(self, saga: str, codec: Codec, messages: Messages, retention: Retention) -> None:
         self._saga = saga
         self._codec = codec
         self._messages = messages
-        self._retention_milliseconds = finished_retention_milliseconds
+        self._retention = retention
         self._history = envelope.topic_of(saga, envelope.HISTORY)
 
     def perform(self, desk: Desk, definition: Definition, state: SagaState, input_: Input, decision: Decision) -> None:
@@ -55,8 +56,7 @@ class Performer:
                 case CancelTimer():
                     desk.timers.cancel(_timer_key(effect.saga_id, effect.timer))
                 case Finish():
-                    due = desk.record.timestamp_milliseconds + self._retention_milliseconds
-                    self.forget_later(desk, state.saga_id, state.key, due)
+                    self._retention.ended(desk, definition, state)
                 case Entry():
                     entry = effect
         assert entry is not None, "each decision has one entry for the history"
@@ -77,19 +77,9 @@ class Performer:
             direction=Direction.DO.value,
             reason=reason,
             message=self._carried_by(input_),
+            **_came(input_),
         )
         self._write(desk, entry)
-
-    def forget_later(self, desk: Desk, subject: str, key: str, due_milliseconds: int) -> None:
-        """Set the timer that in the end removes `subject` from the state."""
-        fired = wire.TimerFired(
-            saga_id=subject, kind=FORGET, step="", direction=Direction.DO.value, due_milliseconds=due_milliseconds
-        )
-        self._put_timer(desk, _forget_key(subject), key, fired)
-
-    def never_mind(self, desk: Desk, subject: str) -> None:
-        """Cancel that timer."""
-        desk.timers.cancel(_forget_key(subject))
 
     def _send(self, desk: Desk, effect: Sending, along: dict[str, str]) -> wire.SentMessage:
         step, item, direction, attempt, round_ = "", "", Direction.DO, 0, 0
@@ -138,12 +128,10 @@ class Performer:
             round=timer.round,
             due_milliseconds=effect.due_milliseconds,
         )
-        self._put_timer(desk, _timer_key(effect.saga_id, timer), state.key, fired)
-
-    def _put_timer(self, desk: Desk, timer_key: bytes, key: str, fired: wire.TimerFired) -> None:
-        headers = envelope.headers_of(id=timer_key.decode(), type=fired.SCHEMA_NAME, saga_id=fired.saga_id)
+        key = _timer_key(effect.saga_id, timer)
+        headers = envelope.headers_of(id=key.decode(), type=fired.SCHEMA_NAME, saga_id=fired.saga_id)
         desk.timers.set(
-            timer_key, fired.due_milliseconds, self._codec.encode(fired), record_key=key.encode(), headers=headers
+            key, fired.due_milliseconds, self._codec.encode(fired), record_key=state.key.encode(), headers=headers
         )
 
     def _entry(
@@ -180,6 +168,7 @@ class Performer:
             waiting_for=waiting,
             message=self._carried_by(input_),
             sent=sent,
+            **_came(input_),
         )
 
     def _write(self, desk: Desk, entry: wire.HistoryEntry) -> None:
@@ -206,12 +195,22 @@ class Performer:
         return None
 
 
+def _came(input_: Input) -> dict[str, Any]:
+    """Return what the history says of an input beside what was decided, so that it can be decided again."""
+    came: dict[str, Any] = {"input": type(input_).__name__}
+    match input_:
+        case Started():
+            came["headers"] = tuple(wire.Header(name=name, value=value) for name, value in input_.headers)
+            came["parent"] = None if input_.parent is None else parent_to_wire(input_.parent)
+        case ParentAsked():
+            came["parent"] = parent_to_wire(input_.parent)
+        case OperatorAsked():
+            came["asked_because"] = input_.reason
+    return came
+
+
 def _timer_key(saga_id: str, timer: Timer) -> bytes:
     return f"{saga_id}:{timer.key}".encode()
-
-
-def _forget_key(subject: str) -> bytes:
-    return f"{FORGET}:{subject}".encode()
 
 
 def _value_of(headers: Headers, name: str) -> str:

@@ -120,6 +120,31 @@ class SentMessage(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ParentReference(Record):
+    """Where a sub-saga sends its ending.
+
+    saga: Name of the parent's definition.
+    saga_id: The parent's instance.
+    key: The parent's business key.
+    step: The step of the parent.
+    direction: What that step last asked: do or undo.
+    attempt: Its attempt.
+    round: Its round.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.ParentReference"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "5b3f3262606aa34a0675d857e16e4e6aa0cb653dcb355b1a266c2f7502beed2a"
+
+    saga: str
+    saga_id: str
+    key: str
+    step: str
+    direction: str
+    attempt: int
+    round: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryEntry(Record):
     """One input of a saga and what it led to: for people, for views and for replay.
 
@@ -143,10 +168,14 @@ class HistoryEntry(Record):
     waiting_for: Waits that are open after it, by step key.
     message: What the input carried.
     sent: What was sent in answer.
+    input: What came, also where it was refused: name of a class of towpath.saga.inputs.
+    asked_because: A person's reason, also where the request was refused.
+    parent: The parent that started it as its sub-saga, or that asked it to undo itself.
+    headers: What came with the start event and is carried on.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.HistoryEntry"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "7de5cfa774eef59d2485eca1ef1dad7d3cb6db2576cc50f93b68f84c31064740"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "b7b0e18534a2f57822760e52b3e2df9f1c02ae1fe212e3ab79df1f89a6826474"
 
     saga: str
     version: int
@@ -168,6 +197,10 @@ class HistoryEntry(Record):
     waiting_for: tuple[str, ...] = ()
     message: Message | None = None
     sent: tuple[SentMessage, ...] = ()
+    input: str = ""
+    asked_because: str = ""
+    parent: ParentReference | None = None
+    headers: tuple[Header, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,31 +266,6 @@ class OperatorAsked(Record):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ParentReference(Record):
-    """Where a sub-saga sends its ending.
-
-    saga: Name of the parent's definition.
-    saga_id: The parent's instance.
-    key: The parent's business key.
-    step: The step of the parent.
-    direction: What that step last asked: do or undo.
-    attempt: Its attempt.
-    round: Its round.
-    """
-
-    SCHEMA_NAME: ClassVar[str] = "towpath.saga.ParentReference"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "5b3f3262606aa34a0675d857e16e4e6aa0cb653dcb355b1a266c2f7502beed2a"
-
-    saga: str
-    saga_id: str
-    key: str
-    step: str
-    direction: str
-    attempt: int
-    round: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ParentAsked(Record):
     """A saga that compensates asks its sub-saga to undo itself.
 
@@ -268,6 +276,21 @@ class ParentAsked(Record):
     SCHEMA_FINGERPRINT: ClassVar[str] = "e6bab25ce54988e2558c63acb5a32e9eb699387a7a99c088259e12cb401d7cb3"
 
     parent: ParentReference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParentEnded(Record):
+    """A saga that has ended for good tells its sub-saga, which was kept until then so that it could be undone.
+
+    saga: Name of the parent's definition.
+    saga_id: The parent's instance.
+    """
+
+    SCHEMA_NAME: ClassVar[str] = "towpath.saga.ParentEnded"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "7e63bf2a31b9f83e194777acbe9ebf4e01229b005ee507d384ce23ec591e5350"
+
+    saga: str
+    saga_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -426,6 +449,7 @@ __all__ = [
     "OperatorAction",
     "OperatorAsked",
     "ParentAsked",
+    "ParentEnded",
     "ParentReference",
     "RecentInput",
     "SagaState",

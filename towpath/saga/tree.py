@@ -3,12 +3,16 @@
 Whoever stores a state maps this tree to a format of its own (the orchestrator: Avro). Records stand in it as the
 objects that they are, wrapped in `Opaque`, at exactly these places: `event`, `cause.reply`, and `result` of a step or
 an item. Steps are named by their stable keys, so that a tree outlives a definition whose lines were reordered.
+
+As JSON a record is told by the name of its class alone: enough to compare versions, and no customer's data leaves.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from towpath.saga.definition import Definition
+from towpath.saga.outline import name_of
 from towpath.saga.state import (
     Cause,
     CauseKind,
@@ -81,6 +85,31 @@ def state_from_tree(definition: Definition | None, tree: Tree) -> SagaState:
         parent=None if tree["parent"] is None else _parent_from_tree(tree["parent"]),
         headers=tuple((entry["name"], entry["value"]) for entry in tree["headers"]),
     )
+
+
+def tree_to_json(tree: Any) -> Any:
+    """Return a tree as JSON, each record as `{"record": <name of its class>}`."""
+    if isinstance(tree, Opaque):
+        return {"record": name_of(type(tree.record))}
+    if isinstance(tree, dict):
+        return {key: tree_to_json(value) for key, value in tree.items()}
+    return [tree_to_json(value) for value in tree] if isinstance(tree, list) else tree
+
+
+def tree_from_json(value: Any) -> Any:
+    """Return the tree that `tree_to_json` wrote, each record an empty one of a class of that name."""
+    if isinstance(value, dict):
+        if value.keys() == {"record"}:
+            return Opaque(nameplate(value["record"]))
+        return {key: tree_from_json(each) for key, each in value.items()}
+    return [tree_from_json(each) for each in value] if isinstance(value, list) else value
+
+
+@cache
+def nameplate(name: str) -> object:
+    """Return an empty record of a class called `name`, which stands for any record of that class."""
+    made: object = type(name.rpartition(".")[2], (), {"SCHEMA_NAME": name})()
+    return made
 
 
 def _step_to_tree(step: StepState) -> Tree:

@@ -1,0 +1,88 @@
+"""When an instance is forgotten: a time after it is over, which it is once nobody can ask for it any more. Pure.
+
+The one rule: a sub-saga that has completed can be undone as long as its parent has not ended. So an instance is over
+when it has ended and (if it has a parent) its parent is over too; then it is given its time, and tells its children.
+A parent that needs a person keeps its children for as long as that takes.
+"""
+
+from towpath.contract.codec import Codec
+from towpath.orchestrator import envelope
+from towpath.orchestrator import records as wire
+from towpath.orchestrator.desk import Desk
+from towpath.saga.definition import Definition
+from towpath.saga.keys import idempotency_key_of, saga_id_of
+from towpath.saga.state import Direction, SagaState, StepStatus
+
+FORGET = "forget"
+PARENT_OVER = b"p"
+"""Key, before an instance's id, of the note that its parent is over."""
+
+
+class Retention:
+    """Sets the timers that in the end remove what a partition keeps."""
+
+    def __init__(self, codec: Codec, retention_milliseconds: int) -> None:
+        self._codec = codec
+        self._retention_milliseconds = retention_milliseconds
+
+    def ended(self, desk: Desk, definition: Definition, state: SagaState) -> None:
+        """Learn that an instance has ended: it is over, unless its parent may still ask for it."""
+        if state.parent is None or desk.state.get(_noted(state.saga_id)) is not None:
+            self._over(desk, definition, state)
+
+    def parent_ended(self, desk: Desk, definition: Definition, state: SagaState) -> None:
+        """Learn that the parent of an instance is over: so is the instance, if it has ended, else when it does."""
+        if desk.state.get(_noted(state.saga_id)) is None:
+            desk.state.put(_noted(state.saga_id), b"1")
+            if state.ended:
+                self._over(desk, definition, state)
+
+    def forgotten(self, desk: Desk, saga_id: str) -> None:
+        """Remove what was noted about an instance that is forgotten."""
+        if desk.state.get(_noted(saga_id)) is not None:
+            desk.state.delete(_noted(saga_id))
+
+    def forget_later(self, desk: Desk, subject: str, key: str, due_milliseconds: int) -> None:
+        """Set the timer that in the end removes `subject` from the state."""
+        fired = wire.TimerFired(
+            saga_id=subject, kind=FORGET, step="", direction=Direction.DO.value, due_milliseconds=due_milliseconds
+        )
+        timer_key = _timer_key(subject)
+        headers = envelope.headers_of(id=timer_key.decode(), type=fired.SCHEMA_NAME, saga_id=subject)
+        desk.timers.set(
+            timer_key, due_milliseconds, self._codec.encode(fired), record_key=key.encode(), headers=headers
+        )
+
+    def never_mind(self, desk: Desk, subject: str) -> None:
+        """Cancel that timer."""
+        desk.timers.cancel(_timer_key(subject))
+
+    def _over(self, desk: Desk, definition: Definition, state: SagaState) -> None:
+        due = desk.record.timestamp_milliseconds + self._retention_milliseconds
+        self.forget_later(desk, state.saga_id, state.key, due)
+        for declared, step in zip(definition.steps, state.steps, strict=True):
+            if declared.child is not None and step.status not in (StepStatus.PENDING, StepStatus.SKIPPED):
+                self._tell(desk, state, step.key, declared.child.name)
+
+    def _tell(self, desk: Desk, state: SagaState, step: str, child: str) -> None:
+        start_id = idempotency_key_of(state.saga_id, step, "", Direction.DO, 1)
+        told = wire.ParentEnded(saga=state.saga, saga_id=state.saga_id)
+        desk.unit.send(
+            envelope.topic_of(child, envelope.SIGNALS),
+            self._codec.encode(told),
+            key=state.key.encode(),
+            headers=envelope.headers_of(
+                id=f"{start_id}:ended",
+                type=told.SCHEMA_NAME,
+                saga_id=saga_id_of(child, start_id),
+                **dict(state.headers),
+            ),
+        )
+
+
+def _noted(saga_id: str) -> bytes:
+    return PARENT_OVER + saga_id.encode()
+
+
+def _timer_key(subject: str) -> bytes:
+    return f"{FORGET}:{subject}".encode()

@@ -1,0 +1,120 @@
+"""What the catalogue must say so that the project's sagas can run: topics, and the records that travel in them. Pure.
+
+The one rule: a worker can encode only what a topic of its own lists, so a record that is missing here would stop a saga
+at the first instance that needs it. Commands are not looked at: which ones a saga sends, `towpath saga check` knows.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from towpath.contract.catalogue import Catalogue, TopicKind
+from towpath.contract.check import Finding
+from towpath.contract.record import Record
+from towpath.orchestrator import envelope
+from towpath.orchestrator import records as wire
+from towpath.orchestrator.mapping import wire_name
+from towpath.saga.definition import Activity, Definition, StepDefinition
+
+Sagas = Mapping[str, Mapping[int, Definition]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """A record that must travel in a topic, from `writer` (empty: whoever) to `reader` (empty: whoever)."""
+
+    topic: str
+    record: str
+    writer: str
+    reader: str
+
+
+def children_of(sagas: Sagas) -> frozenset[str]:
+    """Return the sagas that other sagas start."""
+    return frozenset(
+        step.child.name
+        for versions in sagas.values()
+        for definition in versions.values()
+        for step in definition.steps
+        if step.child is not None
+    )
+
+
+def topic_findings(sagas: Sagas, catalogue: Catalogue) -> tuple[Finding, ...]:
+    """Return what the catalogue lacks for `sagas`, each finding once."""
+    found: dict[Finding, None] = {}
+    for name, versions in sagas.items():
+        for definition in versions.values():
+            needs = tuple(_needs(definition, catalogue))
+            for need in needs:
+                found.update(dict.fromkeys(_unmet(need, name, catalogue)))
+            found.update(dict.fromkeys(_apart({need.topic for need in needs}, name, catalogue)))
+    return tuple(found)
+
+
+def only_started_by_sagas(name: str, starts_on: str, sagas: Sagas, catalogue: Catalogue) -> bool:
+    """Say whether other sagas start the saga called `name`, and no topic of events does."""
+    events = (topic for topic in catalogue.carrying(starts_on) if topic.kind is TopicKind.EVENTS)
+    return name in children_of(sagas) and not any(name in topic.consumers for topic in events)
+
+
+def _needs(definition: Definition, catalogue: Catalogue) -> Iterator[_Need]:
+    name = definition.name
+    signals = envelope.topic_of(name, envelope.SIGNALS)
+    own: list[tuple[str, type[Record]]] = [
+        (envelope.STATE, wire.SagaState),
+        (envelope.HISTORY, wire.HistoryEntry),
+        (envelope.TIMERS, wire.TimerFired),
+        *([(envelope.STATE, wire.EarlySignals)] if signals in catalogue.topics else []),
+    ]
+    for kind, record in own:
+        yield _Need(envelope.topic_of(name, kind), record.SCHEMA_NAME, name, "")
+    for step in definition.steps:
+        yield from _needs_of_step(name, step)
+
+
+def _needs_of_step(name: str, step: StepDefinition) -> Iterator[_Need]:
+    replies, signals = envelope.topic_of(name, envelope.REPLIES), envelope.topic_of(name, envelope.SIGNALS)
+    does = step.participant if step.child is None else step.child.name
+    for kind in step.outcomes:
+        if step.activity is Activity.WAIT:
+            yield _Need(signals, wire_name(kind), "", name)
+        else:
+            yield _Need(replies, wire_name(kind), does, name)
+    if step.undo is not None:
+        for kind in step.undo.outcomes:
+            yield _Need(replies, wire_name(kind), step.undo.participant or does, name)
+    if step.child is not None:
+        child = envelope.topic_of(step.child.name, envelope.SIGNALS)
+        asked = (wire.ParentAsked,) if step.undo is not None else ()
+        for record in (step.child.starts_on, *asked, wire.ParentEnded):
+            yield _Need(child, wire_name(record), name, step.child.name)
+
+
+def _unmet(need: _Need, saga: str, catalogue: Catalogue) -> Iterator[Finding]:
+    topic, file = catalogue.topics.get(need.topic), f"schemas/topics/{need.topic}.yaml"
+    hit = (f"saga {saga}",)
+    if topic is None:
+        yield Finding("saga-topics", need.topic, "it is not declared", hit, f"add {file}")
+        return
+    if need.record not in topic.values:
+        mend = f"add it to the values in {file}"
+        yield Finding("saga-topics", need.topic, f"{need.record} is not among its values", hit, mend)
+    for role, party, listed in (
+        ("producers", need.writer, topic.producers),
+        ("consumers", need.reader, topic.consumers),
+    ):
+        if party and party not in listed:
+            yield Finding("saga-topics", need.topic, f"{party} is not among its {role}", hit, f"add it in {file}")
+
+
+def _apart(topics: Iterable[str], saga: str, catalogue: Catalogue) -> Iterator[Finding]:
+    counts = {name: catalogue.topics[name].partitions for name in sorted(topics) if name in catalogue.topics}
+    if len(set(counts.values())) > 1:
+        yield Finding(
+            "saga-topics",
+            saga,
+            "its topics differ in their partitions, so its records would not meet: "
+            + ", ".join(f"{name} has {count}" for name, count in counts.items()),
+            (f"saga {saga}",),
+            "give them the same count, in a new generation of those that hold records already",
+        )
