@@ -1,25 +1,22 @@
-"""What travels with a dead-lettered record, and which keys wait behind one. Pure.
+"""What travels with a dead-lettered record. Pure.
 
-The one rule: the record goes untouched, value, key, headers and timestamp; what is said about it is one more header,
-`dead`, as JSON. The database form has the same text in the outbox's column of that name.
+The one rule: the record goes untouched, value, key and headers; what is said about it is one more header, `dead`, as
+JSON. The database form has the same text in the outbox's column of that name, and in it what no column can hold.
 """
 
 import hashlib
 import json
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
 from towpath.stream.record import ConsumedRecord, Headers
-from towpath.stream.state import RESERVED, State
 
 DEAD_HEADER = "dead"
 REDRIVE_HEADER = "redrive"
-"""`last` on the last redriven record of a key unparks it; any other value lets the record past the parking."""
 
 CAUSE_CHARACTERS_MAX = 500
-_PARKED = RESERVED + b"p"
 
 
 def dead_topic(topic: str) -> str:
@@ -28,8 +25,52 @@ def dead_topic(topic: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Mark:
+    """What a record that comes from quarantine carries in its header `redrive`: for whom it is, and whose turn it has.
+
+    `behind` is the position that its key waited for when it was sent (None: its key was not parked). A mark with
+    `drop` releases what a dead letter holds; its record has no value and is not applied. The rest is what the record
+    had at its first death: offset, time of that death, and its own timestamp.
+    """
+
+    application: str
+    of: str
+    behind: str | None
+    drop: bool
+    first_offset: int
+    first_died_milliseconds: int
+    timestamp_milliseconds: int
+
+    def to_header(self) -> tuple[str, bytes]:
+        """Return the header."""
+        return REDRIVE_HEADER, json.dumps(asdict(self)).encode()
+
+
+def read_mark(record: ConsumedRecord) -> Mark | None:
+    """Return the mark of a record that comes from quarantine, None for any other record."""
+    for name, value in record.headers:
+        if name == REDRIVE_HEADER and value is not None:
+            try:
+                return Mark(**json.loads(value))
+            except (ValueError, TypeError):
+                return None  # somebody else's header of that name
+    return None
+
+
+def occurred_milliseconds(record: ConsumedRecord) -> int:
+    """Return when what the record tells was written: a redriven one has in its own timestamp when it was redriven."""
+    mark = read_mark(record) if record.headers else None
+    return record.timestamp_milliseconds if mark is None else mark.timestamp_milliseconds
+
+
+@dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Why and whence a record is dead. `kind` says who must act: peer, handler, follower, or horizon."""
+    """Why and whence a record is dead. `kind` says who must act: peer, handler, or (of a follower) nobody.
+
+    `parked` says that it holds its key; `behind` what its key waited for already, None where it waits for this one.
+    `first_...` are those of its first death, where it was redriven since. `headers`, `key` and `valueless` say, in
+    the database form, what the record had and the outbox cannot hold; bytes that are no UTF-8 as lone surrogates.
+    """
 
     application: str
     kind: str
@@ -41,7 +82,24 @@ class DeadLetter:
     offset: int
     timestamp_milliseconds: int
     attempts: int
+    died_milliseconds: int
+    parked: bool = False
     behind: str | None = None
+    first_offset: int | None = None
+    first_died_milliseconds: int | None = None
+    headers: tuple[tuple[str, str | None], ...] | None = None
+    key: str | None = None
+    valueless: bool | None = None
+
+    @property
+    def position(self) -> str:
+        """Return where the record died, as logs write it."""
+        return f"{self.topic}[{self.partition}]@{self.offset}"
+
+    @property
+    def identity(self) -> str:
+        """Return what tells this death from every other, and is the same where Debezium repeats its message."""
+        return f"{self.application} {self.position} {self.died_milliseconds}"
 
     def to_json(self) -> str:
         """Return the header's text."""
@@ -52,8 +110,10 @@ def read_dead_letter(text: str) -> DeadLetter:
     """Return what the header of a dead-lettered record says. Raises ValueError where it is none."""
     try:
         content: dict[str, Any] = json.loads(text)
+        if content.get("headers") is not None:
+            content["headers"] = tuple((name, value) for name, value in content["headers"])
         return DeadLetter(**content)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:
         raise ValueError(f"no dead letter: {error}") from error
 
 
@@ -75,71 +135,75 @@ def describe(
     application: str,
     kind: str,
     attempts: int,
+    died_milliseconds: int,
+    parked: bool = False,
     behind: str | None = None,
 ) -> DeadLetter:
     """Return the dead letter of `record`. The cause is the error's text, never a payload, and cut to 500 characters."""
     error = type(cause).__qualname__ if isinstance(cause, BaseException) else ""
     text = (getattr(cause, "cause", None) or str(cause)) if isinstance(cause, BaseException) else cause
-    mark = fingerprint(cause) if isinstance(cause, BaseException) else hashlib.sha256(cause.encode()).hexdigest()[:12]
+    print_ = fingerprint(cause) if isinstance(cause, BaseException) else hashlib.sha256(cause.encode()).hexdigest()[:12]
+    mark = read_mark(record)
     return DeadLetter(
         application=application,
         kind=kind,
         cause=str(text)[:CAUSE_CHARACTERS_MAX],
         error=error,
-        fingerprint=mark,
+        fingerprint=print_,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp_milliseconds=record.timestamp_milliseconds,
+        timestamp_milliseconds=record.timestamp_milliseconds if mark is None else mark.timestamp_milliseconds,
         attempts=attempts,
+        died_milliseconds=died_milliseconds,
+        parked=parked,
         behind=behind,
+        first_offset=None if mark is None else mark.first_offset,
+        first_died_milliseconds=None if mark is None else mark.first_died_milliseconds,
     )
+
+
+def own_headers(record: ConsumedRecord) -> Headers:
+    """Return the headers that a record had before it ever died."""
+    return tuple(header for header in record.headers if header[0] not in (DEAD_HEADER, REDRIVE_HEADER))
 
 
 def dead_headers(record: ConsumedRecord, letter: DeadLetter) -> Headers:
     """Return the headers of a dead record: its own, and the letter in place of one from an earlier death."""
-    own = tuple(header for header in record.headers if header[0] not in (DEAD_HEADER, REDRIVE_HEADER))
-    return (*own, (DEAD_HEADER, letter.to_json().encode()))
+    return (*own_headers(record), (DEAD_HEADER, letter.to_json().encode()))
 
 
-class ParkedKeys:
-    """Keys of one partition whose later records follow a dead one into quarantine, until redrive or discard.
+def with_original(record: ConsumedRecord, letter: DeadLetter) -> DeadLetter:
+    """Return the letter with everything of `record` that an outbox cannot hold: headers, and a key that is no text."""
+    return replace(
+        letter,
+        headers=tuple((name, _to_text(value)) for name, value in own_headers(record)),
+        key=_to_text(record.key),
+        valueless=record.value is None,
+    )
 
-    So that redriven equals never failed: nothing of that key is applied in between.
-    """
 
-    def __init__(self, state: State | None) -> None:
-        self._state = state
-        self._behind: dict[bytes, str] = {}
-        self.reload()
+def original(record: ConsumedRecord, letter: DeadLetter) -> ConsumedRecord:
+    """Return the record that died, as it lay at its position, given the dead one and its letter."""
+    came = record._replace(
+        topic=letter.topic,
+        partition=letter.partition,
+        offset=letter.offset,
+        timestamp_milliseconds=letter.timestamp_milliseconds,
+        headers=own_headers(record),
+    )
+    if letter.headers is None:
+        return came
+    return came._replace(
+        key=_to_bytes(letter.key),
+        value=None if letter.valueless else record.value,
+        headers=tuple((name, _to_bytes(value)) for name, value in letter.headers),
+    )
 
-    def reload(self) -> None:
-        """Read them from the state: at assignment, and after an abort."""
-        if self._state is not None:
-            self._behind = {key[len(_PARKED) :]: value.decode() for key, value in self._state.scan_reserved(_PARKED)}
 
-    def __len__(self) -> int:
-        return len(self._behind)
+def _to_text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "surrogateescape")
 
-    def __iter__(self) -> Any:
-        return iter(self._behind.items())
 
-    def behind(self, record: ConsumedRecord) -> str | None:
-        """Return the position of the dead record that holds this one's key back, or None if it may be applied."""
-        if not self._behind or record.key is None or record.header(REDRIVE_HEADER) is not None:
-            return None
-        return self._behind.get(record.key)
-
-    def park(self, record: ConsumedRecord) -> None:
-        """Hold back the later records of `record`'s key, in the open unit of work."""
-        if self._state is None or record.key is None or record.key in self._behind:
-            return
-        self._state.put_reserved(_PARKED + record.key, record.position.encode())
-        self._behind[record.key] = record.position
-
-    def unpark(self, key: bytes) -> bool:
-        """Let `key` go on, in the open unit of work; return whether it was parked."""
-        if self._state is None or self._behind.pop(key, None) is None:
-            return False
-        self._state.put_reserved(_PARKED + key, None)
-        return True
+def _to_bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode("utf-8", "surrogateescape")

@@ -33,6 +33,7 @@ from towpath.stream.broker import (
 from towpath.stream.failures import AgentFailed, Backlog, Blame, DeadShare, Work, after_failure, backoff_seconds, blame
 from towpath.stream.firing import TimerGate
 from towpath.stream.ownership import Ownership, Phase
+from towpath.stream.parking import Admission
 from towpath.stream.record import ConsumedRecord, TopicPartition
 from towpath.stream.restoring import Restoring
 from towpath.stream.run import Interrupted
@@ -327,23 +328,25 @@ class UnitLoop:
         return False
 
     async def _handle(self, unit: Unit, work: Work) -> None:
+        groups = self._admitted(unit, work.groups)
+        if not groups:
+            return
         if work.verdict is not None:
             self._give_up(unit, work)
             return
-        groups = self._without_followers(unit, work.groups)
-        if groups:
-            await self._agents.handle(unit, groups, self.settings.batch_seconds_max)
+        await self._agents.handle(unit, groups, self.settings.batch_seconds_max)
 
-    def _without_followers(self, unit: Unit, groups: Groups) -> Groups:
+    def _admitted(self, unit: Unit, groups: Groups) -> Groups:
+        """Return what the agents are to handle; what follows a dead record goes into quarantine here."""
         kept: Groups = {}
         for partition, records in groups.items():
             applied: list[ConsumedRecord] = []
             for record in records:
-                behind = unit.held_back(record)
-                if behind is None:
+                admission = unit.admit(record)
+                if admission is Admission.APPLY:
                     applied.append(record)
-                else:
-                    unit.dead_letter(record, cause=f"follows {behind}", kind="follower", behind=behind)
+                elif admission is Admission.FOLLOW:
+                    unit.follow(record)
             if applied:
                 kept[partition] = applied
         return kept

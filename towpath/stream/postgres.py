@@ -19,9 +19,10 @@ from towpath.errors import ConfigurationError, ProgrammerError, RefusedError, Wo
 from towpath.outbox.message import HEADER_COLUMNS, OutboxMessage
 from towpath.outbox.postgres import write
 from towpath.stream.broker import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
-from towpath.stream.dead import REDRIVE_HEADER, DeadLetter, dead_topic
+from towpath.stream.dead import DeadLetter, dead_topic, with_original
 from towpath.stream.loop import UnitLoop
 from towpath.stream.options import StreamOptions
+from towpath.stream.parking import Parked
 from towpath.stream.record import ConsumedRecord, TopicPartition
 from towpath.stream.unit import Unit
 
@@ -48,8 +49,10 @@ INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offse
 ON CONFLICT DO NOTHING
 """
 _PARK = """
-INSERT INTO towpath_parked (application, partition, key, behind) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING
+INSERT INTO towpath_parked AS parked (application, partition, key, behind, held) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (application, partition, key) DO UPDATE SET behind = excluded.behind, held = excluded.held
 """
+_UNPARK = "DELETE FROM towpath_parked WHERE application = %s AND partition = %s AND key = %s"
 
 
 class DatabaseAway(WorldError):
@@ -59,7 +62,7 @@ class DatabaseAway(WorldError):
 def dead_message(record: ConsumedRecord, letter: DeadLetter) -> OutboxMessage:
     """Return the outbox row that carries a dead record: key and payload untouched, headers in the columns they have.
 
-    Its id follows from its position, so that a unit which runs twice writes the same message.
+    Its id follows from the death. What no column holds (the record's own id among it) is in the letter.
     """
     columns: dict[str, Any] = {name: record.header(name) for name in HEADER_COLUMNS if name != "dead"}
     for name, read in (("saga_id", UUID), ("attempt", int), ("round", int)):
@@ -69,11 +72,11 @@ def dead_message(record: ConsumedRecord, letter: DeadLetter) -> OutboxMessage:
             columns[name] = None
     columns["type"] = columns["type"] or ""
     return OutboxMessage(
-        id=uuid5(NAMESPACE_URL, f"dead:{letter.application}:{record.position}"),
+        id=uuid5(NAMESPACE_URL, f"dead:{letter.identity}"),
         topic=dead_topic(record.topic),
         key=(record.key or b"").decode("utf-8", "replace"),
         payload=record.value or b"",
-        dead=letter.to_json(),
+        dead=with_original(record, letter).to_json(),
         **columns,
     )
 
@@ -81,12 +84,13 @@ def dead_message(record: ConsumedRecord, letter: DeadLetter) -> OutboxMessage:
 class DatabaseUnit(Unit):
     """Effects in the database, dead letters in its outbox, and the offsets, in one transaction."""
 
-    def __init__(self, number: int, groups: Groups, transaction: "DatabaseTransaction") -> None:
-        super().__init__(number, transaction.application, groups)
+    def __init__(
+        self, number: int, groups: Groups, transaction: "DatabaseTransaction", *, now_milliseconds: int
+    ) -> None:
+        super().__init__(number, transaction.application, groups, now_milliseconds=now_milliseconds)
         self._transaction = transaction
         self.letters: list[OutboxMessage] = []
-        self.parked: dict[tuple[int, bytes], str] = {}
-        self.unparked: set[tuple[int, bytes]] = set()
+        self.parked: dict[tuple[int, bytes], Parked | None] = {}
         self.begun = False
 
     async def run(self, function: Callable[[Connection], T]) -> T:
@@ -98,25 +102,22 @@ class DatabaseUnit(Unit):
         self.require_open()
         return await self._transaction.run(self, function)
 
-    def held_back(self, record: ConsumedRecord) -> str | None:
-        """Return the position of the dead record that `record` has to follow, or None."""
+    def _parks(self, record: ConsumedRecord) -> bool:
+        return self._transaction.parks and record.key is not None
+
+    def _parked(self, record: ConsumedRecord) -> Parked | None:
         if record.key is None:
             return None
         place = (record.partition, record.key)
-        redrive = record.header(REDRIVE_HEADER)
-        if redrive is not None:
-            if redrive == "last":
-                self.unparked.add(place)
-            return None
-        if place in self.unparked:
-            return None
-        return self.parked.get(place) or self._transaction.parked.get(place)
+        return self.parked[place] if place in self.parked else self._transaction.parked.get(place)
+
+    def _park(self, record: ConsumedRecord, parked: Parked | None) -> None:
+        assert record.key is not None
+        self.parked[record.partition, record.key] = parked
 
     def _send_dead(self, record: ConsumedRecord, letter: DeadLetter) -> None:
         self._transaction.require_outbox(record)
         self.letters.append(dead_message(record, letter))
-        if self._transaction.parks and record.key is not None:
-            self.parked.setdefault((record.partition, record.key), record.position)
 
 
 class DatabaseTransaction:
@@ -126,7 +127,8 @@ class DatabaseTransaction:
         assert options.database is not None
         self.application = options.application
         self.parks = options.parks_keys
-        self.parked: dict[tuple[int, bytes], str] = {}
+        self.parked: dict[tuple[int, bytes], Parked] = {}
+        self._clock = options.clock
         self._database = options.database
         self._settings = options.settings
         self._broker = options.broker
@@ -187,7 +189,8 @@ class DatabaseTransaction:
                     cursor.executemany(_ADD, [(self.application, *place, ids[place.topic]) for place in wanted])
                 rows = self._lock(connection, wanted)
                 parked = connection.execute(
-                    "SELECT partition, key, behind FROM towpath_parked WHERE application = %s", (self.application,)
+                    "SELECT partition, key, behind, held FROM towpath_parked WHERE application = %s",
+                    (self.application,),
                 ).fetchall()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot read its offsets: {_text(error)}") from error
@@ -198,7 +201,7 @@ class DatabaseTransaction:
                     kept="everything that was applied",
                     next_step=f"decide what of the new topic to apply, then mend towpath_offsets for {place}",
                 )
-        self.parked = {(partition, key): behind for partition, key, behind in parked}
+        self.parked = {(partition, key): Parked(behind, held) for partition, key, behind, held in parked}
         self._expected.update({place: offset for place, (_, offset) in rows.items()})
         return {place: offset for place, (_, offset) in rows.items()}
 
@@ -213,7 +216,8 @@ class DatabaseTransaction:
 
     def open(self, number: int, groups: Groups) -> DatabaseUnit:
         """Begin a unit. The database's transaction begins with the first call of `run`, or at the commit."""
-        return DatabaseUnit(number, groups, self)
+        now_milliseconds = int(self._clock.now().timestamp() * 1000)
+        return DatabaseUnit(number, groups, self, now_milliseconds=now_milliseconds)
 
     async def run(self, unit: DatabaseUnit, function: Callable[[Connection], T]) -> T:
         """Run a function in a unit's transaction."""
@@ -271,20 +275,20 @@ class DatabaseTransaction:
             self._drop_connection()
             raise OutcomeUnknown(f"{self.application}: the commit was not answered: {_text(error)}") from error
         self._expected.update(offsets)
-        self.parked.update(unit.parked)
-        for place in unit.unparked:
-            self.parked.pop(place, None)
+        for place, parked in unit.parked.items():
+            if parked is None:
+                self.parked.pop(place, None)
+            else:
+                self.parked[place] = parked
 
     def _write_dead(self, connection: Connection, unit: DatabaseUnit) -> None:
         if unit.letters:
             write(connection, unit.letters)
-        for (partition, key), behind in unit.parked.items():
-            connection.execute(_PARK, (self.application, partition, key, behind))
-        for partition, key in unit.unparked:
-            connection.execute(
-                "DELETE FROM towpath_parked WHERE application = %s AND partition = %s AND key = %s",
-                (self.application, partition, key),
-            )
+        for (partition, key), parked in unit.parked.items():
+            if parked is None:
+                connection.execute(_UNPARK, (self.application, partition, key))
+            else:
+                connection.execute(_PARK, (self.application, partition, key, parked.behind, parked.held))
 
     def require_outbox(self, record: ConsumedRecord) -> None:
         """Raise ConfigurationError where a dead letter has no way out of this database."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from towpath.errors import ProgrammerError
-from towpath.stream.dead import ParkedKeys
+from towpath.stream.parking import ParkedKeys
 from towpath.stream.record import TopicPartition
 from towpath.stream.state import State, Store
 from towpath.stream.timers import Timers
@@ -40,7 +40,7 @@ class PartitionStores:
         self._serving[partition] = _Serving(
             states,
             Timers(home) if home is not None else None,
-            ParkedKeys(home) if self._parks else None,
+            ParkedKeys(home) if self._parks and home is not None else None,
         )
 
     def withdraw(self, partition: int) -> list[Store]:

@@ -12,15 +12,24 @@ CREATE TABLE IF NOT EXISTS towpath_offsets (
   PRIMARY KEY (application, topic, partition)
 );
 
--- Keys whose later records follow a dead one into quarantine, until redrive or discard.
+-- Keys whose later records follow a dead one into quarantine, until nothing of them is held there any more.
 CREATE TABLE IF NOT EXISTS towpath_parked (
   application text  NOT NULL,
   partition   int   NOT NULL,
   key         bytea NOT NULL,
   behind      text  NOT NULL,
+  held        int   NOT NULL DEFAULT 1,
   parked_at   timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (application, partition, key)
 );
+-- Only where it is missing: the statement alone would wait for every open unit of work.
+DO $body$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_parked'::regclass AND attname = 'held') THEN
+    ALTER TABLE towpath_parked ADD COLUMN held int NOT NULL DEFAULT 1;
+  END IF;
+END
+$body$;
 
 -- Ids that an application has applied, by the key of dedup (a view's partition): see towpath/stream/dedup.py.
 CREATE TABLE IF NOT EXISTS towpath_seen (

@@ -103,7 +103,14 @@ class KafkaTransaction:
         """Begin a unit. The transaction itself begins with the first record that is sent."""
         assert self._producer is not None, "start() comes first"
         self._stores.open_unit()
-        return KafkaUnit(number, self._application, groups, producer=self._producer, stores=self._stores)
+        return KafkaUnit(
+            number,
+            self._application,
+            groups,
+            now_milliseconds=int(self._clock.now().timestamp() * 1000),
+            producer=self._producer,
+            stores=self._stores,
+        )
 
     async def commit(self, unit: Unit, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> None:
         """Changelog, then offsets and commit, then the stores: in that order alone is a kill at any point harmless."""

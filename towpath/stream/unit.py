@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 
 from towpath.errors import ProgrammerError
 from towpath.stream.broker import Groups, Producer
-from towpath.stream.dead import REDRIVE_HEADER, DeadLetter, dead_headers, dead_topic, describe
+from towpath.stream.dead import DeadLetter, dead_headers, dead_topic, describe, read_mark
+from towpath.stream.parking import Admission, Parked, admit_redriven, park
 from towpath.stream.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.state import State
 from towpath.stream.stores import PartitionStores
@@ -22,10 +23,11 @@ class UnitClosed(ProgrammerError):
 class Unit:
     """What the two forms have in common: the records, whether it is open, and the count of its dead letters."""
 
-    def __init__(self, number: int, application: str, groups: Groups) -> None:
+    def __init__(self, number: int, application: str, groups: Groups, *, now_milliseconds: int) -> None:
         self.number = number
         self.application = application
         self.groups = groups
+        self.now_milliseconds = now_milliseconds
         self.open = True
         self.dead: list[DeadLetter] = []
 
@@ -56,16 +58,57 @@ class Unit:
         Its key is parked where the application parks keys: later records of it follow until it is redriven.
         """
         self.require_open()
-        letter = describe(record, cause, application=self.application, kind=kind, attempts=attempts, behind=behind)
+        parks, parked = self._parks(record), self._parked(record)
+        redriven = read_mark(record) is not None
+        if parked is not None and behind is None and not redriven:
+            behind = parked.behind
+        letter = describe(
+            record,
+            cause,
+            application=self.application,
+            kind=kind,
+            attempts=attempts,
+            died_milliseconds=self.now_milliseconds,
+            parked=parks,
+            behind=behind,
+        )
         self._send_dead(record, letter)
+        if parks:
+            self._park(record, park(parked, record.position, follows=behind is not None, redriven=redriven))
         self.dead.append(letter)
         return letter
+
+    def admit(self, record: ConsumedRecord) -> Admission:
+        """Return what is to be done with `record`; one that comes from quarantine is held no more from here on."""
+        parked = self._parked(record)
+        mark = read_mark(record) if record.headers else None
+        if mark is None:
+            return Admission.APPLY if parked is None else Admission.FOLLOW
+        admission, after = admit_redriven(mark, parked, self.application)
+        if after != parked:
+            self._park(record, after)
+        return admission
+
+    def follow(self, record: ConsumedRecord) -> DeadLetter:
+        """Send `record` into quarantine behind the dead one that its key waits for."""
+        parked = self._parked(record)
+        assert parked is not None, "only a record of a parked key follows"
+        behind = parked.behind
+        return self.dead_letter(record, cause=f"follows {behind}", kind="follower", behind=behind)
 
     def _send_dead(self, record: ConsumedRecord, letter: DeadLetter) -> None:
         raise NotImplementedError
 
-    def held_back(self, record: ConsumedRecord) -> str | None:
-        """Return the position of the dead record that `record` has to follow, or None."""
+    def _parks(self, record: ConsumedRecord) -> bool:
+        """Return whether the death of `record` parks its key."""
+        raise NotImplementedError
+
+    def _parked(self, record: ConsumedRecord) -> Parked | None:
+        """Return how the key of `record` is parked, None if it goes on."""
+        raise NotImplementedError
+
+    def _park(self, record: ConsumedRecord, parked: Parked | None) -> None:
+        """Park the key of `record`, or let it go on, in this unit."""
         raise NotImplementedError
 
 
@@ -73,9 +116,16 @@ class KafkaUnit(Unit):
     """Outputs, state, timers and dead letters in one Kafka transaction with the offsets of the input."""
 
     def __init__(
-        self, number: int, application: str, groups: Groups, *, producer: Producer, stores: PartitionStores
+        self,
+        number: int,
+        application: str,
+        groups: Groups,
+        *,
+        now_milliseconds: int,
+        producer: Producer,
+        stores: PartitionStores,
     ) -> None:
-        super().__init__(number, application, groups)
+        super().__init__(number, application, groups, now_milliseconds=now_milliseconds)
         self._producer = producer
         self._stores = stores
         self.begun = False
@@ -129,14 +179,18 @@ class KafkaUnit(Unit):
             self._producer.begin()
             self.begun = True
 
-    def held_back(self, record: ConsumedRecord) -> str | None:
-        """Return the position of the dead record that `record` has to follow, or None."""
-        parked = self._stores.parked(record.partition)
-        if parked is None:
-            return None
-        if record.key is not None and record.header(REDRIVE_HEADER) == "last":
-            parked.unpark(record.key)
-        return parked.behind(record)
+    def _parks(self, record: ConsumedRecord) -> bool:
+        return record.key is not None and self._stores.parked(record.partition) is not None
+
+    def _parked(self, record: ConsumedRecord) -> Parked | None:
+        keys = self._stores.parked(record.partition)
+        return None if not keys or record.key is None else keys.get(record.key)
+
+    def _park(self, record: ConsumedRecord, parked: Parked | None) -> None:
+        keys = self._stores.parked(record.partition)
+        assert keys is not None
+        assert record.key is not None
+        keys.put(record.key, parked)
 
     def _send_dead(self, record: ConsumedRecord, letter: DeadLetter) -> None:
         self.send(
@@ -145,11 +199,9 @@ class KafkaUnit(Unit):
             key=record.key,
             headers=dead_headers(record, letter),
             partition=record.partition,
-            timestamp_milliseconds=record.timestamp_milliseconds,
+            # Not its own, which the letter has: retention would count from then, and take an old record at once.
+            timestamp_milliseconds=letter.died_milliseconds,
         )
-        parked = self._stores.parked(record.partition)
-        if parked is not None:
-            parked.park(record)
 
     def send_changelog(self) -> Mapping[TopicPartition, list[int]]:
         """Send what changed in the state to its changelogs; the lists get the offset of each one's last record.

@@ -14,6 +14,7 @@ from towpath.errors import PeerError
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import Settings
 from towpath.stream.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
+from towpath.stream.dead import occurred_milliseconds
 from towpath.stream.dedup.horizon import Sighting, beyond_horizon
 from towpath.stream.dedup.postgres import forget, sort_and_remember
 from towpath.stream.record import ConsumedRecord
@@ -151,5 +152,5 @@ def _occurrence(record: ConsumedRecord) -> Occurrence:
         key = (record.key or b"").decode("utf-8")
     except UnicodeDecodeError:
         raise PeerError(f"{record.position}: its key is not UTF-8", kept="the record, untouched") from None
-    at = datetime.fromtimestamp(record.timestamp_milliseconds / 1000, UTC)
+    at = datetime.fromtimestamp(occurred_milliseconds(record) / 1000, UTC)
     return Occurrence(record.topic, key, record.header("id") or record.position, at)

@@ -138,8 +138,8 @@ def test_a_fingerprint_tells_kinds_of_failures_not_records() -> None:
 
 def test_a_dead_letter_says_whence_and_why_and_leaves_the_record_alone() -> None:
     """Its own headers stay; an earlier death and a redrive mark are replaced."""
-    old = record(7)._replace(headers=(("type", b"T"), ("dead", b"{}"), ("redrive", b"last")))
-    letter = describe(old, PeerError("x" * 600), application="app", kind="peer", attempts=1)
+    old = record(7)._replace(headers=(("type", b"T"), ("dead", b"{}"), ("redrive", b"{}")))
+    letter = describe(old, PeerError("x" * 600), application="app", kind="peer", attempts=1, died_milliseconds=5)
     headers = dict(dead_headers(old, letter))
     assert headers["type"] == b"T"
     assert "redrive" not in headers

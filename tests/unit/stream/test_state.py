@@ -10,9 +10,9 @@ from tests.unit.stream.support import memory_broker
 from towpath.clock import ManualClock
 from towpath.errors import ProgrammerError, WorldError
 from towpath.stream.catchup import Bounds, CatchUpStopped, catch_up, reason_to_rebuild
-from towpath.stream.dead import ParkedKeys
 from towpath.stream.memory import MemoryBroker
-from towpath.stream.record import ConsumedRecord, TopicPartition
+from towpath.stream.parking import Parked, ParkedKeys
+from towpath.stream.record import TopicPartition
 from towpath.stream.rocks import RocksStore, open_store
 from towpath.stream.state import Checkpoint, MemoryStore, State, Store
 from towpath.stream.timers import Timer, Timers, decode_timer, encode_timer
@@ -238,14 +238,15 @@ def test_keys_stay_parked_over_a_restart_and_an_abort(store: Store) -> None:
     store.apply({}, at(0))
     state = writable(store)
     parked = ParkedKeys(state)
-    record = ConsumedRecord("in", 0, 7, 0, b"k", b"v")
-    parked.park(record)
+    parked.put(b"k", Parked("in[0]@7", 1))
     state.forget()
     parked.reload()
-    assert parked.behind(record) is None
-    parked.park(record)
+    assert parked.get(b"k") is None
+    parked.put(b"k", Parked("in[0]@7", 2))
     state.settle(at(1))
-    assert ParkedKeys(state).behind(record._replace(offset=9)) == "in[0]@7"
-    assert parked.behind(record._replace(key=b"other")) is None
-    assert parked.unpark(b"k")
-    assert not parked.unpark(b"k")
+    assert ParkedKeys(state).get(b"k") == Parked("in[0]@7", 2)
+    assert parked.get(b"other") is None
+    parked.put(b"k", None)
+    assert not parked
+    state.settle(at(2))
+    assert not ParkedKeys(state)

@@ -1,0 +1,390 @@
+"""What lies in the dead-letter topics, and what is to be sent in which order to empty them. Pure.
+
+The one rule: the log alone says what was done. A dead letter that was redriven or dropped is settled by a further
+record of its dead-letter topic, written in the transaction that sent it back; whatever is decided here is decided
+from what was read, never from what an earlier run remembers.
+"""
+
+import heapq
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any
+
+from towpath.stream.dead import DEAD_HEADER, DeadLetter, Mark, dead_topic, original, read_dead_letter
+from towpath.stream.record import ConsumedRecord, Headers
+
+SETTLED_HEADER = "settled"
+
+
+class Fate(StrEnum):
+    """What became of a dead letter."""
+
+    WAITING = "waiting"
+    REDRIVEN = "redriven"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Who redrove or dropped a dead letter (`of` is its identity), when and why."""
+
+    of: str
+    fate: Fate
+    actor: str
+    reason: str
+    at_milliseconds: int
+
+    def to_headers(self) -> Headers:
+        """Return the headers of the record that settles."""
+        return ((SETTLED_HEADER, json.dumps(asdict(self)).encode()),)
+
+
+def read_settlement(text: str) -> Settlement:
+    """Return what a settling record says. Raises ValueError where it is none."""
+    try:
+        content: dict[str, Any] = json.loads(text)
+        return Settlement(**{**content, "fate": Fate(content["fate"])})
+    except (TypeError, KeyError) as error:
+        raise ValueError(f"no settlement: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """One dead letter: the record as it lies in the dead-letter topic, what is said of it, and what became of it."""
+
+    record: ConsumedRecord
+    letter: DeadLetter
+    settlement: Settlement | None = None
+
+    @property
+    def fate(self) -> Fate:
+        """Return what became of it."""
+        return Fate.WAITING if self.settlement is None else self.settlement.fate
+
+    @property
+    def place(self) -> str:
+        """Return its partition and offset in the dead-letter topic, as a person types them."""
+        return f"{self.record.partition}:{self.record.offset}"
+
+    @property
+    def sets_parking(self) -> bool:
+        """Return whether its key waits for this one, since when it died."""
+        return self.letter.parked and self.letter.behind is None
+
+    @property
+    def first_offset(self) -> int:
+        """Return where it stood in its topic before it ever died."""
+        first = self.letter.first_offset
+        return self.letter.offset if first is None else first
+
+    @property
+    def first_died_milliseconds(self) -> int:
+        """Return when it died first."""
+        first = self.letter.first_died_milliseconds
+        return self.letter.died_milliseconds if first is None else first
+
+    @property
+    def mark(self) -> Mark:
+        """Return the mark under which it is redriven, but for its turn."""
+        return Mark(
+            application=self.letter.application,
+            of=self.letter.identity,
+            behind=None,
+            drop=False,
+            first_offset=self.first_offset,
+            first_died_milliseconds=self.first_died_milliseconds,
+            timestamp_milliseconds=self.letter.timestamp_milliseconds,
+        )
+
+
+CohortKey = tuple[str, int, bytes | None, str]
+"""Application, partition number and key; the last is the identity of one that parks nothing, and so stands alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cohort:
+    """All that one application holds of one key, in the order in which it was read: what is redriven together.
+
+    `behind` is the position that the key waits for, or did last (None: it is not parked, or that is not seen).
+    `awaited` are the dead letters that something waited for, by position; `unseen` are positions that something waits
+    for and whose dead letter is not in the log: not yet, or no longer.
+    """
+
+    key: CohortKey
+    letters: tuple[Dead, ...]
+    behind: str | None
+    awaited: Mapping[str, Dead]
+    unseen: tuple[str, ...]
+
+    @property
+    def waiting(self) -> tuple[Dead, ...]:
+        """Return what is neither redriven nor dropped."""
+        return tuple(dead for dead in self.letters if dead.settlement is None)
+
+    @property
+    def redriven_topics(self) -> frozenset[str]:
+        """Return the topics that something of it was sent back to."""
+        return frozenset(dead.letter.topic for dead in self.letters if dead.fate is Fate.REDRIVEN)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Everything in the dead-letter topics; `strangers` are records that no worker of ours wrote."""
+
+    cohorts: Mapping[CohortKey, Cohort]
+    strangers: tuple[ConsumedRecord, ...] = ()
+
+    def letters(self) -> list[Dead]:
+        """Return all dead letters, in the order in which they died."""
+        found = (dead for cohort in self.cohorts.values() for dead in cohort.letters)
+        return sorted(found, key=lambda dead: (dead.letter.died_milliseconds, dead.record.topic, dead.record.offset))
+
+    def cohort_of(self, dead: Dead) -> Cohort:
+        """Return what is redriven together with `dead`."""
+        return self.cohorts[_key_of(dead)]
+
+    def cause_of(self, dead: Dead) -> Dead:
+        """Return the dead letter whose cause is that of `dead`: a follower's is what it follows, where that is seen."""
+        if dead.letter.behind is None:
+            return dead
+        return self.cohort_of(dead).awaited.get(dead.letter.behind, dead)
+
+
+def sort_quarantine(records: Iterable[ConsumedRecord]) -> Quarantine:
+    """Return what `records`, read from dead-letter topics, say. What Debezium repeated counts once."""
+    letters: dict[tuple[str, str], tuple[ConsumedRecord, DeadLetter]] = {}
+    settled: dict[tuple[str, str], Settlement] = {}
+    strangers = []
+    for record in records:
+        settling, text = record.header(SETTLED_HEADER), record.header(DEAD_HEADER)
+        try:
+            if settling is not None:
+                settlement = read_settlement(settling)
+                settled.setdefault((record.topic, settlement.of), settlement)
+            else:
+                letter = read_dead_letter(text or "{}")
+                letters.setdefault((record.topic, letter.identity), (record, letter))
+        except ValueError:
+            strangers.append(record)
+    by_key: dict[CohortKey, list[Dead]] = {}
+    for name, (record, letter) in letters.items():
+        dead = Dead(record, letter, settled.get(name))
+        by_key.setdefault(_key_of(dead), []).append(dead)
+    return Quarantine({key: _cohort(key, found) for key, found in by_key.items()}, tuple(strangers))
+
+
+def _key_of(dead: Dead) -> CohortKey:
+    letter = dead.letter
+    return (
+        letter.application,
+        letter.partition,
+        original(dead.record, letter).key,
+        "" if letter.parked else letter.identity,
+    )
+
+
+def _cohort(key: CohortKey, found: Sequence[Dead]) -> Cohort:
+    awaited = {dead.letter.position: dead for dead in found if dead.sets_parking}
+    named = {dead.letter.behind for dead in found if dead.settlement is None and dead.letter.behind is not None}
+    last = max(awaited.values(), key=lambda dead: (dead.letter.died_milliseconds, dead.letter.offset), default=None)
+    behind = None if last is None else last.letter.position
+    return Cohort(key, _in_order(found), behind, awaited, tuple(sorted(named - awaited.keys())))
+
+
+def _in_order(found: Iterable[Dead]) -> tuple[Dead, ...]:
+    """Return dead letters as they were read first: by offset within a topic, by time of death between topics."""
+    by_topic: dict[str, list[Dead]] = {}
+    for dead in found:
+        by_topic.setdefault(dead.letter.topic, []).append(dead)
+    runs = [sorted(run, key=attrgetter("first_offset", "letter.died_milliseconds")) for run in by_topic.values()]
+    return tuple(heapq.merge(*runs, key=lambda dead: (dead.first_died_milliseconds, dead.letter.kind == "follower")))
+
+
+# --- What is to be sent ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One dead letter that is redriven or dropped, and the position that its key waits for."""
+
+    dead: Dead
+    fate: Fate
+    behind: str | None
+
+    @property
+    def topic(self) -> str:
+        """Return the topic that it goes back to."""
+        return self.dead.letter.topic
+
+    @property
+    def sends(self) -> bool:
+        """Return whether it sends a record to the topic: what is dropped and holds nothing is settled without."""
+        return self.fate is Fate.REDRIVEN or self.dead.letter.parked
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What a person asked about one cohort: to drop some of it (`drops`, identities) and redrive the rest, or no rest.
+
+    `behind` is what its key waited for then: what dies again after that is another question.
+    """
+
+    cohort: CohortKey
+    behind: str | None
+    drops: frozenset[str] = frozenset()
+    redrives: bool = True
+
+    def steps(self, quarantine: Quarantine) -> list[Step]:
+        """Return what of it is left to be sent, in order."""
+        cohort = quarantine.cohorts[self.cohort]
+        if cohort.behind != self.behind:
+            return []
+        steps = []
+        for dead in cohort.waiting:
+            dropped = dead.letter.identity in self.drops
+            if dropped or (self.redrives and not cohort.unseen):
+                # What is dropped releases its key whatever that waits for, so any position will do where none is seen.
+                behind = (self.behind or dead.letter.behind) if dead.letter.parked else None
+                steps.append(Step(dead, Fate.DROPPED if dropped else Fate.REDRIVEN, behind))
+        return steps
+
+
+def next_steps(steps: Iterable[Step], unread: Iterable[str]) -> list[Step]:
+    """Return how many of a cohort's `steps` may be sent at once.
+
+    Within a topic order is kept by the log; between topics only by waiting, so what follows in another topic is sent
+    once the application has read what precedes it. `unread` are topics with something of this cohort that it has
+    not read.
+    """
+    sent = set(unread)
+    found = []
+    for step in steps:
+        if step.fate is Fate.REDRIVEN:
+            if sent - {step.topic}:
+                break
+            sent.add(step.topic)
+        found.append(step)
+    return found
+
+
+def redriven_record(step: Step) -> ConsumedRecord | None:
+    """Return the record that a step sends to the topic, None where it sends none."""
+    if not step.sends:
+        return None
+    mark = step.dead.mark
+    record = original(step.dead.record, step.dead.letter)
+    turn = Mark(**{**asdict(mark), "behind": step.behind, "drop": step.fate is Fate.DROPPED})
+    if step.fate is Fate.REDRIVEN:
+        return record._replace(headers=(*record.headers, turn.to_header()))
+    return record._replace(value=None, headers=(turn.to_header(),))
+
+
+# --- What a person may name --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Dead letters of one application and topic that died of one cause, and are in one state."""
+
+    topic: str
+    application: str
+    kind: str
+    fingerprint: str
+    fate: Fate
+    dead: tuple[Dead, ...]
+    parked: tuple[Dead, ...]
+
+    @property
+    def example(self) -> Dead:
+        """Return the last of them."""
+        return (self.dead or self.parked)[-1]
+
+    @property
+    def last_milliseconds(self) -> int:
+        """Return when the last of them died."""
+        return max(each.letter.died_milliseconds for each in (*self.dead, *self.parked))
+
+    @property
+    def first_milliseconds(self) -> int:
+        """Return when the first of them died."""
+        return min(each.letter.died_milliseconds for each in (*self.dead, *self.parked))
+
+
+def groups_of(quarantine: Quarantine, topics: Iterable[str], *, settled: bool = False) -> list[Group]:
+    """Return the dead letters of dead-letter `topics`, grouped, newest last; those that are settled only if asked.
+
+    A follower is counted with what it follows, under that one's topic.
+    """
+    wanted = frozenset(topics)
+    found: dict[tuple[str, str, str, str, Fate], tuple[list[Dead], list[Dead]]] = {}
+    for dead in quarantine.letters():
+        cause = quarantine.cause_of(dead)
+        if cause.record.topic not in wanted or (dead.settlement is not None and not settled):
+            continue
+        letter = cause.letter
+        name = (cause.record.topic, letter.application, letter.kind, letter.fingerprint, dead.fate)
+        dead_ones, followers = found.setdefault(name, ([], []))
+        (dead_ones if dead.letter.behind is None else followers).append(dead)
+    groups = [Group(*name, tuple(dead), tuple(parked)) for name, (dead, parked) in found.items()]
+    return sorted(groups, key=attrgetter("last_milliseconds"))
+
+
+def find(quarantine: Quarantine, dead_letter_topic: str, partition: int, offset: int) -> Dead | None:
+    """Return the dead letter at a place of its dead-letter topic."""
+    for dead in quarantine.letters():
+        if (dead.record.topic, dead.record.partition, dead.record.offset) == (dead_letter_topic, partition, offset):
+            return dead
+    return None
+
+
+def find_origin(quarantine: Quarantine, topic: str, partition: int, offset: int) -> list[Dead]:
+    """Return the dead letters of the record at a position of its own topic: one for each application it died in."""
+    return [
+        dead
+        for dead in quarantine.letters()
+        if dead.record.topic == dead_topic(topic)
+        and (dead.letter.topic, dead.letter.partition, dead.letter.offset) == (topic, partition, offset)
+    ]
+
+
+def with_fingerprint(quarantine: Quarantine, dead_letter_topic: str, fingerprint: str) -> list[Dead]:
+    """Return what waits in a dead-letter topic, or elsewhere behind something of it, for causes of one fingerprint."""
+    return [
+        dead
+        for dead in quarantine.letters()
+        if dead.settlement is None
+        and (cause := quarantine.cause_of(dead)).record.topic == dead_letter_topic
+        and cause.letter.fingerprint == fingerprint
+    ]
+
+
+def redrive_errands(quarantine: Quarantine, chosen: Iterable[Dead]) -> list[Errand]:
+    """Return what it takes to redrive `chosen`, each with all that is parked with it."""
+    cohorts = {quarantine.cohort_of(dead).key: dead for dead in chosen}
+    return [Errand(key, _asked(quarantine, dead)) for key, dead in cohorts.items()]
+
+
+def drop_errands(quarantine: Quarantine, chosen: Iterable[Dead], *, followers: bool) -> list[Errand]:
+    """Return what it takes to drop `chosen`.
+
+    Where a key waits for one of them, what is parked behind is redriven, or, with `followers`, dropped as well.
+    """
+    found: dict[CohortKey, Errand] = {}
+    for dead in chosen:
+        cohort = quarantine.cohort_of(dead)
+        before = found.get(cohort.key, Errand(cohort.key, _asked(quarantine, dead), redrives=False))
+        drops, frees = before.drops | {dead.letter.identity}, before.redrives or dead.letter.behind is None
+        if followers and dead.letter.behind is None:
+            drops |= {each.letter.identity for each in cohort.waiting}
+        found[cohort.key] = Errand(cohort.key, before.behind, drops, frees)
+    return list(found.values())
+
+
+def _asked(quarantine: Quarantine, dead: Dead) -> str | None:
+    """Return what the key of `dead` waits for, as the person who names it knows: once settled, what it waited for."""
+    if dead.settlement is None:
+        return quarantine.cohort_of(dead).behind
+    return dead.letter.behind or (dead.letter.position if dead.letter.parked else None)
