@@ -1,4 +1,4 @@
-"""Verbs of `saga`: prove a saga, draw it, hold it against its recorded runs, and plan its next version."""
+"""Verbs of `saga`: prove a saga, draw it, look at its instances, replay its runs, and plan its next version."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from towpath.cli import output, saga_check, saga_upgrade
+from towpath.cli import output, saga_check, saga_instances, saga_upgrade
 from towpath.errors import ContractError, NotFoundError
 from towpath.settings import Settings, load_settings
 
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to `app`."""
     saga_check.register(saga_app)
     saga_upgrade.register(saga_app)
+    saga_instances.register(saga_app)
     app.add_typer(saga_app, name="saga")
 
 

@@ -1,5 +1,6 @@
 """A saga and its sub-saga, and the topics that they need: what the tests of sub-sagas share."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,13 @@ from schemas.records.payment import (
     VoidAuthorisation,
 )
 from tests.unit.orchestrator.desktop import Desktop, Sent, desktop
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.codec import Codec, WriterSchema, derived_id
+from towpath.contract.files import load_classes, load_contracts, schema_sets
 from towpath.saga import Saga, Undo, hours, seconds
+from towpath.settings import load_settings
 
+CONTRACTS = load_contracts(schema_sets(load_settings()))
 ENGINE = "towpath.saga"
 
 
@@ -118,6 +124,14 @@ class Family:
     def kept(self, saga: str) -> int:
         """Return how many instances that worker keeps."""
         return sum(key.startswith(b"i") for key in self.desks[saga].stored())
+
+
+def codec_of(topics: Iterable[str], catalogue: Catalogue) -> Codec:
+    """Return a codec that knows the ids of what these topics list, and no other, as one from a registry does."""
+    names = catalogue.values_in(topics)
+    current = {name: derived_id(CONTRACTS.schemas, name) for name in names}
+    writers = [WriterSchema(current[name], CONTRACTS.schemas.avro(name, docs=False)) for name in names]
+    return Codec(CONTRACTS.schemas, load_classes(CONTRACTS), current, writers)
 
 
 TOPICS: dict[str, tuple[list[str], list[str], list[str]]] = {

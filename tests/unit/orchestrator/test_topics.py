@@ -11,10 +11,8 @@ import pytest
 from schemas.records.catalog import StockReleased, StockReserved
 from schemas.records.payment import PaymentDeclined
 from tests.unit.orchestrator.desktop import CODEC, order_placed
-from tests.unit.orchestrator.family import ENGINE, OWN, buy, declare_topics, hold_goods, write_topic
+from tests.unit.orchestrator.family import ENGINE, OWN, buy, codec_of, declare_topics, hold_goods, write_topic
 from towpath.contract.catalogue import Catalogue
-from towpath.contract.codec import Codec, WriterSchema, derived_id
-from towpath.contract.files import load_classes, load_contracts, schema_sets
 from towpath.contract.record import Record
 from towpath.orchestrator.agent import create_orchestrator
 from towpath.orchestrator.envelope import headers_of
@@ -27,7 +25,6 @@ from towpath.stream.memory import MemoryBroker
 from towpath.stream.record import ConsumedRecord
 
 SAGAS = {made.name: {1: made.definition} for made in (buy(), hold_goods())}
-CONTRACTS = load_contracts(schema_sets(load_settings()))
 
 
 def findings(folder: Path) -> list[tuple[str, str]]:
@@ -112,16 +109,6 @@ def test_a_saga_that_only_sagas_start_needs_no_topic_of_events(tmp_path: Path) -
 # --- on the memory broker ---------------------------------------------------------------------------------------------
 
 
-def codec_for(catalogue: Catalogue, party: str) -> Codec:
-    """Return the codec that a worker gets: the ids of what its own topics list, and no other."""
-    names = catalogue.values_in(catalogue.topics_of(party))
-    writers = [
-        WriterSchema(derived_id(CONTRACTS.schemas, name), CONTRACTS.schemas.avro(name, docs=False)) for name in names
-    ]
-    current = {name: derived_id(CONTRACTS.schemas, name) for name in names}
-    return Codec(CONTRACTS.schemas, load_classes(CONTRACTS), current, writers)
-
-
 class Village:
     """Parent and child on one memory broker, and services that answer at once."""
 
@@ -141,7 +128,7 @@ class Village:
         return create_orchestrator(
             settings,
             SAGAS[saga],
-            codec_for(self.catalogue, saga),
+            codec_of(self.catalogue.topics_of(saga), self.catalogue),
             slot="1",
             start_topic=start_topic,
             declared_topics=self.catalogue.topics,

@@ -8,7 +8,7 @@ from tests.unit.saga.support import OPENED, Opened, Yes, basket, chain, child, d
 from towpath.saga.inputs import Action
 from towpath.saga.state import Direction, ParentReference, SagaState
 from towpath.saga.testing import given
-from towpath.saga.tree import Opaque, state_from_tree, state_to_tree
+from towpath.saga.tree import Opaque, state_from_tree, state_to_tree, tree_from_json, tree_to_json
 
 PARENT = ParentReference("parent", "p", "k", "child", Direction.DO, 1, 1)
 
@@ -58,3 +58,17 @@ def test_a_step_that_the_definition_lacks_is_named() -> None:
     tree["steps"][1]["key"] = "renamed"
     with pytest.raises(ValueError, match="saga chain version 1: state and definition differ: first, renamed"):
         state_from_tree(chain().definition, tree)
+
+
+@pytest.mark.parametrize("name", states())
+def test_a_tree_as_json_tells_records_by_the_names_of_their_classes(name: str) -> None:
+    """Everything but the records' contents comes back, without a definition too."""
+    tree = state_to_tree(states()[name][0])
+    text = json.dumps(tree_to_json(tree))
+    again = tree_from_json(json.loads(text))
+    assert json.dumps(tree_to_json(again)) == text
+    state = state_from_tree(None, again)
+    assert type(state.event).__name__ == "Opened"
+    assert [(step.key, step.status) for step in state.steps] == [
+        (step.key, step.status) for step in states()[name][0].steps
+    ]

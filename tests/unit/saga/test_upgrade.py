@@ -20,6 +20,7 @@ from tests.unit.saga.support import (
     Yes,
     basket,
     chain,
+    child,
     decision,
     other,
     parent,
@@ -33,7 +34,7 @@ from tests.unit.saga.support import (
 from towpath.saga import NO_EFFECT, Definition, Saga, seconds
 from towpath.saga.check import explore
 from towpath.saga.inputs import Action
-from towpath.saga.state import SagaState
+from towpath.saga.state import Direction, ParentReference, SagaState, Status
 from towpath.saga.testing import Conversation, World, given
 from towpath.saga.testing.adversary import Walk, survive, walks
 from towpath.saga.upgrade import Outcome, comparable, judge, report_on
@@ -286,6 +287,25 @@ def test_a_report_counts_by_reason() -> None:
     assert report_on(saga_of_nothing().definition, saga_of_nothing().definition, [begun]).groups
     same = report_on(OLD, replace(OLD, version=2), explore(OLD).states())
     assert same.count(Outcome.PIN) == same.count(Outcome.REFUSE) == 0
+
+
+def test_a_completed_sub_saga_may_be_asked_back_and_is_judged() -> None:
+    """Its parent may compensate yet; one that stands alone, or has compensated, has nothing left to do."""
+    alone = given(child(), OPENED).expect_anything().when(Yes()).state
+    asked = replace(alone, parent=ParentReference("parent", "p", "k", "child", Direction.DO, 1, 1))
+    old = child().definition
+    without_undo = replace(
+        old, version=2, steps=tuple(replace(each, undo=None) if each.key == "inner" else each for each in old.steps)
+    )
+    report = report_on(old, without_undo, [alone, asked, replace(asked, status=Status.COMPENSATED)])
+    assert (report.ended, report.count(Outcome.PIN)) == (2, 1)
+
+
+def test_instances_of_the_new_version_are_where_they_belong() -> None:
+    """Versions run side by side: they are counted, and nothing is said against them."""
+    new = replace(OLD, version=2)
+    report = report_on(OLD, new, [at_second().state, replace(at_second().state, version=2)])
+    assert (report.count(Outcome.MIGRATE), report.already, report.count(Outcome.REFUSE)) == (1, 1, 0)
 
 
 def saga_of_nothing() -> Saga[Opened]:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from towpath.cli.saga import register
 from towpath.errors import ConfigurationError, ContractError, NotFoundError, RefusedError, TowpathError
 from towpath.saga.testing import given, history_of, write_history
-from towpath.saga.tree import Opaque, state_to_tree
+from towpath.saga.tree import state_to_tree, tree_to_json
 
 SAGA = '''"""One saga."""
 
@@ -165,42 +165,53 @@ def test_an_upgrade_is_planned_from_what_was_recorded(project: Path) -> None:
     assert pinned["reasons"] == ["the undo of book is owed, and there is none any more"]
     text = run("upgrade", "visit@1", "trips/visit.py").stdout
     assert "step book: undo was" in text
+    assert f"({report['walked']['states']}, every one of them walked)" in text
+
+
+def test_every_state_is_walked_unless_they_are_too_many(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the bound the reduced search stands in, and the output says so."""
+    run("record")
+    (project / "trips/visit.py").write_text(SAGA.replace("version=1", "version=2"), encoding="utf-8")
+    forget()
+    whole = found(run("upgrade", "visit@1", "visit", "--json"))
+    assert whole["walked"]["reduced"] is False
+    assert whole["walked"]["states"] == sum(whole["reachable"][name] for name in ("migrate", "pin", "refuse", "ended"))
+    monkeypatch.setattr("towpath.cli.saga_upgrade.WHOLE_STATES_MAX", 3)
+    assert found(run("upgrade", "visit@1", "visit", "--json"))["walked"]["reduced"] is True
+    assert "the reduced search, which leaves combinations out" in run("upgrade", "visit@1", "visit").stdout
 
 
 def test_real_instances_are_counted_too(project: Path) -> None:
-    """One that migrates, one that has ended, one that is of another version; the last is refused."""
+    """One that migrates, one that has ended, one of the new version, one that is of another; the last is refused."""
     run("record")
     running = given(module().saga, module().Asked()).expect_anything()
     ended = given(module().saga, module().Asked()).expect_anything().when(module().Booked())
-    lines = [plain(state_to_tree(talk.state)) for talk in (running, ended)]
+    lines = [tree_to_json(state_to_tree(talk.state)) for talk in (running, ended)]
+    lines.append(lines[0] | {"version": 2, "steps": []})
     path = project / "instances.jsonl"
     path.write_text("\n".join(map(json.dumps, lines)) + "\n\n", encoding="utf-8")
     (project / "trips/visit.py").write_text(SAGA.replace("version=1", "version=2"), encoding="utf-8")
     forget()
     report = found(run("upgrade", "visit@1", "visit", "--instances", str(path), "--json"))
-    assert {name: report["instances"][name] for name in ("migrate", "pin", "refuse", "ended")} == {
+    assert {name: report["instances"][name] for name in ("migrate", "pin", "refuse", "ended", "already")} == {
         "migrate": 1,
         "pin": 0,
         "refuse": 0,
         "ended": 1,
+        "already": 1,
     }
-    path.write_text(json.dumps(lines[0] | {"version": 9}) + "\n", encoding="utf-8")
-    result = run("upgrade", "visit@1", "visit", "--instances", str(path))
+    assert "1 are of version 2 already" in run("upgrade", "visit@1", "visit", "--instances", str(path)).stdout
+    path.write_text(json.dumps(lines[0] | {"version": 9, "steps": []}) + "\n", encoding="utf-8")
+    result = run("upgrade", "visit@1", "visit", "--instances", str(path), "--json")
     assert isinstance(result.exception, RefusedError)
-    assert "it is an instance of visit version 9" in result.stdout
+    (group,) = json.loads(result.stdout)["instances"]["groups"]
+    assert group["reasons"] == ["it is an instance of visit version 9"]
     path.write_text("{}\n", encoding="utf-8")
     broken = run("upgrade", "visit@1", "visit", "--instances", str(path))
     assert isinstance(broken.exception, ConfigurationError)
     assert "line 1: not a state of this saga" in broken.exception.cause
-
-
-def plain(tree: Any) -> Any:
-    """Return a tree as JSON, its records by the names of their classes."""
-    if isinstance(tree, Opaque):
-        return {"record": type(tree.record).__name__}
-    if isinstance(tree, dict):
-        return {key: plain(value) for key, value in tree.items()}
-    return [plain(value) for value in tree] if isinstance(tree, list) else tree
+    both = run("upgrade", "visit@1", "visit", "--instances", str(path), "--live")
+    assert isinstance(both.exception, ConfigurationError)
 
 
 def test_the_old_version_may_come_from_a_git_ref(project: Path) -> None:

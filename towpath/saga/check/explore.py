@@ -85,6 +85,7 @@ class Exploration:
     definition: Definition
     abstraction: Abstraction
     nodes: list[Node]
+    reduced: bool = True
     transitions: int = 0
     refusals: int = 0
     whole: bool = True
@@ -127,7 +128,7 @@ class Explorer:
         self.moves = Moves(self.definition, as_child=as_child)
         self.judge = Judge(self.definition)
         self.encoder = Encoder(self.definition, reduced=reduced)
-        self.result = Exploration(definition, abstraction, [])
+        self.result = Exploration(definition, abstraction, [], reduced)
         self.raised: Exception | None = None  # what the machine raised at the last decision, if it did
         self._places: dict[Key, int] = {}
         self._open: deque[int] = deque()

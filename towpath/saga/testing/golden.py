@@ -106,11 +106,18 @@ def _input(plain: dict[str, Any], classes: dict[str, type]) -> Input:
     for field in fields(kind):
         content = plain[field.name]
         if field.type is object or field.type == object | None:
-            content = dict(content) if content is not None else None
-            values[field.name] = content and from_plain(classes[content.pop("class")], content)
+            values[field.name] = None if content is None else _record_of(content, classes)
         else:
             values[field.name] = from_plain(field.type, content)
     made: Input = kind(**values)
+    return made
+
+
+def _record_of(plain: dict[str, Any], classes: dict[str, type]) -> object:
+    """Return a record. One that the saga does not declare is refused whatever it holds, so its class's name will do."""
+    content = dict(plain)
+    name = content.pop("class")
+    made: object = from_plain(classes[name], content) if name in classes else type(name, (), {})()
     return made
 
 

@@ -1,0 +1,275 @@
+"""Verbs about real instances: list, show, export, history. They read the saga's own topics, and change nothing."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from towpath.cli import output
+from towpath.errors import ConfigurationError, NotFoundError, RefusedError
+from towpath.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from towpath.orchestrator.records import HistoryEntry
+    from towpath.orchestrator.standing import Instance
+
+ROWS_MAX = 200
+"""Rows of a table that a person reads; JSON has them all."""
+
+
+def register(saga_app: typer.Typer) -> None:
+    """Add the verbs to `saga`."""
+    saga_app.command(name="list")(list_instances)
+    saga_app.command()(show)
+    saga_app.command()(export)
+    saga_app.command()(history)
+
+
+Name = Annotated[str, typer.Argument(help="The saga.")]
+Which = Annotated[str, typer.Argument(metavar="SAGA_ID", help="The instance's id, or its business key.")]
+Json = Annotated[bool, typer.Option("--json", help="Everything as JSON.")]
+
+
+def list_instances(
+    name: Annotated[str | None, typer.Argument(help="The saga; by default all.", show_default=False)] = None,
+    stuck: Annotated[bool, typer.Option("--stuck", help="Only those that need a person.")] = False,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Only those that have not ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List the instances of sagas: how each stands, what it waits for, and since when."""
+    settings = load_settings()
+    found = [
+        instance
+        for saga in _sagas(settings, name)
+        for instance in read_instances(settings, saga)
+        if (not stuck or instance.stuck) and (not unfinished or not instance.state.ended)
+    ]
+    if as_json:
+        output.emit_json([_plain(instance) for instance in found])
+        return
+    table = Table("saga", "id", "key", "status", "waits for", "since")
+    for instance in found[:ROWS_MAX]:
+        state = instance.state
+        table.add_row(
+            f"{state.saga}@{state.version}",
+            state.saga_id,
+            state.key,
+            state.status.value,
+            "\n".join(instance.under_way),
+            _moment(instance.changed_milliseconds),
+        )
+    output.results.print(table)
+    more = f", the first {ROWS_MAX} shown: --json has all" if len(found) > ROWS_MAX else ""
+    output.note(f"{len(found)} instances{more}")
+
+
+def show(name: Name, which: Which, as_json: Json = False) -> None:
+    """Show one instance: every step, how often it was tried, and what it waits for."""
+    from towpath.saga.tree import state_to_tree, tree_to_json
+
+    instance = _one(read_instances(load_settings(), name), name, which)
+    state = instance.state
+    if as_json:
+        output.emit_json({**_plain(instance), "state": tree_to_json(state_to_tree(state))})
+        return
+    cause = f", because of {state.cause}" if state.cause is not None else ""
+    output.results.print(
+        f"[bold]{state.saga}[/] version {state.version}, {state.saga_id}, key {state.key}: "
+        f"[bold]{state.status.value}[/] since {_moment(instance.changed_milliseconds)}{cause}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("step", "status", "attempt", "round", "until", "result")
+    for step in state.steps:
+        for cell in (step, *step.items):
+            table.add_row(
+                cell.key if cell is step else f"  item {cell.key}",
+                cell.status.value,
+                str(cell.attempt or ""),
+                str(cell.round or ""),
+                _moment(cell.due_milliseconds) if cell.due_milliseconds else "",
+                "" if cell.result is None else type(cell.result).__name__,
+            )
+    output.results.print(table)
+    if state.deadline_milliseconds:
+        output.results.print(f"its deadline is {_moment(state.deadline_milliseconds)}", highlight=False)
+
+
+def export(
+    name: Name,
+    to: Annotated[str, typer.Option("--output", help="A file; - for stdout.")] = "-",
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished/--all", help="Those that may still change, or also those that will not.")
+    ] = True,
+) -> None:
+    """Write the states of real instances, one JSON tree a line: what `saga upgrade --instances` reads.
+
+    Records of the business are told by the names of their classes, so no customer's data leaves the topic.
+    """
+    from towpath.saga.tree import state_to_tree, tree_to_json
+
+    found = [instance for instance in read_instances(load_settings(), name) if instance.needed or not unfinished]
+    lines = (json.dumps(tree_to_json(state_to_tree(instance.state))) + "\n" for instance in found)
+    if to == "-":
+        sys.stdout.writelines(lines)
+    else:
+        with Path(to).open("w", encoding="utf-8") as file:
+            file.writelines(lines)
+    output.note(f"{len(found)} instances of {name}{'' if to == '-' else f' in {to}'}")
+
+
+def history(
+    name: Name,
+    which: Which,
+    golden: Annotated[
+        Path | None, typer.Option("--golden", help="Write the run to this file as a golden history.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what happened to one instance, in order; with --golden, keep it as a run that is replayed for ever.
+
+    Before a golden history is written the run is decided again, and must come out as it was recorded.
+    """
+    settings = load_settings()
+    codec, entries = _read_history(settings, name, which)
+    if golden is not None:
+        _write_golden(settings, entries, codec, golden)
+    if as_json:
+        output.emit_json([_told(entry) for entry in entries])
+        return
+    table = Table("at", "what", "step", "saga", "sent", "because")
+    for entry in entries:
+        table.add_row(
+            _moment(entry.at_milliseconds),
+            f"{entry.happened.replace('_', ' ')} {entry.detail}",
+            _place(entry),
+            entry.status,
+            "\n".join(f"{sent.type.rpartition('.')[2]} to {sent.topic}" for sent in entry.sent),
+            f"{entry.reason}{f' ({entry.actor})' if entry.actor else ''}",
+        )
+    output.results.print(table)
+
+
+# --- what is read -----------------------------------------------------------------------------------------------------
+
+
+def read_instances(settings: Settings, name: str) -> Sequence["Instance"]:
+    """Return the instances of a saga, read from its state topic. Raises NotFoundError where it has none."""
+    from towpath.contract.catalogue import Catalogue
+    from towpath.contract.registry import load_codec
+    from towpath.orchestrator import envelope
+    from towpath.orchestrator.standing import instances_in
+    from towpath.stream.kafka import read_records
+
+    catalogue = Catalogue.load(settings)
+    topic = catalogue.topic(envelope.topic_of(name, envelope.STATE)).name
+    codec = load_codec(settings, catalogue, [topic])
+    return tuple(instances_in(read_records(settings, [topic]), codec))
+
+
+def _sagas(settings: Settings, name: str | None) -> Iterator[str]:
+    from towpath.contract.catalogue import Catalogue, TopicKind
+
+    if name is not None:
+        yield name
+        return
+    yield from (topic.owner for topic in Catalogue.load(settings).live() if topic.kind is TopicKind.STATE)
+
+
+def _one(found: Iterable["Instance"], name: str, which: str) -> "Instance":
+    """Return the instance of that id or business key. Raises NotFoundError, RefusedError where a key has several."""
+    fitting = [instance for instance in found if which in (instance.state.saga_id, instance.state.key)]
+    if not fitting:
+        raise NotFoundError(
+            f"saga {name} has no instance {which}", next_step=f"towpath saga list {name}; it may be forgotten already"
+        )
+    if len(fitting) > 1:
+        ids = ", ".join(instance.state.saga_id for instance in fitting)
+        raise RefusedError(f"key {which} has {len(fitting)} instances: {ids}", next_step="name one by its id")
+    return fitting[0]
+
+
+def _read_history(settings: Settings, name: str, which: str) -> tuple[Any, list["HistoryEntry"]]:
+    """Return the entries of one instance in order, and the codec that opens them."""
+    from towpath.contract.catalogue import Catalogue
+    from towpath.contract.registry import load_codec
+    from towpath.orchestrator import envelope
+    from towpath.orchestrator.recording import entries_of
+    from towpath.stream.kafka import read_records
+
+    catalogue = Catalogue.load(settings)
+    topic = catalogue.topic(envelope.topic_of(name, envelope.HISTORY)).name
+    codec = load_codec(settings, catalogue, catalogue.topics_of(name))
+    found = entries_of(read_records(settings, [topic]), codec, which)
+    if not found:
+        raise NotFoundError(
+            f"the history of {name} says nothing of {which}",
+            next_step=f"towpath saga list {name}; retention_days of {topic} says for how long it remembers",
+        )
+    if len(found) > 1:
+        raise RefusedError(
+            f"key {which} has {len(found)} instances: {', '.join(found)}", next_step="name one by its id"
+        )
+    return codec, next(iter(found.values()))
+
+
+def _write_golden(settings: Settings, entries: Sequence["HistoryEntry"], codec: Any, path: Path) -> None:
+    from towpath.cli.saga import find_definition
+    from towpath.orchestrator.recording import golden_of
+    from towpath.saga.testing.golden import write_history
+
+    definition = find_definition(settings, entries[0].saga, entries[0].version)
+    try:
+        write_history(path, golden_of(definition, entries, codec))
+    except FileExistsError as error:
+        raise RefusedError(str(error), kept="the file, as it was", next_step="name another file") from error
+    except OSError as error:
+        raise ConfigurationError(f"{path} cannot be written: {error}", next_step="name another file") from error
+    output.note(
+        f"wrote {path}: {len(entries)} inputs, decided as they were recorded. It holds the run's records whole: "
+        "look before it goes where customers' data must not be"
+    )
+
+
+# --- how it is told ---------------------------------------------------------------------------------------------------
+
+
+def _plain(instance: "Instance") -> dict[str, Any]:
+    state = instance.state
+    return {
+        "saga": state.saga,
+        "version": state.version,
+        "saga_id": state.saga_id,
+        "key": state.key,
+        "status": state.status.value,
+        "waits_for": list(instance.under_way),
+        "cause": None if state.cause is None else str(state.cause),
+        "started_at": _moment(state.started_milliseconds),
+        "since": _moment(instance.changed_milliseconds),
+    }
+
+
+def _told(entry: "HistoryEntry") -> dict[str, Any]:
+    """Return an entry as JSON, what the input carried left out."""
+    plain = asdict(entry)
+    for name in ("message", "headers", "at_milliseconds"):
+        del plain[name]
+    return {"at": _moment(entry.at_milliseconds), **plain}
+
+
+def _place(entry: "HistoryEntry") -> str:
+    if not entry.step:
+        return ""
+    item = f" {entry.item}" if entry.item else ""
+    undo = "undo of " if entry.direction == "undo" else ""
+    return f"{undo}{entry.step}{item}, attempt {entry.attempt}" if entry.attempt else f"{undo}{entry.step}{item}"
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,186 @@
+"""The history of an instance, decided again: a run that production recorded becomes a golden history. Pure.
+
+The one rule: nothing is taken on trust. The inputs of a run stand in its history whole; they are decided anew, by the
+definition as it is, and each entry that would be written now must be the entry that was written then (what happened,
+how the saga stood, why, and every message by its class, step, attempt and id). Only then is there a golden history.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields
+from typing import Any
+
+from towpath.contract.codec import Codec
+from towpath.errors import ContractError
+from towpath.orchestrator import records as wire
+from towpath.orchestrator.mapping import Messages, parent_from_wire
+from towpath.orchestrator.scribe import Scribe
+from towpath.saga.advance import Decision, advance
+from towpath.saga.definition import Definition
+from towpath.saga.inputs import (
+    Action,
+    Input,
+    OperatorAsked,
+    ParentAsked,
+    Replied,
+    Signalled,
+    Started,
+    Timer,
+    TimerFired,
+    TimerKind,
+    Unrecognised,
+)
+from towpath.saga.state import Direction, SagaState
+from towpath.saga.testing.golden import history_of
+from towpath.stream.record import ConsumedRecord
+
+
+class NotAsRecorded(ContractError):
+    """A recorded run cannot be decided again, or is decided differently now."""
+
+    def __init__(self, saga_id: str, entry: int, problem: str, next_step: str) -> None:
+        super().__init__(
+            f"instance {saga_id}, entry {entry} of its history: {problem}",
+            kept="the history; nothing was written",
+            next_step=next_step,
+        )
+
+
+def entries_of(records: Iterable[ConsumedRecord], codec: Codec, which: str) -> dict[str, list[wire.HistoryEntry]]:
+    """Return the entries about the instance called `which`, by its id; a business key may have several instances.
+
+    `records` are those of a history topic, each partition's in order. Raises PeerError for one that is no entry.
+    """
+    found: dict[str, list[wire.HistoryEntry]] = {}
+    key = which.encode()
+    for record in records:
+        if record.key != key and record.header("saga_id") != which:
+            continue  # most are about others: they cost no decoding
+        entry = codec.decode(record.value or b"")
+        assert isinstance(entry, wire.HistoryEntry)
+        if entry.saga_id:
+            found.setdefault(entry.saga_id, []).append(entry)
+    return found
+
+
+def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], codec: Codec) -> dict[str, Any]:
+    """Return the golden history of the instance whose history `entries` is, from its start on.
+
+    Raises NotAsRecorded where its beginning is gone, or where a decision differs from what was recorded.
+    """
+    messages = Messages(codec)
+    scribe = Scribe(definition.name, messages)
+    inputs: list[Input] = []
+    decisions: list[Decision] = []
+    state: SagaState | None = None
+    for number, entry in enumerate(entries, start=1):
+        if number == 1 and entry.input != Started.__name__:
+            raise NotAsRecorded(
+                entry.saga_id, number, "it is not the start: the topic no longer has that", "record a younger run"
+            )
+        input_ = input_of(entry, messages)
+        decision = advance(definition, state, input_)
+        state = decision.state
+        if state is not None:
+            outgoing = scribe.outgoing(decision, state)
+            different = _differences(entry, scribe.entry(definition, state, input_, decision, outgoing))
+            if different:
+                raise NotAsRecorded(
+                    entry.saga_id,
+                    number,
+                    f"{entry.happened} {entry.detail} is decided differently now: {'; '.join(different)}",
+                    "raise the version of the definition that was changed",
+                )
+        inputs.append(input_)
+        decisions.append(decision)
+    return history_of(definition, inputs, decisions)
+
+
+def input_of(entry: wire.HistoryEntry, messages: Messages) -> Input:
+    """Return the input that an entry of a history is about. Raises what `Codec.decode` raises."""
+    return _READERS[entry.input](entry, messages)
+
+
+def _started(entry: wire.HistoryEntry, messages: Messages) -> Input:
+    return Started(
+        entry.input_id,
+        entry.at_milliseconds,
+        _carried(entry, messages),
+        entry.key,
+        None if entry.parent is None else parent_from_wire(entry.parent),
+        tuple((header.name, header.value) for header in entry.headers),
+    )
+
+
+def _replied(entry: wire.HistoryEntry, messages: Messages) -> Input:
+    return Replied(
+        entry.input_id,
+        entry.at_milliseconds,
+        entry.step,
+        Direction(entry.direction),
+        entry.attempt,
+        entry.round,
+        _carried(entry, messages),
+        entry.item,
+    )
+
+
+def _timer_fired(entry: wire.HistoryEntry, _: Messages) -> Input:
+    timer = Timer(
+        TimerKind(entry.detail), entry.step, entry.item, Direction(entry.direction), entry.attempt, entry.round
+    )
+    return TimerFired(entry.input_id, entry.at_milliseconds, timer)
+
+
+def _signalled(entry: wire.HistoryEntry, messages: Messages) -> Input:
+    return Signalled(entry.input_id, entry.at_milliseconds, _carried(entry, messages))
+
+
+def _operator_asked(entry: wire.HistoryEntry, messages: Messages) -> Input:
+    return OperatorAsked(
+        entry.input_id,
+        entry.at_milliseconds,
+        Action(entry.detail),
+        entry.actor,
+        entry.asked_because,
+        entry.step,
+        entry.item,
+        messages.unwrap_optional(entry.message),
+    )
+
+
+def _parent_asked(entry: wire.HistoryEntry, _: Messages) -> Input:
+    assert entry.parent is not None  # an entry about such an input carries it
+    return ParentAsked(entry.input_id, entry.at_milliseconds, parent_from_wire(entry.parent))
+
+
+def _unrecognised(entry: wire.HistoryEntry, _: Messages) -> Input:
+    return Unrecognised(entry.input_id, entry.at_milliseconds, entry.detail)
+
+
+def _carried(entry: wire.HistoryEntry, messages: Messages) -> Any:
+    assert entry.message is not None  # an entry about such an input carries it
+    return messages.unwrap(entry.message)
+
+
+_READERS: dict[str, Callable[[wire.HistoryEntry, Messages], Input]] = {
+    Started.__name__: _started,
+    Replied.__name__: _replied,
+    TimerFired.__name__: _timer_fired,
+    Signalled.__name__: _signalled,
+    OperatorAsked.__name__: _operator_asked,
+    ParentAsked.__name__: _parent_asked,
+    Unrecognised.__name__: _unrecognised,
+}
+
+
+def _differences(recorded: wire.HistoryEntry, decided: wire.HistoryEntry) -> list[str]:
+    """Name the fields that differ, with both values where these are no data of the business."""
+    words = []
+    for field in fields(recorded):
+        was, is_ = getattr(recorded, field.name), getattr(decided, field.name)
+        if was == is_:
+            continue
+        if field.name == "sent":
+            was, is_ = (", ".join(f"{m.type} to {m.topic} for {m.step}" for m in sent) for sent in (was, is_))
+        words.append(field.name if field.name == "message" else f"{field.name} was {was!r} and is {is_!r}")
+    return words
