@@ -39,8 +39,8 @@ test-crash: $(READY) ## the long form of the crash tests: an hour, not in CI
 
 ##@ For those who change Towpath
 setup: $(READY) ## make .venv from the lock files
-check: $(READY) ## format, lint, types, stale records, contracts, stale docker-compose.yml
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/towpath contracts test && $(BIN)/towpath compose --check
+check: $(READY) ## format, lint, types, stale records, contracts, proof of the sagas, stale docker-compose.yml
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/towpath contracts test && $(BIN)/towpath saga check sagas && $(BIN)/towpath compose --check
 format: $(READY) ## mend what the formatter and the linter can mend
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 records: $(READY) ## write the record classes anew from schemas/avro
