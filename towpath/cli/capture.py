@@ -124,7 +124,7 @@ def re_emit(
             next_step="towpath capture status; wait until the slot has caught up",
         )
     if missing and not dry_run:
-        _ask(f"Write {len(missing)} messages of {service} anew?", yes=yes)
+        output.ask(f"Write {len(missing)} messages of {service} anew?", yes=yes)
         with postgres.connect(settings, service) as connection:
             postgres.re_emit(connection, missing, _since(hours))
     if as_json:
@@ -153,13 +153,6 @@ def _services(settings: Settings, wanted: list[str] | None) -> tuple[str, ...]:
         if service not in known:
             raise ConfigurationError(f"there is no service {service}", next_step=f"use one of {', '.join(known)}")
     return tuple(wanted or known)
-
-
-def _ask(question: str, *, yes: bool) -> None:
-    if yes:
-        return
-    if not sys.stdin.isatty() or not typer.confirm(question, err=True):
-        raise RefusedError("nothing was done", kept="everything as it was", next_step="say --yes to do it unasked")
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -4,9 +4,10 @@ import json
 import sys
 from typing import Any
 
+import typer
 from rich.console import Console
 
-from towpath.errors import TowpathError
+from towpath.errors import RefusedError, TowpathError
 
 results = Console()
 notes = Console(stderr=True)
@@ -21,6 +22,14 @@ def emit_json(value: Any) -> None:
 def note(text: str) -> None:
     """Tell the person at the terminal something that is not the result."""
     notes.print(text, highlight=False)
+
+
+def ask(question: str, *, yes: bool) -> None:
+    """Ask before something is changed, unless `yes`. Raises RefusedError where the answer is no, or nobody is there."""
+    if yes:
+        return
+    if not sys.stdin.isatty() or not typer.confirm(question, err=True):
+        raise RefusedError("nothing was done", kept="everything as it was", next_step="say --yes to do it unasked")
 
 
 def show_error(error: TowpathError) -> None:

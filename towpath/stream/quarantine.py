@@ -294,6 +294,7 @@ class Group:
     kind: str
     fingerprint: str
     fate: Fate
+    cause: Dead
     dead: tuple[Dead, ...]
     parked: tuple[Dead, ...]
 
@@ -320,6 +321,7 @@ def groups_of(quarantine: Quarantine, topics: Iterable[str], *, settled: bool = 
     """
     wanted = frozenset(topics)
     found: dict[tuple[str, str, str, str, Fate], tuple[list[Dead], list[Dead]]] = {}
+    causes: dict[tuple[str, str, str, str, Fate], Dead] = {}
     for dead in quarantine.letters():
         cause = quarantine.cause_of(dead)
         if cause.record.topic not in wanted or (dead.settlement is not None and not settled):
@@ -328,7 +330,8 @@ def groups_of(quarantine: Quarantine, topics: Iterable[str], *, settled: bool = 
         name = (cause.record.topic, letter.application, letter.kind, letter.fingerprint, dead.fate)
         dead_ones, followers = found.setdefault(name, ([], []))
         (dead_ones if dead.letter.behind is None else followers).append(dead)
-    groups = [Group(*name, tuple(dead), tuple(parked)) for name, (dead, parked) in found.items()]
+        causes[name] = cause
+    groups = [Group(*name, causes[name], tuple(dead), tuple(parked)) for name, (dead, parked) in found.items()]
     return sorted(groups, key=attrgetter("last_milliseconds"))
 
 
@@ -347,6 +350,15 @@ def find_origin(quarantine: Quarantine, topic: str, partition: int, offset: int)
         for dead in quarantine.letters()
         if dead.record.topic == dead_topic(topic)
         and (dead.letter.topic, dead.letter.partition, dead.letter.offset) == (topic, partition, offset)
+    ]
+
+
+def waiting_in(quarantine: Quarantine, dead_letter_topic: str) -> list[Dead]:
+    """Return what waits in a dead-letter topic, or elsewhere behind something of it."""
+    return [
+        dead
+        for dead in quarantine.letters()
+        if dead.settlement is None and dead_letter_topic in (dead.record.topic, quarantine.cause_of(dead).record.topic)
     ]
 
 

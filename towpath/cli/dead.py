@@ -1,0 +1,330 @@
+"""Verbs of `dead`: what could not be applied, why, and sending it back or giving it up."""
+
+import getpass
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from towpath.cli import dead_report, output
+from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError, WorldError
+from towpath.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from towpath.stream.quarantine import Dead, Errand, Quarantine
+    from towpath.stream.redrive import Outcome, Redrive
+
+group = typer.Typer(name="dead", help="Dead letters: look at them, send them back, give them up.", no_args_is_help=True)
+
+SHOWN_MAX = 20
+"""Letters that `show --fingerprint` prints: they are alike."""
+
+_PLACE = re.compile(r"(?P<partition>\d+):(?P<offset>\d+)")
+_POSITION = re.compile(r"(?P<topic>[^\[\]@]+)\[(?P<partition>\d+)\]@(?P<offset>\d+)")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TopicName = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic, or its dead-letter topic.")]
+Position = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="POSITION",
+        help="PARTITION:OFFSET in the dead-letter topic, or where the record died, as in logs: order.events[2]@7.",
+    ),
+]
+Fingerprint = Annotated[str | None, typer.Option("--fingerprint", help="All that died of this cause.")]
+Actor = Annotated[str | None, typer.Option("--actor", help="Who does it; by default the user of this machine.")]
+Wait = Annotated[
+    float, typer.Option("--wait", min=0, help="Seconds without progress to wait for the workers to read what was sent.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and send nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""
+    group.command("list")(list_letters)
+    group.command()(show)
+    group.command()(redrive)
+    group.command()(drop)
+    app.add_typer(group)
+
+
+def list_letters(
+    topic: Annotated[str | None, typer.Argument(help="Only this topic's.")] = None,
+    settled: Annotated[bool, typer.Option("--all", help="Also what was redriven or dropped.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List dead letters by cause, the newest last, with how many records are parked behind them."""
+    from towpath.stream.quarantine import groups_of
+
+    desk = _Desk(load_settings())
+    wanted = desk.dead_topics if topic is None else (desk.dead_topic(topic),)
+    quarantine = desk.read()
+    dead_report.show_groups(groups_of(quarantine, wanted, settled=settled), as_json=as_json, settled=settled)
+    strangers = [record.position for record in quarantine.strangers if record.topic in wanted]
+    if strangers:
+        output.note(f"{len(strangers)} further records say nothing of a death, {strangers[-1]} for one")
+
+
+def show(topic: TopicName, position: Position = None, fingerprint: Fingerprint = None, as_json: AsJson = False) -> None:
+    """Show dead letters whole: headers, value, where they came from, what waits behind them, what to run next."""
+    desk = _Desk(load_settings())
+    name = desk.dead_topic(topic)
+    quarantine = desk.read()
+    chosen = _choose(quarantine, name, position, fingerprint, everything=False)
+    if fingerprint is not None:
+        chosen = [dead for dead in chosen if dead.letter.behind is None] or chosen
+    if len(chosen) > SHOWN_MAX:
+        output.note(f"the last {SHOWN_MAX} of {len(chosen)}")
+    dead_report.show_letters(desk.settings, desk.catalogue, quarantine, chosen[-SHOWN_MAX:], as_json=as_json)
+
+
+def redrive(
+    topic: TopicName,
+    position: Position = None,
+    fingerprint: Fingerprint = None,
+    everything: Annotated[bool, typer.Option("--all", help="Everything that waits in this topic.")] = False,
+    reason: Annotated[str, typer.Option(help="Why it will go well now; kept in the log.")] = "",
+    actor: Actor = None,
+    wait_seconds: Wait = 30.0,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Send dead letters back to their topic, each with what is parked behind it, in the order of its key.
+
+    Each goes back once, however often this runs. Exit code 4 where something is left, or died again.
+    """
+    from towpath.stream.quarantine import redrive_errands
+
+    desk = _Desk(load_settings())
+    name = desk.dead_topic(topic)
+
+    def plan(quarantine: "Quarantine") -> "list[Errand]":
+        chosen = _choose(quarantine, name, position, fingerprint, everything=everything)
+        if position is not None:
+            _refuse_out_of_turn(quarantine, chosen)
+        return redrive_errands(quarantine, chosen)
+
+    question = f"Redrive everything that waits in {name}?" if everything else None
+    _settle(desk, plan, question, actor, reason, wait_seconds, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def drop(
+    topic: TopicName,
+    reason: Annotated[str, typer.Option(help="Why it shall never be applied; kept in the log.")],
+    position: Position = None,
+    fingerprint: Fingerprint = None,
+    followers: Annotated[
+        bool, typer.Option("--with-parked", help="Drop what is parked behind it, too, instead of redriving that.")
+    ] = False,
+    actor: Actor = None,
+    wait_seconds: Wait = 30.0,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give dead letters up: they are never applied, and what is parked behind them goes on.
+
+    The letter itself stays in its topic as long as that keeps it, and beside it who gave it up, when and why.
+    """
+    from towpath.stream.quarantine import drop_errands
+
+    desk = _Desk(load_settings())
+    name = desk.dead_topic(topic)
+
+    def plan(quarantine: "Quarantine") -> "list[Errand]":
+        chosen = _choose(quarantine, name, position, fingerprint, everything=False)
+        if fingerprint is not None:
+            chosen = [dead for dead in chosen if dead.letter.behind is None]
+        return drop_errands(quarantine, chosen, followers=followers)
+
+    question = f"Drop all dead letters of {name} with the fingerprint {fingerprint}?" if fingerprint else None
+    _settle(desk, plan, question, actor, reason, wait_seconds, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+class _Desk:
+    """The catalogue, the broker, and the dead-letter topics."""
+
+    def __init__(self, settings: Settings) -> None:
+        from towpath.contract.catalogue import Catalogue, TopicKind
+        from towpath.stream.kafka import KafkaBroker
+
+        self.settings = settings
+        self.catalogue = Catalogue.load(settings)
+        self.broker = KafkaBroker(settings.kafka, settings.stream)
+        self.dead_topics = tuple(t.name for t in self.catalogue.topics.values() if t.kind is TopicKind.DEAD)
+
+    def dead_topic(self, name: str) -> str:
+        """Return the dead-letter topic that a person means. Raises NotFoundError."""
+        if name in self.dead_topics:
+            return name
+        topic = self.catalogue.topic(name)
+        dead = self.catalogue.dead_letter(topic.name)
+        if dead is None:
+            raise NotFoundError(
+                f"{name} has no dead-letter topic: nothing that reads it dead-letters",
+                next_step="towpath dead list shows all there is",
+            )
+        return dead.name
+
+    def read(self) -> "Quarantine":
+        """Return what lies in all of them: what waits for one may lie in another."""
+        from towpath.stream.redrive import read_quarantine
+
+        try:
+            return read_quarantine(self.broker, self.dead_topics)
+        except WorldError as error:
+            raise WorldError(
+                error.cause, kept=error.kept or "everything", next_step=error.next_step or "towpath status"
+            ) from error
+
+    @contextmanager
+    def redriving(self, actor: str, reason: str) -> "Iterator[Redrive]":
+        """Yield a run, closed at the end."""
+        from towpath.clock import SystemClock
+        from towpath.stream.redrive import Redrive
+
+        run = Redrive(
+            self.broker,
+            SystemClock(),
+            transactional_id=f"{self.settings.project.name}-dead",
+            dead_topics=self.dead_topics,
+            actor=actor,
+            reason=reason,
+        )
+        try:
+            yield run
+        finally:
+            run.close()
+
+
+def _settle(
+    desk: _Desk,
+    plan: "Callable[[Quarantine], list[Errand]]",
+    question: str | None,
+    actor: str | None,
+    reason: str,
+    wait_seconds: float,
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    if dry_run:
+        quarantine = desk.read()
+        dead_report.show_steps(quarantine, plan(quarantine), as_json=as_json)
+        return
+    plan(desk.read())  # a person's mistake is told before another run would be shut out, and before the question
+    if question is not None:
+        output.ask(question, yes=yes)
+    with desk.redriving(actor or _user(), reason) as run:
+        errands = plan(run.start())
+        outcome = run.run(errands, wait_seconds=wait_seconds)
+    dead_report.show_outcome(outcome, as_json=as_json)
+    _tell_what_is_left(outcome)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+def _choose(
+    quarantine: "Quarantine", dead_topic: str, position: str | None, fingerprint: str | None, *, everything: bool
+) -> "list[Dead]":
+    """Return the dead letters that a person means, the newest last. Raises ConfigurationError, NotFoundError."""
+    from towpath.stream.quarantine import waiting_in, with_fingerprint
+
+    if sum((position is not None, fingerprint is not None, everything)) != 1:
+        raise ConfigurationError(
+            "one of POSITION, --fingerprint or (to redrive) --all says which dead letters are meant",
+            next_step=f"towpath dead list {dead_topic.removesuffix('.dead')}",
+        )
+    if position is not None:
+        return [_at(quarantine, dead_topic, position)]
+    if fingerprint is None:
+        return waiting_in(quarantine, dead_topic)
+    found = with_fingerprint(quarantine, dead_topic, fingerprint)
+    if not found:
+        raise NotFoundError(
+            f"nothing in {dead_topic} waits with the fingerprint {fingerprint}",
+            next_step=f"towpath dead list {dead_topic.removesuffix('.dead')}",
+        )
+    return found
+
+
+def _at(quarantine: "Quarantine", dead_topic: str, position: str) -> "Dead":
+    """Return the dead letter at a position, in either form. Raises ConfigurationError, NotFoundError."""
+    from towpath.stream.quarantine import find, find_origin
+
+    origin = dead_topic.removesuffix(".dead")
+    place, where = _PLACE.fullmatch(position), _POSITION.fullmatch(position)
+    if place is None and where is None:
+        raise ConfigurationError(
+            f"{position!r} is no position",
+            next_step=f"write PARTITION:OFFSET, as in `towpath dead list {origin}`, or {origin}[PARTITION]@OFFSET",
+        )
+    if where is not None and where["topic"] not in (dead_topic, origin):
+        raise ConfigurationError(
+            f"{position} lies in another topic than {origin}", next_step=f"name {where['topic']} as the topic"
+        )
+    match = place or where
+    assert match is not None
+    partition, offset = int(match["partition"]), int(match["offset"])
+    if where is not None and where["topic"] == origin:
+        found: Sequence[Dead] = find_origin(quarantine, origin, partition, offset)
+        waiting = [dead for dead in found if dead.settlement is None] or found
+        if len(waiting) > 1:
+            raise ConfigurationError(
+                f"{position} died in {', '.join(dead.letter.application for dead in waiting)}",
+                next_step=f"name one of {', '.join(dead.place for dead in waiting)} instead",
+            )
+    else:
+        only = find(quarantine, dead_topic, partition, offset)
+        waiting = [] if only is None else [only]
+    if not waiting:
+        raise NotFoundError(f"no dead letter of {origin} at {position}", next_step=f"towpath dead list {origin}")
+    return waiting[0]
+
+
+def _refuse_out_of_turn(quarantine: "Quarantine", chosen: "Sequence[Dead]") -> None:
+    """Raise RefusedError for a follower whose turn has not come, and for what waits for something that is not seen."""
+    for dead in chosen:
+        before = quarantine.cause_of(dead)
+        if before is not dead and before.settlement is None and dead.settlement is None:
+            topic = before.letter.topic
+            raise RefusedError(
+                f"{dead.letter.position} follows {before.letter.position}, which waits itself",
+                kept="both",
+                next_step=f"towpath dead redrive {topic} {before.place}: it takes along what follows it",
+            )
+        unseen = quarantine.cohort_of(dead).unseen
+        if unseen:
+            raise RefusedError(
+                f"{dead.letter.position} waits behind {unseen[0]}, whose dead letter is not in its topic",
+                kept="everything",
+                next_step="run it again in some seconds: a dead letter leaves a service's database by its outbox "
+                "(towpath capture status)",
+            )
+
+
+def _tell_what_is_left(outcome: "Outcome") -> None:
+    if outcome.unread:
+        output.note(f"not read yet by {', '.join(outcome.unread)}: towpath status shows whether its worker runs")
+    left, again = len(outcome.left), len(outcome.died_again)
+    if not left and not again:
+        return
+    first = (*outcome.died_again, *outcome.left)[0]
+    raise PartlyDoneError(
+        f"{len(outcome.redriven)} redriven, {len(outcome.dropped)} dropped, {left} left, {again} died again or wait "
+        "behind what did",
+        kept="what is left, where it was",
+        next_step=f"towpath dead show {first.letter.topic} {first.place}"
+        if again
+        else "run the same again once the workers have read what was sent",
+    )
