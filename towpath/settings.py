@@ -177,7 +177,10 @@ class StackSettings(_Section):
 class StreamSettings(_Section):
     """Units of work. batch seconds < transaction timeout <= session timeout < poll interval, checked at start."""
 
-    batch_records_max: int = Field(500, ge=1, description="Most records in one unit of work.")
+    batch_records_max: int = Field(2_000, ge=1, description="Most records in one unit of work.")
+    batch_seconds_aimed: float = Field(
+        0.1, gt=0, description="A unit of work takes as many records as are handled and committed in this time."
+    )
     batch_seconds_max: float = Field(5.0, gt=0, description="Longest time that one unit of work may take.")
     transaction_timeout_seconds: float = Field(8.0, gt=0, description="Kafka's `transaction.timeout.ms`.")
     session_timeout_seconds: float = Field(10.0, gt=0, description="Kafka's `session.timeout.ms`.")

@@ -18,7 +18,7 @@ def build(told: dict[str, Any]) -> StreamApp:
         root=Path(tempfile.mkdtemp(prefix="towpath-bench-")),
         project=ProjectSettings(name="bench"),
         kafka=KafkaSettings(bootstrap_servers=told["servers"]),
-        stream=StreamSettings(batch_records_max=told["batch"]),
+        stream=StreamSettings(**told.get("stream", {})),
     )
     states = (told["state"],) if told["with_state"] else ()
     app = create_app(f"bench-{told['tag']}", settings, slot="a", states=states)

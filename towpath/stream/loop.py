@@ -33,6 +33,7 @@ from towpath.stream.broker import (
 from towpath.stream.failures import AgentFailed, Backlog, Blame, DeadShare, Work, after_failure, backoff_seconds, blame
 from towpath.stream.firing import TimerGate
 from towpath.stream.ownership import Ownership, Phase
+from towpath.stream.pace import Pace
 from towpath.stream.parking import Admission
 from towpath.stream.record import ConsumedRecord, TopicPartition
 from towpath.stream.restoring import Restoring
@@ -110,6 +111,7 @@ class UnitLoop:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{application}-broker")
         self._member: Member = broker.member(application, client_id=f"{application}-{slot}")
         self._transaction = transaction_of(self)
+        self._pace = Pace(settings.batch_records_max, settings.batch_seconds_aimed)
         self._backlog = Backlog(settings.batch_records_max)
         self._dead_share = DeadShare(settings.dead_letter_share_max)
         self._fault = Fault()
@@ -166,7 +168,7 @@ class UnitLoop:
     async def _turn(self) -> None:
         polled = await self.in_thread(
             self._member.poll,
-            1 if self._backlog or self._fault.failures else self.settings.batch_records_max,
+            1 if self._backlog or self._fault.failures else self._pace.records,
             self._poll_seconds(),
         )
         self._metadata = polled.metadata
@@ -279,7 +281,9 @@ class UnitLoop:
         self._number += 1
         unit = self._transaction.open(self._number, work.groups)
         if await self._guarded(unit, self._attempt(unit, work)):
-            self._unit_seconds.observe(time.monotonic() - began)
+            seconds = time.monotonic() - began
+            self._unit_seconds.observe(seconds)
+            self._pace.took(len(work), seconds)
             if self._fault.failures:
                 await self._world_is_back()
 
