@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from towpath.errors import NotFoundError, WorldError
+from towpath.errors import NotFoundError, RefusedError, WorldError
 from towpath.stack.home import Home
 from towpath.stack.logs import START_MARK, tail
-from towpath.stack.spec import Group, ProcessSpec, ProcessStatus, State
+from towpath.stack.spec import PROTOCOL, Group, ProcessSpec, ProcessStatus, State
 
 ANSWER_SECONDS = 10.0
 # Stopping waits for the slowest part: a JVM that also writes its start cache.
@@ -94,7 +94,18 @@ class StackClient:
         )
 
     def start(self, spec: ProcessSpec) -> None:
-        """Run a process and keep it running; a name that runs already is left as it is."""
+        """Run a process and keep it running; a name that runs already is left as it is.
+
+        Raises RefusedError where the supervisor is of a version that reads specs of another form.
+        """
+        hello = self._ask("hello")
+        if hello["protocol"] != PROTOCOL:
+            raise RefusedError(
+                f"the stack in {self.home.root} is run by another version of Towpath "
+                f"(its supervisor, process {hello['pid']}, speaks protocol {hello['protocol']}, not {PROTOCOL})",
+                kept="it runs on as it is",
+                next_step="towpath down, then towpath up; the data stays",
+            )
         self._ask("start", spec=spec.to_json())
 
     def stop(self, name: str) -> None:

@@ -60,6 +60,8 @@ class _Conversation:
             return {"ok": True, **(await self._carry_out(request) or {})}
         except BadRequest as error:
             return {"ok": False, "error": str(error)}
+        except (KeyError, TypeError, ValueError) as error:
+            return {"ok": False, "error": f"this request cannot be read: {error}"}
 
     async def _carry_out(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
         supervisor = self._supervisor

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.stack.conftest import SpecMaker, is_gone, kill
-from towpath.errors import NotFoundError
+from towpath.errors import NotFoundError, RefusedError
 from towpath.stack.client import NotRunning, ProcessFailed, StackClient, start_supervisor
 from towpath.stack.home import Home
 from towpath.stack.spec import RestartPolicy, State
@@ -223,6 +223,31 @@ def test_unknown_names_and_verbs_are_answered(client: StackClient, home: Home) -
         assert json.loads(raw.makefile("rb").readline()) == {"ok": False, "error": "no verb 'dance'"}
         raw.sendall(b"this is not JSON\n")
         assert raw.recv(1) == b""
+    assert client.status() == {}
+
+
+def test_a_request_that_cannot_be_read_is_answered(client: StackClient, home: Home, python: SpecMaker) -> None:
+    """A spec of another version's form is refused in words, and the stack runs on."""
+    client.start(python("one", RUNS))
+    with socket.socket(socket.AF_UNIX) as raw, home.short_socket_path() as path:
+        raw.settimeout(10)
+        raw.connect(path)
+        raw.sendall(json.dumps({"verb": "start", "spec": {"name": "x"}}).encode() + b"\n")
+        answer = json.loads(raw.makefile("rb").readline())
+    assert not answer["ok"]
+    assert "cannot be read" in answer["error"]
+    client.wait_ready(["one"], 10)
+
+
+def test_a_supervisor_of_another_version_is_told_apart(
+    client: StackClient, python: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that writes specs of another form says so, and sends none."""
+    monkeypatch.setattr("towpath.stack.client.PROTOCOL", -1)
+    with pytest.raises(RefusedError, match="another version") as refused:
+        client.start(python("one", RUNS))
+    assert refused.value.next_step is not None
+    assert "towpath down" in refused.value.next_step
     assert client.status() == {}
 
 
