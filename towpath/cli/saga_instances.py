@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from towpath.cli import output
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from towpath.orchestrator.records import HistoryEntry
     from towpath.orchestrator.standing import Instance
 
+ID_LETTERS = 36
 ROWS_MAX = 200
 """Rows of a table that a person reads; JSON has them all."""
 
@@ -53,13 +54,12 @@ def list_instances(
     if as_json:
         output.emit_json([_plain(instance) for instance in found])
         return
-    table = Table("saga", "id", "key", "status", "waits for", "since")
+    # An id is there to be copied: it is never cut.
+    table = Table(Column("instance", min_width=ID_LETTERS), "status", "waits for", "since", show_lines=True)
     for instance in found[:ROWS_MAX]:
         state = instance.state
         table.add_row(
-            f"{state.saga}@{state.version}",
-            state.saga_id,
-            state.key,
+            f"{state.saga_id}\n{state.saga}@{state.version} {state.key}",
             state.status.value,
             "\n".join(instance.under_way),
             _moment(instance.changed_milliseconds),
@@ -143,15 +143,20 @@ def history(
     if as_json:
         output.emit_json([_told(entry) for entry in entries])
         return
-    table = Table("at", "what", "step", "saga", "sent", "because")
+    begin = entries[0].at_milliseconds
+    output.results.print(
+        f"[bold]{name}[/] version {entries[0].version}, {entries[0].saga_id}, key {entries[0].key}, "
+        f"from {_moment(begin)} on",
+        highlight=False,
+        soft_wrap=True,
+    )
+    table = Table("seconds", "what came", "what was sent", "saga")
     for entry in entries:
         table.add_row(
-            _moment(entry.at_milliseconds),
-            f"{entry.happened.replace('_', ' ')} {entry.detail}",
-            _place(entry),
-            entry.status,
+            f"{(entry.at_milliseconds - begin) / 1000:.3f}",
+            _came(entry),
             "\n".join(f"{sent.type.rpartition('.')[2]} to {sent.topic}" for sent in entry.sent),
-            f"{entry.reason}{f' ({entry.actor})' if entry.actor else ''}",
+            entry.status,
         )
     output.results.print(table)
 
@@ -250,8 +255,8 @@ def _plain(instance: "Instance") -> dict[str, Any]:
         "status": state.status.value,
         "waits_for": list(instance.under_way),
         "cause": None if state.cause is None else str(state.cause),
-        "started_at": _moment(state.started_milliseconds),
-        "since": _moment(instance.changed_milliseconds),
+        "started_at": _exactly(state.started_milliseconds),
+        "since": _exactly(instance.changed_milliseconds),
     }
 
 
@@ -260,16 +265,26 @@ def _told(entry: "HistoryEntry") -> dict[str, Any]:
     plain = asdict(entry)
     for name in ("message", "headers", "at_milliseconds"):
         del plain[name]
-    return {"at": _moment(entry.at_milliseconds), **plain}
+    return {"at": _exactly(entry.at_milliseconds), **plain}
 
 
-def _place(entry: "HistoryEntry") -> str:
-    if not entry.step:
-        return ""
-    item = f" {entry.item}" if entry.item else ""
-    undo = "undo of " if entry.direction == "undo" else ""
-    return f"{undo}{entry.step}{item}, attempt {entry.attempt}" if entry.attempt else f"{undo}{entry.step}{item}"
+def _came(entry: "HistoryEntry") -> str:
+    """Say in a few lines what an entry is about, and why it was refused or asked for."""
+    lines = [f"{entry.happened.replace('_', ' ')} {entry.detail}"]
+    if entry.step:
+        item, undo = f" {entry.item}" if entry.item else "", "undo of " if entry.direction == "undo" else ""
+        attempt = f", attempt {entry.attempt}" if entry.attempt else ""
+        lines.append(f"{undo}{entry.step}{item}{attempt}")
+    if entry.actor:
+        lines.append(f"by {entry.actor}: {entry.asked_because}")
+    if entry.happened == "refused":
+        lines.append(entry.reason)
+    return "\n".join(lines)
 
 
 def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _exactly(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")

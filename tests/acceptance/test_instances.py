@@ -1,0 +1,95 @@
+"""What `towpath saga` says of real instances, and makes of them: exports, plans and golden histories."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack_fixture import ROOT, RunningStack
+
+ORDERS = 30
+STEPS_CHANGED = {"version=1": "version=2", "authorise_payment": "block_amount"}
+
+
+def run(stack: RunningStack, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a verb in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from towpath.cli import main; main()", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **stack.environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def found(stack: RunningStack, *arguments: str) -> Any:
+    """Return what a verb prints as JSON."""
+    done = run(stack, *arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def instances(stack: RunningStack) -> list[dict[str, Any]]:
+    """Return the instances of place_order after some orders."""
+    done = run(stack, "demo", "--keep", "--json", "--orders", str(ORDERS), "--seed", "9")
+    assert done.returncode == 0, done.stderr
+    listed: list[dict[str, Any]] = found(stack, "saga", "list", "place_order")
+    return listed
+
+
+def test_every_order_is_listed_as_it_ended(stack: RunningStack, instances: list[dict[str, Any]]) -> None:
+    """From the state topic alone; an instance is shown by its id or by its order's."""
+    assert len(instances) >= ORDERS
+    assert {instance["status"] for instance in instances} >= {"completed", "compensated"}
+    assert found(stack, "saga", "list", "--stuck") == []
+    one = instances[0]
+    for name in (one["saga_id"], one["key"]):
+        shown = found(stack, "saga", "show", "place_order", name)
+        assert (shown["saga_id"], shown["state"]["status"]) == (one["saga_id"], one["status"])
+    assert run(stack, "saga", "show", "place_order", "nobody").returncode == 5
+
+
+def test_an_upgrade_is_planned_for_what_was_exported(
+    stack: RunningStack, instances: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """The step is renamed and keeps its key; what was exported and what is read live give the same counts."""
+    text = (ROOT / "sagas/place_order.py").read_text(encoding="utf-8")
+    for old, new in STEPS_CHANGED.items():
+        assert old in text
+        text = text.replace(old, new)
+    # The call of `saga.step` names the function on a line of its own.
+    text = text.replace("    block_amount,\n", '    block_amount,\n    key="authorise_payment",\n', 1)
+    (tmp_path / "newer.py").write_text(text, encoding="utf-8")
+    exported = tmp_path / "instances.jsonl"
+    assert run(stack, "saga", "export", "place_order", "--all", "--output", str(exported)).returncode == 0
+    assert len(exported.read_text(encoding="utf-8").splitlines()) == len(instances)
+    versions = ("saga", "upgrade", "place_order@1", str(tmp_path / "newer.py"))
+    from_file = found(stack, *versions, "--instances", str(exported))
+    assert from_file["instances"] == found(stack, *versions, "--live")["instances"]
+    assert from_file["instances"]["ended"] + from_file["instances"]["migrate"] == len(instances)
+    assert (from_file["walked"]["reduced"], from_file["reachable"]["pin"]) == (False, 0)
+
+
+@pytest.mark.parametrize("status", ["completed", "compensated"])
+def test_a_run_in_production_becomes_a_golden_history(
+    stack: RunningStack, instances: list[dict[str, Any]], tmp_path: Path, status: str
+) -> None:
+    """It is decided again from its history alone, comes out as it was recorded, and is replayed from then on."""
+    from sagas import place_order
+    from towpath.saga.testing import read_history, replay
+
+    one = next(instance for instance in instances if instance["status"] == status)
+    path = tmp_path / "run.jsonl"
+    told = found(stack, "saga", "history", "place_order", one["saga_id"], "--golden", str(path))
+    golden = read_history(path)
+    replay(place_order.saga.definition, golden)
+    assert [entry["input"]["input"] for entry in golden["entries"]] == [entry["input"] for entry in told]
+    assert golden["entries"][-1]["decision"]["status"] == status
+    assert run(stack, "saga", "history", "place_order", one["key"], "--golden", str(path)).returncode == 6
