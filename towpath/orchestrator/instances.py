@@ -84,7 +84,8 @@ class Instances:
             raise BeyondDedupHorizon(
                 f"{desk.record.position}: the start is not newer than instances that are forgotten already",
                 kept="the record, untouched",
-                next_step="look whether its saga ran, and redrive it only if it never did",
+                next_step=f"look whether its saga ran; if it never did: towpath dead redrive {desk.record.topic} "
+                f"{desk.record.position}, else towpath dead drop",
             )
 
     def _forgotten_milliseconds(self, desk: Desk) -> int:

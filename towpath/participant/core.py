@@ -32,7 +32,7 @@ class Malformed(PeerError):
         super().__init__(
             f"{record.position}: {problem}",
             kept="the record, untouched",
-            next_step="towpath dead show, then ask the owner of the topic who wrote it",
+            next_step=f"towpath dead show {record.topic} {record.position}, then ask the owner of the topic",
         )
 
 

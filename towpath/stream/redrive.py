@@ -115,7 +115,8 @@ class Redrive:
         self._dead_topics = dead_topics
         self._actor = actor
         self._reason = reason
-        self._producer: Producer = broker.producer(transactional_id)
+        self._transactional_id = transactional_id
+        self._producer: Producer | None = None
         self._members: dict[str, Member] = {}
         self._ends: dict[Place, int] = {}
         self._tried: set[str] = set()
@@ -123,14 +124,22 @@ class Redrive:
 
     def start(self) -> Quarantine:
         """End what an earlier run left open, shut out one that still goes on, and return what there is now."""
-        self._producer.start()
+        self._begin_anew()
         return self._look()
 
     def close(self) -> None:
         """Let go."""
         for member in self._members.values():
             member.close()
-        self._producer.close()
+        if self._producer is not None:
+            self._producer.close()
+
+    def _begin_anew(self) -> None:
+        """Take a new producer, whose start ends what the one before has left open."""
+        if self._producer is not None:
+            self._producer.close()
+        self._producer = self._broker.producer(self._transactional_id)
+        self._producer.start()
 
     def _look(self) -> Quarantine:
         return read_quarantine(self._broker, self._dead_topics)
@@ -208,12 +217,13 @@ class Redrive:
                 return
 
     def _send(self, steps: Sequence[Step]) -> bool:
+        assert self._producer is not None, "start() comes first"
         now_milliseconds = int(self._clock.now().timestamp() * 1000)
         self._tried |= {step.dead.letter.identity for step in steps}
         try:
             self._producer.begin()
             for step in steps:
-                self._send_step(step, now_milliseconds)
+                self._send_step(self._producer, step, now_milliseconds)
             self._producer.commit({}, None)
         except TransactionAborted:
             self._producer.abort()
@@ -223,7 +233,7 @@ class Redrive:
             return False
         except OutcomeUnknown:
             # The next look at the log tells; before it, what this run began must have an end.
-            self._producer.start()
+            self._begin_anew()
             return False
         except ProducerFenced as error:
             raise RefusedError(
@@ -233,11 +243,11 @@ class Redrive:
             ) from error
         return True
 
-    def _send_step(self, step: Step, now_milliseconds: int) -> None:
+    def _send_step(self, producer: Producer, step: Step, now_milliseconds: int) -> None:
         record, dead = redriven_record(step), step.dead.record
         if record is not None:
             # With the present time: by its own, retention might take it before anybody reads it.
-            self._producer.produce(
+            producer.produce(
                 record.topic,
                 record.value,
                 key=record.key,
@@ -246,9 +256,7 @@ class Redrive:
                 timestamp_milliseconds=now_milliseconds,
             )
         settlement = Settlement(step.dead.letter.identity, step.fate, self._actor, self._reason, now_milliseconds)
-        self._producer.produce(
-            dead.topic, None, key=dead.key, headers=settlement.to_headers(), partition=dead.partition
-        )
+        producer.produce(dead.topic, None, key=dead.key, headers=settlement.to_headers(), partition=dead.partition)
 
     def _outcome(self, quarantine: Quarantine, errands: Sequence[Errand]) -> Outcome:
         left: list[Dead] = []

@@ -62,7 +62,8 @@ def refuse_topics(app: Any, names: list[str]) -> None:
     for name in names:
         if name.endswith(".dead"):
             raise ConfigurationError(
-                f"{name} is a dead-letter topic", next_step="look at it with `towpath dead`, and redrive from there"
+                f"{name} is a dead-letter topic",
+                next_step=f"look at it with `towpath dead list {name}`, and redrive from there",
             )
 
 

@@ -236,6 +236,7 @@ def test_a_dead_letter_of_the_database_form_goes_back_with_its_own_headers(
     assert first["id"] != last["id"]
     assert first["saga_id"] == last["saga_id"]
     assert connection.execute("SELECT count(*) FROM towpath_parked").fetchall() == [(0,)]
+    assert towpath("redrive", TOPIC, row["example"])[1]["unread_by"] == []
 
 
 def carry(bench: Bench, rows: list[dict[str, Any]]) -> None:

@@ -144,11 +144,17 @@ def test_a_second_redrive_finds_nothing_to_do(shop: Shop) -> None:
     assert shop.applied() == ["b1", "a1", "a2", "a3"]
 
 
-@pytest.mark.parametrize("fault", ["commit", "commit answer"])
-def test_a_redrive_that_does_not_hear_of_its_commit_finds_out(shop: Shop, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        pytest.param("commit", TransactionAborted("no"), id="refused"),
+        pytest.param("commit", OutcomeUnknown("lost"), id="question lost"),
+        pytest.param("commit answer", OutcomeUnknown("lost"), id="answer lost"),
+    ],
+)
+def test_a_redrive_that_does_not_hear_of_its_commit_finds_out(shop: Shop, fault: str, error: Exception) -> None:
     """Whether the transaction stands is read from the log; what stands is not sent again, what does not is."""
     dead_and_parked(shop)
-    error = TransactionAborted("no") if fault == "commit" else OutcomeUnknown("lost")
     shop.broker.faults.order(fault, error)
     assert len(shop.redrive(one("a1")).redriven) == 3
     shop.work()

@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 
 from schemas.records.order import OrderConfirmed, OrderRejected
+from tests.commands import CODEC
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError
+from towpath.stream.dead import Mark
+from towpath.stream.record import Batch, ConsumedRecord
 from towpath.view import Occurrence, View
+from towpath.view.agent import Folding
 from towpath.view.postgres import COLUMN_TYPES
 from towpath.view.view import column_types, fold_records
 
@@ -112,3 +116,12 @@ def test_a_field_without_column_type_is_refused() -> None:
     """The message names the field."""
     with pytest.raises(ConfigurationError, match="field items"):
         column_types(declare(row=Nested), COLUMN_TYPES)
+
+
+def test_a_redriven_record_counts_for_when_it_was_written() -> None:
+    """Its own timestamp is that of the redrive: a sale of last month must not count for today."""
+    mark = Mark("app", "app order.events[0]@1 5", None, False, 1, 5, int(AT.timestamp() * 1000))
+    value = CODEC.encode(OrderConfirmed(order_id="a", confirmed_at=AT))
+    record = ConsumedRecord("order.events", 0, 9, 1_900_000_000_000, b"a", value, (mark.to_header(),))
+    (folded,) = Folding("app", declare(), CODEC, 1).read(Batch("order.events", 0, [record]))
+    assert folded.occurrence.at == AT

@@ -54,5 +54,5 @@ def beyond_horizon(position: str, forgotten_milliseconds: int) -> BeyondDedupHor
     return BeyondDedupHorizon(
         f"{position}: not newer than {forgotten_milliseconds}, up to where applied ids are forgotten",
         kept="the record, untouched",
-        next_step="look whether its effect is there, and redrive it only if it is not",
+        next_step="look whether its effect is there; if it is not: towpath dead redrive, else towpath dead drop",
     )
