@@ -23,14 +23,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from towpath.stack.launch import before_exec
+from towpath.stack.metadata_log import BROKER_REGISTRATION_CHANGE, record_types
 
 CLEAN_STOP = ".kafka_cleanshutdown"
 FORMATTED = "meta.properties"
 ACTIVE = b"Performing controller activation"
-FENCED = b"Fencing broker"
 SESSION_MILLISECONDS = 500
 BOOT_SECONDS_MAX = 120.0
-FENCE_SECONDS_MAX = 5.0
+FENCE_SECONDS_MAX = 10.0
+LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +73,29 @@ def was_killed(data_folder: Path) -> bool:
     return (data_folder / FORMATTED).exists() and not (data_folder / CLEAN_STOP).exists()
 
 
-def fence_the_killed(command: tuple[str, ...]) -> None:
-    """Run the controller alone until it has declared the killed broker dead, or has found nothing to declare."""
+class MetadataLog:
+    """What a node appends to its metadata log from now on."""
+
+    def __init__(self, data_folder: Path) -> None:
+        self._folder = data_folder / "__cluster_metadata-0"
+        self._sizes = {path: path.stat().st_size for path in self._segments()}
+
+    def has_fenced(self) -> bool:
+        """Tell whether a broker's registration was changed, and the log has it."""
+        for path in self._segments():
+            with path.open("rb") as segment:
+                segment.seek(self._sizes.get(path, 0))
+                if BROKER_REGISTRATION_CHANGE in record_types(segment.read()):
+                    return True
+        return False
+
+    def _segments(self) -> list[Path]:
+        return sorted(self._folder.glob("*.log"))
+
+
+def fence_the_killed(command: tuple[str, ...], data_folder: Path) -> None:
+    """Run the controller alone until its log says that the killed broker is dead, or there is nothing to say."""
+    metadata = MetadataLog(data_folder)
     controller = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
@@ -85,9 +107,10 @@ def fence_the_killed(command: tuple[str, ...]) -> None:
     output = controller.stdout.fileno()
     said, active, deadline = b"", False, time.monotonic() + BOOT_SECONDS_MAX
     try:
-        while FENCED not in said and (left := deadline - time.monotonic()) > 0:
-            if not select.select([output], [], [], left)[0]:
-                break
+        # What it says of it comes before it is written: ended in between, it would have said it in vain.
+        while not metadata.has_fenced() and time.monotonic() < deadline:
+            if not select.select([output], [], [], LOOK_SECONDS)[0]:
+                continue
             chunk = os.read(output, 65536)
             if not chunk:
                 break
@@ -105,7 +128,7 @@ def main(arguments: list[str]) -> None:
     plan = Plan.from_json(arguments[0])
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     if was_killed(Path(plan.data_folder)):
-        fence_the_killed(plan.controller)
+        fence_the_killed(plan.controller, Path(plan.data_folder))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.execv(plan.broker[0], plan.broker)  # noqa: S606 - the broker takes this place
 

@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.unit.stack.test_metadata_log import batch
 from towpath.stack.kafka_start import Plan, was_killed
+from towpath.stack.metadata_log import BROKER_REGISTRATION_CHANGE
 
 
 def folder(path: Path, *names: str) -> Path:
@@ -34,11 +37,19 @@ def started(path: Path, controller: str) -> str:
 
 
 def test_the_broker_waits_until_its_ghost_is_fenced(tmp_path: Path) -> None:
-    """The controller is ended as soon as it has said so, and the broker takes the place of the process."""
+    """The controller is ended once its log says so, and the broker takes the place of the process."""
     folder(tmp_path, "meta.properties")
-    script = f"echo Performing controller activation; sleep 0.2; touch {tmp_path}/ran; echo Fencing broker 1; sleep 60"
+    log = tmp_path / "__cluster_metadata-0" / "00000000000000000000.log"
+    log.parent.mkdir()
+    # Fenced once before: that counts no more.
+    log.write_bytes(batch(BROKER_REGISTRATION_CHANGE))
+    fencing = tmp_path / "fencing"
+    fencing.write_bytes(batch(5, BROKER_REGISTRATION_CHANGE))
+    script = f"echo Performing controller activation; sleep 0.2; touch {tmp_path}/ran; cat {fencing} >> {log}; sleep 60"
+    began = time.monotonic()
     assert started(tmp_path, script) == "broker\n"
     assert (tmp_path / "ran").exists()
+    assert time.monotonic() - began < 30
 
 
 def test_a_controller_that_ends_keeps_no_broker_from_starting(tmp_path: Path) -> None:
