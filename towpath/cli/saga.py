@@ -7,13 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from towpath.cli import output, saga_check, saga_instances, saga_upgrade
-from towpath.errors import ContractError, NotFoundError
+from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, recorded_path
+from towpath.errors import ContractError
 from towpath.settings import Settings, load_settings
 
 saga_app = typer.Typer(help="Sagas: prove them before they run.", no_args_is_help=True)
-
-# Where a project keeps its golden histories: <saga>/v<version>/*.jsonl, and beside them definition.json.
-HISTORIES_FOLDER = "tests/histories"
 
 
 def register(app: typer.Typer) -> None:
@@ -148,21 +146,3 @@ def _against_records(settings: Settings, histories: str, definition: Any) -> dic
         "histories": len(paths),
         "changed": changed,
     }
-
-
-def recorded_path(settings: Settings, histories: str, name: str, version: int) -> Path:
-    """Return where the definition of one version of a saga is recorded."""
-    return settings.root / histories / name / f"v{version}" / "definition.json"
-
-
-def find_definition(settings: Settings, name: str, version: int | None = None) -> Any:
-    """Return a definition of the project, the newest by default. Raises NotFoundError."""
-    from towpath.project import load_sagas
-
-    sagas = load_sagas(settings)
-    versions = sagas.get(name, {})
-    found = versions.get(version or max(versions, default=0))
-    if found is None:
-        known = ", ".join(f"{saga}@{number}" for saga, numbers in sagas.items() for number in numbers)
-        raise NotFoundError(f"no saga {name}{f'@{version}' if version else ''}", next_step=f"one of: {known}")
-    return found

@@ -225,7 +225,7 @@ def _read_history(settings: Settings, name: str, which: str) -> tuple[Any, list[
 
 
 def _write_golden(settings: Settings, entries: Sequence["HistoryEntry"], codec: Any, path: Path) -> None:
-    from towpath.cli.saga import find_definition
+    from towpath.cli.saga_definitions import find_definition
     from towpath.orchestrator.recording import golden_of
     from towpath.saga.testing.golden import write_history
 

@@ -130,7 +130,7 @@ def _show(what: str, report: Any) -> None:
 
 def _outline(settings: Settings, source: str) -> dict[str, Any]:
     """Return the outline of a definition: recorded, of the project now, in a file, or in a file of a git ref."""
-    from towpath.cli.saga import HISTORIES_FOLDER, find_definition, recorded_path
+    from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, recorded_path
     from towpath.saga.outline import outline_of
 
     if source.endswith(".py"):

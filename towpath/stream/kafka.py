@@ -18,7 +18,7 @@ from confluent_kafka import TopicPartition as RdTopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from towpath.contract.kafka import read_to_end
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, TowpathError
 from towpath.settings import KafkaSettings, Settings, StreamSettings
 from towpath.stream.broker import (
     Assigned,
@@ -312,10 +312,7 @@ class KafkaProducer:
 
     def start(self) -> None:
         """Fence the ghosts of this transactional id."""
-        try:
-            self._producer.init_transactions(self._patience_seconds)
-        except KafkaException as error:
-            raise self._translate(error, BrokerAway) from error
+        self._insist(self._producer.init_transactions, BrokerAway, lost=BrokerAway)
 
     def begin(self) -> None:
         """Begin a transaction; a local step."""
@@ -365,7 +362,13 @@ class KafkaProducer:
         """Abort the transaction."""
         self._insist(self._producer.abort_transaction, OutcomeUnknown)
 
-    def _insist(self, call: Callable[[float], Any], unanswered: type[Exception]) -> None:
+    def _insist(
+        self,
+        call: Callable[[float], Any],
+        unanswered: type[Exception],
+        *,
+        lost: type[TowpathError] = OutcomeUnknown,
+    ) -> None:
         deadline = time.monotonic() + self._patience_seconds
         while True:
             left = max(deadline - time.monotonic(), 0.1)
@@ -374,7 +377,7 @@ class KafkaProducer:
                 return
             except TimeoutError as error:
                 # Nobody but a new producer of the same id can say now what became of the transaction.
-                raise OutcomeUnknown(f"{self.transactional_id}: the client did not come back") from error
+                raise lost(f"{self.transactional_id}: the client did not come back") from error
             except KafkaException as error:
                 cause = kafka_error(error)
                 if cause.retriable() and time.monotonic() < deadline:
