@@ -17,8 +17,10 @@ from towpath.orchestrator.instances import Instances, MissingVersion
 from towpath.orchestrator.mapping import Messages, parent_from_wire
 from towpath.orchestrator.performer import Performer
 from towpath.orchestrator.retention import FORGET, Retention
+from towpath.orchestrator.withdrawn import forget_withdrawn, started_by, withdraw, withdrawn_by
 from towpath.saga.advance import advance
-from towpath.saga.definition import Definition, SecondStart
+from towpath.saga.definition import Definition, Kind, SecondStart
+from towpath.saga.effects import AnswerParent, SubsagaCompensated
 from towpath.saga.inputs import (
     Action,
     Input,
@@ -33,7 +35,7 @@ from towpath.saga.inputs import (
     Unrecognised,
 )
 from towpath.saga.keys import saga_id_of
-from towpath.saga.state import Direction, SagaState
+from towpath.saga.state import Direction, ParentReference, SagaState
 from towpath.stream.record import ConsumedRecord
 
 
@@ -114,8 +116,7 @@ class Orchestrator:
         message = self._decoded(desk)
         id_, at, detail = envelope.message_id(record), record.timestamp_milliseconds, type(message).__name__
         if isinstance(message, wire.ParentAsked):
-            asked = ParentAsked(id_, at, parent_from_wire(message.parent))
-            self._apply(desk, envelope.required(record, "saga_id"), asked, asked.parent.saga)
+            self._parent_asked(desk, ParentAsked(id_, at, parent_from_wire(message.parent)))
         elif isinstance(message, wire.ParentEnded):
             self._parent_ended(desk, message)
         elif record.header("parent") is not None:
@@ -164,21 +165,63 @@ class Orchestrator:
     # --- What they share --------------------------------------------------------------------------------------------
 
     def _begin_for_parent(self, desk: Desk, event: Any) -> None:
-        version = self._starts.get(_type_of(type(event)))
+        record, type_ = desk.record, _type_of(type(event))
+        version = self._starts.get(type_)
         if version is None:
-            input_ = Unrecognised(
-                envelope.message_id(desk.record), desk.record.timestamp_milliseconds, type(event).__name__
-            )
-            self._performer.refuse(desk, self._newest, input_, input_.what, "no version of this saga starts on that")
+            input_ = Unrecognised(envelope.message_id(record), record.timestamp_milliseconds, type(event).__name__)
+            saga_id = saga_id_of(self.name, input_.id)
+            if self._instances.load(desk, saga_id) is not None:
+                self._apply(desk, saga_id, input_, input_.what)  # a repetition, of a version that was taken away
+            else:
+                reason = "no version of this saga starts on that"
+                self._refuse_start(desk, self._newest, input_, input_.what, reason, envelope.parent(record))
             return
-        asked = desk.record.header("saga_version")
-        if asked is not None and asked.isdigit() and int(asked) in self._definitions:
-            version = int(asked)
+        asked = record.header("saga_version") or ""
+        if asked.isdigit() and int(asked) in self._definitions:
+            # A version of that number that starts on something else is not the one that the parent knows.
+            same = _type_of(self._definitions[int(asked)].starts_on) == type_
+            version = int(asked) if same else version
         self._begin(desk, version, event)
+
+    def _refuse_start(
+        self, desk: Desk, version: int, input_: Input, detail: str, reason: str, parent: ParentReference | None
+    ) -> None:
+        """Refuse a start. A parent that can take a failure is given one, and then no such start can take effect.
+
+        One whose step is retriable knows no failure: a start of it that is refused may still be tried again.
+        """
+        if parent is None or self._definitions[version].kind is Kind.RETRIABLE:
+            self._performer.refuse(desk, version, input_, detail, reason)
+            return
+        saga_id = saga_id_of(self.name, input_.id)
+        withdraw(desk, saga_id, parent.saga_id)
+        self._performer.refuse(desk, version, input_, detail, reason, self._nothing_left(saga_id, parent))
+
+    def _parent_asked(self, desk: Desk, input_: ParentAsked) -> None:
+        """Let a sub-saga undo itself. One that never began has nothing to undo, and must not begin any more."""
+        saga_id, parent = envelope.required(desk.record, "saga_id"), input_.parent
+        if self._instances.load(desk, saga_id) is not None:
+            self._apply(desk, saga_id, input_, parent.saga)
+        elif not started_by(self.name, saga_id, parent):
+            reason = "the saga that asks is not the parent of this one"
+            self._performer.refuse(desk, self._newest, input_, parent.saga, reason)
+        else:
+            withdraw(desk, saga_id, parent.saga_id)
+            reason = "no such saga has started: nothing is left to undo"
+            answer = self._nothing_left(saga_id, parent)
+            self._performer.refuse(desk, self._newest, input_, parent.saga, reason, answer)
+
+    def _nothing_left(self, saga_id: str, parent: ParentReference) -> AnswerParent:
+        return AnswerParent(saga_id, parent, SubsagaCompensated(self.name, saga_id))
 
     def _parent_ended(self, desk: Desk, message: wire.ParentEnded) -> None:
         """Let a sub-saga go: its parent needs it no longer. Nothing that the machine decides about."""
-        state = self._instances.load(desk, envelope.required(desk.record, "saga_id"))
+        saga_id = envelope.required(desk.record, "saga_id")
+        if withdrawn_by(desk, saga_id) == message.saga_id:
+            withdraw(desk, saga_id, message.saga_id)
+            self._retention.parent_of_withdrawn_ended(desk, saga_id)
+            return
+        state = self._instances.load(desk, saga_id)
         if state is None or state.parent is None or state.parent.saga_id != message.saga_id:
             input_ = Unrecognised(
                 envelope.message_id(desk.record), desk.record.timestamp_milliseconds, type(message).__name__
@@ -197,11 +240,16 @@ class Orchestrator:
         if self._instances.load(desk, saga_id) is not None:
             self._apply(desk, saga_id, input_, detail)  # a repetition: the machine refuses it
             return
+        if withdrawn_by(desk, saga_id) is not None:
+            reason = "its parent was told already that it left nothing behind"
+            self._refuse_start(desk, version, input_, detail, reason, input_.parent)
+            return
         self._instances.refuse_beyond_horizon(desk)
         definition = self._definitions[version]
         others = desk.instances_of(key)
         if others and definition.second_start is SecondStart.REFUSE:
-            self._performer.refuse(desk, version, input_, detail, f"the key has an instance already: {others[0]}")
+            reason = f"the key has an instance already: {others[0]}"
+            self._refuse_start(desk, version, input_, detail, reason, input_.parent)
             return
         state = self._perform(desk, definition, None, input_)
         desk.add_instance(key, saga_id)
@@ -244,7 +292,10 @@ class Orchestrator:
     def _forget(self, desk: Desk, subject: str) -> None:
         key = self._early.key_of(subject)
         if key is None:
-            if self._instances.forget(desk, subject):
+            noted = forget_withdrawn(desk, subject)
+            if noted is not None:
+                self._instances.forgotten_up_to(desk, noted)
+            if noted is not None or self._instances.forget(desk, subject):
                 self._retention.forgotten(desk, subject)
             return
         for input_ in self._early.take(desk, key):

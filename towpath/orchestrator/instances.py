@@ -74,9 +74,13 @@ class Instances:
         desk.state.delete(INSTANCE + saga_id.encode())
         desk.remove_instance(state.key, saga_id)
         self._known.pop(saga_id, None)
-        newest = max(state.started_milliseconds, self._forgotten_milliseconds(desk))
-        desk.state.put(_FORGOTTEN, str(newest).encode())
+        self.forgotten_up_to(desk, state.started_milliseconds)
         return True
+
+    def forgotten_up_to(self, desk: Desk, milliseconds: int) -> None:
+        """Note that what became of a start of that time is no longer known."""
+        newest = max(milliseconds, self._forgotten_milliseconds(desk))
+        desk.state.put(_FORGOTTEN, str(newest).encode())
 
     def refuse_beyond_horizon(self, desk: Desk) -> None:
         """Raise BeyondDedupHorizon for a start that is not newer than an instance already forgotten."""

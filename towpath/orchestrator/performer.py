@@ -9,10 +9,10 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.desk import Desk
 from towpath.orchestrator.mapping import Messages
 from towpath.orchestrator.retention import Retention
-from towpath.orchestrator.scribe import Scribe
+from towpath.orchestrator.scribe import Outgoing, Scribe
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Definition
-from towpath.saga.effects import CancelTimer, Finish, SetTimer
+from towpath.saga.effects import AnswerParent, CancelTimer, Finish, SetTimer
 from towpath.saga.inputs import Input, Timer
 from towpath.saga.state import SagaState
 
@@ -30,8 +30,7 @@ class Performer:
     def perform(self, desk: Desk, definition: Definition, state: SagaState, input_: Input, decision: Decision) -> None:
         """Do all that `decision` says; `state` is the instance after it."""
         outgoing = self._scribe.outgoing(decision, state)
-        for message in outgoing:
-            desk.unit.send(message.topic, message.payload, key=message.key, headers=message.headers)
+        _send(desk, outgoing)
         for effect in decision.effects:
             match effect:
                 case SetTimer():
@@ -42,9 +41,23 @@ class Performer:
                     self._retention.ended(desk, definition, state)
         self._write(desk, self._scribe.entry(definition, state, input_, decision, outgoing))
 
-    def refuse(self, desk: Desk, version: int, input_: Input, detail: str, reason: str) -> None:
-        """Write into the history that an input found no instance that it could concern."""
-        self._write(desk, self._scribe.refusal(envelope.business_key(desk.record), version, input_, detail, reason))
+    def refuse(
+        self,
+        desk: Desk,
+        version: int,
+        input_: Input,
+        detail: str,
+        reason: str,
+        answer: AnswerParent | None = None,
+    ) -> None:
+        """Write into the history that an input found no instance that it could concern, and tell a parent that asked.
+
+        The answer carries on what the input carried, as that of an instance would.
+        """
+        outgoing = () if answer is None else self._scribe.answer(answer, envelope.carried(desk.record))
+        _send(desk, outgoing)
+        key = envelope.business_key(desk.record)
+        self._write(desk, self._scribe.refusal(key, version, input_, detail, reason, outgoing))
 
     def _set_timer(self, desk: Desk, state: SagaState, effect: SetTimer) -> None:
         timer = effect.timer
@@ -74,6 +87,11 @@ class Performer:
             headers=headers,
             partition=desk.record.partition,
         )
+
+
+def _send(desk: Desk, outgoing: tuple[Outgoing, ...]) -> None:
+    for message in outgoing:
+        desk.unit.send(message.topic, message.payload, key=message.key, headers=message.headers)
 
 
 def _timer_key(saga_id: str, timer: Timer) -> bytes:

@@ -2,7 +2,7 @@
 
 The one rule: a sub-saga that has completed can be undone as long as its parent has not ended. So an instance is over
 when it has ended and (if it has a parent) its parent is over too; then it is given its time, and tells its children.
-A parent that needs a person keeps its children for as long as that takes.
+A parent that needs a person keeps its children for as long as that takes, and the marks of those that never began.
 """
 
 from towpath.contract.codec import Codec
@@ -10,7 +10,7 @@ from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.desk import Desk
 from towpath.saga.definition import Definition
-from towpath.saga.keys import idempotency_key_of, saga_id_of
+from towpath.saga.keys import saga_id_of, start_id_of_child
 from towpath.saga.state import Direction, SagaState, StepStatus
 
 FORGET = "forget"
@@ -57,15 +57,24 @@ class Retention:
         """Cancel that timer."""
         desk.timers.cancel(_timer_key(subject))
 
-    def _over(self, desk: Desk, definition: Definition, state: SagaState) -> None:
+    def parent_of_withdrawn_ended(self, desk: Desk, saga_id: str) -> None:
+        """Learn that the parent of a withdrawn sub-saga is over: what is noted of it is given the same time."""
+        if desk.state.get(_noted(saga_id)) is None:
+            desk.state.put(_noted(saga_id), b"1")
+            self._give_time(desk, saga_id, envelope.business_key(desk.record))
+
+    def _give_time(self, desk: Desk, saga_id: str, key: str) -> None:
         due = desk.record.timestamp_milliseconds + self._retention_milliseconds
-        self.forget_later(desk, state.saga_id, state.key, due)
+        self.forget_later(desk, saga_id, key, due)
+
+    def _over(self, desk: Desk, definition: Definition, state: SagaState) -> None:
+        self._give_time(desk, state.saga_id, state.key)
         for declared, step in zip(definition.steps, state.steps, strict=True):
             if declared.child is not None and step.status not in (StepStatus.PENDING, StepStatus.SKIPPED):
                 self._tell(desk, state, step.key, declared.child.name)
 
     def _tell(self, desk: Desk, state: SagaState, step: str, child: str) -> None:
-        start_id = idempotency_key_of(state.saga_id, step, "", Direction.DO, 1)
+        start_id = start_id_of_child(state.saga_id, step)
         told = wire.ParentEnded(saga=state.saga, saga_id=state.saga_id)
         desk.unit.send(
             envelope.topic_of(child, envelope.SIGNALS),

@@ -44,6 +44,10 @@ class Scribe:
         along = dict(state.headers)
         return tuple(self._outgoing(effect, along) for effect in decision.effects if isinstance(effect, _SENDING))
 
+    def answer(self, effect: AnswerParent, along: tuple[tuple[str, str], ...]) -> tuple[Outgoing, ...]:
+        """Return what a parent is told of a sub-saga of which there is no instance; `along` are the carried headers."""
+        return (self._outgoing(effect, dict(along)),)
+
     def entry(
         self,
         definition: Definition,
@@ -84,8 +88,10 @@ class Scribe:
             **_came(input_),
         )
 
-    def refusal(self, key: str, version: int, input_: Input, detail: str, reason: str) -> wire.HistoryEntry:
-        """Return the entry of an input that found no instance that it could concern."""
+    def refusal(
+        self, key: str, version: int, input_: Input, detail: str, reason: str, outgoing: tuple[Outgoing, ...] = ()
+    ) -> wire.HistoryEntry:
+        """Return the entry of an input that found no instance that it could concern; `outgoing` is what it led to."""
         return wire.HistoryEntry(
             saga=self._saga,
             version=version,
@@ -99,6 +105,7 @@ class Scribe:
             direction=Direction.DO.value,
             reason=reason,
             message=self._carried_by(input_),
+            sent=tuple(message.told for message in outgoing),
             **_came(input_),
         )
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from towpath.saga.inputs import Timer
-from towpath.saga.keys import idempotency_key_of, saga_id_of
+from towpath.saga.keys import idempotency_key_of, saga_id_of, start_id_of_child
 from towpath.saga.state import Direction, ParentReference, Status
 
 
@@ -18,7 +18,10 @@ class SubsagaCompleted:
 
 @dataclass(frozen=True, slots=True)
 class SubsagaCompensated:
-    """A sub-saga left nothing behind: a business failure of its step, or the answer to its undo."""
+    """A sub-saga left nothing behind: a business failure of its step, or the answer to its undo.
+
+    It compensated, or it never began: its start was refused, or its parent asked for the undo before there was a start.
+    """
 
     saga: str
     saga_id: str
@@ -73,7 +76,7 @@ class StartSaga:
     @property
     def start_id(self) -> str:
         """Return the id that the child's start event has: the same, however often it is sent."""
-        return idempotency_key_of(self.saga_id, self.step, "", Direction.DO, 1)
+        return start_id_of_child(self.saga_id, self.step)
 
     @property
     def child_saga_id(self) -> str:
@@ -101,7 +104,7 @@ class CompensateSaga:
     @property
     def child_saga_id(self) -> str:
         """Return the id of the child's instance."""
-        return saga_id_of(self.child, idempotency_key_of(self.saga_id, self.step, "", Direction.DO, 1))
+        return saga_id_of(self.child, start_id_of_child(self.saga_id, self.step))
 
     @property
     def parent(self) -> ParentReference:

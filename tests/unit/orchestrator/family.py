@@ -1,12 +1,12 @@
 """A saga and its sub-saga, and the topics that they need: what the tests of sub-sagas share."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from sagas import catalog, orders, payments
 from sagas.place_order import release_stock, reserve_stock
-from schemas.records.catalog import OutOfStock, StockReleased, StockReserved
+from schemas.records.catalog import OutOfStock, ReserveStock, StockReleased, StockReserved
 from schemas.records.order import ConfirmOrder, OrderConfirmed, OrderPlaced
 from schemas.records.payment import (
     AuthorisationVoided,
@@ -19,7 +19,7 @@ from tests.unit.orchestrator.desktop import Desktop, Sent, desktop
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec, WriterSchema, derived_id
 from towpath.contract.files import load_classes, load_contracts, schema_sets
-from towpath.saga import Saga, Undo, hours, seconds
+from towpath.saga import Saga, SecondStart, Undo, hours, seconds
 from towpath.settings import load_settings
 
 CONTRACTS = load_contracts(schema_sets(load_settings()))
@@ -52,12 +52,13 @@ def same(order: OrderPlaced) -> OrderPlaced:
     return order
 
 
-def hold_goods() -> Saga[OrderPlaced]:
+def hold_goods(reserve: Callable[[OrderPlaced], ReserveStock] = reserve_stock) -> Saga[OrderPlaced]:
     """Return the sub-saga: it can be undone after it has completed."""
     made = Saga("hold_goods", version=1, starts_on=OrderPlaced, deadline=hours(1))
     made.step(
         catalog,
-        reserve_stock,
+        reserve,
+        key="reserve_stock",
         undo=Undo(release_stock, succeeds=StockReleased),
         succeeds=StockReserved,
         fails=OutOfStock,
@@ -73,9 +74,9 @@ def pack() -> Saga[OrderPlaced]:
     return made
 
 
-def buy(child: Saga[OrderPlaced] | None = None) -> Saga[OrderPlaced]:
+def buy(child: Saga[OrderPlaced] | None = None, *, second_start: SecondStart = SecondStart.REFUSE) -> Saga[OrderPlaced]:
     """Return the parent: the sub-saga, then the payment, then the pivot."""
-    made = Saga("buy", version=1, starts_on=OrderPlaced, deadline=hours(100))
+    made = Saga("buy", version=1, starts_on=OrderPlaced, deadline=hours(100), second_start=second_start)
     goods = made.subsaga(child or hold_goods(), same, within=hours(1), key="goods")
     paid = made.step(
         payments,

@@ -1,28 +1,19 @@
 """The catalogue lists what sagas need, sub-sagas included; then parent and child run on the memory broker."""
 
-import asyncio
-from collections.abc import Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from schemas.records.catalog import StockReleased, StockReserved
 from schemas.records.payment import PaymentDeclined
-from tests.unit.orchestrator.desktop import CODEC, order_placed
-from tests.unit.orchestrator.family import ENGINE, OWN, buy, codec_of, declare_topics, hold_goods, write_topic
+from tests.unit.orchestrator.family import ENGINE, OWN, buy, declare_topics, hold_goods, write_topic
+from tests.unit.orchestrator.village import Village
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.record import Record
-from towpath.orchestrator.agent import create_orchestrator
-from towpath.orchestrator.envelope import headers_of
 from towpath.orchestrator.topics import only_started_by_sagas, topic_findings
 from towpath.project import load_sagas
 from towpath.saga.keys import saga_id_of
-from towpath.settings import ProjectSettings, Settings, StreamSettings, load_settings
-from towpath.stream.agent import StreamApp
-from towpath.stream.memory import MemoryBroker
-from towpath.stream.record import ConsumedRecord
+from towpath.settings import load_settings
 
 SAGAS = {made.name: {1: made.definition} for made in (buy(), hold_goods())}
 
@@ -106,79 +97,6 @@ def test_a_saga_that_only_sagas_start_needs_no_topic_of_events(tmp_path: Path) -
     assert not only_started_by_sagas("hold_goods", record, SAGAS, Catalogue.read(tmp_path))
 
 
-# --- on the memory broker ---------------------------------------------------------------------------------------------
-
-
-class Village:
-    """Parent and child on one memory broker, and services that answer at once."""
-
-    def __init__(self, folder: Path, answers: dict[str, Record]) -> None:
-        declare_topics(folder)
-        self.catalogue = Catalogue.read(folder)
-        self.answers = answers
-        self.answered = 0
-        stream = StreamSettings(batch_seconds_max=2.0, transaction_timeout_seconds=3.0, session_timeout_seconds=4.0)
-        self.broker = MemoryBroker(stream)
-        for topic in self.catalogue.topics.values():
-            self.broker.create_topic(topic.name, topic.partitions)
-        settings = Settings(root=folder, project=ProjectSettings(name="village"), stream=stream)
-        self.apps = [self._app(settings, "buy", "order.events"), self._app(settings, "hold_goods", None)]
-
-    def _app(self, settings: Settings, saga: str, start_topic: str | None) -> StreamApp:
-        return create_orchestrator(
-            settings,
-            SAGAS[saga],
-            codec_of(self.catalogue.topics_of(saga), self.catalogue),
-            slot="1",
-            start_topic=start_topic,
-            declared_topics=self.catalogue.topics,
-            broker=self.broker,
-            memory_stores=True,
-        )
-
-    def serve(self) -> None:
-        """Answer the commands that were not answered yet."""
-        sent = [
-            record
-            for topic in ("catalog.commands", "payment.commands", "order.commands")
-            for record in self.broker.records(topic)
-        ]
-        for command in sorted(sent, key=lambda record: record.timestamp_milliseconds)[self.answered :]:
-            self.answered += 1
-            self._answer(command)
-
-    def _answer(self, command: ConsumedRecord) -> None:
-        names = ("saga_id", "saga", "step", "direction", "attempt", "round")
-        reply = self.answers[str(command.header("type")).rpartition(".")[2]]
-        headers = headers_of(
-            id=f"reply-{self.answered}", type=reply.SCHEMA_NAME, **{name: command.header(name) for name in names}
-        )
-        topic = command.header("reply_to")
-        assert topic is not None
-        self.broker.append(topic, CODEC.encode(reply), key=command.key, headers=headers)
-
-    def history(self, saga: str) -> list[Any]:
-        """Return the entries of one saga's history."""
-        return [CODEC.decode(record.value or b"") for record in self.broker.records(f"{saga}.history")]
-
-    def run(self, condition: Callable[[], bool], seconds: float = 30.0) -> None:
-        """Run both workers and the services until `condition` holds."""
-
-        async def main() -> None:
-            async with AsyncExitStack() as running, asyncio.timeout(seconds):
-                for app in self.apps:
-                    await app.start()
-                    running.push_async_callback(app.stop)
-                while not condition():
-                    for app in self.apps:
-                        if app.crash_reason is not None:
-                            raise app.crash_reason
-                    self.serve()
-                    await asyncio.sleep(0.01)
-
-        asyncio.run(main())
-
-
 def test_parent_and_child_run_with_what_their_topics_list(tmp_path: Path) -> None:
     """Started, completed, asked back after the parent's failure, undone, let go: each message has its schema's id."""
     answers: dict[str, Record] = {
@@ -187,8 +105,7 @@ def test_parent_and_child_run_with_what_their_topics_list(tmp_path: Path) -> Non
         "ReleaseStock": StockReleased(order_id="order-1"),
     }
     village = Village(tmp_path, answers)
-    start = headers_of(id="event-1", type=order_placed().SCHEMA_NAME, traceparent="00-aa-bb-01")
-    village.broker.append("order.events", CODEC.encode(order_placed()), key=b"order-1", headers=start)
+    village.place(traceparent="00-aa-bb-01")
 
     def let_go() -> bool:
         marks = [record.key for record in village.broker.records("hold_goods.state") if record.value]
