@@ -267,19 +267,23 @@ def test_a_unit_that_aborts_leaves_no_mark(refused: bool) -> None:
     headers = texts(envelope.compensate_headers(ASKS, record.SCHEMA_NAME, {}))
     desk.give_and_abort(SIGNALS, record, **headers)
     assert desk.stored() == before
+    assert answers(served(desk, start(desk))) == [("do", COMPENSATED if refused else COMPLETED)]
 
 
 # --- How long that is remembered --------------------------------------------------------------------------------------
 
 
 def test_a_mark_is_kept_until_the_parent_is_over_and_then_for_its_time() -> None:
-    """However long the parent takes; a start that comes after that is not guessed at."""
+    """However long the parent takes; a start from before its end that comes after that is not guessed at."""
     desk = child()
     early = desk.clock.now()
     ask(desk)
     desk.clock.advance(100 * HOUR_MILLISECONDS / 1000)
     assert (desk.fire_timers(), desk.timers_set()) == ([], [])
     assert answers(start(desk)) == [("do", COMPENSATED)]
+    desk.clock.advance(60)
+    between = desk.clock.now()
+    desk.clock.advance(60)
     let_go(desk)
     desk.clock.advance(HOUR_MILLISECONDS / 1000 - 1)
     let_go(desk)
@@ -287,9 +291,11 @@ def test_a_mark_is_kept_until_the_parent_is_over_and_then_for_its_time() -> None
     desk.clock.advance(1)
     desk.fire_timers()
     assert [key[:1] for key in desk.stored()] == [b"f"]
-    now, desk.clock = desk.clock, ManualClock(early)
-    with pytest.raises(BeyondDedupHorizon):
-        start(desk)
+    now = desk.clock
+    for then in (early, between):
+        desk.clock = ManualClock(then)
+        with pytest.raises(BeyondDedupHorizon):
+            start(desk)
     desk.clock = now
     assert commands(start(desk)) != []
 
