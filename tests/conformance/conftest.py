@@ -15,7 +15,7 @@ from towpath.stream.memory import MemoryBroker
 
 SETTINGS = StreamSettings(
     batch_seconds_max=1.0,
-    transaction_timeout_seconds=2.0,
+    transaction_timeout_seconds=4.0,
     session_timeout_seconds=6.0,
     poll_interval_seconds_max=20.0,
 )

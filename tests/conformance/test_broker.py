@@ -14,6 +14,7 @@ from towpath.stream.broker import (
     BrokerAway,
     GroupMetadata,
     Member,
+    MemberFenced,
     PartitionReader,
     Polled,
     Producer,
@@ -271,6 +272,42 @@ def test_members_get_the_same_numbers_of_every_topic(cluster: Cluster, group: st
         assert len(numbers[topics[0]]) == 2
     second.close()
     assert len(settle([first])[0]) == 8
+
+
+def test_a_slot_that_comes_back_has_its_partitions_at_once(cluster: Cluster, group: str) -> None:
+    """Nobody else has to give up anything, and the one before it is fenced, in its reading and in its offsets."""
+    topic = cluster.topic(2)
+    first, other = (cluster.broker.member(group, client_id=slot, slot=slot) for slot in "ab")
+    first.subscribe([topic])
+    owned = of_last(poll_until(first, lambda polled: bool(polled.changes)))
+    other.subscribe([topic])
+    # Both poll in turn until the two of them have settled.
+    shares: dict[str, frozenset[TopicPartition]] = {}
+    deadline = time.monotonic() + 20
+    while len(shares) < 2 or shares["first"] == owned:
+        assert time.monotonic() < deadline, shares
+        for name, member in (("first", first), ("other", other)):
+            for change in member.poll(10, 0.1).changes:
+                if isinstance(change, Assigned):
+                    shares[name] = change.partitions
+    stale = first.poll(10, 0.1).metadata
+    again = cluster.broker.member(group, client_id="again", slot="a")
+    began = time.monotonic()
+    again.subscribe([topic])
+    assert of_last(poll_until(again, lambda polled: bool(polled.changes))) == shares["first"]
+    assert time.monotonic() - began < SETTINGS.session_timeout_seconds
+    assert other.poll(10, 0.2).changes == []
+    with pytest.raises(MemberFenced):
+        poll_until(first, lambda polled: False)
+    producer = started(cluster, f"p-{topic}")
+    producer.begin()
+    with pytest.raises(StaleMember):
+        producer.commit({TopicPartition(topic, 0): 1}, stale)
+
+
+def of_last(polled: Polled) -> frozenset[TopicPartition]:
+    """Return the partitions of the last change."""
+    return polled.changes[-1].partitions
 
 
 def test_paused_partitions_wait_and_lose_nothing(cluster: Cluster, group: str) -> None:

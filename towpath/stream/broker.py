@@ -31,6 +31,10 @@ class ProducerFenced(RefusedError):
     """Another producer with the same transactional id has begun since, or the broker ended this one's transaction."""
 
 
+class MemberFenced(RefusedError):
+    """Another live worker has taken this one's slot in the group (KIP-345); this one must stop."""
+
+
 class StaleMember(WorldError):
     """This consumer is no member of its group now: what it read may be someone else's."""
 
@@ -169,8 +173,12 @@ class PartitionReader(Protocol):
 class Broker(Protocol):
     """A cluster."""
 
-    def member(self, group: str, *, client_id: str) -> Member:
-        """Return a consumer for `group` that has not joined yet."""
+    def member(self, group: str, *, client_id: str, slot: str | None = None) -> Member:
+        """Return a consumer for `group` that has not joined yet.
+
+        With a `slot` it is a static member (KIP-345): one that was killed and comes back within its session has its
+        partitions again at once.
+        """
         ...
 
     def producer(self, transactional_id: str) -> Producer:

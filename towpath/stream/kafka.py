@@ -25,6 +25,7 @@ from towpath.stream.broker import (
     BrokerAway,
     Delivered,
     GroupMetadata,
+    MemberFenced,
     OutcomeUnknown,
     Polled,
     ProducerFenced,
@@ -39,6 +40,7 @@ log = structlog.get_logger("towpath.stream.kafka")
 
 ADMIN_TIMEOUT_SECONDS = 15.0
 SEEK_TIMEOUT_SECONDS = 10.0
+LEAVE_SECONDS_MAX = 1.0
 OVERDUE_SECONDS = 1.0
 """How long after its own time-out a call is believed to be lost."""
 ERROR_REPEAT_SECONDS = 5.0
@@ -49,6 +51,8 @@ CONSUMER_QUEUE_KIBIBYTES = 32 * 1024
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+_FENCED_WORD = "fenced"
+"""librdkafka tells a consumer's fatal error by one code, and which it was in words only."""
 _STALE = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -152,10 +156,12 @@ class KafkaMember:
         self._incremental = incremental
         self._polled = Polled()
         self._known: dict[tuple[str, int], TopicPartition] = {}
+        self._subscribed = False
         self._consumer = Consumer(_quiet(config))
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group for `topics`."""
+        self._subscribed = True
         self._consumer.subscribe(
             sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -213,7 +219,9 @@ class KafkaMember:
             raise ConfigurationError(
                 f"topic {message.topic()}: {error.str()}", next_step="create the topic, or mend its access rights"
             )
-        elif error.fatal():
+        elif code == KafkaError.FENCED_INSTANCE_ID or (code == KafkaError._FATAL and _FENCED_WORD in error.str()):
+            raise MemberFenced(error.str(), next_step="see whether another live worker has the same slot")
+        elif error.fatal() or code == KafkaError._FATAL:
             raise KafkaException(error)
         else:
             log.warning("consumer", reason=error.name(), detail=error.str(), topic=message.topic())
@@ -284,7 +292,16 @@ class KafkaMember:
             log.info("offsets for display were not committed", reason=str(kafka_error(error)))
 
     def close(self) -> None:
-        """Leave the group."""
+        """Leave the group, so that others take over at once.
+
+        A static member only goes silent when it is closed (KIP-345), but leaves when it subscribes to nothing.
+        """
+        if self._subscribed:
+            self._polled = Polled()
+            self._consumer.unsubscribe()
+            deadline = time.monotonic() + LEAVE_SECONDS_MAX
+            while not self._polled.changes and time.monotonic() < deadline:
+                self._consumer.poll(0.05)
         self._consumer.close()
 
 
@@ -463,9 +480,12 @@ class KafkaBroker:
         self._settings = stream
         self._admin_client: AdminClient | None = None
 
-    def member(self, group: str, *, client_id: str) -> KafkaMember:
+    def member(self, group: str, *, client_id: str, slot: str | None = None) -> KafkaMember:
         """Return a consumer for `group` that has not joined yet."""
         config = consumer_config(self._client, self._settings)
+        # Of the new protocol (KIP-848) a static member cannot leave for good: others would wait for its session's end.
+        if slot is not None and self._settings.group_protocol == "classic":
+            config["group.instance.id"] = slot
         return KafkaMember(
             {**config, "group.id": group, "client.id": client_id},
             incremental=self._settings.group_protocol == "consumer",

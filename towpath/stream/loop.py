@@ -109,7 +109,7 @@ class UnitLoop:
         self._world_errors = world_errors
         self._timer_gate = timer_gate
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{application}-broker")
-        self._member: Member = broker.member(application, client_id=f"{application}-{slot}")
+        self._member: Member = broker.member(application, client_id=f"{application}-{slot}", slot=slot)
         self._transaction = transaction_of(self)
         self._pace = Pace(settings.batch_records_max, settings.batch_seconds_aimed)
         self._backlog = Backlog(settings.batch_records_max)

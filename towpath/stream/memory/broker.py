@@ -98,9 +98,15 @@ class MemoryBroker:
 
     # The port
 
-    def member(self, group: str, *, client_id: str) -> MemoryMember:  # noqa: ARG002 - shown by real brokers
+    def member(
+        self,
+        group: str,
+        *,
+        client_id: str,  # noqa: ARG002 - shown by real brokers
+        slot: str | None = None,
+    ) -> MemoryMember:
         """Return a consumer for `group` that has not joined yet."""
-        return MemoryMember(self, group)
+        return MemoryMember(self, group, slot)
 
     def producer(self, transactional_id: str) -> MemoryProducer:
         """Return a producer that has not started yet."""

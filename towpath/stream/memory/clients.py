@@ -8,6 +8,7 @@ from towpath.stream.broker import (
     BrokerAway,
     Delivered,
     GroupMetadata,
+    MemberFenced,
     Polled,
     ProducerFenced,
     Revoked,
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 class MemoryMember:
     """A group's member in memory."""
 
-    def __init__(self, broker: "MemoryBroker", group: str) -> None:
+    def __init__(self, broker: "MemoryBroker", group: str, slot: str | None = None) -> None:
         self._broker = broker
+        self._slot = slot
         self._group = broker.group(group)
         self._topics: frozenset[str] = frozenset()
         self._member: Membership | None = None
@@ -37,7 +39,7 @@ class MemoryMember:
         """Join the group."""
         with self._broker.changed:
             self._topics = frozenset(topics)
-            self._member = self._group.join(self._topics, self._broker.now_seconds())
+            self._member = self._group.join(self._topics, self._broker.now_seconds(), self._slot)
 
     # What a test does to it
 
@@ -73,9 +75,11 @@ class MemoryMember:
         now = self._broker.now_seconds()
         member.polled_at_seconds, member.frozen_at_seconds = now, None
         if member.id not in self._group.members:
+            if self._slot is not None and self._group.slots[self._slot] != member.id:
+                raise MemberFenced(f"{self._group.name}: another worker has taken slot {self._slot}")
             polled.changes.append(Revoked(frozenset(self._positions), lost=True))
             self._forget()
-            self._member = self._group.join(self._topics, now)
+            self._member = self._group.join(self._topics, now, self._slot)
             return True
         if member.joined != self._group.generation:
             if self._positions:

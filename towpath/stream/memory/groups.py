@@ -61,14 +61,24 @@ class Group:
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     pending: dict[int, dict[TopicPartition, int]] = field(default_factory=dict)
     """Producer id of each open transaction -> offsets that it will commit."""
+    slots: dict[str, str] = field(default_factory=dict)
+    """Slot of a static member -> its id of now (KIP-345)."""
     _counter: int = 0
 
-    def join(self, topics: Iterable[str], now_seconds: float) -> Membership:
-        """Add a member; everybody rejoins."""
+    def join(self, topics: Iterable[str], now_seconds: float, slot: str | None = None) -> Membership:
+        """Add a member, and everybody rejoins; or, in a slot that has one, put it in the place of the old one."""
         self._counter += 1
         member = Membership(f"member-{self._counter}", frozenset(topics), polled_at_seconds=now_seconds)
+        before = None
+        if slot is not None:
+            before = self.members.pop(self.slots.get(slot, ""), None)
+            self.slots[slot] = member.id
         self.members[member.id] = member
-        self.rebalance()
+        if before is not None and before.id in self.assignment and before.topics == member.topics:
+            member.joined = before.joined
+            self.assignment[member.id] = self.assignment.pop(before.id)
+        else:
+            self.rebalance()
         return member
 
     def leave(self, member_id: str) -> None:
