@@ -184,7 +184,11 @@ class BatchTopic(StreamTopic):
 
 
 class StreamWorker(Worker):
-    """Faust's worker without the two seconds that it lets pass at its end for tasks that might still run."""
+    """Faust's worker for logs: no spinner, and no two seconds at its end for tasks that might still run."""
+
+    def __init__(self, app: "StreamApp", **options: Any) -> None:
+        super().__init__(app, quiet=True, override_logging=False, redirect_stdouts=False, **options)
+        self.spinner = None
 
     async def _sentinel_task(self) -> None:
         """Wait for nothing: `StreamApp.on_stop` has waited for the unit of work, and nothing else counts."""
@@ -225,7 +229,7 @@ class StreamApp(faust.App):
         """
         for name in ("faust", "mode"):
             logging.getLogger(name).setLevel(loglevel.upper())
-        StreamWorker(self, override_logging=False, redirect_stdouts=False).execute_from_commandline()
+        StreamWorker(self).execute_from_commandline()
 
     def _refuse_table(self, *arguments: Any, **options: Any) -> Any:
         raise ConfigurationError(
