@@ -1,4 +1,4 @@
-"""Topics on a Kafka cluster: made, held against the catalogue, and read to their end."""
+"""Topics on a Kafka cluster: made, held against the catalogue, read to their end, and what holds their readers up."""
 
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
     ConfigResource,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -91,6 +92,54 @@ def compare_topics(
     return tuple(findings)
 
 
+@dataclass(frozen=True, slots=True)
+class OpenTransaction:
+    """Where a partition's readers wait: `offset` is the first record of the oldest transaction that is open there."""
+
+    topic: str
+    partition: int
+    offset: int
+    records_behind: int
+    began_milliseconds: int
+
+
+def open_transactions(
+    settings: Settings, topics: Iterable[str], *, timeout_seconds: float = TIMEOUT_SECONDS
+) -> tuple[OpenTransaction, ...]:
+    """Return what is open in `topics` at this moment: where the last stable offset is not the end (KIP-98).
+
+    Most of it is a worker's next commit; what stays open longer than a transaction may is what nobody will end. Topics
+    that do not exist have none. Raises WorldError where Kafka does not answer.
+    """
+    cluster = _Cluster(settings, timeout_seconds)
+    places = cluster.partitions(topics)
+    ends = cluster.ends(places, IsolationLevel.READ_UNCOMMITTED)
+    stable = cluster.ends(places, IsolationLevel.READ_COMMITTED)
+    consumer = Consumer(_reader_config(settings, "read_uncommitted"))
+    try:
+        return tuple(
+            OpenTransaction(topic, partition, offset, end - offset, began)
+            for (topic, partition), end in ends.items()
+            if (offset := stable[topic, partition]) < end
+            and (began := _timestamp_at(consumer, TopicPartition(topic, partition, offset), timeout_seconds))
+            is not None
+        )
+    except KafkaException as error:
+        raise _unread(error.args[0].str()) from error
+    finally:
+        consumer.close()
+
+
+def _timestamp_at(consumer: Consumer, place: TopicPartition, timeout_seconds: float) -> int | None:
+    """Return when the record at `place` was written, None if it has ended meanwhile."""
+    consumer.assign([place])
+    message = consumer.poll(timeout_seconds)
+    if message is None or message.error() is not None:
+        return None
+    milliseconds: int = message.timestamp()[1]
+    return milliseconds
+
+
 def read_to_end(
     settings: Settings,
     topics: Iterable[str],
@@ -104,18 +153,7 @@ def read_to_end(
     is still open is not among them. Topics that do not exist have no records. Joins no consumer group and moves no
     offset. Raises WorldError where Kafka does not answer.
     """
-    consumer = Consumer(
-        {
-            **settings.kafka.client_config(),
-            "group.id": f"{settings.project.name}-reader",  # nothing joins it
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_committed",
-            "enable.partition.eof": True,
-            "queued.min.messages": 100_000,
-            "log_level": 2,
-        }
-    )
+    consumer = Consumer({**_reader_config(settings, "read_committed"), "queued.min.messages": 100_000})
     try:
         reading = _beginnings(consumer, frozenset(topics), since, timeout_seconds)
         consumer.assign(list(reading.values()))
@@ -137,6 +175,18 @@ def read_to_end(
         raise _unread(error.args[0].str()) from error
     finally:
         consumer.close()
+
+
+def _reader_config(settings: Settings, isolation_level: str) -> dict[str, Any]:
+    return {
+        **settings.kafka.client_config(),
+        "group.id": f"{settings.project.name}-reader",  # nothing joins it
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "isolation.level": isolation_level,
+        "enable.partition.eof": True,
+        "log_level": 2,
+    }
 
 
 def _beginnings(
@@ -209,6 +259,23 @@ class _Cluster:
             name: _Actual(len(known[name].partitions), {key: entry.value for key, entry in configs[name].items()})
             for name in names
         }
+
+    def partitions(self, topics: Iterable[str]) -> list[tuple[str, int]]:
+        """Return the partitions of those topics that exist."""
+        try:
+            known = self._admin.list_topics(timeout=self._seconds).topics
+        except KafkaException as error:
+            raise _away(error) from error
+        return [(name, number) for name in topics if name in known for number in known[name].partitions]
+
+    def ends(self, places: Iterable[tuple[str, int]], isolation: IsolationLevel) -> dict[tuple[str, int], int]:
+        """Return the offsets at which partitions end for readers of this isolation."""
+        latest: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        asked = {TopicPartition(*place): latest for place in places}
+        if not asked:
+            return {}
+        answers = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=self._seconds)
+        return {(place.topic, place.partition): self._settle(future).offset for place, future in answers.items()}
 
     def create(self, topics: list[Topic], replication_factor: int) -> None:
         """Create topics; one that another worker created meanwhile is no error."""

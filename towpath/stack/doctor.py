@@ -5,8 +5,9 @@ from contextlib import closing
 
 from towpath.capture.connect import ConnectClient
 from towpath.capture.postgres import connect, slots_of
+from towpath.clock import SystemClock
 from towpath.contract.catalogue import Catalogue
-from towpath.contract.kafka import compare_topics
+from towpath.contract.kafka import compare_topics, open_transactions
 from towpath.errors import TowpathError
 from towpath.outbox.names import connector_name, slot_name
 from towpath.settings import Settings
@@ -20,6 +21,10 @@ from towpath.stack.home import Home
 from towpath.stack.lock import load_lock
 from towpath.stack.parts import native_placement, stack_parts
 from towpath.stack.spec import ProcessStatus
+
+GROUP_OFFSETS = "__consumer_offsets"
+TRANSACTION_TIMEOUTS = 4
+"""How many of its time-outs a transaction may be open before it is one that nobody ends."""
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -36,7 +41,12 @@ def examine(settings: Settings) -> list[Finding]:
         lambda: _processes(statuses),
     ]
     if statuses:
-        looks += [lambda: _slots(settings), lambda: _connectors(settings), lambda: _topics(settings)]
+        looks += [
+            lambda: _slots(settings),
+            lambda: _connectors(settings),
+            lambda: _topics(settings),
+            lambda: _transactions(settings),
+        ]
     return [finding for look in looks for finding in _safely(look)]
 
 
@@ -95,3 +105,13 @@ def _topics(settings: Settings) -> Iterator[Finding]:
         yield judge.topic(one)
     if not differing:
         yield judge.topics_agree(len(catalogue.topics))
+
+
+def _transactions(settings: Settings) -> Iterator[Finding]:
+    limit_seconds = TRANSACTION_TIMEOUTS * settings.stream.transaction_timeout_seconds
+    now_milliseconds = int(SystemClock().now().timestamp() * 1000)
+    topics = [*Catalogue.load(settings).topics, GROUP_OFFSETS]
+    for one in open_transactions(settings, topics):
+        finding = judge.transaction(one, now_milliseconds, limit_seconds)
+        if finding is not None:
+            yield finding

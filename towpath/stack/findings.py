@@ -6,7 +6,7 @@ from typing import Any
 
 from towpath.capture.connect import ConnectorStatus
 from towpath.capture.postgres import SlotState
-from towpath.contract.kafka import TopicFinding
+from towpath.contract.kafka import OpenTransaction, TopicFinding
 from towpath.errors import TowpathError
 from towpath.settings import StackSettings
 from towpath.stack.spec import ProcessStatus, State
@@ -19,6 +19,8 @@ BESIDE_HEAP_MEBIBYTES = 150
 POSTGRES_MEBIBYTES = 100
 # A slot this far behind fills the disk in hours at most, or is dropped by `max_slot_wal_keep_size` (2 GB).
 LAG_BYTES_WARNING = 256 * MEBIBYTE
+# What started again and has run for so long since deserves no attention any more.
+STEADY_SECONDS = 3600.0
 
 
 class Severity(StrEnum):
@@ -108,7 +110,10 @@ def process(status: ProcessStatus) -> Finding:
     """Judge how a process stands."""
     match status.state:
         case State.READY if status.starts > 1:
-            return _warning(status.name, f"ready, after {status.starts} starts", f"towpath logs {status.name}")
+            said = f"ready, after {status.starts} starts"
+            if (status.uptime_seconds or 0.0) > STEADY_SECONDS:
+                return _ok(status.name, said)
+            return _warning(status.name, said, f"towpath logs {status.name}")
         case State.READY | State.STOPPED:
             return _ok(status.name, status.state.value)
         case State.FAILED:
@@ -153,6 +158,20 @@ def connector(name: str, status: ConnectorStatus | None) -> Finding:
 def topic(found: TopicFinding) -> Finding:
     """Judge a topic that is not as the catalogue has it."""
     return _problem(f"topic {found.topic}", found.problem, found.fix)
+
+
+def transaction(found: OpenTransaction, now_milliseconds: int, limit_seconds: float) -> Finding | None:
+    """Judge a transaction that is open; None while its producer may still end it."""
+    open_seconds = (now_milliseconds - found.began_milliseconds) / 1000
+    if open_seconds <= limit_seconds:
+        return None
+    return _problem(
+        f"transaction in {found.topic}[{found.partition}]",
+        f"open for {open_seconds:,.0f} s at offset {found.offset}; readers of committed records wait there, "
+        f"{found.records_behind:,} records before the end",
+        "nobody will end it (KAFKA-20734, if a broker was killed): kafka-transactions.sh --bootstrap-server ... "
+        f"abort --topic {found.topic} --partition {found.partition} --start-offset {found.offset}",
+    )
 
 
 def topics_agree(count: int) -> Finding:

@@ -9,7 +9,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
 from tests.integration.contract.shop import Shop
-from towpath.contract.kafka import compare_topics, ensure_topics, read_to_end
+from towpath.contract.kafka import OpenTransaction, compare_topics, ensure_topics, open_transactions, read_to_end
 from towpath.errors import WorldError
 from towpath.settings import KafkaSettings
 
@@ -117,6 +117,29 @@ def test_topics_are_read_to_the_end_of_what_was_committed(shop: Shop) -> None:
     assert read(begin + timedelta(seconds=5)) == [*range(600, 700)]
     assert read(begin + timedelta(days=1)) == []
     producer.abort_transaction(10)
+
+
+def test_an_open_transaction_is_seen_where_readers_wait(shop: Shop) -> None:
+    """With its first record's place and time; once it has ended there is none."""
+    shop.topic()
+    ensure_topics(shop.catalogue(), shop.settings)
+    producer = Producer({**shop.settings.kafka.client_config(), "transactional.id": shop.topic_name})
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce(shop.topic_name, "before", partition=1)
+    producer.commit_transaction(10)
+    producer.begin_transaction()
+    for _ in range(3):
+        producer.produce(shop.topic_name, "open", partition=1, timestamp=1_700_000_000_000)
+    producer.flush(10)
+    topics = [shop.topic_name, "no.such.topic"]
+    # A record and a marker come before it.
+    expected = OpenTransaction(shop.topic_name, 1, 2, 3, 1_700_000_000_000)
+    assert open_transactions(shop.settings, topics) == (expected,)
+    producer.abort_transaction(10)
+    deadline = perf_counter() + 10
+    while open_transactions(shop.settings, topics):
+        assert perf_counter() < deadline
 
 
 def test_a_cluster_that_is_away_is_told_by_who_reads(shop: Shop) -> None:

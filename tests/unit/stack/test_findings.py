@@ -6,7 +6,7 @@ import pytest
 
 from towpath.capture.connect import ConnectorStatus, TaskStatus
 from towpath.capture.postgres import SlotState
-from towpath.contract.kafka import TopicFinding
+from towpath.contract.kafka import OpenTransaction, TopicFinding
 from towpath.errors import WorldError
 from towpath.settings import StackSettings
 from towpath.stack import findings
@@ -62,6 +62,24 @@ def test_a_taken_port_names_its_owner() -> None:
 def test_processes(state: State, starts: int, expected: Severity) -> None:
     """A process that failed is a problem; one that had to be started again deserves a look."""
     assert severity(findings.process(replace(PROCESS, state=state, starts=starts))) is expected
+
+
+def test_what_started_again_long_ago_is_well() -> None:
+    """An hour later it needs nobody any more."""
+    status = replace(PROCESS, state=State.READY, starts=3, uptime_seconds=3_700.0)
+    assert severity(findings.process(status)) is Severity.OK
+
+
+def test_a_transaction_that_nobody_ends_is_a_problem() -> None:
+    """One that its producer may still end is none; for the others the tool that ends them is named."""
+    found = OpenTransaction("order.events", 2, 17, 40, 1_000_000)
+    assert findings.transaction(found, 1_030_000, 32.0) is None
+    finding = findings.transaction(found, 1_040_000, 32.0)
+    assert finding is not None
+    assert finding.severity is Severity.PROBLEM
+    assert "40 records" in finding.finding
+    assert finding.fix is not None
+    assert "--topic order.events --partition 2 --start-offset 17" in finding.fix
 
 
 @pytest.mark.parametrize(
