@@ -13,7 +13,8 @@ from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, R
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.stream.quarantine import Dead, Errand, Quarantine
+    from towpath.stream.errands import Errand
+    from towpath.stream.quarantine import Cohort, Dead, Quarantine
     from towpath.stream.redrive import Outcome, Redrive
 
 group = typer.Typer(name="dead", help="Dead letters: look at them, send them back, give them up.", no_args_is_help=True)
@@ -21,6 +22,9 @@ group = typer.Typer(name="dead", help="Dead letters: look at them, send them bac
 SHOWN_MAX = 20
 """Letters that `show --fingerprint` prints: they are alike."""
 
+_ON_ITS_WAY = (
+    "run it again in some seconds: a dead letter leaves a service's database by its outbox (towpath capture status)"
+)
 _PLACE = re.compile(r"(?P<partition>\d+):(?P<offset>\d+)")
 _POSITION = re.compile(r"(?P<topic>[^\[\]@]+)\[(?P<partition>\d+)\]@(?P<offset>\d+)")
 
@@ -48,6 +52,7 @@ def register(app: typer.Typer) -> None:
     group.command()(show)
     group.command()(redrive)
     group.command()(drop)
+    group.command()(release)
     app.add_typer(group)
 
 
@@ -97,7 +102,7 @@ def redrive(
 
     Each goes back once, however often this runs. Exit code 4 where something is left, or died again.
     """
-    from towpath.stream.quarantine import redrive_errands
+    from towpath.stream.errands import redrive_errands
 
     desk = _Desk(load_settings())
     name = desk.dead_topic(topic)
@@ -106,6 +111,7 @@ def redrive(
         chosen = _choose(quarantine, name, position, fingerprint, everything=everything)
         if position is not None:
             _refuse_out_of_turn(quarantine, chosen)
+            _refuse_half_released(quarantine, chosen)
         return redrive_errands(quarantine, chosen)
 
     question = f"Redrive everything that waits in {name}?" if everything else None
@@ -130,7 +136,7 @@ def drop(
 
     The letter itself stays in its topic as long as that keeps it, and beside it who gave it up, when and why.
     """
-    from towpath.stream.quarantine import drop_errands
+    from towpath.stream.errands import drop_errands
 
     desk = _Desk(load_settings())
     name = desk.dead_topic(topic)
@@ -139,10 +145,46 @@ def drop(
         chosen = _choose(quarantine, name, position, fingerprint, everything=False)
         if fingerprint is not None:
             chosen = [dead for dead in chosen if dead.letter.behind is None]
+        else:
+            _refuse_half_released(quarantine, chosen)
         return drop_errands(quarantine, chosen, followers=followers)
 
     question = f"Drop all dead letters of {name} with the fingerprint {fingerprint}?" if fingerprint else None
     _settle(desk, plan, question, actor, reason, wait_seconds, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def release(
+    topic: TopicName,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="The records' key, as `show` prints it.")],
+    reason: Annotated[str, typer.Option(help="Why what is gone need not be applied; kept in the log.")],
+    application: Annotated[str | None, typer.Option("--application", help="Where the key waits.")] = None,
+    followers: Annotated[
+        bool, typer.Option("--with-parked", help="Drop what is still there, too, instead of redriving that.")
+    ] = False,
+    actor: Actor = None,
+    wait_seconds: Wait = 30.0,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Let a key go on that waits for dead letters which are no longer there: retention took them.
+
+    What is still there of the key is counted anew and redriven in its order. Without a running worker it ends early,
+    with exit code 4; running it again does the rest.
+    """
+    from towpath.stream.errands import released_steps
+
+    desk = _Desk(load_settings())
+    name = desk.dead_topic(topic)
+    cohort = _parked(desk.read(), name, key, application)
+    desk.refuse_what_may_come(cohort)
+    if dry_run:
+        dead_report.show_steps(released_steps(cohort, followers=followers), as_json=as_json)
+        return
+    with desk.redriving(actor or _user(), reason) as run:
+        cohort = _parked(run.start(), name, key, application)
+        outcome = run.release(cohort.key, followers=followers, wait_seconds=wait_seconds)
+    dead_report.show_outcome(outcome, as_json=as_json)
+    _tell_what_is_left(outcome)
 
 
 class _Desk:
@@ -181,6 +223,22 @@ class _Desk:
                 error.cause, kept=error.kept or "everything", next_step=error.next_step or "towpath status"
             ) from error
 
+    def refuse_what_may_come(self, cohort: "Cohort") -> None:
+        """Raise RefusedError where what a key waits for cannot have been removed: then it is on its way."""
+        from towpath.stream.record import TopicPartition
+
+        for position in cohort.unseen:
+            where = _POSITION.fullmatch(position)
+            if where is None or f"{where['topic']}.dead" not in self.dead_topics:
+                continue
+            place = TopicPartition(f"{where['topic']}.dead", int(where["partition"]))
+            if self.broker.begin_offsets([place])[place] == 0:
+                raise RefusedError(
+                    f"{position} cannot have outlived its time: {place} has every dead letter that it ever had",
+                    kept="everything",
+                    next_step=f"{_ON_ITS_WAY}; then towpath dead redrive",
+                )
+
     @contextmanager
     def redriving(self, actor: str, reason: str) -> "Iterator[Redrive]":
         """Yield a run, closed at the end."""
@@ -215,7 +273,8 @@ def _settle(
 ) -> None:
     if dry_run:
         quarantine = desk.read()
-        dead_report.show_steps(quarantine, plan(quarantine), as_json=as_json)
+        steps = [step for errand in plan(quarantine) for step in errand.steps(quarantine)]
+        dead_report.show_steps(steps, as_json=as_json)
         return
     plan(desk.read())  # a person's mistake is told before another run would be shut out, and before the question
     if question is not None:
@@ -303,14 +362,47 @@ def _refuse_out_of_turn(quarantine: "Quarantine", chosen: "Sequence[Dead]") -> N
                 kept="both",
                 next_step=f"towpath dead redrive {topic} {before.place}: it takes along what follows it",
             )
-        unseen = quarantine.cohort_of(dead).unseen
+        cohort = quarantine.cohort_of(dead)
+        unseen = cohort.unseen
         if unseen:
             raise RefusedError(
                 f"{dead.letter.position} waits behind {unseen[0]}, whose dead letter is not in its topic",
                 kept="everything",
-                next_step="run it again in some seconds: a dead letter leaves a service's database by its outbox "
-                "(towpath capture status)",
+                next_step=f"{_ON_ITS_WAY}; if retention took it, {dead_report.release_command(cohort, dead)}",
             )
+
+
+def _refuse_half_released(quarantine: "Quarantine", chosen: "Sequence[Dead]") -> None:
+    """Raise RefusedError for what is of a key whose count of what is held is about to begin anew."""
+    for dead in chosen:
+        cohort = quarantine.cohort_of(dead)
+        if cohort.uncounted or cohort.announced:
+            raise RefusedError(
+                f"{dead.letter.position} is of a key whose release has begun and not ended",
+                kept="everything",
+                next_step=dead_report.release_command(cohort, dead),
+            )
+
+
+def _parked(quarantine: "Quarantine", dead_topic: str, key: str, application: str | None) -> "Cohort":
+    """Return what waits of a key. Raises NotFoundError, or ConfigurationError where that is in several applications."""
+    from towpath.stream.quarantine import waiting_in
+
+    cohorts = {(cohort := quarantine.cohort_of(dead)).key: cohort for dead in waiting_in(quarantine, dead_topic)}
+    found = [
+        cohort
+        for (name, _, own, alone), cohort in cohorts.items()
+        if not alone and dead_report.text_of(own) == key and application in (None, name)
+    ]
+    if not found:
+        raise NotFoundError(
+            f"nothing of the key {key} is parked in {dead_topic}" + (f" for {application}" if application else ""),
+            next_step=f"towpath dead list {dead_topic.removesuffix('.dead')}",
+        )
+    if len(found) > 1:
+        names = ", ".join(sorted(cohort.key[0] for cohort in found))
+        raise ConfigurationError(f"the key {key} is parked in {names}", next_step="say which one: --application NAME")
+    return found[0]
 
 
 def _tell_what_is_left(outcome: "Outcome") -> None:

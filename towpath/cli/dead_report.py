@@ -1,5 +1,6 @@
 """How the verbs of `dead` show what they found and did."""
 
+import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from towpath.settings import Settings
 if TYPE_CHECKING:
     from towpath.contract.catalogue import Catalogue
     from towpath.contract.codec import Codec
-    from towpath.stream.quarantine import Dead, Errand, Group, Quarantine
+    from towpath.stream.errands import Step
+    from towpath.stream.quarantine import Cohort, Dead, Group, Quarantine
     from towpath.stream.redrive import Outcome
 
 HEX_BYTES_MAX = 2048
@@ -24,6 +26,7 @@ HINTS = {
     "peer": "who wrote it broke the contract: ask the owner of the topic; redrive once this side can read it, or drop",
     "handler": "mend the handler that raised, deploy, then redrive",
     "follower": "nothing is wrong with it: it waits for the record that it follows",
+    "stand-in": "a release has begun and not ended: it stands in for dead letters that are no longer there",
     "BeyondDedupHorizon": "look whether its effect is there: redriving applies it, dropping does not",
 }
 
@@ -31,6 +34,11 @@ HINTS = {
 def moment(milliseconds: int) -> str:
     """Return a time as people and machines read it, in UTC."""
     return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def text_of(value: bytes | None) -> str | None:
+    """Return a key, or a header's value, as people read and type it."""
+    return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
 def show_groups(groups: "Sequence[Group]", *, as_json: bool, settled: bool) -> None:
@@ -120,10 +128,8 @@ def _letter(quarantine: "Quarantine", dead: "Dead", codec: "Codec | None") -> di
         "died_at": moment(letter.died_milliseconds),
         "origin": letter.position,
         "written_at": moment(letter.timestamp_milliseconds),
-        "key": None if record.key is None else record.key.decode("utf-8", "backslashreplace"),
-        "headers": {
-            name: None if value is None else value.decode("utf-8", "backslashreplace") for name, value in record.headers
-        },
+        "key": text_of(record.key),
+        "headers": {name: text_of(value) for name, value in record.headers},
         "value": _value(record.value, codec),
         "follows": None if before is dead else {"topic": before.letter.topic, "position": before.place},
         "parked": [
@@ -154,11 +160,20 @@ def _next(quarantine: "Quarantine", dead: "Dead") -> list[str]:
         return []
     hint = HINTS.get(letter.error) or HINTS.get(letter.kind)
     chosen = before if before is not dead and before.settlement is None else dead
+    cohort = quarantine.cohort_of(dead)
+    if cohort.unseen or cohort.announced or cohort.stand_in is not None:
+        return [*([hint] if hint else []), release_command(cohort, dead)]
     return [
         *([hint] if hint else []),
         f"towpath dead redrive {chosen.letter.topic} {chosen.place}",
         f'towpath dead drop {letter.topic} {dead.place} --reason "..."',
     ]
+
+
+def release_command(cohort: "Cohort", dead: "Dead") -> str:
+    """Return what lets the key of a dead letter go on though what it waits for is no longer there."""
+    letter, key = dead.letter, shlex.quote(text_of(cohort.key[2]) or "")
+    return f'towpath dead release {letter.topic} {key} --application {letter.application} --reason "..."'
 
 
 def _print_letter(row: dict[str, Any]) -> None:
@@ -194,7 +209,7 @@ def _print_letter(row: dict[str, Any]) -> None:
     output.results.print()
 
 
-def show_steps(quarantine: "Quarantine", errands: "Sequence[Errand]", *, as_json: bool) -> None:
+def show_steps(steps: "Sequence[Step]", *, as_json: bool) -> None:
     """Print what would be sent, in order."""
     rows = [
         {
@@ -204,8 +219,7 @@ def show_steps(quarantine: "Quarantine", errands: "Sequence[Errand]", *, as_json
             "origin": step.dead.letter.position,
             "would_be": step.fate.value,
         }
-        for errand in errands
-        for step in errand.steps(quarantine)
+        for step in steps
     ]
     if as_json:
         output.emit_json(rows)

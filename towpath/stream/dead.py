@@ -15,6 +15,10 @@ from towpath.stream.record import ConsumedRecord, Headers
 
 DEAD_HEADER = "dead"
 REDRIVE_HEADER = "redrive"
+ANNOUNCED_HEADER = "stand-in"
+
+FOLLOWER, STAND_IN = "follower", "stand-in"
+"""Kinds of dead letters that nobody is to blame for."""
 
 CAUSE_CHARACTERS_MAX = 500
 
@@ -30,7 +34,8 @@ class Mark:
 
     `behind` is the position that its key waited for when it was sent (None: its key was not parked). A mark with
     `drop` releases what a dead letter holds; its record has no value and is not applied. The rest is what the record
-    had at its first death: offset, time of that death, and its own timestamp.
+    had at its first death: offset, time of that death, and its own timestamp. `stand_in` marks a record that never died
+    (and has no value either): its key waits for it from now on, in place of dead letters that are no longer there.
     """
 
     application: str
@@ -40,10 +45,38 @@ class Mark:
     first_offset: int
     first_died_milliseconds: int
     timestamp_milliseconds: int
+    stand_in: bool = False
 
     def to_header(self) -> tuple[str, bytes]:
         """Return the header."""
         return REDRIVE_HEADER, json.dumps(asdict(self)).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """Says in a dead-letter topic that a stand-in was sent, so that nobody counts on the old count until it is read.
+
+    `key` is the parked key as text, bytes that are no UTF-8 as lone surrogates.
+    """
+
+    application: str
+    partition: int
+    key: str
+    actor: str
+    reason: str
+    at_milliseconds: int
+
+    def to_headers(self) -> Headers:
+        """Return the headers of the record that announces."""
+        return ((ANNOUNCED_HEADER, json.dumps(asdict(self)).encode()),)
+
+
+def read_announcement(text: str) -> Announcement:
+    """Return what an announcement says. Raises ValueError where it is none."""
+    try:
+        return Announcement(**json.loads(text))
+    except TypeError as error:
+        raise ValueError(f"no announcement: {error}") from error
 
 
 def read_mark(record: ConsumedRecord) -> Mark | None:
@@ -65,7 +98,7 @@ def occurred_milliseconds(record: ConsumedRecord) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """Why and whence a record is dead. `kind` says who must act: peer, handler, or (of a follower) nobody.
+    """Why and whence a record is dead. `kind` says who must act: peer, handler, or (follower, stand-in) nobody.
 
     `parked` says that it holds its key; `behind` what its key waited for already, None where it waits for this one.
     `first_...` are those of its first death, where it was redriven since. `headers`, `key` and `valueless` say, in
@@ -143,7 +176,7 @@ def describe(
     error = type(cause).__qualname__ if isinstance(cause, BaseException) else ""
     text = (getattr(cause, "cause", None) or str(cause)) if isinstance(cause, BaseException) else cause
     print_ = fingerprint(cause) if isinstance(cause, BaseException) else hashlib.sha256(cause.encode()).hexdigest()[:12]
-    mark = read_mark(record)
+    mark = None if kind == STAND_IN else read_mark(record)
     return DeadLetter(
         application=application,
         kind=kind,
@@ -177,8 +210,8 @@ def with_original(record: ConsumedRecord, letter: DeadLetter) -> DeadLetter:
     """Return the letter with everything of `record` that an outbox cannot hold: headers, and a key that is no text."""
     return replace(
         letter,
-        headers=tuple((name, _to_text(value)) for name, value in own_headers(record)),
-        key=_to_text(record.key),
+        headers=tuple((name, as_text(value)) for name, value in own_headers(record)),
+        key=as_text(record.key),
         valueless=record.value is None,
     )
 
@@ -195,15 +228,17 @@ def original(record: ConsumedRecord, letter: DeadLetter) -> ConsumedRecord:
     if letter.headers is None:
         return came
     return came._replace(
-        key=_to_bytes(letter.key),
+        key=as_bytes(letter.key),
         value=None if letter.valueless else record.value,
-        headers=tuple((name, _to_bytes(value)) for name, value in letter.headers),
+        headers=tuple((name, as_bytes(value)) for name, value in letter.headers),
     )
 
 
-def _to_text(value: bytes | None) -> str | None:
+def as_text(value: bytes | None) -> str | None:
+    """Return bytes as text that JSON can hold, whatever they are; `as_bytes` gives them back."""
     return None if value is None else value.decode("utf-8", "surrogateescape")
 
 
-def _to_bytes(text: str | None) -> bytes | None:
+def as_bytes(text: str | None) -> bytes | None:
+    """Return what `as_text` was given."""
     return None if text is None else text.encode("utf-8", "surrogateescape")

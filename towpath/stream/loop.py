@@ -30,6 +30,7 @@ from towpath.stream.broker import (
     StaleMember,
     TransactionAborted,
 )
+from towpath.stream.dead import FOLLOWER, STAND_IN
 from towpath.stream.failures import AgentFailed, Backlog, Blame, DeadShare, Work, after_failure, backoff_seconds, blame
 from towpath.stream.firing import TimerGate
 from towpath.stream.ownership import Ownership, Phase
@@ -380,7 +381,7 @@ class UnitLoop:
         self._units.inc()
         for partition, records in work.groups.items():
             self._records_metric.labels(self.application, partition.topic).inc(len(records))
-        dead = sum(letter.kind != "follower" for letter in unit.dead)
+        dead = sum(letter.kind not in (FOLLOWER, STAND_IN) for letter in unit.dead)
         self._dead_share.applied(len(work) - len(unit.dead))
         self._dead_share.died(dead)
         for letter in unit.dead:

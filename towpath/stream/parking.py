@@ -9,11 +9,16 @@ there; what is redriven passes only in its turn, and the key goes on when nothin
 | is marked for another        | is passed over        | is passed over                        | is passed over       |
 | is redriven                  | is applied            | is applied, and held no more          | follows              |
 | is dropped (no value)        | is passed over        | is passed over, and held no more      | the same             |
+| stands in (no value)         | is waited for, held 1 | the same; what was held is forgotten  | the same             |
 
 The last column is what happens behind a redriven record that died again: the key waits for its new position, so
 what was sent after it goes back into quarantine instead of overtaking it. The count of what is held makes the order
 in which marks and new records meet harmless: records that were still unread when the redrive was sent have been
 counted by the time its last record passes, and keep the key parked.
+
+That count never comes to nothing where dead letters have outlived their topic's retention. A record that stands in for
+them begins it anew: what is still there is then sent with no turn, follows, and so is counted; after that the stand-in
+is dropped like any other (see `Redrive.release`).
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What lies in the dead-letter topics, and what is to be sent in which order to empty them. Pure.
+"""What lies in the dead-letter topics, and what of it belongs together. Pure.
 
 The one rule: the log alone says what was done. A dead letter that was redriven or dropped is settled by a further
 record of its dead-letter topic, written in the transaction that sent it back; whatever is decided here is decided
@@ -7,13 +7,26 @@ from what was read, never from what an earlier run remembers.
 
 import heapq
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any
 
-from towpath.stream.dead import DEAD_HEADER, DeadLetter, Mark, dead_topic, original, read_dead_letter
+from towpath.stream.dead import (
+    ANNOUNCED_HEADER,
+    DEAD_HEADER,
+    FOLLOWER,
+    STAND_IN,
+    DeadLetter,
+    Mark,
+    as_bytes,
+    dead_topic,
+    original,
+    read_announcement,
+    read_dead_letter,
+)
 from towpath.stream.record import ConsumedRecord, Headers
 
 SETTLED_HEADER = "settled"
@@ -75,6 +88,11 @@ class Dead:
         return self.letter.parked and self.letter.behind is None
 
     @property
+    def stands_in(self) -> bool:
+        """Return whether it is no dead record, but stands in for some that are no longer there."""
+        return self.letter.kind == STAND_IN
+
+    @property
     def first_offset(self) -> int:
         """Return where it stood in its topic before it ever died."""
         first = self.letter.first_offset
@@ -110,7 +128,8 @@ class Cohort:
 
     `behind` is the position that the key waits for, or did last (None: it is not parked, or that is not seen).
     `awaited` are the dead letters that something waited for, by position; `unseen` are positions that something waits
-    for and whose dead letter is not in the log: not yet, or no longer.
+    for and whose dead letter is not in the log: not yet, or no longer. `announced` are stand-ins that were sent and
+    have not come: when they do, the count of what is held begins anew.
     """
 
     key: CohortKey
@@ -118,11 +137,31 @@ class Cohort:
     behind: str | None
     awaited: Mapping[str, Dead]
     unseen: tuple[str, ...]
+    announced: int = 0
 
     @property
     def waiting(self) -> tuple[Dead, ...]:
         """Return what is neither redriven nor dropped."""
         return tuple(dead for dead in self.letters if dead.settlement is None)
+
+    @property
+    def stand_in(self) -> Dead | None:
+        """Return what its key waits for in place of dead letters that are no longer there."""
+        head = None if self.behind is None else self.awaited.get(self.behind)
+        return head if head is not None and head.stands_in and head.settlement is None else None
+
+    @property
+    def uncounted(self) -> tuple[Dead, ...]:
+        """Return what waits and is not held: it died before the stand-in, with which the count began anew.
+
+        Exact, since the stand-in is settled with the first that is sent in its turn: as long as it waits, whatever died
+        after it names it.
+        """
+        first = self.stand_in
+        if first is None:
+            return ()
+        place = first.letter.position
+        return tuple(dead for dead in self.waiting if dead is not first and dead.letter.behind != place)
 
     @property
     def redriven_topics(self) -> frozenset[str]:
@@ -154,26 +193,40 @@ class Quarantine:
 
 
 def sort_quarantine(records: Iterable[ConsumedRecord]) -> Quarantine:
-    """Return what `records`, read from dead-letter topics, say. What Debezium repeated counts once."""
+    """Return what `records`, read from dead-letter topics in order, say. What Debezium repeated counts once."""
     letters: dict[tuple[str, str], tuple[ConsumedRecord, DeadLetter]] = {}
     settled: dict[tuple[str, str], Settlement] = {}
+    coming = Counter[tuple[CohortKey, str]]()
     strangers = []
     for record in records:
         settling, text = record.header(SETTLED_HEADER), record.header(DEAD_HEADER)
+        announcing = record.header(ANNOUNCED_HEADER) if settling is text is None else None
         try:
-            if settling is not None:
+            if announcing is not None:
+                told = read_announcement(announcing)
+                coming[(told.application, told.partition, as_bytes(told.key), ""), record.topic] += 1
+            elif settling is not None:
                 settlement = read_settlement(settling)
                 settled.setdefault((record.topic, settlement.of), settlement)
             else:
                 letter = read_dead_letter(text or "{}")
-                letters.setdefault((record.topic, letter.identity), (record, letter))
+                name = (record.topic, letter.identity)
+                if letter.kind == STAND_IN and name not in letters:
+                    # The announcement lies before it, or retention has taken that already.
+                    own = (_key_of(Dead(record, letter)), record.topic)
+                    coming[own] = max(0, coming[own] - 1)
+                letters.setdefault(name, (record, letter))
         except ValueError:
             strangers.append(record)
     by_key: dict[CohortKey, list[Dead]] = {}
     for name, (record, letter) in letters.items():
         dead = Dead(record, letter, settled.get(name))
         by_key.setdefault(_key_of(dead), []).append(dead)
-    return Quarantine({key: _cohort(key, found) for key, found in by_key.items()}, tuple(strangers))
+    announced = Counter[CohortKey]()
+    for (key, _), count in coming.items():
+        announced[key] += count
+    cohorts = {key: _cohort(key, found, announced[key]) for key, found in by_key.items()}
+    return Quarantine(cohorts, tuple(strangers))
 
 
 def _key_of(dead: Dead) -> CohortKey:
@@ -186,12 +239,14 @@ def _key_of(dead: Dead) -> CohortKey:
     )
 
 
-def _cohort(key: CohortKey, found: Sequence[Dead]) -> Cohort:
+def _cohort(key: CohortKey, found: Sequence[Dead], announced: int) -> Cohort:
     awaited = {dead.letter.position: dead for dead in found if dead.sets_parking}
     named = {dead.letter.behind for dead in found if dead.settlement is None and dead.letter.behind is not None}
-    last = max(awaited.values(), key=lambda dead: (dead.letter.died_milliseconds, dead.letter.offset), default=None)
+    # A stand-in that waits came after all else, whatever the clocks of those say that the key waited for before.
+    heads = [dead for dead in awaited.values() if dead.stands_in and dead.settlement is None] or awaited.values()
+    last = max(heads, key=lambda dead: (dead.letter.died_milliseconds, dead.letter.offset), default=None)
     behind = None if last is None else last.letter.position
-    return Cohort(key, _in_order(found), behind, awaited, tuple(sorted(named - awaited.keys())))
+    return Cohort(key, _in_order(found), behind, awaited, tuple(sorted(named - awaited.keys())), announced)
 
 
 def _in_order(found: Iterable[Dead]) -> tuple[Dead, ...]:
@@ -200,86 +255,7 @@ def _in_order(found: Iterable[Dead]) -> tuple[Dead, ...]:
     for dead in found:
         by_topic.setdefault(dead.letter.topic, []).append(dead)
     runs = [sorted(run, key=attrgetter("first_offset", "letter.died_milliseconds")) for run in by_topic.values()]
-    return tuple(heapq.merge(*runs, key=lambda dead: (dead.first_died_milliseconds, dead.letter.kind == "follower")))
-
-
-# --- What is to be sent ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One dead letter that is redriven or dropped, and the position that its key waits for."""
-
-    dead: Dead
-    fate: Fate
-    behind: str | None
-
-    @property
-    def topic(self) -> str:
-        """Return the topic that it goes back to."""
-        return self.dead.letter.topic
-
-    @property
-    def sends(self) -> bool:
-        """Return whether it sends a record to the topic: what is dropped and holds nothing is settled without."""
-        return self.fate is Fate.REDRIVEN or self.dead.letter.parked
-
-
-@dataclass(frozen=True, slots=True)
-class Errand:
-    """What a person asked about one cohort: to drop some of it (`drops`, identities) and redrive the rest, or no rest.
-
-    `behind` is what its key waited for then: what dies again after that is another question.
-    """
-
-    cohort: CohortKey
-    behind: str | None
-    drops: frozenset[str] = frozenset()
-    redrives: bool = True
-
-    def steps(self, quarantine: Quarantine) -> list[Step]:
-        """Return what of it is left to be sent, in order."""
-        cohort = quarantine.cohorts[self.cohort]
-        if cohort.behind != self.behind:
-            return []
-        steps = []
-        for dead in cohort.waiting:
-            dropped = dead.letter.identity in self.drops
-            if dropped or (self.redrives and not cohort.unseen):
-                # What is dropped releases its key whatever that waits for, so any position will do where none is seen.
-                behind = (self.behind or dead.letter.behind) if dead.letter.parked else None
-                steps.append(Step(dead, Fate.DROPPED if dropped else Fate.REDRIVEN, behind))
-        return steps
-
-
-def next_steps(steps: Iterable[Step], unread: Iterable[str]) -> list[Step]:
-    """Return how many of a cohort's `steps` may be sent at once.
-
-    Within a topic order is kept by the log; between topics only by waiting, so what follows in another topic is sent
-    once the application has read what precedes it. `unread` are topics with something of this cohort that it has
-    not read.
-    """
-    sent = set(unread)
-    found = []
-    for step in steps:
-        if step.fate is Fate.REDRIVEN:
-            if sent - {step.topic}:
-                break
-            sent.add(step.topic)
-        found.append(step)
-    return found
-
-
-def redriven_record(step: Step) -> ConsumedRecord | None:
-    """Return the record that a step sends to the topic, None where it sends none."""
-    if not step.sends:
-        return None
-    mark = step.dead.mark
-    record = original(step.dead.record, step.dead.letter)
-    turn = Mark(**{**asdict(mark), "behind": step.behind, "drop": step.fate is Fate.DROPPED})
-    if step.fate is Fate.REDRIVEN:
-        return record._replace(headers=(*record.headers, turn.to_header()))
-    return record._replace(value=None, headers=(turn.to_header(),))
+    return tuple(heapq.merge(*runs, key=lambda dead: (dead.first_died_milliseconds, dead.letter.kind == FOLLOWER)))
 
 
 # --- What a person may name --------------------------------------------------------------------------------------
@@ -371,32 +347,3 @@ def with_fingerprint(quarantine: Quarantine, dead_letter_topic: str, fingerprint
         and (cause := quarantine.cause_of(dead)).record.topic == dead_letter_topic
         and cause.letter.fingerprint == fingerprint
     ]
-
-
-def redrive_errands(quarantine: Quarantine, chosen: Iterable[Dead]) -> list[Errand]:
-    """Return what it takes to redrive `chosen`, each with all that is parked with it."""
-    cohorts = {quarantine.cohort_of(dead).key: dead for dead in chosen}
-    return [Errand(key, _asked(quarantine, dead)) for key, dead in cohorts.items()]
-
-
-def drop_errands(quarantine: Quarantine, chosen: Iterable[Dead], *, followers: bool) -> list[Errand]:
-    """Return what it takes to drop `chosen`.
-
-    Where a key waits for one of them, what is parked behind is redriven, or, with `followers`, dropped as well.
-    """
-    found: dict[CohortKey, Errand] = {}
-    for dead in chosen:
-        cohort = quarantine.cohort_of(dead)
-        before = found.get(cohort.key, Errand(cohort.key, _asked(quarantine, dead), redrives=False))
-        drops, frees = before.drops | {dead.letter.identity}, before.redrives or dead.letter.behind is None
-        if followers and dead.letter.behind is None:
-            drops |= {each.letter.identity for each in cohort.waiting}
-        found[cohort.key] = Errand(cohort.key, before.behind, drops, frees)
-    return list(found.values())
-
-
-def _asked(quarantine: Quarantine, dead: Dead) -> str | None:
-    """Return what the key of `dead` waits for, as the person who names it knows: once settled, what it waited for."""
-    if dead.settlement is None:
-        return quarantine.cohort_of(dead).behind
-    return dead.letter.behind or (dead.letter.position if dead.letter.parked else None)

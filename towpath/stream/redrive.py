@@ -6,7 +6,7 @@ later run makes this one's transactions fail. So nothing is sent twice, however 
 """
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from towpath.clock import Clock
@@ -20,15 +20,23 @@ from towpath.stream.broker import (
     ProducerFenced,
     TransactionAborted,
 )
-from towpath.stream.quarantine import (
-    Dead,
+from towpath.stream.errands import (
     Errand,
+    Step,
+    announcement,
+    drop_errands,
+    next_steps,
+    recounting_steps,
+    redriven_record,
+    stand_in_record,
+)
+from towpath.stream.quarantine import (
+    Cohort,
+    CohortKey,
+    Dead,
     Fate,
     Quarantine,
     Settlement,
-    Step,
-    next_steps,
-    redriven_record,
     sort_quarantine,
 )
 from towpath.stream.record import ConsumedRecord, TopicPartition
@@ -41,6 +49,8 @@ ROUNDS_MAX = 100
 """Looks at the log after which a run ends though more keeps following; the next run goes on."""
 ABORTS_MAX = 3
 POLL_SECONDS = 0.1
+LOOK_SECONDS = 0.5
+"""Between two looks at the whole log: each reads all of it."""
 
 Place = tuple[str, TopicPartition]
 """An application, and a partition that it reads."""
@@ -157,12 +167,72 @@ class Redrive:
             quarantine = self._look()
             steps = [step for errand in errands for step in _sendable(quarantine, errand, self._ends)]
             if steps:
+                self._tried |= {step.dead.letter.identity for step in steps}
                 self._send_all(steps)
                 deadline = time.monotonic() + wait_seconds
             elif not self._ends or not self._await(deadline):
                 break
         self._ends = self._unread()
         return self._outcome(self._look(), errands)
+
+    def release(self, key: CohortKey, *, followers: bool, wait_seconds: float) -> Outcome:
+        """Count anew what is held of a key, after `start`, and let it go on: what waits is redriven, or dropped.
+
+        For a key that waits for dead letters that are no longer there. First a record is sent that stands in for them;
+        once the application has read it, what is still there is sent back behind it, and so is counted; last it is
+        dropped. Each of these is found in the log, so this can be killed and run again anywhere. Without a worker it
+        ends early, and leaves what it left. Raises what `run` raises.
+        """
+        cohort = self._look().cohorts[key]
+        if cohort.stand_in is None and not cohort.announced:
+            # What was sent before was to be counted as it was then, so it must have been read.
+            self._note_ends(_places_of(cohort))
+            if not self._all_read(time.monotonic() + wait_seconds):
+                return self._outcome(self._look(), [Errand(key, cohort.behind)])
+            cohort = self._look().cohorts[key]
+            if cohort.waiting:
+                self._send_stand_in(cohort)
+        cohort = self._await_stand_in(key, time.monotonic() + wait_seconds)
+        stand_in = cohort.stand_in
+        if stand_in is None or cohort.announced:
+            return self._outcome(self._look(), [Errand(key, cohort.behind)])
+        for _ in range(ROUNDS_MAX):
+            steps = recounting_steps(self._look().cohorts[key])
+            if not steps:
+                break
+            self._send_all(steps)
+        if not self._all_read(time.monotonic() + wait_seconds):
+            return self._outcome(self._look(), [Errand(key, cohort.behind)])
+        return self.run(drop_errands(self._look(), [stand_in], followers=followers), wait_seconds=wait_seconds)
+
+    def _send_stand_in(self, cohort: Cohort) -> None:
+        now_milliseconds = self._now_milliseconds()
+        record, dead = stand_in_record(cohort, now_milliseconds), cohort.waiting[-1].record
+        told = announcement(cohort, actor=self._actor, reason=self._reason, now_milliseconds=now_milliseconds)
+
+        def send(producer: Producer) -> None:
+            _send_back(producer, record, now_milliseconds)
+            producer.produce(dead.topic, None, key=dead.key, headers=told.to_headers(), partition=dead.partition)
+
+        self._in_transaction(send)  # if that does not commit, none comes, and the run ends
+        self._note_ends(_places_of(cohort))
+
+    def _await_stand_in(self, key: CohortKey, deadline: float) -> Cohort:
+        """Return the cohort once its stand-in is there; a service's database sends that by its outbox."""
+        self._all_read(deadline)
+        while True:
+            cohort = self._look().cohorts[key]
+            if not cohort.announced or time.monotonic() >= deadline:
+                return cohort
+            time.sleep(LOOK_SECONDS)
+
+    def _all_read(self, deadline: float) -> bool:
+        """Return whether all that was sent has been read, waiting for it until `deadline`."""
+        while self._ends:
+            self._ends = self._unread()
+            if not self._ends or not self._await(deadline):
+                break
+        return not self._ends
 
     # Whether what was sent has been read
 
@@ -217,13 +287,23 @@ class Redrive:
                 return
 
     def _send(self, steps: Sequence[Step]) -> bool:
+        now_milliseconds = self._now_milliseconds()
+
+        def send(producer: Producer) -> None:
+            for step in steps:
+                self._send_step(producer, step, now_milliseconds)
+
+        return self._in_transaction(send)
+
+    def _now_milliseconds(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+    def _in_transaction(self, send: Callable[[Producer], None]) -> bool:
+        """Let `send` produce in a transaction; return whether that is known to have been committed."""
         assert self._producer is not None, "start() comes first"
-        now_milliseconds = int(self._clock.now().timestamp() * 1000)
-        self._tried |= {step.dead.letter.identity for step in steps}
         try:
             self._producer.begin()
-            for step in steps:
-                self._send_step(self._producer, step, now_milliseconds)
+            send(self._producer)
             self._producer.commit({}, None)
         except TransactionAborted:
             self._producer.abort()
@@ -246,15 +326,7 @@ class Redrive:
     def _send_step(self, producer: Producer, step: Step, now_milliseconds: int) -> None:
         record, dead = redriven_record(step), step.dead.record
         if record is not None:
-            # With the present time: by its own, retention might take it before anybody reads it.
-            producer.produce(
-                record.topic,
-                record.value,
-                key=record.key,
-                headers=record.headers,
-                partition=record.partition,
-                timestamp_milliseconds=now_milliseconds,
-            )
+            _send_back(producer, record, now_milliseconds)
         settlement = Settlement(step.dead.letter.identity, step.fate, self._actor, self._reason, now_milliseconds)
         producer.produce(dead.topic, None, key=dead.key, headers=settlement.to_headers(), partition=dead.partition)
 
@@ -277,6 +349,23 @@ class Redrive:
 
 def _target(dead: Dead) -> TopicPartition:
     return TopicPartition(dead.letter.topic, dead.letter.partition)
+
+
+def _send_back(producer: Producer, record: ConsumedRecord, now_milliseconds: int) -> None:
+    # With the present time: by its own, retention might take it before anybody reads it.
+    producer.produce(
+        record.topic,
+        record.value,
+        key=record.key,
+        headers=record.headers,
+        partition=record.partition,
+        timestamp_milliseconds=now_milliseconds,
+    )
+
+
+def _places_of(cohort: Cohort) -> set[Place]:
+    """Return where something of a cohort came from, and who reads it there."""
+    return {(dead.letter.application, _target(dead)) for dead in cohort.letters}
 
 
 def _places(quarantine: Quarantine, errands: Sequence[Errand]) -> set[Place]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from towpath.errors import ProgrammerError
 from towpath.stream.broker import Groups, Producer
-from towpath.stream.dead import DeadLetter, dead_headers, dead_topic, describe, read_mark
+from towpath.stream.dead import FOLLOWER, STAND_IN, DeadLetter, dead_headers, dead_topic, describe, read_mark
 from towpath.stream.parking import Admission, Parked, admit_redriven, park
 from towpath.stream.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.state import State
@@ -84,6 +84,10 @@ class Unit:
         mark = read_mark(record) if record.headers else None
         if mark is None:
             return Admission.APPLY if parked is None else Admission.FOLLOW
+        if mark.stand_in:
+            if mark.application == self.application and self._parks(record):
+                self._stand_in(record)
+            return Admission.PASS_OVER
         admission, after = admit_redriven(mark, parked, self.application)
         if after != parked:
             self._park(record, after)
@@ -94,7 +98,12 @@ class Unit:
         parked = self._parked(record)
         assert parked is not None, "only a record of a parked key follows"
         behind = parked.behind
-        return self.dead_letter(record, cause=f"follows {behind}", kind="follower", behind=behind)
+        return self.dead_letter(record, cause=f"follows {behind}", kind=FOLLOWER, behind=behind)
+
+    def _stand_in(self, record: ConsumedRecord) -> None:
+        """Let the key of `record` wait for it, and for nothing that died before."""
+        self._park(record, None)
+        self.dead_letter(record, cause="stands in for dead letters that are no longer there", kind=STAND_IN)
 
     def _send_dead(self, record: ConsumedRecord, letter: DeadLetter) -> None:
         raise NotImplementedError

@@ -19,6 +19,7 @@ from towpath.settings import load_settings
 from towpath.stream.broker import Groups
 from towpath.stream.failures import RecordFailed
 from towpath.stream.memory import MemoryBroker
+from towpath.stream.record import TopicPartition
 from towpath.stream.unit import KafkaUnit
 
 APP = typer.Typer()
@@ -252,3 +253,72 @@ def test_a_broker_that_is_away_is_said(stand: Stand) -> None:
     error = refused("list")
     assert isinstance(error, WorldError)
     assert error.next_step == "towpath status"
+
+
+def forget_the_head(stand: Stand) -> None:
+    """Let retention take what the key of o-1 waits for."""
+    stand.broker.log_of(TopicPartition(f"{TOPIC}.dead", 0)).expire(1)
+    stand.bad = set()
+
+
+def released(stand: Stand, *arguments: str) -> list[str]:
+    """Release the key of o-1 and let its worker read in turn; return what each run ended in."""
+    ends = []
+    for _ in range(3):
+        result = run("release", TOPIC, "o-1", "--reason", "too old", "--wait", "0", *arguments)
+        ends.append(type(result.exception).__name__ if result.exception else "done")
+        stand.work()
+    return ends
+
+
+def test_a_key_is_released_whose_first_letter_is_gone(stand: Stand) -> None:
+    """Redriving says so; the release says what it would do, and does it in as many runs as its worker is late."""
+    forget_the_head(stand)
+    error = refused("redrive", TOPIC, f"{TOPIC}[0]@1")
+    command = f'towpath dead release {TOPIC} o-1 --application app --reason "..."'
+    assert isinstance(error, RefusedError)
+    assert command in (error.next_step or "")
+    assert command in told("show", TOPIC, f"{TOPIC}[0]@1")[0]["next"]
+    steps = told("release", TOPIC, "o-1", "--reason", "too old", "--dry-run")
+    assert [(step["origin"], step["would_be"]) for step in steps] == [
+        (f"{TOPIC}[0]@1", "redriven"),
+        (f"{TOPIC}[0]@3", "redriven"),
+    ]
+    assert len(stand.broker.records(TOPIC)) == 4
+    assert released(stand) == ["PartlyDoneError", "PartlyDoneError", "done"]
+    assert stand.applied == [("o-2", "1"), ("o-1", "2"), ("o-1", "3")]
+    assert told("list") == []
+    stand.send("o-1", attempt=4)
+    stand.work()
+    assert stand.applied[-1] == ("o-1", "4")
+
+
+def test_a_release_can_give_up_what_is_parked_too(stand: Stand) -> None:
+    """Named with its application, where the key waits in several."""
+    forget_the_head(stand)
+    released(stand, "--with-parked", "--application", "app")
+    assert stand.applied == [("o-2", "1")]
+    assert {row["state"] for row in told("list", "--all")} >= {"dropped"}
+
+
+def test_what_is_half_released_is_neither_redriven_nor_dropped(stand: Stand) -> None:
+    """What it holds is about to be counted anew; the release is what goes on."""
+    forget_the_head(stand)
+    run("release", TOPIC, "o-1", "--reason", "too old", "--wait", "0")
+    error = refused("drop", TOPIC, f"{TOPIC}[0]@1", "--reason", "x")
+    assert isinstance(error, RefusedError)
+    assert "release has begun" in error.cause
+    assert "towpath dead release" in (error.next_step or "")
+
+
+def test_what_may_still_come_is_not_released(stand: Stand) -> None:
+    """Nothing has ever left the dead-letter topic, so the head is on its way out of a service's database."""
+    assert run("release", TOPIC, "o-1").exit_code == 2
+    assert isinstance(refused("release", TOPIC, "o-7", "--reason", "x"), NotFoundError)
+    assert isinstance(refused("release", TOPIC, "o-1", "--reason", "x", "--application", "b"), NotFoundError)
+    stand.broker.create_topic(f"{TOPIC}.dead", 1)  # as if the first letters were not there yet
+    stand.send("o-1", attempt=5)
+    stand.work()
+    error = refused("release", TOPIC, "o-1", "--reason", "x")
+    assert isinstance(error, RefusedError)
+    assert "towpath capture status" in (error.next_step or "")

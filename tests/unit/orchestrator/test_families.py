@@ -17,7 +17,8 @@ from towpath.clock import SystemClock
 from towpath.contract.record import Record
 from towpath.saga import Saga, SecondStart
 from towpath.saga.keys import saga_id_of
-from towpath.stream.quarantine import Fate, drop_errands, redrive_errands
+from towpath.stream.errands import drop_errands, redrive_errands
+from towpath.stream.quarantine import Fate
 from towpath.stream.record import ConsumedRecord
 from towpath.stream.redrive import Outcome, Redrive
 

@@ -4,17 +4,14 @@ from dataclasses import replace
 from typing import Any
 
 from towpath.stream.dead import DeadLetter, Mark, original, own_headers, with_original
+from towpath.stream.errands import drop_errands, next_steps, redrive_errands, redriven_record
 from towpath.stream.quarantine import (
     SETTLED_HEADER,
     Fate,
     Quarantine,
     Settlement,
-    drop_errands,
     find,
     groups_of,
-    next_steps,
-    redrive_errands,
-    redriven_record,
     sort_quarantine,
     with_fingerprint,
 )

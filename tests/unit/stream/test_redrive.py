@@ -9,9 +9,10 @@ from tests.unit.stream.support import memory_broker, options_for, values, workin
 from towpath.clock import SystemClock
 from towpath.errors import RefusedError
 from towpath.stream.broker import Groups, OutcomeUnknown, TransactionAborted
+from towpath.stream.errands import Errand, drop_errands, redrive_errands
 from towpath.stream.failures import RecordFailed
 from towpath.stream.memory import MemoryBroker
-from towpath.stream.quarantine import Dead, Errand, Fate, Quarantine, drop_errands, redrive_errands
+from towpath.stream.quarantine import Dead, Fate, Quarantine
 from towpath.stream.redrive import Outcome, Redrive, read_quarantine
 from towpath.stream.unit import KafkaUnit
 
