@@ -1,32 +1,25 @@
 """Verbs of `dead`: what could not be applied, why, and sending it back or giving it up."""
 
 import getpass
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from towpath.cli import dead_report, output
-from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError, WorldError
+from towpath.cli import dead_choice, dead_report, output
+from towpath.errors import NotFoundError, PartlyDoneError, RefusedError, WorldError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from towpath.stream.errands import Errand
-    from towpath.stream.quarantine import Cohort, Dead, Quarantine
+    from towpath.stream.quarantine import Cohort, Quarantine
     from towpath.stream.redrive import Outcome, Redrive
 
 group = typer.Typer(name="dead", help="Dead letters: look at them, send them back, give them up.", no_args_is_help=True)
 
 SHOWN_MAX = 20
 """Letters that `show --fingerprint` prints: they are alike."""
-
-_ON_ITS_WAY = (
-    "run it again in some seconds: a dead letter leaves a service's database by its outbox (towpath capture status)"
-)
-_PLACE = re.compile(r"(?P<partition>\d+):(?P<offset>\d+)")
-_POSITION = re.compile(r"(?P<topic>[^\[\]@]+)\[(?P<partition>\d+)\]@(?P<offset>\d+)")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 TopicName = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic, or its dead-letter topic.")]
@@ -78,7 +71,7 @@ def show(topic: TopicName, position: Position = None, fingerprint: Fingerprint =
     desk = _Desk(load_settings())
     name = desk.dead_topic(topic)
     quarantine = desk.read()
-    chosen = _choose(quarantine, name, position, fingerprint, everything=False)
+    chosen = dead_choice.choose(quarantine, name, position, fingerprint, everything=False)
     if fingerprint is not None:
         chosen = [dead for dead in chosen if dead.letter.behind is None] or chosen
     if len(chosen) > SHOWN_MAX:
@@ -108,10 +101,10 @@ def redrive(
     name = desk.dead_topic(topic)
 
     def plan(quarantine: "Quarantine") -> "list[Errand]":
-        chosen = _choose(quarantine, name, position, fingerprint, everything=everything)
+        chosen = dead_choice.choose(quarantine, name, position, fingerprint, everything=everything)
         if position is not None:
-            _refuse_out_of_turn(quarantine, chosen)
-            _refuse_half_released(quarantine, chosen)
+            dead_choice.refuse_out_of_turn(quarantine, chosen)
+            dead_choice.refuse_half_released(quarantine, chosen)
         return redrive_errands(quarantine, chosen)
 
     question = f"Redrive everything that waits in {name}?" if everything else None
@@ -142,11 +135,11 @@ def drop(
     name = desk.dead_topic(topic)
 
     def plan(quarantine: "Quarantine") -> "list[Errand]":
-        chosen = _choose(quarantine, name, position, fingerprint, everything=False)
+        chosen = dead_choice.choose(quarantine, name, position, fingerprint, everything=False)
         if fingerprint is not None:
             chosen = [dead for dead in chosen if dead.letter.behind is None]
         else:
-            _refuse_half_released(quarantine, chosen)
+            dead_choice.refuse_half_released(quarantine, chosen)
         return drop_errands(quarantine, chosen, followers=followers)
 
     question = f"Drop all dead letters of {name} with the fingerprint {fingerprint}?" if fingerprint else None
@@ -175,13 +168,13 @@ def release(
 
     desk = _Desk(load_settings())
     name = desk.dead_topic(topic)
-    cohort = _parked(desk.read(), name, key, application)
+    cohort = dead_choice.parked(desk.read(), name, key, application)
     desk.refuse_what_may_come(cohort)
     if dry_run:
         dead_report.show_steps(released_steps(cohort, followers=followers), as_json=as_json)
         return
     with desk.redriving(actor or _user(), reason) as run:
-        cohort = _parked(run.start(), name, key, application)
+        cohort = dead_choice.parked(run.start(), name, key, application)
         outcome = run.release(cohort.key, followers=followers, wait_seconds=wait_seconds)
     dead_report.show_outcome(outcome, as_json=as_json)
     _tell_what_is_left(outcome)
@@ -228,7 +221,7 @@ class _Desk:
         from towpath.stream.record import TopicPartition
 
         for position in cohort.unseen:
-            where = _POSITION.fullmatch(position)
+            where = dead_choice.POSITION.fullmatch(position)
             if where is None or f"{where['topic']}.dead" not in self.dead_topics:
                 continue
             place = TopicPartition(f"{where['topic']}.dead", int(where["partition"]))
@@ -236,7 +229,7 @@ class _Desk:
                 raise RefusedError(
                     f"{position} cannot have outlived its time: {place} has every dead letter that it ever had",
                     kept="everything",
-                    next_step=f"{_ON_ITS_WAY}; then towpath dead redrive",
+                    next_step=f"{dead_choice.ON_ITS_WAY}; then towpath dead redrive",
                 )
 
     @contextmanager
@@ -291,118 +284,6 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
-
-
-def _choose(
-    quarantine: "Quarantine", dead_topic: str, position: str | None, fingerprint: str | None, *, everything: bool
-) -> "list[Dead]":
-    """Return the dead letters that a person means, the newest last. Raises ConfigurationError, NotFoundError."""
-    from towpath.stream.quarantine import waiting_in, with_fingerprint
-
-    if sum((position is not None, fingerprint is not None, everything)) != 1:
-        raise ConfigurationError(
-            "one of POSITION, --fingerprint or (to redrive) --all says which dead letters are meant",
-            next_step=f"towpath dead list {dead_topic.removesuffix('.dead')}",
-        )
-    if position is not None:
-        return [_at(quarantine, dead_topic, position)]
-    if fingerprint is None:
-        return waiting_in(quarantine, dead_topic)
-    found = with_fingerprint(quarantine, dead_topic, fingerprint)
-    if not found:
-        raise NotFoundError(
-            f"nothing in {dead_topic} waits with the fingerprint {fingerprint}",
-            next_step=f"towpath dead list {dead_topic.removesuffix('.dead')}",
-        )
-    return found
-
-
-def _at(quarantine: "Quarantine", dead_topic: str, position: str) -> "Dead":
-    """Return the dead letter at a position, in either form. Raises ConfigurationError, NotFoundError."""
-    from towpath.stream.quarantine import find, find_origin
-
-    origin = dead_topic.removesuffix(".dead")
-    place, where = _PLACE.fullmatch(position), _POSITION.fullmatch(position)
-    if place is None and where is None:
-        raise ConfigurationError(
-            f"{position!r} is no position",
-            next_step=f"write PARTITION:OFFSET, as in `towpath dead list {origin}`, or {origin}[PARTITION]@OFFSET",
-        )
-    if where is not None and where["topic"] not in (dead_topic, origin):
-        raise ConfigurationError(
-            f"{position} lies in another topic than {origin}", next_step=f"name {where['topic']} as the topic"
-        )
-    match = place or where
-    assert match is not None
-    partition, offset = int(match["partition"]), int(match["offset"])
-    if where is not None and where["topic"] == origin:
-        found: Sequence[Dead] = find_origin(quarantine, origin, partition, offset)
-        waiting = [dead for dead in found if dead.settlement is None] or found
-        if len(waiting) > 1:
-            raise ConfigurationError(
-                f"{position} died in {', '.join(dead.letter.application for dead in waiting)}",
-                next_step=f"name one of {', '.join(dead.place for dead in waiting)} instead",
-            )
-    else:
-        only = find(quarantine, dead_topic, partition, offset)
-        waiting = [] if only is None else [only]
-    if not waiting:
-        raise NotFoundError(f"no dead letter of {origin} at {position}", next_step=f"towpath dead list {origin}")
-    return waiting[0]
-
-
-def _refuse_out_of_turn(quarantine: "Quarantine", chosen: "Sequence[Dead]") -> None:
-    """Raise RefusedError for a follower whose turn has not come, and for what waits for something that is not seen."""
-    for dead in chosen:
-        before = quarantine.cause_of(dead)
-        if before is not dead and before.settlement is None and dead.settlement is None:
-            topic = before.letter.topic
-            raise RefusedError(
-                f"{dead.letter.position} follows {before.letter.position}, which waits itself",
-                kept="both",
-                next_step=f"towpath dead redrive {topic} {before.place}: it takes along what follows it",
-            )
-        cohort = quarantine.cohort_of(dead)
-        unseen = cohort.unseen
-        if unseen:
-            raise RefusedError(
-                f"{dead.letter.position} waits behind {unseen[0]}, whose dead letter is not in its topic",
-                kept="everything",
-                next_step=f"{_ON_ITS_WAY}; if retention took it, {dead_report.release_command(cohort, dead)}",
-            )
-
-
-def _refuse_half_released(quarantine: "Quarantine", chosen: "Sequence[Dead]") -> None:
-    """Raise RefusedError for what is of a key whose count of what is held is about to begin anew."""
-    for dead in chosen:
-        cohort = quarantine.cohort_of(dead)
-        if cohort.uncounted or cohort.announced:
-            raise RefusedError(
-                f"{dead.letter.position} is of a key whose release has begun and not ended",
-                kept="everything",
-                next_step=dead_report.release_command(cohort, dead),
-            )
-
-
-def _parked(quarantine: "Quarantine", dead_topic: str, key: str, application: str | None) -> "Cohort":
-    """Return what waits of a key. Raises NotFoundError, or ConfigurationError where that is in several applications."""
-    from towpath.stream.quarantine import waiting_in
-
-    cohorts = {(cohort := quarantine.cohort_of(dead)).key: cohort for dead in waiting_in(quarantine, dead_topic)}
-    found = [
-        cohort
-        for (name, _, own, alone), cohort in cohorts.items()
-        if not alone and dead_report.text_of(own) == key and application in (None, name)
-    ]
-    if not found:
-        raise NotFoundError(
-            f"nothing of the key {key} is parked in {dead_topic}" + (f" for {application}" if application else ""),
-            next_step=f"towpath dead list {dead_topic.removesuffix('.dead')}",
-        )
-    if len(found) > 1:
-        names = ", ".join(sorted(cohort.key[0] for cohort in found))
-        raise ConfigurationError(f"the key {key} is parked in {names}", next_step="say which one: --application NAME")
-    return found[0]
 
 
 def _tell_what_is_left(outcome: "Outcome") -> None:

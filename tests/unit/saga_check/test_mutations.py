@@ -31,6 +31,7 @@ from tests.unit.saga_check.words import (
 from towpath.saga import COMPENSATE, HALT, Definition, Saga, Undo, UndoEach, UndoStart, hours, seconds
 from towpath.saga.check import Check, Property, Violation, explore
 from towpath.saga.check.endings import judge_graph
+from towpath.saga.effects import SubsagaCompensated
 from towpath.saga.inputs import Action
 from towpath.saga.state import Cause, CauseKind, Direction, StepState, StepStatus
 from towpath.saga.turn import Turn
@@ -559,6 +560,40 @@ def a_sub_saga_that_completed_refuses_its_parent(patch: Patch) -> None:
 def a_sub_saga_is_not_compensated_with_its_parent(patch: Patch) -> None:
     owes = machine._owes
     patch.setattr(machine, "_owes", lambda step, state: step.child is None and owes(step, state))
+
+
+@mutation(Property.UNHANDLED, with_child)
+def a_parent_does_not_hear_that_a_start_was_refused(patch: Patch) -> None:
+    replied = machine._replied
+
+    def handle(turn: Turn, input_: Any) -> str | None:
+        refused = input_.direction is Direction.DO and isinstance(input_.reply, SubsagaCompensated)
+        return "the sub-saga has not begun" if refused else replied(turn, input_)
+
+    patch.setitem(machine._HANDLERS, machine.Replied, handle)
+
+
+@mutation(Property.UNDO_OWED, with_child)
+def a_sub_saga_whose_start_was_refused_is_compensated_all_the_same(patch: Patch) -> None:
+    take = machine._take
+
+    def owing(turn: Turn, position: int, item: str, cell: StepState, answer: object) -> None:
+        take(turn, position, item, cell, answer)
+        if isinstance(answer, SubsagaCompensated):
+            turn.put(position, item, replace(turn.steps[position], status=StepStatus.UNKNOWN))
+
+    patch.setattr(machine, "_take", owing)
+
+
+@mutation(Property.UNHANDLED, with_child)
+def a_parent_does_not_hear_that_nothing_was_left_to_undo(patch: Patch) -> None:
+    replied = machine._replied
+
+    def handle(turn: Turn, input_: Any) -> str | None:
+        undone = input_.direction is Direction.UNDO and isinstance(input_.reply, SubsagaCompensated)
+        return "no such sub-saga" if undone else replied(turn, input_)
+
+    patch.setitem(machine._HANDLERS, machine.Replied, handle)
 
 
 @mutation(Property.TOTAL)

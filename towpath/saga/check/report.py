@@ -36,6 +36,7 @@ ASSUMPTIONS: tuple[str, ...] = (
     "an undo that reaches a participant before its command makes the late command do nothing",
     "a decision's effects are performed once, in one transaction with the state: the orchestrator's promise",
     "a sub-saga answers as its own proof says; its parent may ask it to compensate at any time",
+    "a sub-saga whose start is refused has answered that it left nothing behind; past the pivot, that is no answer",
     "'reached without a person' means that some replies lead there, and that they come",
 )
 
