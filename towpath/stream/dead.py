@@ -176,7 +176,7 @@ def describe(
     error = type(cause).__qualname__ if isinstance(cause, BaseException) else ""
     text = (getattr(cause, "cause", None) or str(cause)) if isinstance(cause, BaseException) else cause
     print_ = fingerprint(cause) if isinstance(cause, BaseException) else hashlib.sha256(cause.encode()).hexdigest()[:12]
-    mark = None if kind == STAND_IN else read_mark(record)
+    mark = read_mark(record)
     return DeadLetter(
         application=application,
         kind=kind,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from towpath.stream.dead import DeadLetter, Mark, original, own_headers, with_original
+from towpath.stream.dead import Announcement, DeadLetter, Mark, original, own_headers, with_original
 from towpath.stream.errands import drop_errands, next_steps, redrive_errands, redriven_record
 from towpath.stream.quarantine import (
     SETTLED_HEADER,
@@ -153,3 +153,24 @@ def test_an_outbox_gives_back_what_its_columns_cannot_hold() -> None:
         letter = with_original(record, HEAD)
         carried = ConsumedRecord("in.dead", 3, 4, 99, b"mangled", value or b"", (("id", b"other"), ("type", b"")))
         assert original(carried, letter) == record._replace(headers=own_headers(record))
+
+
+def test_a_key_waits_for_its_stand_in_whatever_the_clocks_say() -> None:
+    """The stand-in came last, though the head died by a clock that ran ahead; what was before is not counted."""
+    stand_in = replace(HEAD, kind="stand-in", offset=9, died_milliseconds=50)
+    later = follower(10, 60, behind=stand_in.position)
+    (cohort,) = sort_quarantine(lie(HEAD, follower(2, 110), stand_in, later)).cohorts.values()
+    assert cohort.behind == stand_in.position
+    assert cohort.stand_in is not None
+    assert [dead.letter.offset for dead in cohort.uncounted] == [1, 2]
+
+
+def test_a_stand_in_that_debezium_repeats_ends_one_announcement() -> None:
+    """Another one that is announced is still to come; what announces nothing that can be read is a stranger."""
+    stand_in = replace(HEAD, kind="stand-in", offset=9, died_milliseconds=50)
+    announced = ConsumedRecord("in.dead", 0, 0, 0, b"k", None, Announcement("app", 0, "k", "kim", "", 5).to_headers())
+    records = [announced, announced, *lie(stand_in, stand_in)]
+    (cohort,) = sort_quarantine(records).cohorts.values()
+    assert cohort.announced == 1
+    strange = announced._replace(headers=(("stand-in", b"{}"),))
+    assert sort_quarantine([strange]).strangers == (strange,)

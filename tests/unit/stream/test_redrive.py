@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ class Shop:
         for text in texts:
             self.broker.append(topic, text.encode(), key=text[:1].encode(), headers=(("id", text.encode()),))
 
-    def work(self, *, application: str = "app", states: tuple[str, ...] = ("counts",)) -> None:
+    def work(self, *, application: str = "app", states: tuple[str, ...] = ("counts",), **changes: Any) -> None:
         """Let a worker read everything there is."""
         topics = ["in", "also"]
 
@@ -55,7 +56,7 @@ class Shop:
             )
 
         async def main() -> None:
-            options = options_for(self.broker, states=states, application=application)
+            options = options_for(self.broker, states=states, application=application, **changes)
             async with working(self.handle, options, topics) as worker:
                 await worker.until(done)
 
