@@ -26,7 +26,7 @@ from towpath.stack.launch import before_exec
 from towpath.stack.metadata_log import BROKER_REGISTRATION_CHANGE, record_types
 
 CLEAN_STOP = ".kafka_cleanshutdown"
-FORMATTED = "meta.properties"
+METADATA_LOG = "__cluster_metadata-0"
 ACTIVE = b"Performing controller activation"
 SESSION_MILLISECONDS = 500
 BOOT_SECONDS_MAX = 120.0
@@ -70,14 +70,14 @@ def controller_settings(broker: Mapping[str, str]) -> dict[str, str]:
 
 def was_killed(data_folder: Path) -> bool:
     """Tell whether the folder's broker was killed: it ran, and did not write the mark of a clean stop."""
-    return (data_folder / FORMATTED).exists() and not (data_folder / CLEAN_STOP).exists()
+    return (data_folder / METADATA_LOG).exists() and not (data_folder / CLEAN_STOP).exists()
 
 
 class MetadataLog:
     """What a node appends to its metadata log from now on."""
 
     def __init__(self, data_folder: Path) -> None:
-        self._folder = data_folder / "__cluster_metadata-0"
+        self._folder = data_folder / METADATA_LOG
         self._sizes = {path: path.stat().st_size for path in self._segments()}
 
     def has_fenced(self) -> bool:

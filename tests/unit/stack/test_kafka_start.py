@@ -8,21 +8,29 @@ from pathlib import Path
 import pytest
 
 from tests.unit.stack.test_metadata_log import batch
-from towpath.stack.kafka_start import Plan, was_killed
+from towpath.stack.kafka_start import METADATA_LOG, Plan, was_killed
 from towpath.stack.metadata_log import BROKER_REGISTRATION_CHANGE
 
 
 def folder(path: Path, *names: str) -> Path:
-    """Make a data folder with these files."""
+    """Make a data folder with these things in it."""
     for name in names:
-        (path / name).touch()
+        if name == METADATA_LOG:
+            (path / name).mkdir()
+        else:
+            (path / name).touch()
     return path
 
 
 @pytest.mark.parametrize(
     ("names", "killed"),
-    [((), False), (("meta.properties",), True), (("meta.properties", ".kafka_cleanshutdown"), False)],
-    ids=["never formatted", "killed", "stopped"],
+    [
+        ((), False),
+        (("meta.properties",), False),
+        (("meta.properties", METADATA_LOG), True),
+        (("meta.properties", METADATA_LOG, ".kafka_cleanshutdown"), False),
+    ],
+    ids=["empty", "never started", "killed", "stopped"],
 )
 def test_a_killed_broker_left_no_mark(tmp_path: Path, names: tuple[str, ...], killed: bool) -> None:
     """Kafka writes its mark at the end of a clean stop, and takes it away when it starts."""
@@ -38,9 +46,7 @@ def started(path: Path, controller: str) -> str:
 
 def test_the_broker_waits_until_its_ghost_is_fenced(tmp_path: Path) -> None:
     """The controller is ended once its log says so, and the broker takes the place of the process."""
-    folder(tmp_path, "meta.properties")
-    log = tmp_path / "__cluster_metadata-0" / "00000000000000000000.log"
-    log.parent.mkdir()
+    log = folder(tmp_path, METADATA_LOG) / METADATA_LOG / "00000000000000000000.log"
     # Fenced once before: that counts no more.
     log.write_bytes(batch(BROKER_REGISTRATION_CHANGE))
     fencing = tmp_path / "fencing"
@@ -54,11 +60,11 @@ def test_the_broker_waits_until_its_ghost_is_fenced(tmp_path: Path) -> None:
 
 def test_a_controller_that_ends_keeps_no_broker_from_starting(tmp_path: Path) -> None:
     """What keeps the controller from running will show again in the broker, whose log people read."""
-    assert started(folder(tmp_path, "meta.properties"), "echo no such file >&2; exit 1") == "broker\n"
+    assert started(folder(tmp_path, METADATA_LOG), "echo no such file >&2; exit 1") == "broker\n"
 
 
 def test_after_a_clean_stop_the_broker_starts_at_once(tmp_path: Path) -> None:
     """No controller runs."""
-    folder(tmp_path, "meta.properties", ".kafka_cleanshutdown")
+    folder(tmp_path, METADATA_LOG, ".kafka_cleanshutdown")
     started(tmp_path, f"touch {tmp_path}/ran")
     assert not (tmp_path / "ran").exists()
