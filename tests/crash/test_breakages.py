@@ -412,7 +412,7 @@ def a_zombie_commits_late(servers: str, folder: Path, breakage: str = "") -> lis
     topic, out = cluster.topic(1), cluster.topic(1)
     cluster.topic(1, name=f"{topic}.dead")
     application = f"zombie-{topic}"
-    producer = RdProducer({"bootstrap.servers": servers})
+    producer = RdProducer({"bootstrap.servers": servers, "log_level": 2})
     for index in range(20):
         producer.produce(topic, b"%d" % index)
     producer.flush()

@@ -88,7 +88,7 @@ def test_replies_lie_in_the_partition_that_the_orchestrators_client_gives_their_
         assert error is None
         by_librdkafka[record.key()] = record.partition()
 
-    producer = Producer({**captured.settings.kafka.client_config(), "partitioner": "murmur2_random"})
+    producer = Producer({**captured.settings.kafka.client_config(), "partitioner": "murmur2_random", "log_level": 2})
     for key in keys:
         producer.produce(f"{captured.settings.project.name}.signals", key=key.encode(), value=b"", on_delivery=took)
     assert producer.flush(30) == 0

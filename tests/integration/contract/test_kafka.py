@@ -87,7 +87,7 @@ def test_topics_are_read_to_the_end_of_what_was_committed(shop: Shop) -> None:
     """Every partition in its order; nothing of an aborted or open transaction, nothing before `since`."""
     shop.topic()
     ensure_topics(shop.catalogue(), shop.settings)
-    producer = Producer({**shop.settings.kafka.client_config(), "transactional.id": shop.topic_name})
+    producer = Producer({**shop.settings.kafka.client_config(), "transactional.id": shop.topic_name, "log_level": 2})
     producer.init_transactions(10)
     begin = datetime.now(UTC)
 
@@ -123,7 +123,7 @@ def test_an_open_transaction_is_seen_where_readers_wait(shop: Shop) -> None:
     """With its first record's place and time; once it has ended there is none."""
     shop.topic()
     ensure_topics(shop.catalogue(), shop.settings)
-    producer = Producer({**shop.settings.kafka.client_config(), "transactional.id": shop.topic_name})
+    producer = Producer({**shop.settings.kafka.client_config(), "transactional.id": shop.topic_name, "log_level": 2})
     producer.init_transactions(10)
     producer.begin_transaction()
     producer.produce(shop.topic_name, "before", partition=1)

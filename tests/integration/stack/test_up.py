@@ -150,7 +150,7 @@ def remember(settings: Settings) -> None:
         connection.execute("CREATE TABLE kept AS SELECT 'kept' AS what")
     admin = AdminClient({**settings.kafka.client_config()})
     admin.create_topics([NewTopic("kept", 1)])["kept"].result()
-    producer = Producer(settings.kafka.client_config())
+    producer = Producer({**settings.kafka.client_config(), "log_level": 2})
     producer.produce("kept", b"kept")
     assert producer.flush(20) == 0
     register = f"{settings.registry.url}/subjects/kept/versions"
@@ -189,7 +189,9 @@ def test_three_brokers_lose_nothing_when_one_dies(own: Settings) -> None:
             admin = AdminClient({**settings.kafka.client_config()})
             described = admin.list_topics(timeout=20).topics["order.events"].partitions[0]
             assert len(described.replicas) == 3
-            producer = Producer({**settings.kafka.client_config(), "acks": "all", "enable.idempotence": True})
+            producer = Producer(
+                {**settings.kafka.client_config(), "acks": "all", "enable.idempotence": True, "log_level": 2}
+            )
             admin.create_topics([NewTopic("busy", 1, 3, config={"min.insync.replicas": "2"})])["busy"].result()
             for number in range(500):
                 producer.produce("busy", str(number).encode(), partition=0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 from psycopg.rows import dict_row
 
 from schemas.records.identity import VerifyCustomer
@@ -57,7 +57,7 @@ class Bench:
 
     def send(self, *attempts: tuple[str, int]) -> None:
         """Write commands about customers of this test."""
-        producer = Producer({"bootstrap.servers": self.servers, "partitioner": "murmur2_random"})
+        producer = Producer({"bootstrap.servers": self.servers, "partitioner": "murmur2_random", "log_level": 2})
         for customer, attempt in attempts:
             key = f"{self.run}-{customer}"
             command = VerifyCustomer(order_id=key, customer_id=key, total_cents=1, currency="EUR")
@@ -171,6 +171,31 @@ def test_a_redrive_beside_a_worker_waits_for_it_and_tells_what_died_again(bench:
     assert bench.applied == [("a", 2), ("a", 3)]
 
 
+def test_a_key_whose_dead_letter_retention_has_taken_goes_on(bench: Bench) -> None:
+    """What is still in quarantine of it is applied in order, once, and the key is free."""
+    bench.bad = {("a", 1)}
+    bench.send(("a", 1), ("a", 2), ("a", 3))
+    bench.work(lambda: bench.died(1, 2))
+    (row,) = bench.letters()
+    partition, _, offset = row["example"].partition(":")
+    up_to = TopicPartition(f"{TOPIC}.dead", int(partition), int(offset) + 1)
+    (gone,) = bench.cluster.admin.delete_records([up_to]).values()
+    gone.result(10)
+    results: list[tuple[int, Any, str]] = []
+
+    def released() -> bool:
+        results.append(towpath("release", TOPIC, f"{bench.run}-a", "--reason", "a test"))
+        return True
+
+    bench.work(released)
+    code, done, said = results[0]
+    assert (code, done["unread_by"]) == (0, []), said
+    bench.send(("a", 4))
+    bench.work(lambda: ("a", 4) in bench.applied)
+    assert bench.applied == [("a", 2), ("a", 3), ("a", 4)]
+    assert bench.letters() == []
+
+
 def test_a_redrive_that_is_killed_is_finished_by_the_next(bench: Bench) -> None:
     """SIGKILL at a random moment, ten times; no command is applied twice, none is lost."""
     customers = [str(number) for number in range(30)]
@@ -241,7 +266,7 @@ def test_a_dead_letter_of_the_database_form_goes_back_with_its_own_headers(
 
 def carry(bench: Bench, rows: list[dict[str, Any]]) -> None:
     """Do as Debezium does with rows of an outbox: key, payload, and every other column as a header."""
-    producer = Producer({"bootstrap.servers": bench.servers, "partitioner": "murmur2_random"})
+    producer = Producer({"bootstrap.servers": bench.servers, "partitioner": "murmur2_random", "log_level": 2})
     for row in rows:
         names = ("id", *HEADER_COLUMNS)
         headers: list[Any] = [(name, None if row[name] is None else str(row[name]).encode()) for name in names]

@@ -69,7 +69,7 @@ class Topics:
 
     def write(self, records: int) -> None:
         """Write numbers."""
-        producer = Producer({"bootstrap.servers": self.servers, "partitioner": "murmur2_random"})
+        producer = Producer({"bootstrap.servers": self.servers, "partitioner": "murmur2_random", "log_level": 2})
         for _ in range(records):
             producer.produce(self.input, b"%d" % self.written, b"k%d" % (self.written % 20))
             self.written += 1
