@@ -4,8 +4,8 @@ import io
 import json
 import subprocess
 import sys
-import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -174,10 +174,10 @@ def _outline_at(settings: Settings, ref: str, path: str) -> dict[str, Any]:
     top = _git(settings.root, "ls-tree", "--name-only", ref, text=True).split()
     # The engine is the installed one, even where its source lies in the same repository.
     paths = [name for name in top if name != "towpath"]
-    archive = _git(settings.root, "archive", "--format=tar", ref, "--", *paths)
+    archive = _git(settings.root, "archive", "--format=zip", ref, "--", *paths)
     with tempfile.TemporaryDirectory(prefix="towpath-upgrade-") as folder:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as files:
-            files.extractall(folder, filter="data")
+        with zipfile.ZipFile(io.BytesIO(archive)) as files:
+            files.extractall(folder)
         return _outline_in(Path(folder), Path(folder) / path, f"{ref}:{path}")
 
 
