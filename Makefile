@@ -34,7 +34,7 @@ acceptance: $(READY) ## whole orders through the whole stack
 	@$(BIN)/python -m tests.run acceptance
 test-docker: $(READY) ## the compose file on a real Engine (installs one if the machine has none: needs root then)
 	@$(BIN)/python -m tests.run docker
-test-crash: $(READY) ## the long form of the crash tests: an hour, not in CI
+test-crash: $(READY) ## the long form of the crash tests: half an hour, not in CI
 	@$(BIN)/python -m tests.run crash
 
 ##@ For those who change Towpath
