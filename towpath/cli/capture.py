@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from towpath.cli import output
 from towpath.errors import ConfigurationError, ExitCode, NotFoundError, RefusedError
@@ -162,9 +161,4 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
     if not rows:
         output.note("nothing was written in that time")
         return
-    table = Table(box=None, header_style="bold")
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), justify="right" if isinstance(rows[0][name], int) else "left")
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    output.results.print(table)
+    output.show_rows(rows)

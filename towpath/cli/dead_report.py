@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from towpath.cli import output
 from towpath.errors import TowpathError
@@ -51,13 +50,8 @@ def show_groups(groups: "Sequence[Group]", *, as_json: bool, settled: bool) -> N
         output.note("no dead letters" if settled else "no dead letters wait (--all also lists those that are settled)")
         return
     columns = ("topic", "application", "state", "kind", "dead", "parked", "first", "last", "example", "fingerprint")
-    table = Table(box=None, header_style="bold")
-    for name in columns:
-        if name != "state" or settled:
-            table.add_column(name, justify="right" if name in ("dead", "parked") else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(escape(str(row[name])) for name in columns if name != "state" or settled))
-    output.results.print(table)
+    shown = [name for name in columns if name != "state" or settled]
+    output.show_rows([{name: row[name] for name in shown} for row in rows])
     for row in rows:
         cause = f"{row['error']}: {row['cause']}" if row["error"] else row["cause"]
         output.results.print(f"[bold]{row['fingerprint']}[/] {escape(cause)}", highlight=False, soft_wrap=True)
@@ -227,12 +221,7 @@ def show_steps(steps: "Sequence[Step]", *, as_json: bool) -> None:
     if not rows:
         output.note("nothing is left to be sent")
         return
-    table = Table(box=None, header_style="bold")
-    for name in rows[0]:
-        table.add_column(name.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*map(escape, row.values()))
-    output.results.print(table)
+    output.show_rows(rows)
     output.note(f"{len(rows)} dead letters; nothing was sent")
 
 

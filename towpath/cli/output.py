@@ -2,10 +2,13 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from towpath.errors import RefusedError, TowpathError
 
@@ -17,6 +20,16 @@ def emit_json(value: Any) -> None:
     """Write `value` as one JSON document on stdout."""
     json.dump(value, sys.stdout, indent=2 if sys.stdout.isatty() else None, default=str)
     sys.stdout.write("\n")
+
+
+def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows, of which there is at least one, as a table: a column for each name, numbers to the right."""
+    table = Table(box=None, header_style="bold")
+    for name, value in rows[0].items():
+        table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int) else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+    results.print(table)
 
 
 def note(text: str) -> None:

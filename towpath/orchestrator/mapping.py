@@ -142,6 +142,16 @@ def parent_from_wire(parent: wire.ParentReference) -> ParentReference:
     )
 
 
+def headers_to_wire(headers: Iterable[tuple[str, str]]) -> tuple[wire.Header, ...]:
+    """Return the Avro form of the headers that a saga carries along."""
+    return tuple(wire.Header(name=name, value=value) for name, value in headers)
+
+
+def headers_from_wire(headers: Iterable[wire.Header]) -> tuple[tuple[str, str], ...]:
+    """Return the headers that `headers` are the Avro form of."""
+    return tuple((header.name, header.value) for header in headers)
+
+
 def state_to_wire(state: SagaState, messages: Messages) -> wire.SagaState:
     """Return the Avro form of an instance's state."""
     cause = state.cause
@@ -161,7 +171,7 @@ def state_to_wire(state: SagaState, messages: Messages) -> wire.SagaState:
         recent=tuple(wire.RecentInput(id=id_, at_milliseconds=at) for id_, at in state.recent),
         forgotten_milliseconds=state.forgotten_milliseconds,
         parent=None if state.parent is None else parent_to_wire(state.parent),
-        headers=tuple(wire.Header(name=name, value=value) for name, value in state.headers),
+        headers=headers_to_wire(state.headers),
     )
 
 
@@ -183,7 +193,7 @@ def state_from_wire(state: wire.SagaState, messages: Opener) -> SagaState:
         recent=tuple((entry.id, entry.at_milliseconds) for entry in state.recent),
         forgotten_milliseconds=state.forgotten_milliseconds,
         parent=None if state.parent is None else parent_from_wire(state.parent),
-        headers=tuple((header.name, header.value) for header in state.headers),
+        headers=headers_from_wire(state.headers),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from towpath.contract.codec import Codec
 from towpath.errors import ContractError
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.mapping import Messages, parent_from_wire
+from towpath.orchestrator.mapping import Messages, headers_from_wire, parent_from_wire
 from towpath.orchestrator.scribe import Scribe
 from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
@@ -107,7 +107,7 @@ def _started(entry: wire.HistoryEntry, messages: Messages) -> Input:
         _carried(entry, messages),
         entry.key,
         None if entry.parent is None else parent_from_wire(entry.parent),
-        tuple((header.name, header.value) for header in entry.headers),
+        headers_from_wire(entry.headers),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.mapping import Messages, parent_to_wire
+from towpath.orchestrator.mapping import Messages, headers_to_wire, parent_to_wire
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Activity, Definition
 from towpath.saga.effects import AnswerParent, CompensateSaga, Happened, SendCommand, StartSaga
@@ -162,7 +162,7 @@ def _came(input_: Input) -> dict[str, Any]:
     came: dict[str, Any] = {"input": type(input_).__name__}
     match input_:
         case Started():
-            came["headers"] = tuple(wire.Header(name=name, value=value) for name, value in input_.headers)
+            came["headers"] = headers_to_wire(input_.headers)
             came["parent"] = None if input_.parent is None else parent_to_wire(input_.parent)
         case ParentAsked():
             came["parent"] = parent_to_wire(input_.parent)
