@@ -23,10 +23,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from towpath.stack.launch import before_exec
-from towpath.stack.metadata_log import BROKER_REGISTRATION_CHANGE, record_types
+from towpath.stack.metadata_log import BROKER_REGISTRATION_CHANGE, METADATA_LOG, record_types
 
 CLEAN_STOP = ".kafka_cleanshutdown"
-METADATA_LOG = "__cluster_metadata-0"
 ACTIVE = b"Performing controller activation"
 SESSION_MILLISECONDS = 500
 BOOT_SECONDS_MAX = 120.0

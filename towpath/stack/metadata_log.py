@@ -7,6 +7,9 @@ protocols are public. Only whole batches count: the log may be written to while 
 import struct
 from collections.abc import Iterator
 
+METADATA_LOG = "__cluster_metadata-0"
+"""Its folder, in the data folder of a node; made when the node first runs."""
+
 BROKER_REGISTRATION_CHANGE = 17
 """`BrokerRegistrationChangeRecord`: a broker is fenced or let in (KIP-841)."""
 

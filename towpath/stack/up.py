@@ -25,6 +25,7 @@ from towpath.stack.cache import FetchWatcher, InstalledParts, cache_folder, inst
 from towpath.stack.client import NotRunning, StackClient, last_words, start_supervisor
 from towpath.stack.home import Home
 from towpath.stack.lock import load_lock
+from towpath.stack.metadata_log import METADATA_LOG
 from towpath.stack.parts import Part, PartKind, native_placement, stack_parts
 from towpath.stack.postgres import make_cluster, make_databases
 from towpath.stack.processes import (
@@ -307,7 +308,7 @@ def _is_formatted(folder: Path) -> bool:
 
     The tool writes `meta.properties` first and `bootstrap.checkpoint` last; before both are there nothing is stored.
     """
-    if (folder / "__cluster_metadata-0").exists() or (folder / "bootstrap.checkpoint").exists():
+    if (folder / METADATA_LOG).exists() or (folder / "bootstrap.checkpoint").exists():
         return True
     (folder / "meta.properties").unlink(missing_ok=True)
     return False

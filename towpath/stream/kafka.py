@@ -417,8 +417,8 @@ class KafkaProducer:
 
     def close(self) -> None:
         """Drop what was not sent; an open transaction ends by its time-out, or when the next producer starts."""
+        self._caller.close()
         with suppress(KafkaException):  # a fenced producer repeats here that it is fenced
-            self._caller.close()
             self._producer.purge()
             self._producer.flush(0)
 

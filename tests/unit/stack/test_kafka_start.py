@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.stack.test_metadata_log import batch
-from towpath.stack.kafka_start import METADATA_LOG, Plan, was_killed
-from towpath.stack.metadata_log import BROKER_REGISTRATION_CHANGE
+from towpath.stack.kafka_start import Plan, was_killed
+from towpath.stack.metadata_log import BROKER_REGISTRATION_CHANGE, METADATA_LOG
 
 
 def folder(path: Path, *names: str) -> Path:
