@@ -8,6 +8,7 @@ from typing import Any
 
 import faust
 import pytest
+from faust.sensors.base import Sensor
 
 from tests.unit.stream.support import SETTINGS, memory_broker, values
 from towpath.errors import ConfigurationError, PeerError
@@ -98,6 +99,32 @@ def test_an_agent_takes_batches_and_keeps_state(tmp_path: Path) -> None:
         b"k1": b"30",
         b"k2": b"30",
     }
+
+
+def test_fausts_sensors_see_events_and_sends(tmp_path: Path) -> None:
+    """Whoever watches a Faust application by a sensor watches this one."""
+    broker = memory_broker()
+    fill(broker, 30)
+    app = make_app(broker, tmp_path)
+    out = app.topic("out")
+    seen: dict[str, int] = {"in": 0, "out": 0}
+
+    class Counting(Sensor):
+        def on_stream_event_in(self, tp: Any, offset: int, stream: Any, event: Any) -> None:
+            seen["in"] += 1
+
+        def on_stream_event_out(self, tp: Any, offset: int, stream: Any, event: Any, state: Any = None) -> None:
+            seen["out"] += 1
+
+    app.sensors.add(Counting())
+
+    @app.agent(app.topic("in"))
+    async def agent(stream: Any) -> None:
+        async for event in stream.events():
+            await out.send(key=event.key, value=event.value)
+
+    run(app, done(broker, 30))
+    assert seen == {"in": 30, "out": 30}
 
 
 def test_two_agents_of_one_topic_both_take_each_record(tmp_path: Path) -> None:

@@ -190,6 +190,20 @@ def test_catch_up_does_not_stop_at_the_last_stable_offset(store: Store) -> None:
     assert store.get(b"a") == b"2"
 
 
+def test_catch_up_tells_how_much_is_left(store: Store) -> None:
+    """Less and less, and nothing at its end."""
+    broker = memory_broker(partitions=1)
+    for number in range(12_000):
+        broker.append("counts", b"1", key=b"k%d" % number)
+    told: list[tuple[TopicPartition, int]] = []
+    catch_up(broker, CHANGELOG, store, ManualClock(), progress=lambda place, left: told.append((place, left)))
+    left = [number for _, number in told]
+    assert {place for place, _ in told} == {CHANGELOG}
+    assert left == sorted(left, reverse=True)
+    assert left[-1] == 0
+    assert left[0] > 0
+
+
 def test_catch_up_stops_when_the_partition_is_given_away(store: Store) -> None:
     """Even while an open transaction holds it up."""
     broker = memory_broker(partitions=1)
