@@ -75,6 +75,13 @@ def test_logs_show_what_a_part_said(stack: RunningStack) -> None:
     assert "postgres" in unknown.stderr
 
 
+def test_logs_are_json_when_asked(stack: RunningStack) -> None:
+    """The part, its file, and as many of the last lines as were asked for."""
+    answer = json.loads(towpath(stack, "logs", "kafka", "--lines", "3", "--json").stdout)
+    assert answer["part"] == "kafka"
+    assert answer["lines"] == Path(answer["file"]).read_text(encoding="utf-8").splitlines()[-3:]
+
+
 def test_logs_follow_what_a_part_says(stack: RunningStack) -> None:
     """`logs PART --follow` shows a line that is written after it began."""
     command = [*COMMAND, "logs", "postgres", "--follow", "--lines", "0"]

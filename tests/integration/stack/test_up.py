@@ -283,5 +283,8 @@ def test_an_ordinary_user_can_run_the_stack(own: Settings) -> None:
         assert psutil.Process(postgres["pid"]).uids().real == NOBODY
         assert json.loads(as_nobody("status", "--json").stdout)["running"] is True
     finally:
-        assert as_nobody("down").returncode == 0
+        stopped = as_nobody("down", "--json")
+        assert stopped.returncode == 0
+    assert json.loads(stopped.stdout) == {"stopped": True}
+    assert json.loads(as_nobody("down", "--json").stdout) == {"stopped": False}
     assert processes_of(mine) == []

@@ -127,6 +127,28 @@ def test_fausts_sensors_see_events_and_sends(tmp_path: Path) -> None:
     assert seen == {"in": 30, "out": 30}
 
 
+def test_a_timer_of_faust_sends_beside_the_units(tmp_path: Path) -> None:
+    """What `@app.timer` sends is committed by itself, while the agents' records are, too."""
+    broker = memory_broker()
+    fill(broker, 20)
+    app = make_app(broker, tmp_path)
+    out = app.topic("out")
+
+    @app.agent(app.topic("in"))
+    async def agent(stream: Any) -> None:
+        async for event in stream.events():
+            await out.send(key=event.key, value=event.value)
+
+    @app.timer(0.02)  # type: ignore[untyped-decorator]
+    async def tick() -> None:
+        await out.send(key=b"tick", value=b"tick")
+
+    run(app, lambda: len(values(broker.records("out"))) >= 23 and done(broker, 20)())
+    found = values(broker.records("out"))
+    assert sorted(value for value in found if value != "tick") == sorted(map(str, range(20)))
+    assert found.count("tick") >= 3
+
+
 def test_two_agents_of_one_topic_both_take_each_record(tmp_path: Path) -> None:
     """A record is done when every agent that takes its topic is done with it."""
     broker = memory_broker()
