@@ -25,9 +25,9 @@ from towpath.contract.files import schema_sets
 from towpath.orchestrator.core import Orchestrator
 from towpath.orchestrator.envelope import headers_of
 from towpath.settings import load_settings
-from towpath.stream.record import ConsumedRecord, Headers, TopicPartition
-from towpath.stream.state import Checkpoint, MemoryStore, State
-from towpath.stream.timers import Timers
+from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+from towpath.stream.state.partition_state import Checkpoint, MemoryStore, State
+from towpath.stream.state.timers import Timers
 
 UNIT_RECORDS = 500
 CARRIED = frozenset({"saga_id", "saga", "step", "item", "direction", "attempt", "round"})

@@ -20,12 +20,12 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from towpath.clock import SystemClock
 from towpath.settings import load_settings
-from towpath.stream.broker import Groups
-from towpath.stream.build import build_loop
-from towpath.stream.kafka import KafkaBroker
-from towpath.stream.options import StreamOptions
-from towpath.stream.record import TopicPartition
-from towpath.stream.unit import KafkaUnit
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.port import Groups
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.options import StreamOptions
+from towpath.stream.engine.unit import KafkaUnit
+from towpath.stream.faust_app.wiring import build_loop
 
 DUE = 1_000
 SPREAD_SECONDS = 10

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 
 from pipelines.services.order import place_order
 from schemas.records.order import OrderLine, OrderPlaced
-from towpath.client import NotEnded, Standing, Started
+from towpath.client import InstanceStatus, NotEnded, Started
 from towpath.client.postgres import Client
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.registry import load_codec
@@ -87,7 +87,7 @@ def create_api(settings: Settings | None = None) -> FastAPI:
     def get_saga(
         saga_id: str,
         wait_seconds: Annotated[float, Query(ge=0, le=30, description="How long to wait for an ending.")] = 0,
-    ) -> Standing:
+    ) -> InstanceStatus:
         """Tell how an order's saga stands, at once or once it has ended."""
         try:
             standing = client.await_ending(saga_id, timeout_seconds=wait_seconds)

@@ -10,7 +10,7 @@ from towpath.contract.record import Record
 from towpath.orchestrator.envelope import headers_of
 from towpath.saga.keys import command_id_of, idempotency_key_of, saga_id_of
 from towpath.settings import load_settings
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
 
 CODEC = Codec.offline(schema_sets(load_settings(Path(__file__).resolve().parents[1], environment=False)))
 

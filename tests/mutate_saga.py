@@ -24,7 +24,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
     "towpath.saga.advance": ROOT / "towpath/saga/advance.py",
-    "towpath.saga.turn": ROOT / "towpath/saga/turn.py",
+    "towpath.saga.decision_builder": ROOT / "towpath/saga/decision_builder.py",
 }
 TESTS = [
     *(f"tests/unit/saga/test_{name}.py" for name in ("forward", "backward", "attempts", "waits", "people", "subsagas")),

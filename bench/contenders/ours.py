@@ -9,7 +9,7 @@ from typing import Any
 import uvloop
 
 from towpath.settings import KafkaSettings, ProjectSettings, Settings, StreamSettings
-from towpath.stream.agent import StreamApp, create_app
+from towpath.stream.faust_app.agent import StreamApp, create_app
 
 
 def build(told: dict[str, Any]) -> StreamApp:

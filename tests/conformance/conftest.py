@@ -9,9 +9,9 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from towpath.settings import KafkaSettings, StreamSettings
-from towpath.stream.broker import Broker
-from towpath.stream.kafka import KafkaBroker
-from towpath.stream.memory import MemoryBroker
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.port import Broker
 
 SETTINGS = StreamSettings(
     batch_seconds_max=1.0,

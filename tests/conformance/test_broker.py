@@ -9,7 +9,9 @@ from confluent_kafka import TopicPartition as RdTopicPartition
 
 from tests.conformance.conftest import SETTINGS, Cluster
 from towpath.errors import TowpathError
-from towpath.stream.broker import (
+from towpath.stream.broker.kafka import KafkaProducer
+from towpath.stream.broker.partitioner import partition_of
+from towpath.stream.broker.port import (
     Assigned,
     BrokerAway,
     GroupMetadata,
@@ -22,9 +24,7 @@ from towpath.stream.broker import (
     Revoked,
     StaleMember,
 )
-from towpath.stream.kafka import KafkaProducer
-from towpath.stream.partitioner import partition_of
-from towpath.stream.record import ConsumedRecord, TopicPartition
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 
 def poll_until(member: Member, ready: Callable[[Polled], bool], seconds: float = 15.0) -> Polled:

@@ -3,13 +3,13 @@
 import pytest
 from typer.testing import CliRunner
 
+from towpath.contract.avro_readers import judges
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.check import check_contracts
 from towpath.contract.codec import Codec
 from towpath.contract.examples import Example, load_examples
 from towpath.contract.files import Contracts, load_contracts, schema_sets
 from towpath.contract.json_form import read_json
-from towpath.contract.judges import judges
 from towpath.contract.write import stale_files
 from towpath.settings import load_settings
 

@@ -19,10 +19,10 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.crash.worker import STREAM
 from towpath.settings import KafkaSettings
-from towpath.stream.broker import BrokerAway
-from towpath.stream.kafka import KafkaBroker
-from towpath.stream.partitioner import partition_of
-from towpath.stream.record import ConsumedRecord, TopicPartition
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.partitioner import partition_of
+from towpath.stream.broker.port import BrokerAway
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 PARTITIONS = 4
 KEYS = 200

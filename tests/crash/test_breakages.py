@@ -27,20 +27,21 @@ from tests.stack_fixture import RunningStack
 from tests.unit.stream.support import FunctionAgents, copy, memory_broker, options_for, working
 from towpath.errors import PeerError, WorldError
 from towpath.settings import StreamSettings
-from towpath.stream import catchup, kafka
-from towpath.stream.broker import Broker, GroupMetadata, Groups, OutcomeUnknown, TransactionAborted
-from towpath.stream.build import build_loop
-from towpath.stream.catchup import Bounds
-from towpath.stream.failures import AgentFailed, RecordFailed, Work
-from towpath.stream.loop import UnitLoop
-from towpath.stream.memory import MemoryBroker
-from towpath.stream.options import DatabaseOptions, StreamOptions
-from towpath.stream.partitioner import partition_of
-from towpath.stream.postgres import DatabaseTransaction, DatabaseUnit
-from towpath.stream.record import ConsumedRecord, TopicPartition
-from towpath.stream.stores import PartitionStores
-from towpath.stream.transaction import KafkaTransaction
-from towpath.stream.unit import KafkaUnit, Unit
+from towpath.stream.broker import kafka
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.partitioner import partition_of
+from towpath.stream.broker.port import Broker, GroupMetadata, Groups, OutcomeUnknown, TransactionAborted
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.failures import AgentFailed, RecordFailed, Work
+from towpath.stream.engine.loop import UnitLoop
+from towpath.stream.engine.options import DatabaseOptions, StreamOptions
+from towpath.stream.engine.postgres import DatabaseTransaction, DatabaseUnit
+from towpath.stream.engine.transaction import KafkaTransaction
+from towpath.stream.engine.unit import KafkaUnit, Unit
+from towpath.stream.faust_app.wiring import build_loop
+from towpath.stream.state import changelog
+from towpath.stream.state.changelog import Bounds
+from towpath.stream.state.stores import PartitionStores
 
 Patch = pytest.MonkeyPatch
 RECORDS = 60
@@ -204,7 +205,7 @@ def a_lost_answer(tmp_path: Path) -> list[str]:
 
 
 def catch_up_to_last_stable(patch: Patch) -> None:
-    whole = catchup.bounds_of
+    whole = changelog.bounds_of
 
     def bounds_of(broker: Broker, changelog: TopicPartition) -> Bounds:
         assert isinstance(broker, MemoryBroker)
@@ -213,7 +214,7 @@ def catch_up_to_last_stable(patch: Patch) -> None:
             bounds.topic_id, bounds.begin, broker.log_of(changelog).last_stable, bounds.delete_retention_milliseconds
         )
 
-    patch.setattr(catchup, "bounds_of", bounds_of)
+    patch.setattr(changelog, "bounds_of", bounds_of)
 
 
 def a_marker_that_comes_late(tmp_path: Path) -> list[str]:

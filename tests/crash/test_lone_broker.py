@@ -9,8 +9,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from tests.crash.test_crash import restart_part
 from tests.stack_fixture import RunningStack
 from towpath.settings import KafkaSettings, StreamSettings
-from towpath.stream.kafka import KafkaBroker
-from towpath.stream.record import TopicPartition
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.record import TopicPartition
 
 TRANSACTIONS = 8
 TIMEOUT_MILLISECONDS = 2_000

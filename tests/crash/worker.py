@@ -15,7 +15,7 @@ import uvloop
 
 from towpath.logs import configure_logs
 from towpath.settings import KafkaSettings, ProjectSettings, Settings, StreamSettings
-from towpath.stream.agent import Batch, DatabaseOptions, StreamApp, create_app
+from towpath.stream.faust_app.agent import Batch, DatabaseOptions, StreamApp, create_app
 
 STREAM = StreamSettings(
     batch_records_max=100,

@@ -15,9 +15,9 @@ import pytest
 from tests.crash import test_breakages
 from tests.unit.stream.support import options_for, working
 from towpath.settings import KafkaSettings
-from towpath.stream.broker import Groups
-from towpath.stream.kafka import KafkaBroker
-from towpath.stream.unit import KafkaUnit
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.port import Groups
+from towpath.stream.engine.unit import KafkaUnit
 
 
 async def work(told: dict[str, Any]) -> None:

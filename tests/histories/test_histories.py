@@ -9,7 +9,7 @@ import pytest
 from sagas import cancel_order, place_order
 from tests.histories.record import FOLDER, runs
 from towpath.saga import Definition
-from towpath.saga.outline import differences, outline_of
+from towpath.saga.definition_snapshot import definition_snapshot_of, differences
 from towpath.saga.testing import HistoryChanged, history_of, read_history, replay, write_history
 
 DEFINITIONS: dict[str, Definition] = {
@@ -35,7 +35,7 @@ def test_a_recorded_run_is_decided_as_it_was(path: Path) -> None:
 def test_a_definition_is_what_was_recorded_under_its_version(version: str) -> None:
     """What is in production is not changed without a new version."""
     recorded = json.loads((FOLDER / version / "definition.json").read_text(encoding="utf-8"))
-    assert differences(recorded, json.loads(json.dumps(outline_of(DEFINITIONS[version])))) == []
+    assert differences(recorded, json.loads(json.dumps(definition_snapshot_of(DEFINITIONS[version])))) == []
 
 
 def test_every_run_is_recorded_and_no_file_is_orphaned() -> None:

@@ -11,9 +11,9 @@ from sagas import cancel_order, place_order
 from tests.unit.saga.support import SHAPES, Agreed, Denied, Kept, No, Opened, Undone, Yes
 from towpath.saga import Definition, advance
 from towpath.saga.state import Status
+from towpath.saga.state_snapshot import state_from_tree, state_to_snapshot
 from towpath.saga.testing import World, sample
 from towpath.saga.testing.adversary import Walk, survive, walks
-from towpath.saga.tree import state_from_tree, state_to_tree
 
 SAGAS: dict[str, Definition] = {
     "place_order": place_order.saga.definition,
@@ -46,7 +46,7 @@ def test_any_state_survives_its_tree(name: str, walk: Walk) -> None:
     world = survive(definition, walk, sampler)
     for _, decision in world.log:
         if decision.state is not None:
-            assert state_from_tree(definition, state_to_tree(decision.state)) == decision.state
+            assert state_from_tree(definition, state_to_snapshot(decision.state)) == decision.state
 
 
 @pytest.mark.parametrize("name", SAGAS)

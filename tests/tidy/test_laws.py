@@ -17,14 +17,19 @@ ARROWS: dict[str, frozenset[str]] = {
     "outbox": frozenset({"contract"}),
     "capture": frozenset({"contract", "outbox"}),
     "stream": frozenset({"contract", "outbox"}),
+    "deadletter": frozenset({"stream"}),
     "view": frozenset({"contract", "outbox", "stream"}),
     "orchestrator": frozenset({"contract", "saga", "stream", "view"}),
     "participant": frozenset({"contract", "outbox", "stream"}),
     "client": frozenset({"contract", "outbox", "saga", "orchestrator"}),
-    "demo": frozenset({"contract", "outbox", "saga", "stream", "view", "orchestrator", "project", "stack"}),
+    "demo": frozenset(
+        {"contract", "outbox", "saga", "stream", "deadletter", "view", "orchestrator", "project", "stack"}
+    ),
     "project": frozenset({"contract", "saga", "participant", "view", "orchestrator"}),
     "stack": frozenset({"contract", "outbox", "capture", "stream", "participant", "view", "orchestrator", "project"}),
 }
+# Inside `stream`, a folder may import only the folders before it.
+STREAM_ORDER = ("broker", "state", "engine", "faust_app")
 GROUND = frozenset({"errors", "clock", "settings", "metrics", "logs"})
 TOP = frozenset({"cli", "console"})
 
@@ -113,6 +118,16 @@ def test_arrows_between_rooms_point_one_way(path: Path) -> None:
         other = parts[1]
         allowed = GROUND if own in GROUND else ARROWS[own] | GROUND | {own}
         assert other in allowed, f"{name(path)} imports {target}; {own} may import {sorted(allowed)}"
+
+
+@pytest.mark.parametrize("path", modules(ENGINE / "stream"), ids=name)
+def test_arrows_inside_the_stream_point_to_the_broker(path: Path) -> None:
+    """Law 3, inside the largest room: Faust stands on the engine, the engine on state, and state on the broker."""
+    own = path.relative_to(ENGINE / "stream").parts[0]
+    for target in imported(path):
+        parts = target.split(".")
+        if parts[:2] == ["towpath", "stream"] and own in STREAM_ORDER and len(parts) > 2 and parts[2] in STREAM_ORDER:
+            assert STREAM_ORDER.index(parts[2]) <= STREAM_ORDER.index(own), f"{name(path)} imports {target}"
 
 
 def called(path: Path) -> Iterator[tuple[int, str]]:

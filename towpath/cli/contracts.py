@@ -107,11 +107,11 @@ def register_schemas(
 
 
 def _report(settings: Settings) -> "Report":
+    from towpath.contract.avro_readers import judges
     from towpath.contract.catalogue import Catalogue
     from towpath.contract.check import check_contracts
     from towpath.contract.examples import load_examples
     from towpath.contract.files import load_contracts, schema_sets
-    from towpath.contract.judges import judges
 
     contracts = load_contracts(schema_sets(settings))
     examples = load_examples(contracts, settings.root / settings.project.schemas / "examples")

@@ -12,9 +12,9 @@ from towpath.errors import NotFoundError, PartlyDoneError, RefusedError, WorldEr
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.stream.errands import Errand
-    from towpath.stream.quarantine import Cohort, Quarantine
-    from towpath.stream.redrive import Outcome, Redrive
+    from towpath.deadletter.quarantine import Cohort, Quarantine
+    from towpath.deadletter.redrive import Outcome, Redrive
+    from towpath.deadletter.redrive_plan import RedriveStep
 
 group = typer.Typer(name="dead", help="Dead letters: look at them, send them back, give them up.", no_args_is_help=True)
 
@@ -55,7 +55,7 @@ def list_letters(
     as_json: AsJson = False,
 ) -> None:
     """List dead letters by cause, the newest last, with how many records are parked behind them."""
-    from towpath.stream.quarantine import groups_of
+    from towpath.deadletter.quarantine import groups_of
 
     desk = _Desk(load_settings())
     wanted = desk.dead_topics if topic is None else (desk.dead_topic(topic),)
@@ -95,17 +95,17 @@ def redrive(
 
     Each goes back once, however often this runs. Exit code 4 where something is left, or died again.
     """
-    from towpath.stream.errands import redrive_errands
+    from towpath.deadletter.redrive_plan import redrive_plan
 
     desk = _Desk(load_settings())
     name = desk.dead_topic(topic)
 
-    def plan(quarantine: "Quarantine") -> "list[Errand]":
+    def plan(quarantine: "Quarantine") -> "list[RedriveStep]":
         chosen = dead_choice.choose(quarantine, name, position, fingerprint, everything=everything)
         if position is not None:
             dead_choice.refuse_out_of_turn(quarantine, chosen)
             dead_choice.refuse_half_released(quarantine, chosen)
-        return redrive_errands(quarantine, chosen)
+        return redrive_plan(quarantine, chosen)
 
     question = f"Redrive everything that waits in {name}?" if everything else None
     _settle(desk, plan, question, actor, reason, wait_seconds, dry_run=dry_run, yes=yes, as_json=as_json)
@@ -129,18 +129,18 @@ def drop(
 
     The letter itself stays in its topic as long as that keeps it, and beside it who gave it up, when and why.
     """
-    from towpath.stream.errands import drop_errands
+    from towpath.deadletter.redrive_plan import drop_plan
 
     desk = _Desk(load_settings())
     name = desk.dead_topic(topic)
 
-    def plan(quarantine: "Quarantine") -> "list[Errand]":
+    def plan(quarantine: "Quarantine") -> "list[RedriveStep]":
         chosen = dead_choice.choose(quarantine, name, position, fingerprint, everything=False)
         if fingerprint is not None:
             chosen = [dead for dead in chosen if dead.letter.behind is None]
         else:
             dead_choice.refuse_half_released(quarantine, chosen)
-        return drop_errands(quarantine, chosen, followers=followers)
+        return drop_plan(quarantine, chosen, followers=followers)
 
     question = f"Drop all dead letters of {name} with the fingerprint {fingerprint}?" if fingerprint else None
     _settle(desk, plan, question, actor, reason, wait_seconds, dry_run=dry_run, yes=yes, as_json=as_json)
@@ -164,7 +164,7 @@ def release(
     What is still there of the key is counted anew and redriven in its order. Without a running worker it ends early,
     with exit code 4; running it again does the rest.
     """
-    from towpath.stream.errands import released_steps
+    from towpath.deadletter.redrive_plan import released_steps
 
     desk = _Desk(load_settings())
     name = desk.dead_topic(topic)
@@ -185,7 +185,7 @@ class _Desk:
 
     def __init__(self, settings: Settings) -> None:
         from towpath.contract.catalogue import Catalogue, TopicKind
-        from towpath.stream.kafka import KafkaBroker
+        from towpath.stream.broker.kafka import KafkaBroker
 
         self.settings = settings
         self.catalogue = Catalogue.load(settings)
@@ -207,7 +207,7 @@ class _Desk:
 
     def read(self) -> "Quarantine":
         """Return what lies in all of them: what waits for one may lie in another."""
-        from towpath.stream.redrive import read_quarantine
+        from towpath.deadletter.redrive import read_quarantine
 
         try:
             return read_quarantine(self.broker, self.dead_topics)
@@ -218,7 +218,7 @@ class _Desk:
 
     def refuse_what_may_come(self, cohort: "Cohort") -> None:
         """Raise RefusedError where what a key waits for cannot have been removed: then it is on its way."""
-        from towpath.stream.record import TopicPartition
+        from towpath.stream.broker.record import TopicPartition
 
         for position in cohort.unseen:
             where = dead_choice.POSITION.fullmatch(position)
@@ -236,7 +236,7 @@ class _Desk:
     def redriving(self, actor: str, reason: str) -> "Iterator[Redrive]":
         """Yield a run, closed at the end."""
         from towpath.clock import SystemClock
-        from towpath.stream.redrive import Redrive
+        from towpath.deadletter.redrive import Redrive
 
         run = Redrive(
             self.broker,
@@ -254,7 +254,7 @@ class _Desk:
 
 def _settle(
     desk: _Desk,
-    plan: "Callable[[Quarantine], list[Errand]]",
+    plan: "Callable[[Quarantine], list[RedriveStep]]",
     question: str | None,
     actor: str | None,
     reason: str,

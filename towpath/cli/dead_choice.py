@@ -8,7 +8,7 @@ from towpath.cli import dead_report
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError
 
 if TYPE_CHECKING:
-    from towpath.stream.quarantine import Cohort, Dead, Quarantine
+    from towpath.deadletter.quarantine import Cohort, Dead, Quarantine
 
 ON_ITS_WAY = (
     "run it again in some seconds: a dead letter leaves a service's database by its outbox (towpath capture status)"
@@ -21,7 +21,7 @@ def choose(
     quarantine: "Quarantine", dead_topic: str, position: str | None, fingerprint: str | None, *, everything: bool
 ) -> "list[Dead]":
     """Return the dead letters that a person means, the newest last. Raises ConfigurationError, NotFoundError."""
-    from towpath.stream.quarantine import waiting_in, with_fingerprint
+    from towpath.deadletter.quarantine import waiting_in, with_fingerprint
 
     if sum((position is not None, fingerprint is not None, everything)) != 1:
         raise ConfigurationError(
@@ -43,7 +43,7 @@ def choose(
 
 def _at(quarantine: "Quarantine", dead_topic: str, position: str) -> "Dead":
     """Return the dead letter at a position, in either form. Raises ConfigurationError, NotFoundError."""
-    from towpath.stream.quarantine import find, find_origin
+    from towpath.deadletter.quarantine import find, find_origin
 
     origin = dead_topic.removesuffix(".dead")
     place, where = _PLACE.fullmatch(position), POSITION.fullmatch(position)
@@ -110,7 +110,7 @@ def refuse_half_released(quarantine: "Quarantine", chosen: "Sequence[Dead]") -> 
 
 def parked(quarantine: "Quarantine", dead_topic: str, key: str, application: str | None) -> "Cohort":
     """Return what waits of a key. Raises NotFoundError, or ConfigurationError where that is in several applications."""
-    from towpath.stream.quarantine import waiting_in
+    from towpath.deadletter.quarantine import waiting_in
 
     cohorts = {(cohort := quarantine.cohort_of(dead)).key: cohort for dead in waiting_in(quarantine, dead_topic)}
     found = [

@@ -14,9 +14,9 @@ from towpath.settings import Settings
 if TYPE_CHECKING:
     from towpath.contract.catalogue import Catalogue
     from towpath.contract.codec import Codec
-    from towpath.stream.errands import Step
-    from towpath.stream.quarantine import Cohort, Dead, Group, Quarantine
-    from towpath.stream.redrive import Outcome
+    from towpath.deadletter.quarantine import Cohort, Dead, Group, Quarantine
+    from towpath.deadletter.redrive import Outcome
+    from towpath.deadletter.redrive_plan import Step
 
 HEX_BYTES_MAX = 2048
 """Bytes of a value that is shown as it is; `--json` has all of it."""
@@ -100,7 +100,7 @@ def _codec(settings: Settings, catalogue: "Catalogue", topics: Sequence[str]) ->
 
 
 def _letter(quarantine: "Quarantine", dead: "Dead", codec: "Codec | None") -> dict[str, Any]:
-    from towpath.stream.dead import original
+    from towpath.stream.broker.dead_letter import original
 
     letter, cohort = dead.letter, quarantine.cohort_of(dead)
     record = original(dead.record, letter)

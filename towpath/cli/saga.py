@@ -70,7 +70,7 @@ def record(
     import json
 
     from towpath.project import load_sagas
-    from towpath.saga.outline import outline_of
+    from towpath.saga.definition_snapshot import definition_snapshot_of
 
     settings = load_settings()
     written = []
@@ -79,7 +79,7 @@ def record(
             path = recorded_path(settings, histories, definition.name, definition.version)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(outline_of(definition), indent=2) + "\n", encoding="utf-8")
+                path.write_text(json.dumps(definition_snapshot_of(definition), indent=2) + "\n", encoding="utf-8")
                 written.append(str(path.relative_to(settings.root)))
     if as_json:
         output.emit_json({"written": written})
@@ -125,14 +125,14 @@ def replay_histories(
 def _against_records(settings: Settings, histories: str, definition: Any) -> dict[str, Any]:
     import json
 
-    from towpath.saga.outline import differences, outline_of
+    from towpath.saga.definition_snapshot import definition_snapshot_of, differences
     from towpath.saga.testing.golden import HistoryChanged, read_history, replay
 
     recorded = recorded_path(settings, histories, definition.name, definition.version)
     changed = []
     if recorded.exists():
         before = json.loads(recorded.read_text(encoding="utf-8"))
-        changed += differences(before, json.loads(json.dumps(outline_of(definition))))
+        changed += differences(before, json.loads(json.dumps(definition_snapshot_of(definition))))
     paths = sorted(recorded.parent.glob("*.jsonl"))
     for path in paths:
         try:

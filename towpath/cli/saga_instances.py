@@ -16,8 +16,8 @@ from towpath.errors import ConfigurationError, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from towpath.orchestrator.instance_status import Instance
     from towpath.orchestrator.records import HistoryEntry
-    from towpath.orchestrator.standing import Instance
 
 ID_LETTERS = 36
 ROWS_MAX = 200
@@ -71,12 +71,12 @@ def list_instances(
 
 def show(name: Name, which: Which, as_json: Json = False) -> None:
     """Show one instance: every step, how often it was tried, and what it waits for."""
-    from towpath.saga.tree import state_to_tree, tree_to_json
+    from towpath.saga.state_snapshot import state_to_snapshot, tree_to_json
 
     instance = _one(read_instances(load_settings(), name), name, which)
     state = instance.state
     if as_json:
-        output.emit_json({**_plain(instance), "state": tree_to_json(state_to_tree(state))})
+        output.emit_json({**_plain(instance), "state": tree_to_json(state_to_snapshot(state))})
         return
     cause = f", because of {state.cause}" if state.cause is not None else ""
     output.results.print(
@@ -112,10 +112,10 @@ def export(
 
     Records of the business are told by the names of their classes, so no customer's data leaves the topic.
     """
-    from towpath.saga.tree import state_to_tree, tree_to_json
+    from towpath.saga.state_snapshot import state_to_snapshot, tree_to_json
 
     found = [instance for instance in read_instances(load_settings(), name) if instance.needed or not unfinished]
-    lines = (json.dumps(tree_to_json(state_to_tree(instance.state))) + "\n" for instance in found)
+    lines = (json.dumps(tree_to_json(state_to_snapshot(instance.state))) + "\n" for instance in found)
     if to == "-":
         sys.stdout.writelines(lines)
     else:
@@ -169,8 +169,8 @@ def read_instances(settings: Settings, name: str) -> Sequence["Instance"]:
     from towpath.contract.catalogue import Catalogue
     from towpath.contract.registry import load_codec
     from towpath.orchestrator import envelope
-    from towpath.orchestrator.standing import instances_in
-    from towpath.stream.kafka import read_records
+    from towpath.orchestrator.instance_status import instances_in
+    from towpath.stream.broker.kafka import read_records
 
     catalogue = Catalogue.load(settings)
     topic = catalogue.topic(envelope.topic_of(name, envelope.STATE)).name
@@ -206,7 +206,7 @@ def _read_history(settings: Settings, name: str, which: str) -> tuple[Any, list[
     from towpath.contract.registry import load_codec
     from towpath.orchestrator import envelope
     from towpath.orchestrator.recording import entries_of
-    from towpath.stream.kafka import read_records
+    from towpath.stream.broker.kafka import read_records
 
     catalogue = Catalogue.load(settings)
     topic = catalogue.topic(envelope.topic_of(name, envelope.HISTORY)).name

@@ -23,11 +23,11 @@ _OUTLINE_SCRIPT = """
 import json, runpy, sys
 sys.path.insert(0, sys.argv[1])
 from towpath.saga import Saga
-from towpath.saga.outline import outline_of
+from towpath.saga.definition_snapshot import definition_snapshot_of
 found = runpy.run_path(sys.argv[2]).get("saga")
 if not isinstance(found, Saga):
     sys.exit(f"{sys.argv[2]} has no Saga called 'saga'")
-print(json.dumps(outline_of(found.definition)))
+print(json.dumps(definition_snapshot_of(found.definition)))
 """
 SECONDS_MAX = 60
 WHOLE_STATES_MAX = 20_000
@@ -50,7 +50,7 @@ def upgrade(
     as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON.")] = False,
 ) -> None:
     """Say for each state that OLD can reach whether it can go on under NEW, in words; then for real instances."""
-    from towpath.saga.outline import definition_of, differences
+    from towpath.saga.definition_snapshot import definition_of, differences
     from towpath.saga.upgrade import Outcome, comparable, report_on
 
     if live and instances is not None:
@@ -131,7 +131,7 @@ def _show(what: str, report: Any) -> None:
 def _outline(settings: Settings, source: str) -> dict[str, Any]:
     """Return the outline of a definition: recorded, of the project now, in a file, or in a file of a git ref."""
     from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, recorded_path
-    from towpath.saga.outline import outline_of
+    from towpath.saga.definition_snapshot import definition_snapshot_of
 
     if source.endswith(".py"):
         ref, colon, path = source.rpartition(":")
@@ -141,7 +141,7 @@ def _outline(settings: Settings, source: str) -> dict[str, Any]:
         return _outline_in(settings.root, file, source)
     name, at, version = source.partition("@")
     if not at:
-        plain: dict[str, Any] = json.loads(json.dumps(outline_of(find_definition(settings, name))))
+        plain: dict[str, Any] = json.loads(json.dumps(definition_snapshot_of(find_definition(settings, name))))
         return plain
     recorded = recorded_path(settings, HISTORIES_FOLDER, name, int(version) if version.isdigit() else 0)
     if not recorded.exists():
@@ -208,8 +208,8 @@ def _report_on_live(settings: Settings, old: Any, new: Any) -> Any:
 
 
 def _states(old: Any, path: Path) -> Iterator[Any]:
-    """Yield the states in a file: one tree a line, as `towpath.saga.tree` writes it in JSON."""
-    from towpath.saga.tree import state_from_tree, tree_from_json
+    """Yield the states in a file: one tree a line, as `towpath.saga.state_snapshot` writes it in JSON."""
+    from towpath.saga.state_snapshot import state_from_tree, tree_from_json
 
     text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
     for number, line in enumerate(filter(str.strip, text.splitlines()), start=1):

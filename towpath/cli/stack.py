@@ -185,7 +185,7 @@ def logs(
 ) -> None:
     """Show what a part or worker said."""
     from towpath.stack.home import Home
-    from towpath.stack.logs import tail
+    from towpath.stack.supervisor.logs import tail
 
     home = Home(load_settings().stack_home)
     path = home.log_file(part)

@@ -3,6 +3,6 @@
 `saga.py` says what there is to know (pure), `postgres.py` writes the start and reads the view of instances.
 """
 
-from towpath.client.saga import NotEnded, Standing, Started
+from towpath.client.saga import InstanceStatus, NotEnded, Started
 
-__all__ = ["NotEnded", "Standing", "Started"]
+__all__ = ["InstanceStatus", "NotEnded", "Started"]

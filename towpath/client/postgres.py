@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from towpath.client.saga import NotEnded, Standing, Started, standing_of, start_topic
+from towpath.client.saga import InstanceStatus, NotEnded, Started, standing_of, start_topic
 from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
@@ -60,12 +60,12 @@ class Client:
         write(connection, [from_record(self._codec, topic, key, event, id=event_id, **headers)])
         return Started.by(saga, key, event_id)
 
-    def standing(self, saga_id: str) -> Standing | None:
+    def standing(self, saga_id: str) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
         with self._views() as connection:
             return _one(connection, saga_id)
 
-    def find(self, saga: str, key: str) -> list[Standing]:
+    def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
         with self._views() as connection, connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
             try:
@@ -73,7 +73,7 @@ class Client:
             except errors.UndefinedTable:
                 return []
 
-    def await_ending(self, saga_id: str, *, timeout_seconds: float) -> Standing:
+    def await_ending(self, saga_id: str, *, timeout_seconds: float) -> InstanceStatus:
         """Wait until a saga completed or compensated, or is stuck, and return how it stands then.
 
         The saga need not have begun. Raises NotEnded when the time is over, WorldError where the views cannot be read.
@@ -114,7 +114,7 @@ class Client:
             ) from error
 
 
-def _one(connection: Connection, saga_id: str) -> Standing | None:
+def _one(connection: Connection, saga_id: str) -> InstanceStatus | None:
     with connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
         try:
             row = cursor.execute(_BY_ID, (saga_id,)).fetchone()

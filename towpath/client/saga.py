@@ -28,7 +28,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class InstanceStatus:
     """How an instance stands. `status` is running, compensating, completed, compensated, or stuck.
 
     `reason` says why it compensates or is stuck; `waiting_for` names the events or persons that it waits for.
@@ -56,9 +56,9 @@ class Standing:
         return self.status == Status.STUCK.value
 
 
-def standing_of(row: SagaInstance) -> Standing:
+def standing_of(row: SagaInstance) -> InstanceStatus:
     """Return what a row of the view says."""
-    return Standing(
+    return InstanceStatus(
         saga=row.saga,
         saga_id=row.saga_id,
         key=row.key,
@@ -75,7 +75,7 @@ def standing_of(row: SagaInstance) -> Standing:
 class NotEnded(TowpathError):
     """The time given for a saga's ending is over; `standing` is how it stood then, None if nothing was seen of it."""
 
-    def __init__(self, saga_id: str, timeout_seconds: float, standing: Standing | None) -> None:
+    def __init__(self, saga_id: str, timeout_seconds: float, standing: InstanceStatus | None) -> None:
         how = "nothing was seen of it" if standing is None else f"it is {standing.status}"
         waits = f", waiting for {standing.waiting_for}" if standing is not None and standing.waiting_for else ""
         super().__init__(

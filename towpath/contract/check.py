@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final
 
+from towpath.contract.avro_readers import CannotJudge, Judge, write_body
 from towpath.contract.catalogue import Catalogue, Topic, TopicKind
 from towpath.contract.codec import WIRE_PREFIX_BYTES, Codec, derived_id, wire_prefix
 from towpath.contract.compatibility import Break, breaks
 from towpath.contract.examples import Example
 from towpath.contract.files import Contracts
 from towpath.contract.json_form import read_json
-from towpath.contract.judges import CannotJudge, Judge, write_body
 from towpath.contract.parse import misspelt
 from towpath.contract.record import Record
 from towpath.contract.sample import sample

@@ -28,8 +28,8 @@ from towpath.stack.client import StackClient
 from towpath.stack.home import Home
 from towpath.stack.up import UpWatcher, down, up
 from towpath.stack.workers import start_workers
-from towpath.stream.kafka import read_records
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.kafka import read_records
+from towpath.stream.broker.record import ConsumedRecord
 from towpath.view import View
 
 ORDERS_PER_SECOND = 100

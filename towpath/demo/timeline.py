@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
 
 
 @dataclass(frozen=True, slots=True)

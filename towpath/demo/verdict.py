@@ -14,7 +14,7 @@ from towpath.demo.demo import Check, Outcome
 from towpath.orchestrator.records import HistoryEntry
 from towpath.orchestrator.sagas_view import ENDINGS
 from towpath.saga.state import Status
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
 from towpath.view import Occurrence, View
 from towpath.view.view import fold_records
 

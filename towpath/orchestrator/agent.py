@@ -11,7 +11,7 @@ from towpath.orchestrator import envelope
 from towpath.orchestrator.core import Orchestrator
 from towpath.saga.definition import Definition
 from towpath.settings import Settings
-from towpath.stream.agent import RecordFailed, StreamApp, create_app
+from towpath.stream.faust_app.agent import RecordFailed, StreamApp, create_app
 
 
 def application_name(settings: Settings, saga: str) -> str:

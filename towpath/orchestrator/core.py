@@ -11,13 +11,13 @@ from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.desk import Desk, UnitLike
-from towpath.orchestrator.early import EARLY_SIGNAL_MILLISECONDS, EARLY_SIGNALS_MAX, EarlySignals
+from towpath.orchestrator.buffered_signals import EARLY_SIGNAL_MILLISECONDS, EARLY_SIGNALS_MAX, EarlySignals
+from towpath.orchestrator.cancelled_children import forget_withdrawn, started_by, withdraw, withdrawn_by
 from towpath.orchestrator.instances import Instances, MissingVersion
 from towpath.orchestrator.mapping import Messages, parent_from_wire
 from towpath.orchestrator.performer import Performer
+from towpath.orchestrator.record_context import RecordContext, UnitLike
 from towpath.orchestrator.retention import FORGET, Retention
-from towpath.orchestrator.withdrawn import forget_withdrawn, started_by, withdraw, withdrawn_by
 from towpath.saga.advance import advance
 from towpath.saga.definition import Definition, Kind, SecondStart
 from towpath.saga.effects import AnswerParent, SubsagaCompensated
@@ -36,7 +36,7 @@ from towpath.saga.inputs import (
 )
 from towpath.saga.keys import saga_id_of
 from towpath.saga.state import Direction, ParentReference, SagaState
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
 
 
 class Orchestrator:
@@ -59,13 +59,13 @@ class Orchestrator:
         self._codec = codec
         self._messages = Messages(codec)
         self._instances = Instances(codec, self._messages)
-        self._early = EarlySignals(codec, self._messages)
+        self._early = BufferedSignals(codec, self._messages)
         self._retention = Retention(codec, finished_retention_milliseconds)
         self._performer = Performer(self.name, codec, self._messages, self._retention)
         # Where two versions start on the same type, the newer one does.
         self._starts = {_type_of(definitions[version].starts_on): version for version in sorted(definitions)}
         self._changelog = envelope.topic_of(self.name, envelope.STATE)
-        self._handlers: dict[str, Callable[[Desk], None]] = {
+        self._handlers: dict[str, Callable[[RecordContext], None]] = {
             **({start_topic: self._start} if start_topic is not None else {}),
             envelope.topic_of(self.name, envelope.REPLIES): self._reply,
             envelope.topic_of(self.name, envelope.SIGNALS): self._signal,
@@ -84,21 +84,21 @@ class Orchestrator:
         Raises PeerError for a record that cannot be an input, WorldError where this worker must wait, BuilderError
         where a function of the definition fails.
         """
-        self._handlers[record.topic](Desk(record, unit, unit.state(self._changelog, record.partition)))
+        self._handlers[record.topic](RecordContext(record, unit, unit.state(self._changelog, record.partition)))
 
     # --- One method a topic -----------------------------------------------------------------------------------------
 
-    def _start(self, desk: Desk) -> None:
-        type_ = desk.record.header("type")
+    def _start(self, context: RecordContext) -> None:
+        type_ = context.record.header("type")
         if type_ is not None and type_ not in self._starts:
             return  # another event of the same topic
-        event = self._decoded(desk)
+        event = self._decoded(context)
         version = self._starts.get(_type_of(type(event)))
         if version is not None:
-            self._begin(desk, version, event)
+            self._begin(context, version, event)
 
-    def _reply(self, desk: Desk) -> None:
-        record = desk.record
+    def _reply(self, context: RecordContext) -> None:
+        record = context.record
         input_ = Replied(
             envelope.message_id(record),
             record.timestamp_milliseconds,
@@ -106,48 +106,48 @@ class Orchestrator:
             envelope.direction(record),
             envelope.number(record, "attempt"),
             envelope.number(record, "round"),
-            self._decoded(desk),
+            self._decoded(context),
             record.header("item") or "",
         )
-        self._apply(desk, envelope.required(record, "saga_id"), input_, type(input_.reply).__name__)
+        self._apply(context, envelope.required(record, "saga_id"), input_, type(input_.reply).__name__)
 
-    def _signal(self, desk: Desk) -> None:
-        record = desk.record
-        message = self._decoded(desk)
+    def _signal(self, context: RecordContext) -> None:
+        record = context.record
+        message = self._decoded(context)
         id_, at, detail = envelope.message_id(record), record.timestamp_milliseconds, type(message).__name__
         if isinstance(message, wire.ParentAsked):
-            self._parent_asked(desk, ParentAsked(id_, at, parent_from_wire(message.parent)))
+            self._parent_asked(context, ParentAsked(id_, at, parent_from_wire(message.parent)))
         elif isinstance(message, wire.ParentEnded):
-            self._parent_ended(desk, message)
+            self._parent_ended(context, message)
         elif record.header("parent") is not None:
-            self._begin_for_parent(desk, message)
+            self._begin_for_parent(context, message)
         else:
             input_ = Signalled(id_, at, message)
             named = record.header("saga_id")
-            targets = [named] if named else desk.instances_of(envelope.business_key(record))
+            targets = [named] if named else context.instances_of(envelope.business_key(record))
             for saga_id in targets:
-                self._apply(desk, saga_id, input_, detail)
+                self._apply(context, saga_id, input_, detail)
             if not targets:
-                self._keep_early(desk, input_)
+                self._keep_early(context, input_)
 
-    def _timer(self, desk: Desk) -> None:
-        record = desk.record
-        fired = self._decoded(desk)
+    def _timer(self, context: RecordContext) -> None:
+        record = context.record
+        fired = self._decoded(context)
         if not isinstance(fired, wire.TimerFired):
             raise envelope.MalformedHeaders(record, f"it is no timer but {type(fired).__name__}")
         if fired.kind == FORGET:
-            self._forget(desk, fired.saga_id)
+            self._forget(context, fired.saga_id)
             return
         timer = Timer(
             TimerKind(fired.kind), fired.step, fired.item, Direction(fired.direction), fired.attempt, fired.round
         )
         # Its own time is when it fell due or later: a clock that jumped back in between must not make it early.
         at = max(record.timestamp_milliseconds, fired.due_milliseconds)
-        self._apply(desk, fired.saga_id, TimerFired(envelope.message_id(record), at, timer), timer.kind.value)
+        self._apply(context, fired.saga_id, TimerFired(envelope.message_id(record), at, timer), timer.kind.value)
 
-    def _operator(self, desk: Desk) -> None:
-        record = desk.record
-        asked = self._decoded(desk)
+    def _operator(self, context: RecordContext) -> None:
+        record = context.record
+        asked = self._decoded(context)
         if not isinstance(asked, wire.OperatorAsked):
             raise envelope.MalformedHeaders(record, f"it is no request but {type(asked).__name__}")
         input_ = OperatorAsked(
@@ -160,109 +160,115 @@ class Orchestrator:
             asked.item,
             self._messages.unwrap_optional(asked.reply),
         )
-        self._apply(desk, asked.saga_id, input_, input_.action.value)
+        self._apply(context, asked.saga_id, input_, input_.action.value)
 
     # --- What they share --------------------------------------------------------------------------------------------
 
-    def _begin_for_parent(self, desk: Desk, event: Any) -> None:
-        record, type_ = desk.record, _type_of(type(event))
+    def _begin_for_parent(self, context: RecordContext, event: Any) -> None:
+        record, type_ = context.record, _type_of(type(event))
         version = self._starts.get(type_)
         if version is None:
             input_ = Unrecognised(envelope.message_id(record), record.timestamp_milliseconds, type(event).__name__)
             saga_id = saga_id_of(self.name, input_.id)
-            if self._instances.load(desk, saga_id) is not None:
-                self._apply(desk, saga_id, input_, input_.what)  # a repetition, of a version that was taken away
+            if self._instances.load(context, saga_id) is not None:
+                self._apply(context, saga_id, input_, input_.what)  # a repetition, of a version that was taken away
             else:
                 reason = "no version of this saga starts on that"
-                self._refuse_start(desk, self._newest, input_, input_.what, reason, envelope.parent(record))
+                self._refuse_start(context, self._newest, input_, input_.what, reason, envelope.parent(record))
             return
         asked = record.header("saga_version") or ""
         if asked.isdigit() and int(asked) in self._definitions:
             # A version of that number that starts on something else is not the one that the parent knows.
             same = _type_of(self._definitions[int(asked)].starts_on) == type_
             version = int(asked) if same else version
-        self._begin(desk, version, event)
+        self._begin(context, version, event)
 
     def _refuse_start(
-        self, desk: Desk, version: int, input_: Input, detail: str, reason: str, parent: ParentReference | None
+        self,
+        context: RecordContext,
+        version: int,
+        input_: Input,
+        detail: str,
+        reason: str,
+        parent: ParentReference | None,
     ) -> None:
         """Refuse a start. A parent that can take a failure is given one, and then no such start can take effect.
 
         One whose step is retriable knows no failure: a start of it that is refused may still be tried again.
         """
         if parent is None or self._definitions[version].kind is Kind.RETRIABLE:
-            self._performer.refuse(desk, version, input_, detail, reason)
+            self._performer.refuse(context, version, input_, detail, reason)
             return
         saga_id = saga_id_of(self.name, input_.id)
-        withdraw(desk, saga_id, parent.saga_id)
-        self._performer.refuse(desk, version, input_, detail, reason, self._nothing_left(saga_id, parent))
+        withdraw(context, saga_id, parent.saga_id)
+        self._performer.refuse(context, version, input_, detail, reason, self._nothing_left(saga_id, parent))
 
-    def _parent_asked(self, desk: Desk, input_: ParentAsked) -> None:
+    def _parent_asked(self, context: RecordContext, input_: ParentAsked) -> None:
         """Let a sub-saga undo itself. One that never began has nothing to undo, and must not begin any more."""
-        saga_id, parent = envelope.required(desk.record, "saga_id"), input_.parent
-        if self._instances.load(desk, saga_id) is not None:
-            self._apply(desk, saga_id, input_, parent.saga)
+        saga_id, parent = envelope.required(context.record, "saga_id"), input_.parent
+        if self._instances.load(context, saga_id) is not None:
+            self._apply(context, saga_id, input_, parent.saga)
         elif not started_by(self.name, saga_id, parent):
             reason = "the saga that asks is not the parent of this one"
-            self._performer.refuse(desk, self._newest, input_, parent.saga, reason)
+            self._performer.refuse(context, self._newest, input_, parent.saga, reason)
         else:
-            withdraw(desk, saga_id, parent.saga_id)
+            withdraw(context, saga_id, parent.saga_id)
             reason = "no such saga has started: nothing is left to undo"
             answer = self._nothing_left(saga_id, parent)
-            self._performer.refuse(desk, self._newest, input_, parent.saga, reason, answer)
+            self._performer.refuse(context, self._newest, input_, parent.saga, reason, answer)
 
     def _nothing_left(self, saga_id: str, parent: ParentReference) -> AnswerParent:
         return AnswerParent(saga_id, parent, SubsagaCompensated(self.name, saga_id))
 
-    def _parent_ended(self, desk: Desk, message: wire.ParentEnded) -> None:
+    def _parent_ended(self, context: RecordContext, message: wire.ParentEnded) -> None:
         """Let a sub-saga go: its parent needs it no longer. Nothing that the machine decides about."""
-        saga_id = envelope.required(desk.record, "saga_id")
-        if withdrawn_by(desk, saga_id) == message.saga_id:
-            withdraw(desk, saga_id, message.saga_id)
-            self._retention.parent_of_withdrawn_ended(desk, saga_id)
+        saga_id = envelope.required(context.record, "saga_id")
+        if withdrawn_by(context, saga_id) == message.saga_id:
+            withdraw(context, saga_id, message.saga_id)
+            self._retention.parent_of_withdrawn_ended(context, saga_id)
             return
-        state = self._instances.load(desk, saga_id)
+        state = self._instances.load(context, saga_id)
         if state is None or state.parent is None or state.parent.saga_id != message.saga_id:
             input_ = Unrecognised(
-                envelope.message_id(desk.record), desk.record.timestamp_milliseconds, type(message).__name__
+                envelope.message_id(context.record), context.record.timestamp_milliseconds, type(message).__name__
             )
-            self._performer.refuse(desk, self._newest, input_, message.saga, "it started no such sub-saga")
+            self._performer.refuse(context, self._newest, input_, message.saga, "it started no such sub-saga")
             return
-        self._retention.parent_ended(desk, self._definition_of(state), state)
+        self._retention.parent_ended(context, self._definition_of(state), state)
 
-    def _begin(self, desk: Desk, version: int, event: Any) -> None:
-        record = desk.record
+    def _begin(self, context: RecordContext, version: int, event: Any) -> None:
+        record = context.record
         id_, key = envelope.message_id(record), envelope.business_key(record)
         input_ = Started(
             id_, record.timestamp_milliseconds, event, key, envelope.parent(record), envelope.carried(record)
         )
         saga_id, detail = saga_id_of(self.name, id_), type(event).__name__
-        if self._instances.load(desk, saga_id) is not None:
-            self._apply(desk, saga_id, input_, detail)  # a repetition: the machine refuses it
+        if self._instances.load(context, saga_id) is not None:
+            self._apply(context, saga_id, input_, detail)  # a repetition: the machine refuses it
             return
-        if withdrawn_by(desk, saga_id) is not None:
+        if withdrawn_by(context, saga_id) is not None:
             reason = "its parent was told already that it left nothing behind"
-            self._refuse_start(desk, version, input_, detail, reason, input_.parent)
+            self._refuse_start(context, version, input_, detail, reason, input_.parent)
             return
-        self._instances.refuse_beyond_horizon(desk)
+        self._instances.refuse_beyond_horizon(context)
         definition = self._definitions[version]
-        others = desk.instances_of(key)
+        others = context.instances_of(key)
         if others and definition.second_start is SecondStart.REFUSE:
             reason = f"the key has an instance already: {others[0]}"
-            self._refuse_start(desk, version, input_, detail, reason, input_.parent)
+            self._refuse_start(context, version, input_, detail, reason, input_.parent)
             return
-        state = self._perform(desk, definition, None, input_)
-        desk.add_instance(key, saga_id)
-        for signal in self._early.take(desk, key):
-            self._retention.never_mind(desk, self._early.subject(key))
-            state = self._perform(desk, definition, state, signal)
+        state = self._perform(context, definition, None, input_)
+        context.add_instance(key, saga_id)
+        for signal in self._early.take(context, key):
+            self._retention.never_mind(context, self._early.subject(key))
+            state = self._perform(context, definition, state, signal)
 
-    def _apply(self, desk: Desk, saga_id: str, input_: Input, detail: str) -> None:
-        state = self._instances.load(desk, saga_id)
+    def _apply(self, context: RecordContext, saga_id: str, input_: Input, detail: str) -> None:
+        state = self._instances.load(context, saga_id)
         if state is None:
-            self._performer.refuse(desk, self._newest, input_, detail, "no such saga has started")
+            self._performer.refuse(context, self._newest, input_, detail, "no such saga has started")
             return
-        self._perform(desk, self._definition_of(state), state, input_)
+        self._perform(context, self._definition_of(state), state, input_)
 
     def _definition_of(self, state: SagaState) -> Definition:
         definition = self._definitions.get(state.version)
@@ -270,43 +276,45 @@ class Orchestrator:
             raise MissingVersion(state, self._definitions)
         return definition
 
-    def _perform(self, desk: Desk, definition: Definition, before: SagaState | None, input_: Input) -> SagaState:
+    def _perform(
+        self, context: RecordContext, definition: Definition, before: SagaState | None, input_: Input
+    ) -> SagaState:
         """Ask the machine and do what it decides: state, commands, timers, history, all in the record's own unit."""
         decision = advance(definition, before, input_)
         after = decision.state
         assert after is not None, "an instance, or a start for which there is none, always leaves one"
-        self._performer.perform(desk, definition, after, input_, decision)
+        self._performer.perform(context, definition, after, input_, decision)
         if after is not before:
-            self._instances.store(desk, after)
+            self._instances.store(context, after)
         return after
 
-    def _keep_early(self, desk: Desk, input_: Signalled) -> None:
-        key, detail = envelope.business_key(desk.record), type(input_.signal).__name__
-        if self._early.keep(desk, key, input_):
-            due = desk.record.timestamp_milliseconds + EARLY_SIGNAL_MILLISECONDS
-            self._retention.forget_later(desk, self._early.subject(key), key, due)
+    def _keep_early(self, context: RecordContext, input_: Signalled) -> None:
+        key, detail = envelope.business_key(context.record), type(input_.signal).__name__
+        if self._early.keep(context, key, input_):
+            due = context.record.timestamp_milliseconds + EARLY_SIGNAL_MILLISECONDS
+            self._retention.forget_later(context, self._early.subject(key), key, due)
         else:
             reason = f"no such saga has started, and {EARLY_SIGNALS_MAX} signals wait for it already"
-            self._performer.refuse(desk, self._newest, input_, detail, reason)
+            self._performer.refuse(context, self._newest, input_, detail, reason)
 
-    def _forget(self, desk: Desk, subject: str) -> None:
+    def _forget(self, context: RecordContext, subject: str) -> None:
         key = self._early.key_of(subject)
         if key is None:
-            noted = forget_withdrawn(desk, subject)
+            noted = forget_withdrawn(context, subject)
             if noted is not None:
-                self._instances.forgotten_up_to(desk, noted)
-            if noted is not None or self._instances.forget(desk, subject):
-                self._retention.forgotten(desk, subject)
+                self._instances.forgotten_up_to(context, noted)
+            if noted is not None or self._instances.forget(context, subject):
+                self._retention.forgotten(context, subject)
             return
-        for input_ in self._early.take(desk, key):
+        for input_ in self._early.take(context, key):
             detail = type(input_.signal).__name__
-            self._performer.refuse(desk, self._newest, input_, detail, "its saga never started")
+            self._performer.refuse(context, self._newest, input_, detail, "its saga never started")
 
-    def _decoded(self, desk: Desk) -> Any:
+    def _decoded(self, context: RecordContext) -> Any:
         """Return what the record carries, as the machine knows it. Raises PeerError."""
-        value = desk.record.value
+        value = context.record.value
         if value is None:
-            raise envelope.MalformedHeaders(desk.record, "it has no value")
+            raise envelope.MalformedHeaders(context.record, "it has no value")
         return self._messages.read(value)
 
 

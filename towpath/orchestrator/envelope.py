@@ -10,7 +10,7 @@ from towpath.errors import PeerError
 from towpath.saga.effects import AnswerParent, CompensateSaga, SendCommand, StartSaga
 from towpath.saga.keys import command_id_of, idempotency_key_of
 from towpath.saga.state import Direction, ParentReference
-from towpath.stream.record import ConsumedRecord, Headers
+from towpath.stream.broker.record import ConsumedRecord, Headers
 
 CARRIED = ("traceparent", "tenant")
 """Headers of a start event that every message of its saga carries on."""

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from towpath.contract.codec import Codec
 from towpath.errors import PeerError, WorldError
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.desk import Desk
 from towpath.orchestrator.mapping import Messages, state_from_wire, state_to_wire
+from towpath.orchestrator.record_context import RecordContext
 from towpath.saga.definition import Definition
 from towpath.saga.state import SagaState
 
@@ -43,9 +43,9 @@ class Instances:
         self._messages = messages
         self._known: OrderedDict[str, tuple[bytes, SagaState]] = OrderedDict()
 
-    def load(self, desk: Desk, saga_id: str) -> SagaState | None:
+    def load(self, context: RecordContext, saga_id: str) -> SagaState | None:
         """Return the instance, or None if none of that id has started or it is forgotten."""
-        content = desk.state.get(INSTANCE + saga_id.encode())
+        content = context.state.get(INSTANCE + saga_id.encode())
         if content is None:
             return None
         known = self._known.get(saga_id)
@@ -57,43 +57,43 @@ class Instances:
         self._remember(content, state)
         return state
 
-    def store(self, desk: Desk, state: SagaState) -> None:
+    def store(self, context: RecordContext, state: SagaState) -> None:
         """Write the instance."""
         content = self._codec.encode(state_to_wire(state, self._messages))
-        desk.state.put(INSTANCE + state.saga_id.encode(), content)
+        context.state.put(INSTANCE + state.saga_id.encode(), content)
         self._remember(content, state)
 
-    def forget(self, desk: Desk, saga_id: str) -> bool:
+    def forget(self, context: RecordContext, saga_id: str) -> bool:
         """Remove an instance whose retention is over, and note how far back the memory of starts now reaches.
 
         Return False, and leave it, if it has not ended (any more).
         """
-        state = self.load(desk, saga_id)
+        state = self.load(context, saga_id)
         if state is None or not state.ended:
             return False
-        desk.state.delete(INSTANCE + saga_id.encode())
-        desk.remove_instance(state.key, saga_id)
+        context.state.delete(INSTANCE + saga_id.encode())
+        context.remove_instance(state.key, saga_id)
         self._known.pop(saga_id, None)
-        self.forgotten_up_to(desk, state.started_milliseconds)
+        self.forgotten_up_to(context, state.started_milliseconds)
         return True
 
-    def forgotten_up_to(self, desk: Desk, milliseconds: int) -> None:
+    def forgotten_up_to(self, context: RecordContext, milliseconds: int) -> None:
         """Note that what became of a start of that time is no longer known."""
-        newest = max(milliseconds, self._forgotten_milliseconds(desk))
-        desk.state.put(_FORGOTTEN, str(newest).encode())
+        newest = max(milliseconds, self._forgotten_milliseconds(context))
+        context.state.put(_FORGOTTEN, str(newest).encode())
 
-    def refuse_beyond_horizon(self, desk: Desk) -> None:
+    def refuse_beyond_horizon(self, context: RecordContext) -> None:
         """Raise BeyondDedupHorizon for a start that is not newer than an instance already forgotten."""
-        if desk.record.timestamp_milliseconds <= self._forgotten_milliseconds(desk):
+        if context.record.timestamp_milliseconds <= self._forgotten_milliseconds(context):
             raise BeyondDedupHorizon(
-                f"{desk.record.position}: the start is not newer than instances that are forgotten already",
+                f"{context.record.position}: the start is not newer than instances that are forgotten already",
                 kept="the record, untouched",
-                next_step=f"look whether its saga ran; if it never did: towpath dead redrive {desk.record.topic} "
-                f"{desk.record.position}, else towpath dead drop",
+                next_step=f"look whether its saga ran; if it never did: towpath dead redrive {context.record.topic} "
+                f"{context.record.position}, else towpath dead drop",
             )
 
-    def _forgotten_milliseconds(self, desk: Desk) -> int:
-        return int(desk.state.get(_FORGOTTEN) or b"-1")
+    def _forgotten_milliseconds(self, context: RecordContext) -> int:
+        return int(context.state.get(_FORGOTTEN) or b"-1")
 
     def _remember(self, content: bytes, state: SagaState) -> None:
         self._known[state.saga_id] = (content, state)

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.orchestrator import records as wire
+from towpath.saga.definition_snapshot import name_of
 from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
-from towpath.saga.outline import name_of
 from towpath.saga.state import (
     Cause,
     CauseKind,
@@ -23,7 +23,7 @@ from towpath.saga.state import (
     StepState,
     StepStatus,
 )
-from towpath.saga.tree import nameplate
+from towpath.saga.state_snapshot import nameplate
 
 MESSAGES_REMEMBERED_MAX = 20_000
 """Encoded messages kept: at about 200 bytes each, 4 MB. A saga's results are written again with each of its states."""

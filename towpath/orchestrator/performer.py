@@ -6,10 +6,10 @@ The one rule: all of it goes into the unit of work of the record that caused it.
 from towpath.contract.codec import Codec
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.desk import Desk
 from towpath.orchestrator.mapping import Messages
+from towpath.orchestrator.message_builder import MessageBuilder, Outgoing
+from towpath.orchestrator.record_context import RecordContext
 from towpath.orchestrator.retention import Retention
-from towpath.orchestrator.scribe import Outgoing, Scribe
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Definition
 from towpath.saga.effects import AnswerParent, CancelTimer, Finish, SetTimer
@@ -23,27 +23,29 @@ class Performer:
     def __init__(self, saga: str, codec: Codec, messages: Messages, retention: Retention) -> None:
         self._saga = saga
         self._codec = codec
-        self._scribe = Scribe(saga, messages)
+        self._message_builder = MessageBuilder(saga, messages)
         self._retention = retention
         self._history = envelope.topic_of(saga, envelope.HISTORY)
 
-    def perform(self, desk: Desk, definition: Definition, state: SagaState, input_: Input, decision: Decision) -> None:
+    def perform(
+        self, context: RecordContext, definition: Definition, state: SagaState, input_: Input, decision: Decision
+    ) -> None:
         """Do all that `decision` says; `state` is the instance after it."""
-        outgoing = self._scribe.outgoing(decision, state)
-        _send(desk, outgoing)
+        outgoing = self._message_builder.outgoing(decision, state)
+        _send(context, outgoing)
         for effect in decision.effects:
             match effect:
                 case SetTimer():
-                    self._set_timer(desk, state, effect)
+                    self._set_timer(context, state, effect)
                 case CancelTimer():
-                    desk.timers.cancel(_timer_key(effect.saga_id, effect.timer))
+                    context.timers.cancel(_timer_key(effect.saga_id, effect.timer))
                 case Finish():
-                    self._retention.ended(desk, definition, state)
-        self._write(desk, self._scribe.entry(definition, state, input_, decision, outgoing))
+                    self._retention.ended(context, definition, state)
+        self._write(context, self._message_builder.entry(definition, state, input_, decision, outgoing))
 
     def refuse(
         self,
-        desk: Desk,
+        context: RecordContext,
         version: int,
         input_: Input,
         detail: str,
@@ -54,12 +56,12 @@ class Performer:
 
         The answer carries on what the input carried, as that of an instance would.
         """
-        outgoing = () if answer is None else self._scribe.answer(answer, envelope.carried(desk.record))
-        _send(desk, outgoing)
-        key = envelope.business_key(desk.record)
-        self._write(desk, self._scribe.refusal(key, version, input_, detail, reason, outgoing))
+        outgoing = () if answer is None else self._message_builder.answer(answer, envelope.carried(context.record))
+        _send(context, outgoing)
+        key = envelope.business_key(context.record)
+        self._write(context, self._message_builder.refusal(key, version, input_, detail, reason, outgoing))
 
-    def _set_timer(self, desk: Desk, state: SagaState, effect: SetTimer) -> None:
+    def _set_timer(self, context: RecordContext, state: SagaState, effect: SetTimer) -> None:
         timer = effect.timer
         fired = wire.TimerFired(
             saga_id=effect.saga_id,
@@ -73,25 +75,25 @@ class Performer:
         )
         key = _timer_key(effect.saga_id, timer)
         headers = envelope.headers_of(id=key.decode(), type=fired.SCHEMA_NAME, saga_id=fired.saga_id)
-        desk.timers.set(
+        context.timers.set(
             key, fired.due_milliseconds, self._codec.encode(fired), record_key=state.key.encode(), headers=headers
         )
 
-    def _write(self, desk: Desk, entry: wire.HistoryEntry) -> None:
-        id_ = f"{self._saga}:{desk.record.position}:{entry.saga_id}:{entry.input_id}"
+    def _write(self, context: RecordContext, entry: wire.HistoryEntry) -> None:
+        id_ = f"{self._saga}:{context.record.position}:{entry.saga_id}:{entry.input_id}"
         headers = envelope.headers_of(id=id_, type=entry.SCHEMA_NAME, saga_id=entry.saga_id, saga=entry.saga)
-        desk.unit.send(
+        context.unit.send(
             self._history,
             self._codec.encode(entry),
             key=entry.key.encode(),
             headers=headers,
-            partition=desk.record.partition,
+            partition=context.record.partition,
         )
 
 
-def _send(desk: Desk, outgoing: tuple[Outgoing, ...]) -> None:
+def _send(context: RecordContext, outgoing: tuple[Outgoing, ...]) -> None:
     for message in outgoing:
-        desk.unit.send(message.topic, message.payload, key=message.key, headers=message.headers)
+        context.unit.send(message.topic, message.payload, key=message.key, headers=message.headers)
 
 
 def _timer_key(saga_id: str, timer: Timer) -> bytes:

@@ -13,7 +13,7 @@ from towpath.contract.codec import Codec
 from towpath.errors import ContractError
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages, headers_from_wire, parent_from_wire
-from towpath.orchestrator.scribe import Scribe
+from towpath.orchestrator.message_builder import MessageBuilder
 from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
 from towpath.saga.inputs import (
@@ -31,7 +31,7 @@ from towpath.saga.inputs import (
 )
 from towpath.saga.state import Direction, SagaState
 from towpath.saga.testing.golden import history_of
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
 
 
 class NotAsRecorded(ContractError):
@@ -68,7 +68,7 @@ def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], code
     Raises NotAsRecorded where its beginning is gone, or where a decision differs from what was recorded.
     """
     messages = Messages(codec)
-    scribe = Scribe(definition.name, messages)
+    message_builder = MessageBuilder(definition.name, messages)
     inputs: list[Input] = []
     decisions: list[Decision] = []
     state: SagaState | None = None
@@ -81,8 +81,8 @@ def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], code
         decision = advance(definition, state, input_)
         state = decision.state
         if state is not None:
-            outgoing = scribe.outgoing(decision, state)
-            different = _differences(entry, scribe.entry(definition, state, input_, decision, outgoing))
+            outgoing = message_builder.outgoing(decision, state)
+            different = _differences(entry, message_builder.entry(definition, state, input_, decision, outgoing))
             if different:
                 raise NotAsRecorded(
                     entry.saga_id,

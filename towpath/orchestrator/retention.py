@@ -8,7 +8,7 @@ A parent that needs a person keeps its children for as long as that takes, and t
 from towpath.contract.codec import Codec
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.desk import Desk
+from towpath.orchestrator.record_context import RecordContext
 from towpath.saga.definition import Definition
 from towpath.saga.keys import saga_id_of, start_id_of_child
 from towpath.saga.state import Direction, SagaState, StepStatus
@@ -25,58 +25,58 @@ class Retention:
         self._codec = codec
         self._retention_milliseconds = retention_milliseconds
 
-    def ended(self, desk: Desk, definition: Definition, state: SagaState) -> None:
+    def ended(self, context: RecordContext, definition: Definition, state: SagaState) -> None:
         """Learn that an instance has ended: it is over, unless its parent may still ask for it."""
-        if state.parent is None or desk.state.get(_noted(state.saga_id)) is not None:
-            self._over(desk, definition, state)
+        if state.parent is None or context.state.get(_noted(state.saga_id)) is not None:
+            self._over(context, definition, state)
 
-    def parent_ended(self, desk: Desk, definition: Definition, state: SagaState) -> None:
+    def parent_ended(self, context: RecordContext, definition: Definition, state: SagaState) -> None:
         """Learn that the parent of an instance is over: so is the instance, if it has ended, else when it does."""
-        if desk.state.get(_noted(state.saga_id)) is None:
-            desk.state.put(_noted(state.saga_id), b"1")
+        if context.state.get(_noted(state.saga_id)) is None:
+            context.state.put(_noted(state.saga_id), b"1")
             if state.ended:
-                self._over(desk, definition, state)
+                self._over(context, definition, state)
 
-    def forgotten(self, desk: Desk, saga_id: str) -> None:
+    def forgotten(self, context: RecordContext, saga_id: str) -> None:
         """Remove what was noted about an instance that is forgotten."""
-        if desk.state.get(_noted(saga_id)) is not None:
-            desk.state.delete(_noted(saga_id))
+        if context.state.get(_noted(saga_id)) is not None:
+            context.state.delete(_noted(saga_id))
 
-    def forget_later(self, desk: Desk, subject: str, key: str, due_milliseconds: int) -> None:
+    def forget_later(self, context: RecordContext, subject: str, key: str, due_milliseconds: int) -> None:
         """Set the timer that in the end removes `subject` from the state."""
         fired = wire.TimerFired(
             saga_id=subject, kind=FORGET, step="", direction=Direction.DO.value, due_milliseconds=due_milliseconds
         )
         timer_key = _timer_key(subject)
         headers = envelope.headers_of(id=timer_key.decode(), type=fired.SCHEMA_NAME, saga_id=subject)
-        desk.timers.set(
+        context.timers.set(
             timer_key, due_milliseconds, self._codec.encode(fired), record_key=key.encode(), headers=headers
         )
 
-    def never_mind(self, desk: Desk, subject: str) -> None:
+    def never_mind(self, context: RecordContext, subject: str) -> None:
         """Cancel that timer."""
-        desk.timers.cancel(_timer_key(subject))
+        context.timers.cancel(_timer_key(subject))
 
-    def parent_of_withdrawn_ended(self, desk: Desk, saga_id: str) -> None:
+    def parent_of_withdrawn_ended(self, context: RecordContext, saga_id: str) -> None:
         """Learn that the parent of a withdrawn sub-saga is over: what is noted of it is given the same time."""
-        if desk.state.get(_noted(saga_id)) is None:
-            desk.state.put(_noted(saga_id), b"1")
-            self._give_time(desk, saga_id, envelope.business_key(desk.record))
+        if context.state.get(_noted(saga_id)) is None:
+            context.state.put(_noted(saga_id), b"1")
+            self._give_time(context, saga_id, envelope.business_key(context.record))
 
-    def _give_time(self, desk: Desk, saga_id: str, key: str) -> None:
-        due = desk.record.timestamp_milliseconds + self._retention_milliseconds
-        self.forget_later(desk, saga_id, key, due)
+    def _give_time(self, context: RecordContext, saga_id: str, key: str) -> None:
+        due = context.record.timestamp_milliseconds + self._retention_milliseconds
+        self.forget_later(context, saga_id, key, due)
 
-    def _over(self, desk: Desk, definition: Definition, state: SagaState) -> None:
-        self._give_time(desk, state.saga_id, state.key)
+    def _over(self, context: RecordContext, definition: Definition, state: SagaState) -> None:
+        self._give_time(context, state.saga_id, state.key)
         for declared, step in zip(definition.steps, state.steps, strict=True):
             if declared.child is not None and step.status not in (StepStatus.PENDING, StepStatus.SKIPPED):
-                self._tell(desk, state, step.key, declared.child.name)
+                self._tell(context, state, step.key, declared.child.name)
 
-    def _tell(self, desk: Desk, state: SagaState, step: str, child: str) -> None:
+    def _tell(self, context: RecordContext, state: SagaState, step: str, child: str) -> None:
         start_id = start_id_of_child(state.saga_id, step)
         told = wire.ParentEnded(saga=state.saga, saga_id=state.saga_id)
-        desk.unit.send(
+        context.unit.send(
             envelope.topic_of(child, envelope.SIGNALS),
             self._codec.encode(told),
             key=state.key.encode(),

@@ -19,7 +19,7 @@ from towpath.participant.execution import Answerer
 from towpath.participant.postgres import WORLD_ERRORS, keep_up
 from towpath.participant.service import Service
 from towpath.settings import Settings
-from towpath.stream.agent import DatabaseOptions, StreamApp, create_app
+from towpath.stream.faust_app.agent import DatabaseOptions, StreamApp, create_app
 
 log = structlog.get_logger("towpath.participant")
 

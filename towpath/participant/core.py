@@ -22,7 +22,7 @@ from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, PeerError, ProgrammerError
 from towpath.outbox.message import OutboxMessage
 from towpath.participant.service import Emitted, Handling
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
 
 
 class Malformed(PeerError):

@@ -28,8 +28,8 @@ from towpath.participant.core import (
     waves,
 )
 from towpath.participant.service import Context, Handling, Service
-from towpath.stream.failures import RecordFailed
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.engine.failures import RecordFailed
 
 T = TypeVar("T")
 

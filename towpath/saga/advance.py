@@ -52,6 +52,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from towpath.saga.decision_builder import SAGA_TIMER, DecisionBuilder, becoming, outcomes_of, policy_of, timer_of
 from towpath.saga.definition import Activity, Definition, Kind, OnTimeout, StepDefinition
 from towpath.saga.effects import (
     AnswerParent,
@@ -79,7 +80,6 @@ from towpath.saga.inputs import (
 )
 from towpath.saga.keys import jitter_milliseconds, saga_id_of
 from towpath.saga.state import Cause, CauseKind, Direction, SagaState, Status, StepState, StepStatus
-from towpath.saga.turn import SAGA_TIMER, Turn, becoming, outcomes_of, policy_of, timer_of
 
 RECENT_MAX = 16  # requests of people, who make a few an hour at most
 
@@ -116,21 +116,21 @@ def advance(definition: Definition, state: SagaState | None, input_: Input) -> D
     `state` is None until the saga has started. Raises BuilderError, and nothing else, where a function of the
     definition raises on the instance's data.
     """
-    turn = Turn(definition, input_.at_milliseconds)
+    builder = DecisionBuilder(definition, input_.at_milliseconds)
     handle = _HANDLERS[type(input_)]
     refusal = _stranger(definition, state, handle)
     if refusal is None:
         if state is not None:
-            turn.read(state)
-        refusal = handle(turn, input_)
+            builder.read(state)
+        refusal = handle(builder, input_)
     if refusal is not None:
         saga_id, status = ("", None) if state is None else (state.saga_id, state.status)
         facts = facts_of(input_)
-        entry = Record(saga_id, input_.id, turn.at, Happened.REFUSED, *facts[1:7], refusal, facts[8], status)
-        return Decision(state, (entry, *turn.effects))
-    _settle(turn)
-    entry = Record(turn.saga_id, input_.id, turn.at, *facts_of(input_), turn.status)
-    return Decision(turn.written(), (entry, *turn.effects))
+        entry = Record(saga_id, input_.id, builder.at, Happened.REFUSED, *facts[1:7], refusal, facts[8], status)
+        return Decision(state, (entry, *builder.effects))
+    _settle(builder)
+    entry = Record(builder.saga_id, input_.id, builder.at, *facts_of(input_), builder.status)
+    return Decision(builder.written(), (entry, *builder.effects))
 
 
 def _stranger(definition: Definition, state: SagaState | None, handle: object) -> str | None:
@@ -149,20 +149,20 @@ def _stranger(definition: Definition, state: SagaState | None, handle: object) -
 # --- The graph ------------------------------------------------------------------------------------------------------
 
 
-def _settle(turn: Turn) -> None:
+def _settle(builder: DecisionBuilder) -> None:
     """Begin, or undo, whatever may begin or be undone now, and say how the saga stands after that."""
-    if turn.status is Status.COMPENSATED:
+    if builder.status is Status.COMPENSATED:
         return  # a sub-saga that had ended answered its parent once more
-    unsettled = turn.direction is _UNDO or _begin_what_is_ready(turn)
+    unsettled = builder.direction is _UNDO or _begin_what_is_ready(builder)
     # Asked again: what began may have turned the saga round.
-    if turn.direction is _UNDO:
-        unsettled = _undo_what_is_free(turn)
+    if builder.direction is _UNDO:
+        unsettled = _undo_what_is_free(builder)
     if not unsettled:
-        _finish(turn)
-    elif _needs_a_person(turn.steps):
-        turn.status = Status.STUCK
+        _finish(builder)
+    elif _needs_a_person(builder.steps):
+        builder.status = Status.STUCK
     else:
-        turn.status = Status.RUNNING if turn.direction is _DO else Status.COMPENSATING
+        builder.status = Status.RUNNING if builder.direction is _DO else Status.COMPENSATING
 
 
 def _needs_a_person(steps: list[StepState]) -> bool:
@@ -172,14 +172,14 @@ def _needs_a_person(steps: list[StepState]) -> bool:
     return False
 
 
-def _begin_what_is_ready(turn: Turn) -> bool:
+def _begin_what_is_ready(builder: DecisionBuilder) -> bool:
     """Begin each step whose requirements are settled; return whether any step is still unsettled.
 
     One pass is enough: a step stands after all that it requires.
     """
-    steps = turn.steps
+    steps = builder.steps
     unsettled = False
-    for position, step in enumerate(turn.definition.steps):
+    for position, step in enumerate(builder.definition.steps):
         status = steps[position].status
         if status is _PENDING:
             for required in step.requires:
@@ -187,8 +187,8 @@ def _begin_what_is_ready(turn: Turn) -> bool:
                 if status is not _SUCCEEDED and status is not _SKIPPED:
                     break
             else:
-                _begin(turn, position, step)
-                if turn.direction is _UNDO:
+                _begin(builder, position, step)
+                if builder.direction is _UNDO:
                     break
             status = steps[position].status
         if status is not _SUCCEEDED and status is not _SKIPPED:
@@ -196,17 +196,19 @@ def _begin_what_is_ready(turn: Turn) -> bool:
     return unsettled
 
 
-def _undo_what_is_free(turn: Turn) -> bool:
+def _undo_what_is_free(builder: DecisionBuilder) -> bool:
     """Undo each step that owes it and after which nothing is left to undo; return whether any undo is outstanding."""
-    definition = turn.definition
+    definition = builder.definition
     outstanding = 0
-    for position in range(len(turn.steps) - 1, -1, -1):
-        status = turn.steps[position].status
+    for position in range(len(builder.steps) - 1, -1, -1):
+        status = builder.steps[position].status
         if status in _BEING_UNDONE:
             outstanding |= 1 << position
-        elif (status is _SUCCEEDED or status is _UNKNOWN) and _owes(definition.steps[position], turn.steps[position]):
+        elif (status is _SUCCEEDED or status is _UNKNOWN) and _owes(
+            definition.steps[position], builder.steps[position]
+        ):
             if not definition.descendants[position] & outstanding:
-                _undo(turn, position)
+                _undo(builder, position)
             outstanding |= 1 << position
     return outstanding != 0
 
@@ -216,204 +218,206 @@ def _owes(step: StepDefinition, state: StepState) -> bool:
     return step.undo is not None and (step.over is None or bool(state.items))
 
 
-def _finish(turn: Turn) -> None:
-    forward = turn.direction is _DO
-    turn.status = Status.COMPLETED if forward else Status.COMPENSATED
-    turn.cancel_deadline()
-    if turn.parent is not None:
+def _finish(builder: DecisionBuilder) -> None:
+    forward = builder.direction is _DO
+    builder.status = Status.COMPLETED if forward else Status.COMPENSATED
+    builder.cancel_deadline()
+    if builder.parent is not None:
         ending = SubsagaCompleted if forward else SubsagaCompensated
-        turn.effects.append(AnswerParent(turn.saga_id, turn.parent, ending(turn.definition.name, turn.saga_id)))
-    turn.effects.append(Finish(turn.saga_id, turn.status))
+        builder.effects.append(
+            AnswerParent(builder.saga_id, builder.parent, ending(builder.definition.name, builder.saga_id))
+        )
+    builder.effects.append(Finish(builder.saga_id, builder.status))
 
 
-def _committed(turn: Turn) -> bool:
+def _committed(builder: DecisionBuilder) -> bool:
     """Say whether the point of no return has passed: the pivot was sent, or there is nothing that could be undone."""
-    pivot = turn.definition.pivot
-    return turn.definition.committed_from_start if pivot is None else turn.steps[pivot].status is not _PENDING
+    pivot = builder.definition.pivot
+    return builder.definition.committed_from_start if pivot is None else builder.steps[pivot].status is not _PENDING
 
 
-def _turn_round(turn: Turn, cause: Cause) -> None:
+def _turn_round(builder: DecisionBuilder, cause: Cause) -> None:
     """Stop going forward: nothing is asked any more, and all that was sent is undone."""
-    turn.direction = _UNDO
-    turn.cause = cause
-    turn.cancel_deadline()
-    _close(turn, _UNKNOWN, _ABANDONED)
+    builder.direction = _UNDO
+    builder.cause = cause
+    builder.cancel_deadline()
+    _close(builder, _UNKNOWN, _ABANDONED)
 
 
-def _close(turn: Turn, sent_becomes: StepStatus, waiting_becomes: StepStatus) -> None:
+def _close(builder: DecisionBuilder, sent_becomes: StepStatus, waiting_becomes: StepStatus) -> None:
     """End everything that is under way; its timers no longer run."""
-    for position, item, cell in turn.cells():
+    for position, item, cell in builder.cells():
         if cell.status in _OPEN:
-            turn.cancel(position, item, cell)
-            asked = turn.definition.steps[position].policy is not None
-            turn.put(position, item, becoming(cell, sent_becomes if asked else waiting_becomes))
+            builder.cancel(position, item, cell)
+            asked = builder.definition.steps[position].policy is not None
+            builder.put(position, item, becoming(cell, sent_becomes if asked else waiting_becomes))
 
 
 # --- Steps ----------------------------------------------------------------------------------------------------------
 
 
-def _begin(turn: Turn, position: int, step: StepDefinition) -> None:
-    state = turn.steps[position]
-    if step.when is not None and not turn.call(step, step.when, turn.arguments(step.needs)):
-        turn.put(position, "", StepState(step.key, _SKIPPED))
+def _begin(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
+    state = builder.steps[position]
+    if step.when is not None and not builder.call(step, step.when, builder.arguments(step.needs)):
+        builder.put(position, "", StepState(step.key, _SKIPPED))
     elif step.over is not None:
-        _begin_each(turn, position, step)
+        _begin_each(builder, position, step)
     elif step.policy is not None:
-        turn.send_anew(position, "", state, _DO)
+        builder.send_anew(position, "", state, _DO)
     elif state.result is not None:
-        _take(turn, position, "", state, state.result)
+        _take(builder, position, "", state, state.result)
     else:
-        turn.wait(position, state)
+        builder.wait(position, state)
 
 
-def _begin_each(turn: Turn, position: int, step: StepDefinition) -> None:
-    count = len(turn.call(step, step.over, turn.arguments(step.needs)))
+def _begin_each(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
+    count = len(builder.call(step, step.over, builder.arguments(step.needs)))
     if count == 0:
-        turn.put(position, "", StepState(step.key, _SUCCEEDED))
+        builder.put(position, "", StepState(step.key, _SUCCEEDED))
     elif count <= step.items_max:
         items = tuple(StepState(str(number), _SENT) for number in range(count))
-        turn.put(position, "", StepState(step.key, _SENT, items=items))
+        builder.put(position, "", StepState(step.key, _SENT, items=items))
         for item in items:
-            turn.send_anew(position, item.key, item, _DO)
+            builder.send_anew(position, item.key, item, _DO)
     elif step.kind is Kind.RETRIABLE:
-        turn.put(position, "", StepState(step.key, _STUCK))
+        builder.put(position, "", StepState(step.key, _STUCK))
     else:
-        turn.put(position, "", StepState(step.key, _FAILED))
-        _turn_round(turn, Cause(CauseKind.TOO_MANY_ITEMS, step.key))
+        builder.put(position, "", StepState(step.key, _FAILED))
+        _turn_round(builder, Cause(CauseKind.TOO_MANY_ITEMS, step.key))
 
 
-def _take(turn: Turn, position: int, item: str, cell: StepState, answer: object) -> None:
+def _take(builder: DecisionBuilder, position: int, item: str, cell: StepState, answer: object) -> None:
     """Settle a step by the reply or signal that it was waiting for, whose class it declares."""
-    step = turn.definition.steps[position]
+    step = builder.definition.steps[position]
     succeeds = step.outcomes[type(answer)]
-    turn.put(position, item, becoming(cell, _SUCCEEDED if succeeds else _FAILED, answer))
+    builder.put(position, item, becoming(cell, _SUCCEEDED if succeeds else _FAILED, answer))
     if not succeeds:
-        _turn_round(turn, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
+        _turn_round(builder, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
 
 
-def _undo(turn: Turn, position: int) -> None:
-    state = turn.steps[position]
+def _undo(builder: DecisionBuilder, position: int) -> None:
+    state = builder.steps[position]
     if not state.items:
-        turn.send_anew(position, "", state, _UNDO)
+        builder.send_anew(position, "", state, _UNDO)
     for item in state.items:
         if item.status is _SUCCEEDED or item.status is _UNKNOWN:
-            turn.send_anew(position, item.key, item, _UNDO)
+            builder.send_anew(position, item.key, item, _UNDO)
 
 
 # --- Timers ---------------------------------------------------------------------------------------------------------
 
 
-def _timer_fired(turn: Turn, input_: TimerFired) -> str | None:
+def _timer_fired(builder: DecisionBuilder, input_: TimerFired) -> str | None:
     timer = input_.timer
     if timer == SAGA_TIMER:
-        refusal = _refused_timer(turn, timer, turn.deadline)
+        refusal = _refused_timer(builder, timer, builder.deadline)
         if refusal is None:
-            _deadline_passed(turn)
+            _deadline_passed(builder)
         return refusal
-    found = _find(turn, timer.step, timer.item)
+    found = _find(builder, timer.step, timer.item)
     if isinstance(found, str):
         return found
     position, cell = found
     due = cell.due_milliseconds if timer == timer_of(timer.step, timer.item, cell) else 0
-    refusal = _refused_timer(turn, timer, due)
+    refusal = _refused_timer(builder, timer, due)
     if refusal is not None:
         return refusal
     if timer.kind is TimerKind.ATTEMPT:
-        _attempt_unanswered(turn, position, timer, cell)
+        _attempt_unanswered(builder, position, timer, cell)
     elif timer.kind is TimerKind.BACKOFF:
-        turn.send_next(position, timer.item, cell)
+        builder.send_next(position, timer.item, cell)
     else:
-        _wait_over(turn, position, cell)
+        _wait_over(builder, position, cell)
     return None
 
 
-def _refused_timer(turn: Turn, timer: Timer, due: int) -> str | None:
+def _refused_timer(builder: DecisionBuilder, timer: Timer, due: int) -> str | None:
     """Say why a timer that runs until `due` (0: does not run) may not fire now; if it is early, set it again."""
     if not due:
         return "no such timer runs"
-    if turn.at < due:
-        turn.effects.append(SetTimer(turn.saga_id, timer, due))
+    if builder.at < due:
+        builder.effects.append(SetTimer(builder.saga_id, timer, due))
         return "the timer is not due yet; it was set again"
     return None
 
 
-def _deadline_passed(turn: Turn) -> None:
-    turn.deadline = 0
-    if _committed(turn):
-        _close(turn, _STUCK, _STUCK)
+def _deadline_passed(builder: DecisionBuilder) -> None:
+    builder.deadline = 0
+    if _committed(builder):
+        _close(builder, _STUCK, _STUCK)
     else:
-        _turn_round(turn, Cause(CauseKind.DEADLINE))
+        _turn_round(builder, Cause(CauseKind.DEADLINE))
 
 
-def _attempt_unanswered(turn: Turn, position: int, timer: Timer, cell: StepState) -> None:
-    ceiling = policy_of(turn.definition.steps[position], timer.direction).ceiling_milliseconds(cell.attempt)
-    next_at = turn.at + jitter_milliseconds(f"{turn.saga_id}:{timer.key}", ceiling)
+def _attempt_unanswered(builder: DecisionBuilder, position: int, timer: Timer, cell: StepState) -> None:
+    ceiling = policy_of(builder.definition.steps[position], timer.direction).ceiling_milliseconds(cell.attempt)
+    next_at = builder.at + jitter_milliseconds(f"{builder.saga_id}:{timer.key}", ceiling)
     if cell.attempt < cell.attempt_last and next_at <= cell.give_up_milliseconds:
-        turn.rest(position, timer.item, cell, _BACKOFF if timer.direction is _DO else _UNDO_BACKOFF, next_at)
+        builder.rest(position, timer.item, cell, _BACKOFF if timer.direction is _DO else _UNDO_BACKOFF, next_at)
     else:
-        _give_up(turn, position, timer, cell)
+        _give_up(builder, position, timer, cell)
 
 
-def _give_up(turn: Turn, position: int, timer: Timer, cell: StepState) -> None:
-    step = turn.definition.steps[position]
+def _give_up(builder: DecisionBuilder, position: int, timer: Timer, cell: StepState) -> None:
+    step = builder.definition.steps[position]
     if timer.direction is _UNDO:
-        turn.put(position, timer.item, becoming(cell, _UNDO_STUCK))
+        builder.put(position, timer.item, becoming(cell, _UNDO_STUCK))
     elif step.kind is Kind.COMPENSATABLE:
-        turn.put(position, timer.item, becoming(cell, _UNKNOWN))
-        _turn_round(turn, Cause(CauseKind.STEP_EXHAUSTED, step.key, timer.item))
+        builder.put(position, timer.item, becoming(cell, _UNKNOWN))
+        _turn_round(builder, Cause(CauseKind.STEP_EXHAUSTED, step.key, timer.item))
     else:
-        turn.put(position, timer.item, becoming(cell, _STUCK))
+        builder.put(position, timer.item, becoming(cell, _STUCK))
 
 
-def _wait_over(turn: Turn, position: int, cell: StepState) -> None:
-    step = turn.definition.steps[position]
+def _wait_over(builder: DecisionBuilder, position: int, cell: StepState) -> None:
+    step = builder.definition.steps[position]
     if step.activity is Activity.DELAY:
-        turn.put(position, "", becoming(cell, _SUCCEEDED))
+        builder.put(position, "", becoming(cell, _SUCCEEDED))
     elif step.on_timeout is OnTimeout.PROCEED:
-        turn.put(position, "", becoming(cell, _SKIPPED))
+        builder.put(position, "", becoming(cell, _SKIPPED))
     elif step.on_timeout is OnTimeout.HALT:
-        turn.put(position, "", becoming(cell, _STUCK))
+        builder.put(position, "", becoming(cell, _STUCK))
     else:
-        turn.put(position, "", becoming(cell, _FAILED))
-        _turn_round(turn, Cause(CauseKind.WAIT_TIMED_OUT, step.key))
+        builder.put(position, "", becoming(cell, _FAILED))
+        _turn_round(builder, Cause(CauseKind.WAIT_TIMED_OUT, step.key))
 
 
 # --- Messages -------------------------------------------------------------------------------------------------------
 
 
-def _started(turn: Turn, input_: Started) -> str | None:
-    definition = turn.definition
+def _started(builder: DecisionBuilder, input_: Started) -> str | None:
+    definition = builder.definition
     if type(input_.event) is not definition.starts_on:
         return f"{type(input_.event).__name__} does not start this saga"
     steps = [StepState(step.key) for step in definition.steps]
     steps[0] = StepState(steps[0].key, _SUCCEEDED)
-    turn.read(
+    builder.read(
         SagaState(
             definition.name,
             definition.version,
             saga_id_of(definition.name, input_.id),
             input_.key,
             input_.id,
-            turn.at,
+            builder.at,
             input_.event,
             Status.RUNNING,
             _DO,
-            turn.at + definition.deadline_milliseconds,
+            builder.at + definition.deadline_milliseconds,
             tuple(steps),
             parent=input_.parent,
             headers=input_.headers,
         )
     )
-    turn.effects.append(SetTimer(turn.saga_id, SAGA_TIMER, turn.deadline))
+    builder.effects.append(SetTimer(builder.saga_id, SAGA_TIMER, builder.deadline))
     return None
 
 
-def _find(turn: Turn, step: str, item: str) -> tuple[int, StepState] | str:
+def _find(builder: DecisionBuilder, step: str, item: str) -> tuple[int, StepState] | str:
     """Return where a step (or item) stands in the tables, and its state; or why there is none."""
-    position = turn.definition.index.get(step)
+    position = builder.definition.index.get(step)
     if position is None:
         return f"this saga has no step {step}"
-    state = turn.steps[position]
+    state = builder.steps[position]
     if not item and not state.items:
         return position, state
     for cell in state.items:
@@ -422,12 +426,12 @@ def _find(turn: Turn, step: str, item: str) -> tuple[int, StepState] | str:
     return f"step {step} has no such item"
 
 
-def _replied(turn: Turn, input_: Replied) -> str | None:
-    found = _find(turn, input_.step, input_.item)
+def _replied(builder: DecisionBuilder, input_: Replied) -> str | None:
+    found = _find(builder, input_.step, input_.item)
     if isinstance(found, str):
         return found
     position, cell = found
-    step = turn.definition.steps[position]
+    step = builder.definition.steps[position]
     forward = input_.direction is _DO
     if step.activity is Activity.WAIT or cell.status not in (_TAKE_REPLY if forward else _TAKE_UNDO_REPLY):
         return f"the step is {cell.status.value} and takes no reply to its {input_.direction.value}"
@@ -436,137 +440,137 @@ def _replied(turn: Turn, input_: Replied) -> str | None:
     undone = outcomes_of(step, input_.direction).get(type(input_.reply))
     if undone is None:
         return f"the step does not declare {type(input_.reply).__name__}"
-    turn.cancel(position, input_.item, cell)
+    builder.cancel(position, input_.item, cell)
     if forward:
-        _take(turn, position, input_.item, cell, input_.reply)
+        _take(builder, position, input_.item, cell, input_.reply)
     else:
-        turn.put(position, input_.item, becoming(cell, _UNDONE if undone else _UNDO_FAILED))
+        builder.put(position, input_.item, becoming(cell, _UNDONE if undone else _UNDO_FAILED))
     return None
 
 
-def _signalled(turn: Turn, input_: Signalled) -> str | None:
-    position = turn.definition.waits.get(type(input_.signal))
+def _signalled(builder: DecisionBuilder, input_: Signalled) -> str | None:
+    position = builder.definition.waits.get(type(input_.signal))
     if position is None:
         return f"no wait of this saga takes {type(input_.signal).__name__}"
-    if turn.direction is _UNDO:
+    if builder.direction is _UNDO:
         return "the saga compensates"
-    cell = turn.steps[position]
+    cell = builder.steps[position]
     if cell.status is _PENDING and cell.result is None:
-        turn.put(position, "", becoming(cell, _PENDING, input_.signal))
+        builder.put(position, "", becoming(cell, _PENDING, input_.signal))
     elif cell.status is _WAITING or cell.status is _STUCK:
-        turn.cancel(position, "", cell)
-        _take(turn, position, "", cell, input_.signal)
+        builder.cancel(position, "", cell)
+        _take(builder, position, "", cell, input_.signal)
     else:
         return "the wait has its answer, or no longer waits for one"
     return None
 
 
-def _parent_asked(turn: Turn, input_: ParentAsked) -> str | None:
-    if turn.parent is None or turn.parent.saga_id != input_.parent.saga_id:
+def _parent_asked(builder: DecisionBuilder, input_: ParentAsked) -> str | None:
+    if builder.parent is None or builder.parent.saga_id != input_.parent.saga_id:
         return "the saga that asks is not the parent of this one"
-    if turn.direction is _DO and _committed(turn):
+    if builder.direction is _DO and _committed(builder):
         return "the saga is past its point of no return: what was done stays done"
-    turn.parent = input_.parent
-    if turn.status is Status.COMPENSATED:
-        ending = SubsagaCompensated(turn.definition.name, turn.saga_id)
-        turn.effects.append(AnswerParent(turn.saga_id, turn.parent, ending))
-    elif turn.direction is _DO:
-        _turn_round(turn, Cause(CauseKind.PARENT))
+    builder.parent = input_.parent
+    if builder.status is Status.COMPENSATED:
+        ending = SubsagaCompensated(builder.definition.name, builder.saga_id)
+        builder.effects.append(AnswerParent(builder.saga_id, builder.parent, ending))
+    elif builder.direction is _DO:
+        _turn_round(builder, Cause(CauseKind.PARENT))
     return None
 
 
-def _unrecognised(_: Turn, __: Unrecognised) -> str | None:
+def _unrecognised(_: DecisionBuilder, __: Unrecognised) -> str | None:
     return "nothing in this saga takes such a message"
 
 
 # --- People ---------------------------------------------------------------------------------------------------------
 
 
-def _operator_asked(turn: Turn, input_: OperatorAsked) -> str | None:
+def _operator_asked(builder: DecisionBuilder, input_: OperatorAsked) -> str | None:
     if not input_.actor or not input_.reason:
         return "a request of a person names the actor and the reason"
-    if any(id_ == input_.id for id_, _ in turn.recent):
+    if any(id_ == input_.id for id_, _ in builder.recent):
         return "the request was already applied"
-    if input_.at_milliseconds <= turn.forgotten:
+    if input_.at_milliseconds <= builder.forgotten:
         return "the request is older than those whose ids are still held: ask again"
-    refusal = _ACTIONS[input_.action](turn, input_)
+    refusal = _ACTIONS[input_.action](builder, input_)
     if refusal is None:
-        turn.recent = (*turn.recent, (input_.id, input_.at_milliseconds))
-        if len(turn.recent) > RECENT_MAX:
-            turn.forgotten = max(turn.forgotten, turn.recent[0][1])
-            turn.recent = turn.recent[1:]
+        builder.recent = (*builder.recent, (input_.id, input_.at_milliseconds))
+        if len(builder.recent) > RECENT_MAX:
+            builder.forgotten = max(builder.forgotten, builder.recent[0][1])
+            builder.recent = builder.recent[1:]
     return refusal
 
 
-def _turn_round_for(turn: Turn, input_: OperatorAsked) -> str | None:
-    if turn.direction is _UNDO:
+def _turn_round_for(builder: DecisionBuilder, input_: OperatorAsked) -> str | None:
+    if builder.direction is _UNDO:
         return "the saga compensates already"
-    if _committed(turn):
+    if _committed(builder):
         return "the saga is past its point of no return: what was done stays done"
     kind = CauseKind.CANCELLED if input_.action is Action.CANCEL else CauseKind.OPERATOR
-    _turn_round(turn, Cause(kind, actor=input_.actor, reason=input_.reason))
+    _turn_round(builder, Cause(kind, actor=input_.actor, reason=input_.reason))
     return None
 
 
-def _retry(turn: Turn, input_: OperatorAsked) -> str | None:
-    found = _find(turn, input_.step, input_.item)
+def _retry(builder: DecisionBuilder, input_: OperatorAsked) -> str | None:
+    found = _find(builder, input_.step, input_.item)
     if isinstance(found, str):
         return found
     position, cell = found
     if cell.status not in (*_NEED_A_PERSON, _BACKOFF, _UNDO_BACKOFF):
         return f"the step is {cell.status.value}: there is nothing to retry"
-    turn.cancel(position, input_.item, cell)
-    _try_again(turn, position, input_.item, cell)
+    builder.cancel(position, input_.item, cell)
+    _try_again(builder, position, input_.item, cell)
     return None
 
 
-def _try_again(turn: Turn, position: int, item: str, cell: StepState) -> None:
-    step = turn.definition.steps[position]
+def _try_again(builder: DecisionBuilder, position: int, item: str, cell: StepState) -> None:
+    step = builder.definition.steps[position]
     if cell.status is _UNDO_FAILED:
-        turn.send_anew(position, item, cell, _UNDO, round_=cell.round + 1)
+        builder.send_anew(position, item, cell, _UNDO, round_=cell.round + 1)
     elif cell.status is _UNDO_STUCK or cell.status is _UNDO_BACKOFF:
-        turn.send_anew(position, item, cell, _UNDO, attempt=cell.attempt + 1, round_=cell.round)
+        builder.send_anew(position, item, cell, _UNDO, attempt=cell.attempt + 1, round_=cell.round)
     elif step.policy is None:
-        turn.wait(position, cell)
+        builder.wait(position, cell)
     elif step.over is not None and not item:
-        _begin_each(turn, position, step)
+        _begin_each(builder, position, step)
     else:
-        turn.send_anew(position, item, cell, _DO, attempt=cell.attempt + 1, round_=cell.round)
+        builder.send_anew(position, item, cell, _DO, attempt=cell.attempt + 1, round_=cell.round)
 
 
-def _resume(turn: Turn, _: OperatorAsked) -> str | None:
-    stuck = [found for found in turn.cells() if found[2].status in _NEED_A_PERSON]
+def _resume(builder: DecisionBuilder, _: OperatorAsked) -> str | None:
+    stuck = [found for found in builder.cells() if found[2].status in _NEED_A_PERSON]
     for position, item, cell in stuck:
-        _try_again(turn, position, item, cell)
+        _try_again(builder, position, item, cell)
     return None if stuck else "no step of this saga is stuck"
 
 
-def _skip(turn: Turn, input_: OperatorAsked) -> str | None:
-    found = _find(turn, input_.step, input_.item)
+def _skip(builder: DecisionBuilder, input_: OperatorAsked) -> str | None:
+    found = _find(builder, input_.step, input_.item)
     if isinstance(found, str):
         return found
     position, cell = found
-    step = turn.definition.steps[position]
+    step = builder.definition.steps[position]
     reply = input_.reply
     if cell.status is _UNDO_STUCK or cell.status is _UNDO_FAILED:
         if reply is not None and not outcomes_of(step, _UNDO).get(type(reply)):
             return f"{type(reply).__name__} does not say that the step is undone"
-        turn.put(position, input_.item, becoming(cell, _UNDONE))
+        builder.put(position, input_.item, becoming(cell, _UNDONE))
     elif cell.status is not _STUCK:
         return f"the step is {cell.status.value}: only a step that is stuck can be skipped"
     elif step.activity is Activity.DELAY:
-        turn.put(position, "", becoming(cell, _SUCCEEDED))
+        builder.put(position, "", becoming(cell, _SUCCEEDED))
     elif step.over is not None and not input_.item:
         return "its list has too many items; retry it under a definition that allows them"
     elif type(reply) not in step.outcomes:
         return f"the step does not declare {type(reply).__name__}"
     else:
         assert reply is not None
-        _take(turn, position, input_.item, cell, reply)
+        _take(builder, position, input_.item, cell, reply)
     return None
 
 
-_ACTIONS: dict[Action, Callable[[Turn, OperatorAsked], str | None]] = {
+_ACTIONS: dict[Action, Callable[[DecisionBuilder, OperatorAsked], str | None]] = {
     Action.RETRY: _retry,
     Action.SKIP: _skip,
     Action.COMPENSATE: _turn_round_for,
@@ -574,7 +578,7 @@ _ACTIONS: dict[Action, Callable[[Turn, OperatorAsked], str | None]] = {
     Action.RESUME: _resume,
 }
 
-_HANDLERS: dict[type, Callable[[Turn, Any], str | None]] = {
+_HANDLERS: dict[type, Callable[[DecisionBuilder, Any], str | None]] = {
     Started: _started,
     Replied: _replied,
     TimerFired: _timer_fired,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from towpath.saga.definition import Definition, Kind, StepDefinition
-from towpath.saga.outline import name_of
+from towpath.saga.definition_snapshot import name_of
 from towpath.saga.state import Direction, SagaState, Status, StepState, StepStatus
 
 _SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)

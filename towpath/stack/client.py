@@ -18,8 +18,8 @@ from typing import Any, Self
 
 from towpath.errors import NotFoundError, RefusedError, WorldError
 from towpath.stack.home import Home
-from towpath.stack.logs import START_MARK, tail
-from towpath.stack.spec import PROTOCOL, Group, ProcessSpec, ProcessStatus, State
+from towpath.stack.supervisor.logs import START_MARK, tail
+from towpath.stack.supervisor.spec import PROTOCOL, Group, ProcessSpec, ProcessStatus, State
 
 ANSWER_SECONDS = 10.0
 # Stopping waits for the slowest part: a JVM that also writes its start cache.
@@ -212,7 +212,7 @@ def last_words(lines: list[str]) -> str:
 def start_supervisor(home: Home) -> StackClient:
     """Start the supervisor of a stack home, detached from this process, and return a connection to it."""
     home.make()
-    command = [sys.executable, "-P", "-m", "towpath.stack.supervisor", str(home.root)]
+    command = [sys.executable, "-P", "-m", "towpath.stack.supervisor.supervisor", str(home.root)]
     launched = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if launched.returncode == 2:
         # Its lock is held: it has only just begun to listen, or is on its way out.

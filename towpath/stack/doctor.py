@@ -20,7 +20,7 @@ from towpath.stack.findings import Finding
 from towpath.stack.home import Home
 from towpath.stack.lock import load_lock
 from towpath.stack.parts import native_placement, stack_parts
-from towpath.stack.spec import ProcessStatus
+from towpath.stack.supervisor.spec import ProcessStatus
 
 GROUP_OFFSETS = "__consumer_offsets"
 TRANSACTION_TIMEOUTS = 4

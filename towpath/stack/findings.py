@@ -9,7 +9,7 @@ from towpath.capture.postgres import SlotState
 from towpath.contract.kafka import OpenTransaction, TopicFinding
 from towpath.errors import TowpathError
 from towpath.settings import StackSettings
-from towpath.stack.spec import ProcessStatus, State
+from towpath.stack.supervisor.spec import ProcessStatus, State
 
 MEBIBYTE = 1024 * 1024
 DISK_BYTES_PROBLEM = 512 * MEBIBYTE

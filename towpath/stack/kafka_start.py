@@ -22,8 +22,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from towpath.stack.launch import before_exec
 from towpath.stack.metadata_log import BROKER_REGISTRATION_CHANGE, METADATA_LOG, record_types
+from towpath.stack.supervisor.launch import before_exec
 
 CLEAN_STOP = ".kafka_cleanshutdown"
 ACTIVE = b"Performing controller activation"

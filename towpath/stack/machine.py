@@ -15,10 +15,10 @@ import psutil
 from towpath.errors import WorldError
 from towpath.settings import StackSettings
 from towpath.stack.cache import cache_folder
-from towpath.stack.launch import may_enter
 from towpath.stack.processes import Machine
-from towpath.stack.spec import Identity
 from towpath.stack.start_caches import known_start_caches, start_cache_folder
+from towpath.stack.supervisor.launch import may_enter
+from towpath.stack.supervisor.spec import Identity
 
 POSTGRES_USER = "towpath"
 STACK_EXTRA = 'pip install "towpath[stack]"'

@@ -17,9 +17,9 @@ from towpath.errors import RefusedError, WorldError
 from towpath.outbox.postgres import apply_outbox_schema
 from towpath.settings import PostgresSettings, Settings
 from towpath.stack.config import captured_databases, databases, username
-from towpath.stack.launch import before_exec
 from towpath.stack.processes import Machine
-from towpath.stack.spec import Identity
+from towpath.stack.supervisor.launch import before_exec
+from towpath.stack.supervisor.spec import Identity
 
 CONNECT_SECONDS = 10
 

@@ -16,7 +16,7 @@ from towpath.stack.config import as_java_arguments, as_postgres_arguments, as_pr
 from towpath.stack.home import Home
 from towpath.stack.kafka_start import Plan, controller_settings
 from towpath.stack.parts import Part, PartKind
-from towpath.stack.spec import Group, Identity, Probe, ProbeKind, ProcessSpec
+from towpath.stack.supervisor.spec import Group, Identity, Probe, ProbeKind, ProcessSpec
 
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 START_CACHE_SUFFIX = ".aot"

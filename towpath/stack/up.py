@@ -35,8 +35,8 @@ from towpath.stack.processes import (
     postgres_data,
     settings_files,
 )
-from towpath.stack.spec import ProcessSpec, State
 from towpath.stack.start_caches import begin_recordings, drop_recordings, keep_recordings
+from towpath.stack.supervisor.spec import ProcessSpec, State
 
 # Jars 60 MiB, registry 170 MiB unpacked from 160 MiB, start caches 250 MiB.
 CACHE_BYTES_NEEDED = 700 * 1024 * 1024

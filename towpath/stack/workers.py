@@ -11,7 +11,7 @@ from importlib import metadata
 from towpath.settings import Settings
 from towpath.stack.client import StackClient
 from towpath.stack.home import Home
-from towpath.stack.spec import Group, Probe, ProbeKind, ProcessSpec
+from towpath.stack.supervisor.spec import Group, Probe, ProbeKind, ProcessSpec
 
 READY_FILE = "TOWPATH_READY_FILE"
 READY_SECONDS_MAX = 120.0

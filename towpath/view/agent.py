@@ -13,11 +13,11 @@ from towpath.contract.record import Record
 from towpath.errors import PeerError
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import Settings
-from towpath.stream.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
-from towpath.stream.dead import occurred_milliseconds
-from towpath.stream.dedup.horizon import Sighting, beyond_horizon
-from towpath.stream.dedup.postgres import forget, sort_and_remember
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.dead_letter import occurred_milliseconds
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.faust_app.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
+from towpath.view.dedup.horizon import Sighting, beyond_horizon
+from towpath.view.dedup.postgres import forget, sort_and_remember
 from towpath.view.postgres import ViewTable, create_table
 from towpath.view.view import Occurrence, View, fold_records
 

@@ -18,8 +18,8 @@ from towpath.errors import ConfigurationError
 from towpath.participant import Context, Service, handle, handle_each
 from towpath.participant.agent import create_participant
 from towpath.settings import ParticipantSettings, StreamSettings
-from towpath.stream.agent import StreamApp
-from towpath.stream.memory import MemoryBroker
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.faust_app.agent import StreamApp
 
 pytestmark = pytest.mark.stack
 STREAM = StreamSettings(

@@ -33,7 +33,7 @@ from tests.commands import CODEC, Asking
 from tests.integration.service_fixture import NOW, Asked, NewService
 from towpath.contract.record import Record
 from towpath.errors import NotFoundError, ProgrammerError, RefusedError
-from towpath.stream.failures import RecordFailed
+from towpath.stream.engine.failures import RecordFailed
 
 pytestmark = pytest.mark.stack
 LINES = (

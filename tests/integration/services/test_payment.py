@@ -25,7 +25,7 @@ from schemas.records.payment import (
 )
 from tests.commands import Asking
 from tests.integration.service_fixture import Asked, NewService
-from towpath.stream.failures import RecordFailed
+from towpath.stream.engine.failures import RecordFailed
 
 pytestmark = pytest.mark.stack
 

@@ -11,7 +11,7 @@ import pytest
 
 from towpath.stack.client import NotRunning, StackClient, start_supervisor
 from towpath.stack.home import Home
-from towpath.stack.spec import Group, Probe, ProbeKind, ProcessSpec
+from towpath.stack.supervisor.spec import Group, Probe, ProbeKind, ProcessSpec
 
 SpecMaker = Callable[..., ProcessSpec]
 

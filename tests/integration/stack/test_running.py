@@ -20,7 +20,7 @@ from towpath.outbox.names import connector_name, slot_name
 from towpath.stack.doctor import examine
 from towpath.stack.findings import Severity
 from towpath.stack.prepare import make_connectors, make_topics
-from towpath.stack.spec import Group, Probe, ProbeKind, ProcessSpec, State
+from towpath.stack.supervisor.spec import Group, Probe, ProbeKind, ProcessSpec, State
 
 COMMAND = (sys.executable, "-c", "from towpath.cli import main; main()")
 

@@ -23,8 +23,8 @@ from towpath.stack.home import Home
 from towpath.stack.parts import PartKind
 from towpath.stack.processes import format_command, settings_files
 from towpath.stack.up import Silent, make_plan
-from towpath.stream.kafka import KafkaBroker
-from towpath.stream.record import ConsumedRecord, TopicPartition
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 SECURED = Path(__file__).with_name("secured")
 LOGIN = "org.apache.kafka.common.security.plain.PlainLoginModule required user_towpath='open sesame';"

@@ -15,7 +15,7 @@ from tests.integration.stack.conftest import SpecMaker, is_gone, kill
 from towpath.errors import NotFoundError, RefusedError
 from towpath.stack.client import NotRunning, ProcessFailed, StackClient, start_supervisor
 from towpath.stack.home import Home
-from towpath.stack.spec import RestartPolicy, State
+from towpath.stack.supervisor.spec import RestartPolicy, State
 
 # A death each 50 ms at first, given up after the fourth.
 HASTY = RestartPolicy(first_seconds=0.05, deaths_max=4)

@@ -24,8 +24,8 @@ from tests.stack_fixture import ROOT, stack_environment, variables
 from towpath.errors import RefusedError, WorldError
 from towpath.settings import Settings, load_settings
 from towpath.stack.client import ProcessFailed, StackClient
-from towpath.stack.launch import before_exec
-from towpath.stack.spec import Identity, State
+from towpath.stack.supervisor.launch import before_exec
+from towpath.stack.supervisor.spec import Identity, State
 from towpath.stack.up import down, up
 
 pytestmark = pytest.mark.stack

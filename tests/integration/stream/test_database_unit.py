@@ -9,13 +9,13 @@ import pytest
 
 from tests.unit.stream.support import SETTINGS, Worker, memory_broker, options_for, working
 from towpath.errors import PeerError, RefusedError
-from towpath.stream.broker import Groups
-from towpath.stream.dead import read_dead_letter
-from towpath.stream.failures import RecordFailed
-from towpath.stream.memory import MemoryBroker
-from towpath.stream.options import DatabaseOptions, StreamOptions
-from towpath.stream.postgres import DatabaseUnit
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.dead_letter import read_dead_letter
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.port import Groups
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.engine.failures import RecordFailed
+from towpath.stream.engine.options import DatabaseOptions, StreamOptions
+from towpath.stream.engine.postgres import DatabaseUnit
 
 TABLE = "CREATE TABLE IF NOT EXISTS applied (value text, key text)"
 

@@ -6,8 +6,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from towpath.stream.dedup.horizon import Sighting
-from towpath.stream.dedup.postgres import forget, sort_and_remember
+from towpath.view.dedup.horizon import Sighting
+from towpath.view.dedup.postgres import forget, sort_and_remember
 
 
 @pytest.fixture(autouse=True)

@@ -22,13 +22,13 @@ from tests.unit.stream.support import options_for, working
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.registry import load_codec
 from towpath.outbox.message import HEADER_COLUMNS
-from towpath.stream.broker import Groups
-from towpath.stream.dead import read_dead_letter
-from towpath.stream.failures import RecordFailed
-from towpath.stream.options import DatabaseOptions, StreamOptions
-from towpath.stream.postgres import DatabaseUnit
-from towpath.stream.record import ConsumedRecord
-from towpath.stream.unit import KafkaUnit
+from towpath.stream.broker.dead_letter import read_dead_letter
+from towpath.stream.broker.port import Groups
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.engine.failures import RecordFailed
+from towpath.stream.engine.options import DatabaseOptions, StreamOptions
+from towpath.stream.engine.postgres import DatabaseUnit
+from towpath.stream.engine.unit import KafkaUnit
 
 pytestmark = pytest.mark.stack
 TOPIC = "identity.commands"

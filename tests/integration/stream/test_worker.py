@@ -16,8 +16,8 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.conformance.conftest import KafkaCluster
-from towpath.stream.broker import BrokerAway
-from towpath.stream.record import ConsumedRecord, TopicPartition
+from towpath.stream.broker.port import BrokerAway
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 T = TypeVar("T")
 

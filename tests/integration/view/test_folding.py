@@ -12,11 +12,11 @@ from schemas.records.order import OrderConfirmed, OrderRejected
 from tests.unit.orchestrator.desktop import CODEC
 from towpath.contract.record import Record
 from towpath.orchestrator.envelope import headers_of
-from towpath.stream.agent import Batch, RecordFailed
-from towpath.stream.dedup.horizon import BeyondDedupHorizon
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.faust_app.agent import Batch, RecordFailed
 from towpath.view import Occurrence, View
 from towpath.view.agent import Folding
+from towpath.view.dedup.horizon import BeyondDedupHorizon
 from towpath.view.postgres import ViewTable
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from schemas.records.order import ConfirmOrder, OrderCancellationRequested, OrderPlaced
-from towpath.client import NotEnded, Standing, Started
+from towpath.client import InstanceStatus, NotEnded, Started
 from towpath.client.saga import start_topic
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.record import Record
@@ -23,9 +23,9 @@ def catalogue() -> Catalogue:
     return Catalogue.load(load_settings(Path(__file__).resolve().parents[3], environment=False))
 
 
-def standing(status: str, waiting_for: str | None = None) -> Standing:
+def standing(status: str, waiting_for: str | None = None) -> InstanceStatus:
     """Return how an instance stands."""
-    return Standing(
+    return InstanceStatus(
         saga="place_order",
         saga_id="s-1",
         key="o-1",

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from tests.unit.contract.workshop import Workshop, field, record
+from towpath.contract.avro_readers import FastavroReader, judges
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.check import Report, check_contracts
 from towpath.contract.examples import load_examples
-from towpath.contract.judges import FastavroJudge, judges
 from towpath.errors import ContractError
 
 ORDER = record("OrderPlaced", field("order_id"), field("total", "int"))
@@ -211,7 +211,7 @@ def test_an_example_of_an_old_version_is_read_as_today(project: Project) -> None
 def test_a_judge_that_reads_something_else_is_heard(project: Project) -> None:
     """Where the two libraries differ, neither is believed."""
 
-    class Contrary(FastavroJudge):
+    class Contrary(FastavroReader):
         name = "contrary 1.0"
 
         def read(self, body: bytes, *, writer: Any, reader: Any) -> Any:
@@ -220,7 +220,7 @@ def test_a_judge_that_reads_something_else_is_heard(project: Project) -> None:
     contracts = project.generate()
     examples = load_examples(contracts, project.folder / "examples")
     report = check_contracts(
-        contracts, Catalogue.read(project.folder / "topics"), examples, [FastavroJudge(), Contrary()]
+        contracts, Catalogue.read(project.folder / "topics"), examples, [FastavroReader(), Contrary()]
     )
     assert "contrary 1.0 read different values" in report.findings[0].problem
 

@@ -9,8 +9,8 @@ import avro.schema
 import pytest
 
 from tests.unit.contract.workshop import field, record
+from towpath.contract.avro_readers import CannotJudge, judges, write_body
 from towpath.contract.compatibility import breaks
-from towpath.contract.judges import CannotJudge, judges, write_body
 from towpath.contract.parse import parse
 from towpath.contract.sample import sample
 from towpath.contract.schema import Schemas

@@ -15,7 +15,7 @@ from towpath.demo.timeline import hops
 from towpath.demo.verdict import Ending, Verdict, endings, fold_topics, judge, lost_keys, percentile
 from towpath.orchestrator.envelope import headers_of
 from towpath.orchestrator.records import HistoryEntry
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
 
 NOW = ManualClock().now()
 

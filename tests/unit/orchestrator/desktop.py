@@ -12,9 +12,9 @@ from towpath.orchestrator.core import Orchestrator
 from towpath.orchestrator.envelope import headers_of
 from towpath.saga import Saga
 from towpath.settings import load_settings
-from towpath.stream.record import ConsumedRecord, Headers, TopicPartition
-from towpath.stream.state import Checkpoint, MemoryStore, State
-from towpath.stream.timers import Timers
+from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+from towpath.stream.state.partition_state import Checkpoint, MemoryStore, State
+from towpath.stream.state.timers import Timers
 
 CODEC = Codec.offline(schema_sets(load_settings()))
 HOUR_MILLISECONDS = 3_600_000

@@ -116,10 +116,10 @@ class Family:
     def pass_hours(self, hours_: float) -> list[Sent]:
         """Let time pass for all, and due timers fire."""
         sent: list[Sent] = []
-        for desk in self.desks.values():
-            desk.clock.advance(hours_ * 3600)
-        for desk in self.desks.values():
-            sent += self.carry(desk.fire_timers())
+        for context in self.desks.values():
+            context.clock.advance(hours_ * 3600)
+        for context in self.desks.values():
+            sent += self.carry(context.fire_timers())
         return sent
 
     def kept(self, saga: str) -> int:

@@ -27,26 +27,26 @@ from towpath.orchestrator.mapping import Messages, state_from_wire, state_to_wir
 from towpath.saga.keys import saga_id_of
 
 
-def placed(desk: Desktop, **fields: object) -> dict[str, Sent]:
+def placed(context: Desktop, **fields: object) -> dict[str, Sent]:
     """Let an order be placed; return the commands that follow, by step."""
-    sent = desk.give("order.events", order_placed(**fields), id="event-1")  # type: ignore[arg-type]
+    sent = context.give("order.events", order_placed(**fields), id="event-1")  # type: ignore[arg-type]
     return {command.headers["step"]: command for command in commands(sent)}
 
 
-def authorised(desk: Desktop, **fields: object) -> list[Sent]:
+def authorised(context: Desktop, **fields: object) -> list[Sent]:
     """Bring an order to where its payment is authorised; return what that sends."""
-    first = placed(desk, **fields)
-    desk.reply(first["verify_customer"], CustomerVerified(order_id="order-1", customer_id="customer-1"))
-    sent = desk.reply(first["reserve_stock"], StockReserved(order_id="order-1", reservation_id="r-1"))
+    first = placed(context, **fields)
+    context.reply(first["verify_customer"], CustomerVerified(order_id="order-1", customer_id="customer-1"))
+    sent = context.reply(first["reserve_stock"], StockReserved(order_id="order-1", reservation_id="r-1"))
     (command,) = commands(sent)
     reply = PaymentAuthorised(order_id="order-1", authorisation_id="a-1", amount_cents=20_00)
-    return desk.reply(command, reply)
+    return context.reply(command, reply)
 
 
 def test_a_start_event_sends_the_first_commands_and_keeps_the_instance() -> None:
     """Both branches begin at once, under the key of the order, with ids that anybody can derive."""
-    desk = desktop(place_order.saga)
-    first = placed(desk)
+    context = desktop(place_order.saga)
+    first = placed(context)
     saga_id = saga_id_of("place_order", "event-1")
     assert {step: command.topic for step, command in first.items()} == {
         "verify_customer": "identity.commands",
@@ -59,17 +59,17 @@ def test_a_start_event_sends_the_first_commands_and_keeps_the_instance() -> None
     assert (headers["direction"], headers["attempt"], headers["round"]) == ("do", "1", "1")
     assert headers["id"] == str(uuid.uuid5(uuid.UUID(headers["idempotency_key"]), "1"))
     assert headers["deadline"].startswith("2026-01-01T00:00:10")
-    assert f"i{saga_id}".encode() in desk.stored()
+    assert f"i{saga_id}".encode() in context.stored()
 
 
 def test_a_retry_keeps_the_key_and_raises_the_attempt() -> None:
     """It asks for the recorded reply, never for a second effect."""
-    desk = desktop(place_order.saga)
-    first = placed(desk)["reserve_stock"]
+    context = desktop(place_order.saga)
+    first = placed(context)["reserve_stock"]
     again: list[Sent] = []
     for _ in range(3):
-        desk.clock.advance(11)
-        again += [command for command in commands(desk.fire_timers()) if command.headers["step"] == "reserve_stock"]
+        context.clock.advance(11)
+        again += [command for command in commands(context.fire_timers()) if command.headers["step"] == "reserve_stock"]
     assert again[0].headers["idempotency_key"] == first.headers["idempotency_key"]
     assert again[0].headers["attempt"] == "2"
     assert again[0].headers["id"] != first.headers["id"]
@@ -78,53 +78,53 @@ def test_a_retry_keeps_the_key_and_raises_the_attempt() -> None:
 
 def test_an_order_runs_to_its_end_and_is_forgotten_after_its_retention() -> None:
     """Only the forget timer is left at the end, and after it nothing but how far back memory reaches."""
-    desk = desktop(place_order.saga)
-    (confirm,) = commands(authorised(desk))
-    (capture,) = commands(desk.reply(confirm, OrderConfirmed(order_id="order-1", confirmed_at=desk.clock.now())))
-    sent = desk.reply(capture, PaymentCaptured(order_id="order-1", capture_id="c-1", amount_cents=20_00))
+    context = desktop(place_order.saga)
+    (confirm,) = commands(authorised(context))
+    (capture,) = commands(context.reply(confirm, OrderConfirmed(order_id="order-1", confirmed_at=context.clock.now())))
+    sent = context.reply(capture, PaymentCaptured(order_id="order-1", capture_id="c-1", amount_cents=20_00))
     assert [entry.status for entry in history(sent)] == ["completed"]
-    assert desk.timers_set() == [f"forget:{saga_id_of('place_order', 'event-1')}"]
-    desk.clock.advance(HOUR_MILLISECONDS / 1000)
-    desk.fire_timers()
-    assert [key[:1] for key in desk.stored()] == [b"f"]
-    desk.clock = type(desk.clock)()
+    assert context.timers_set() == [f"forget:{saga_id_of('place_order', 'event-1')}"]
+    context.clock.advance(HOUR_MILLISECONDS / 1000)
+    context.fire_timers()
+    assert [key[:1] for key in context.stored()] == [b"f"]
+    context.clock = type(context.clock)()
     with pytest.raises(BeyondDedupHorizon):
-        placed(desk)
+        placed(context)
 
 
 def test_a_refused_order_is_compensated_and_its_history_says_why() -> None:
     """What was sent is undone in reverse, the start event last; the undo names what it undoes."""
-    desk = desktop(place_order.saga)
-    first = placed(desk)
-    desk.reply(first["verify_customer"], CustomerVerified(order_id="order-1", customer_id="customer-1"))
+    context = desktop(place_order.saga)
+    first = placed(context)
+    context.reply(first["verify_customer"], CustomerVerified(order_id="order-1", customer_id="customer-1"))
     refusal = OutOfStock(order_id="order-1", sku="chair", requested=1, available=0)
-    sent = desk.reply(first["reserve_stock"], refusal)
+    sent = context.reply(first["reserve_stock"], refusal)
     (reject,) = commands(sent)
     assert type(reject.record).__name__ == "RejectOrder"
     assert history(sent)[0].cause == "reserve_stock: OutOfStock"
-    rejected = OrderRejected(order_id="order-1", reason="chair is out of stock", rejected_at=desk.clock.now())
-    assert history(desk.reply(reject, rejected))[0].status == "compensated"
+    rejected = OrderRejected(order_id="order-1", reason="chair is out of stock", rejected_at=context.clock.now())
+    assert history(context.reply(reject, rejected))[0].status == "compensated"
 
 
 def test_a_signal_that_is_read_before_its_saga_starts_is_not_lost() -> None:
     """Start event and decision lie in different topics: either may be read first."""
-    desk = desktop(place_order.saga)
+    context = desktop(place_order.saga)
     approval = OrderApproved(order_id="order-1", approver="approver-1")
-    assert desk.give("place_order.signals", approval, id="signal-1") == []
-    desk.give("place_order.signals", approval, id="signal-1")
-    sent = authorised(desk, total_cents=2_000_00)
+    assert context.give("place_order.signals", approval, id="signal-1") == []
+    context.give("place_order.signals", approval, id="signal-1")
+    sent = authorised(context, total_cents=2_000_00)
     assert [type(command.record).__name__ for command in commands(sent)] == ["ConfirmOrder"]
-    assert not any(key.startswith(b"e") for key in desk.stored())
+    assert not any(key.startswith(b"e") for key in context.stored())
 
 
 def test_a_signal_whose_saga_never_starts_is_given_up_in_the_history() -> None:
     """It is kept for a day, then recorded as refused."""
-    desk = desktop(place_order.saga)
-    desk.give("place_order.signals", OrderApproved(order_id="order-1", approver="approver-1"), id="signal-1")
-    desk.clock.advance(24 * 3600)
-    (entry,) = history(desk.fire_timers())
+    context = desktop(place_order.saga)
+    context.give("place_order.signals", OrderApproved(order_id="order-1", approver="approver-1"), id="signal-1")
+    context.clock.advance(24 * 3600)
+    (entry,) = history(context.fire_timers())
     assert (entry.happened, entry.reason) == ("refused", "its saga never started")
-    assert desk.stored() == {}
+    assert context.stored() == {}
 
 
 def test_the_history_names_the_waits_that_are_open() -> None:
@@ -135,51 +135,51 @@ def test_the_history_names_the_waits_that_are_open() -> None:
 
 def test_the_same_start_event_twice_is_one_saga() -> None:
     """Debezium may repeat it; its id says so."""
-    desk = desktop(place_order.saga)
-    placed(desk)
-    sent = desk.give("order.events", order_placed(), id="event-1")
+    context = desktop(place_order.saga)
+    placed(context)
+    sent = context.give("order.events", order_placed(), id="event-1")
     assert commands(sent) == []
     assert history(sent)[0].happened == "refused"
 
 
 def test_a_second_start_for_a_key_is_refused_where_the_definition_says_so() -> None:
     """Two events about one order do not make two payments."""
-    desk = desktop(place_order.saga)
-    placed(desk)
-    sent = desk.give("order.events", order_placed(), id="event-2")
+    context = desktop(place_order.saga)
+    placed(context)
+    sent = context.give("order.events", order_placed(), id="event-2")
     assert commands(sent) == []
     assert "has an instance already" in history(sent)[0].reason
 
 
 def test_other_events_of_the_start_topic_are_passed_over() -> None:
     """They cost a look at one header, no decoding."""
-    desk = desktop(place_order.saga)
-    assert desk.give("order.events", b"not even avro", type="craftygoods.order.OrderConfirmed") == []
+    context = desktop(place_order.saga)
+    assert context.give("order.events", b"not even avro", type="craftygoods.order.OrderConfirmed") == []
 
 
 def test_state_survives_a_worker_and_an_aborted_unit_leaves_nothing() -> None:
     """What is remembered is believed only while the stored bytes agree."""
-    desk = desktop(place_order.saga)
-    first = placed(desk)["verify_customer"]
+    context = desktop(place_order.saga)
+    first = placed(context)["verify_customer"]
     verified = CustomerVerified(order_id="order-1", customer_id="customer-1")
     headers = {name: first.headers[name] for name in ("saga_id", "step", "direction", "attempt", "round")}
-    before = desk.stored()
-    desk.give_and_abort("place_order.replies", verified, id="r", **headers)
-    assert desk.stored() == before
-    assert history(desk.reply(first, verified))[0].happened == "replied"
-    desk.orchestrator = desktop(place_order.saga).orchestrator
-    assert history(desk.reply(first, verified))[0].happened == "refused"
+    before = context.stored()
+    context.give_and_abort("place_order.replies", verified, id="r", **headers)
+    assert context.stored() == before
+    assert history(context.reply(first, verified))[0].happened == "replied"
+    context.orchestrator = desktop(place_order.saga).orchestrator
+    assert history(context.reply(first, verified))[0].happened == "refused"
 
 
 def test_an_instance_of_a_version_that_the_worker_lacks_makes_it_wait() -> None:
     """Guessing would strand it: the partition waits for the version."""
-    desk = desktop(place_order.saga)
-    first = placed(desk)["verify_customer"]
-    state = desk.stored()[f"i{first.headers['saga_id']}".encode()]
+    context = desktop(place_order.saga)
+    first = placed(context)["verify_customer"]
+    state = context.stored()[f"i{first.headers['saga_id']}".encode()]
     assert state
-    desk.orchestrator._definitions = {2: place_order.saga.definition}
+    context.orchestrator._definitions = {2: place_order.saga.definition}
     with pytest.raises(MissingVersion, match="version 1"):
-        desk.reply(first, CustomerVerified(order_id="order-1", customer_id="customer-1"))
+        context.reply(first, CustomerVerified(order_id="order-1", customer_id="customer-1"))
 
 
 def test_a_request_to_a_saga_that_never_started_is_recorded_as_refused() -> None:
@@ -218,11 +218,11 @@ def test_a_record_that_is_not_avro_is_its_senders_mistake() -> None:
 
 def test_state_round_trips_byte_for_byte() -> None:
     """Bytes -> state -> bytes is the identity, also in a process that has seen neither."""
-    desk = desktop(place_order.saga)
-    authorised(desk, total_cents=2_000_00)
+    context = desktop(place_order.saga)
+    authorised(context, total_cents=2_000_00)
     declined = OrderDeclined(order_id="order-1", approver="approver-1", reason="too much")
-    desk.give("place_order.signals", declined, id="signal-1")
-    for key, content in desk.stored().items():
+    context.give("place_order.signals", declined, id="signal-1")
+    for key, content in context.stored().items():
         if key.startswith(b"i"):
             stranger = Messages(CODEC)
             decoded = CODEC.decode(content)

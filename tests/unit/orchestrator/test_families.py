@@ -15,12 +15,12 @@ from tests.unit.orchestrator.family import buy, hold_goods
 from tests.unit.orchestrator.village import Village
 from towpath.clock import SystemClock
 from towpath.contract.record import Record
+from towpath.deadletter.quarantine import Fate
+from towpath.deadletter.redrive import Outcome, Redrive
+from towpath.deadletter.redrive_plan import drop_plan, redrive_plan
 from towpath.saga import Saga, SecondStart
 from towpath.saga.keys import saga_id_of
-from towpath.stream.errands import drop_errands, redrive_errands
-from towpath.stream.quarantine import Fate
-from towpath.stream.record import ConsumedRecord
-from towpath.stream.redrive import Outcome, Redrive
+from towpath.stream.broker.record import ConsumedRecord
 
 ANSWERS: dict[str, Record] = {
     "ReserveStock": StockReserved(order_id="order-1", reservation_id="r-1"),
@@ -116,7 +116,7 @@ def settle(village: Village, *, drop: bool) -> Outcome:
     try:
         quarantine = run.start()
         letters = [dead for dead in quarantine.letters() if dead.letter.behind is None]
-        errands = drop_errands(quarantine, letters, followers=False) if drop else redrive_errands(quarantine, letters)
+        errands = drop_plan(quarantine, letters, followers=False) if drop else redrive_plan(quarantine, letters)
         return run.run(errands, wait_seconds=0)
     finally:
         run.close()

@@ -22,7 +22,7 @@ from towpath.orchestrator.envelope import headers_of
 from towpath.orchestrator.recording import NotAsRecorded, entries_of, golden_of
 from towpath.saga.definition import Definition
 from towpath.saga.testing import read_history, replay, write_history
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord
 
 DEFINITION = place_order.saga.definition
 VERIFIED = CustomerVerified(order_id="order-1", customer_id="customer-1")
@@ -33,7 +33,7 @@ class Tape:
     """A worker whose history is kept."""
 
     def __init__(self) -> None:
-        self.desk: Desktop = desktop(place_order.saga)
+        self.context: Desktop = desktop(place_order.saga)
         self.entries: list[wire.HistoryEntry] = []
 
     def note(self, sent: list[Sent]) -> dict[str, Sent]:
@@ -44,21 +44,21 @@ class Tape:
     def place(self, total_cents: int = 20_00) -> dict[str, Sent]:
         """Let an order be placed, with headers that are carried on."""
         event = order_placed(total_cents=total_cents)
-        return self.note(self.desk.give("order.events", event, id="event-1", traceparent="00-1", tenant="t-1"))
+        return self.note(self.context.give("order.events", event, id="event-1", traceparent="00-1", tenant="t-1"))
 
 
 def confirmed() -> Tape:
     """Return a run with a signal that came before its saga, and everything repeated once."""
     tape = Tape()
-    tape.note(tape.desk.give("place_order.signals", OrderApproved(order_id="order-1", approver="grace"), id="s-1"))
+    tape.note(tape.context.give("place_order.signals", OrderApproved(order_id="order-1", approver="grace"), id="s-1"))
     first = tape.place(2_000_00)
     tape.place(2_000_00)
-    tape.note(tape.desk.reply(first["verify_customer"], VERIFIED))
-    tape.note(tape.desk.reply(first["verify_customer"], VERIFIED))
+    tape.note(tape.context.reply(first["verify_customer"], VERIFIED))
+    tape.note(tape.context.reply(first["verify_customer"], VERIFIED))
     paid = PaymentAuthorised(order_id="order-1", authorisation_id="a-1", amount_cents=2_000_00)
-    payment = tape.note(tape.desk.reply(first["reserve_stock"], RESERVED))["authorise_payment"]
-    confirm = tape.note(tape.desk.reply(payment, paid))["confirm_order"]
-    tape.note(tape.desk.reply(confirm, OrderConfirmed(order_id="order-1", confirmed_at=tape.desk.clock.now())))
+    payment = tape.note(tape.context.reply(first["reserve_stock"], RESERVED))["authorise_payment"]
+    confirm = tape.note(tape.context.reply(payment, paid))["confirm_order"]
+    tape.note(tape.context.reply(confirm, OrderConfirmed(order_id="order-1", confirmed_at=tape.context.clock.now())))
     return tape
 
 
@@ -66,19 +66,19 @@ def out_of_stock() -> Tape:
     """Return a run in which timers fire, a person asks (once in vain), and a strange reply comes."""
     tape = Tape()
     first = tape.place()
-    tape.note(tape.desk.reply(first["verify_customer"], ItemsRestocked(order_id="order-1")))
-    tape.note(tape.desk.reply(first["verify_customer"], VERIFIED))
+    tape.note(tape.context.reply(first["verify_customer"], ItemsRestocked(order_id="order-1")))
+    tape.note(tape.context.reply(first["verify_customer"], VERIFIED))
     for _ in range(2):
-        tape.desk.clock.advance(11)
-        tape.note(tape.desk.fire_timers())
+        tape.context.clock.advance(11)
+        tape.note(tape.context.fire_timers())
     stock = OutOfStock(order_id="order-1", sku="chair", requested=1, available=0)
-    reject = tape.note(tape.desk.reply(first["reserve_stock"], stock))["start"]
+    reject = tape.note(tape.context.reply(first["reserve_stock"], stock))["start"]
     saga_id = first["reserve_stock"].headers["saga_id"]
     for action in (wire.OperatorAction.CANCEL, wire.OperatorAction.RETRY):
         asked = wire.OperatorAsked(saga_id=saga_id, action=action, step="start", actor="grace", reason="a look at it")
-        tape.note(tape.desk.give("place_order.operator", asked, id=f"asked-{action.value}"))
-    rejected = OrderRejected(order_id="order-1", reason="none left", rejected_at=tape.desk.clock.now())
-    tape.note(tape.desk.reply(reject, rejected))
+        tape.note(tape.context.give("place_order.operator", asked, id=f"asked-{action.value}"))
+    rejected = OrderRejected(order_id="order-1", reason="none left", rejected_at=tape.context.clock.now())
+    tape.note(tape.context.reply(reject, rejected))
     return tape
 
 

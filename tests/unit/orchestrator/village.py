@@ -16,9 +16,9 @@ from towpath.orchestrator.envelope import headers_of
 from towpath.saga import Saga
 from towpath.saga.keys import saga_id_of
 from towpath.settings import ProjectSettings, Settings, StreamSettings
-from towpath.stream.agent import StreamApp
-from towpath.stream.memory import MemoryBroker
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.faust_app.agent import StreamApp
 
 
 class Village:

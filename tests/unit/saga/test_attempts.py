@@ -23,11 +23,11 @@ from tests.unit.saga.support import (
     undo,
 )
 from towpath.saga import Backoff, Saga, advance, hours, minutes, seconds
+from towpath.saga.decision_builder import SAGA_TIMER
 from towpath.saga.effects import CancelTimer, Record, SendCommand, SetTimer
 from towpath.saga.inputs import Replied, Signalled, Started, Timer, TimerFired, TimerKind, Unrecognised
 from towpath.saga.state import Direction, StepStatus
 from towpath.saga.testing import Conversation, given
-from towpath.saga.turn import SAGA_TIMER
 
 
 def sent(talk: Conversation) -> list[SendCommand]:

@@ -11,7 +11,7 @@ from towpath.errors import WorldError
 from towpath.settings import StackSettings
 from towpath.stack import findings
 from towpath.stack.findings import Severity
-from towpath.stack.spec import Group, ProcessStatus, State
+from towpath.stack.supervisor.spec import Group, ProcessStatus, State
 
 MEBIBYTE = 2**20
 SLOT = SlotState("shop_order_outbox", "order", True, "reserved", 10, 10, None, None)

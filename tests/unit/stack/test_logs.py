@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from towpath.stack.client import last_words
-from towpath.stack.logs import START_MARK, LogKeeper, tail
+from towpath.stack.supervisor.logs import START_MARK, LogKeeper, tail
 
 JAVA = """
 [main] ERROR k.Kafka$ Exiting Kafka due to fatal exception

@@ -4,8 +4,8 @@ import struct
 
 import pytest
 
-from towpath.stack.probes import is_ready, question
-from towpath.stack.spec import Probe, ProbeKind
+from towpath.stack.supervisor.probes import is_ready, question
+from towpath.stack.supervisor.spec import Probe, ProbeKind
 
 KAFKA = Probe(ProbeKind.KAFKA, "127.0.0.1", 9092)
 POSTGRES = Probe(ProbeKind.POSTGRES, "127.0.0.1", 5432)

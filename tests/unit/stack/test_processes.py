@@ -12,7 +12,7 @@ from towpath.stack.kafka_start import Plan
 from towpath.stack.lock import load_lock
 from towpath.stack.parts import native_placement, stack_parts
 from towpath.stack.processes import Machine, part_processes, settings_files
-from towpath.stack.spec import Identity, ProcessSpec, RestartPolicy
+from towpath.stack.supervisor.spec import Identity, ProcessSpec, RestartPolicy
 from towpath.stack.workers import worker_process
 
 HOME = Home(Path("/home"))

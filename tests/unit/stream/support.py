@@ -8,14 +8,14 @@ from typing import Any
 
 from towpath.clock import SystemClock
 from towpath.settings import StreamSettings
-from towpath.stream.broker import Broker, Groups
-from towpath.stream.build import build_loop
-from towpath.stream.failures import AgentFailed, RecordFailed
-from towpath.stream.loop import UnitLoop
-from towpath.stream.memory import MemoryBroker
-from towpath.stream.options import StreamOptions
-from towpath.stream.record import ConsumedRecord, TopicPartition
-from towpath.stream.unit import KafkaUnit, Unit
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.port import Broker, Groups
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.failures import AgentFailed, RecordFailed
+from towpath.stream.engine.loop import UnitLoop
+from towpath.stream.engine.options import StreamOptions
+from towpath.stream.engine.unit import KafkaUnit, Unit
+from towpath.stream.faust_app.wiring import build_loop
 
 Handler = Callable[[Any, Groups], Awaitable[None]]
 SETTINGS = StreamSettings(

@@ -13,10 +13,10 @@ from faust.sensors.base import Sensor
 from tests.unit.stream.support import SETTINGS, memory_broker, values
 from towpath.errors import ConfigurationError, PeerError
 from towpath.settings import ProjectSettings, Settings
-from towpath.stream.agent import Batch, RecordFailed, StreamApp, create_app
-from towpath.stream.broker import OutcomeUnknown
-from towpath.stream.dead import read_dead_letter
-from towpath.stream.memory import MemoryBroker
+from towpath.stream.broker.dead_letter import read_dead_letter
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.port import OutcomeUnknown
+from towpath.stream.faust_app.agent import Batch, RecordFailed, StreamApp, create_app
 
 
 def make_app(broker: MemoryBroker, tmp_path: Path, **options: Any) -> StreamApp:

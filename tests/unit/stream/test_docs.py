@@ -7,8 +7,8 @@ from typing import Any
 from tests.unit.stream.support import SETTINGS
 from tests.unit.stream.test_agents import run
 from towpath.settings import ProjectSettings, Settings
-from towpath.stream import agent
-from towpath.stream.memory import MemoryBroker
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.faust_app import agent
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "streams.md"
 

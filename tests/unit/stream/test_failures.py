@@ -5,9 +5,10 @@ import random
 import pytest
 
 from towpath.errors import PeerError, ProgrammerError, WorldError
-from towpath.stream.broker import Groups
-from towpath.stream.dead import dead_headers, describe, fingerprint, read_dead_letter
-from towpath.stream.failures import (
+from towpath.stream.broker.dead_letter import dead_headers, describe, fingerprint, read_dead_letter
+from towpath.stream.broker.port import Groups
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.failures import (
     AgentFailed,
     Backlog,
     Blame,
@@ -18,7 +19,6 @@ from towpath.stream.failures import (
     backoff_seconds,
     blame,
 )
-from towpath.stream.record import ConsumedRecord, TopicPartition
 
 
 def record(offset: int, partition: int = 0) -> ConsumedRecord:

@@ -8,13 +8,13 @@ import pytest
 from tests.unit.stream.support import SETTINGS, copy, memory_broker, options_for, values, working
 from towpath.clock import ManualClock
 from towpath.errors import PeerError, WorldError
-from towpath.stream.broker import BrokerAway, Groups, OutcomeUnknown, ProducerFenced, TransactionAborted
-from towpath.stream.dead import read_dead_letter
-from towpath.stream.failures import RecordFailed, TooManyDead
-from towpath.stream.memory import MemoryBroker
-from towpath.stream.record import TopicPartition
-from towpath.stream.state import MemoryStore
-from towpath.stream.unit import KafkaUnit, UnitClosed
+from towpath.stream.broker.dead_letter import read_dead_letter
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.port import BrokerAway, Groups, OutcomeUnknown, ProducerFenced, TransactionAborted
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.failures import RecordFailed, TooManyDead
+from towpath.stream.engine.unit import KafkaUnit, UnitClosed
+from towpath.stream.state.partition_state import MemoryStore
 
 
 def fill(broker: MemoryBroker, records: int, keys: int = 5) -> None:

@@ -1,12 +1,12 @@
-"""What of a parked key may pass: every cell of the table in `towpath/stream/parking.py`."""
+"""What of a parked key may pass: every cell of the table in `towpath/stream/state/parking.py`."""
 
 from typing import Any
 
 import pytest
 
-from towpath.stream.dead import Mark, occurred_milliseconds, read_mark
-from towpath.stream.parking import Admission, Parked, admit_redriven, park
-from towpath.stream.record import ConsumedRecord
+from towpath.stream.broker.dead_letter import Mark, occurred_milliseconds, read_mark
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.state.parking import Admission, Parked, admit_redriven, park
 
 
 def mark(**changes: Any) -> Mark:

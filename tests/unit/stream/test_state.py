@@ -9,13 +9,13 @@ import pytest
 from tests.unit.stream.support import memory_broker
 from towpath.clock import ManualClock
 from towpath.errors import ProgrammerError, WorldError
-from towpath.stream.catchup import Bounds, CatchUpStopped, catch_up, reason_to_rebuild
-from towpath.stream.memory import MemoryBroker
-from towpath.stream.parking import Parked, ParkedKeys
-from towpath.stream.record import TopicPartition
-from towpath.stream.rocks import RocksStore, open_store
-from towpath.stream.state import Checkpoint, MemoryStore, State, Store
-from towpath.stream.timers import Timer, Timers, decode_timer, encode_timer
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.state.changelog import Bounds, CatchUpStopped, catch_up, reason_to_rebuild
+from towpath.stream.state.parking import Parked, ParkedKeys
+from towpath.stream.state.partition_state import Checkpoint, MemoryStore, State, Store
+from towpath.stream.state.rocks import RocksStore, open_store
+from towpath.stream.state.timers import Timer, Timers, decode_timer, encode_timer
 
 CHANGELOG = TopicPartition("counts", 0)
 MakeStore = Callable[[], Store]

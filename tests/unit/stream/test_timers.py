@@ -5,11 +5,11 @@ import time
 from typing import Any
 
 from tests.unit.stream.support import memory_broker, options_for, values, working
-from towpath.stream.broker import Groups, OutcomeUnknown
-from towpath.stream.memory import MemoryBroker
-from towpath.stream.options import StreamOptions
-from towpath.stream.record import TopicPartition
-from towpath.stream.unit import KafkaUnit
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.port import Groups, OutcomeUnknown
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.options import StreamOptions
+from towpath.stream.engine.unit import KafkaUnit
 
 
 def now_milliseconds() -> int:

@@ -10,8 +10,8 @@ from schemas.records.order import OrderConfirmed, OrderRejected
 from tests.commands import CODEC
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError
-from towpath.stream.dead import Mark
-from towpath.stream.record import Batch, ConsumedRecord
+from towpath.stream.broker.dead_letter import Mark
+from towpath.stream.broker.record import Batch, ConsumedRecord
 from towpath.view import Occurrence, View
 from towpath.view.agent import Folding
 from towpath.view.postgres import COLUMN_TYPES

@@ -24,7 +24,7 @@ from typing import Any
 from towpath.saga.advance import Decision, advance
 from towpath.saga.check.abstract import Abstraction, Call, Choice, blank
 from towpath.saga.check.encode import Encoder, Key
-from towpath.saga.check.judge import NEED_A_PERSON, Judge
+from towpath.saga.check.invariants import NEED_A_PERSON, Judge
 from towpath.saga.check.ledger import Ledger, opening
 from towpath.saga.check.moves import PARENT, Cell, Move, Moves, Stranger, cells_of
 from towpath.saga.check.properties import Breach, Property

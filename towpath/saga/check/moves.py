@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from towpath.saga.check.abstract import blank
-from towpath.saga.check.judge import NEED_A_PERSON
+from towpath.saga.check.invariants import NEED_A_PERSON
 from towpath.saga.check.ledger import Account, Ledger, account_of
+from towpath.saga.decision_builder import SAGA_TIMER, timer_of
 from towpath.saga.definition import Activity, Definition, StepDefinition
 from towpath.saga.inputs import (
     Action,
@@ -28,7 +29,6 @@ from towpath.saga.inputs import (
     Unrecognised,
 )
 from towpath.saga.state import Direction, ParentReference, SagaState, Status, StepState, StepStatus
-from towpath.saga.turn import SAGA_TIMER, timer_of
 
 _DO, _UNDO = Direction.DO, Direction.UNDO
 _RESTING = (StepStatus.BACKOFF, StepStatus.UNDO_BACKOFF)

@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from towpath.saga.advance import Decision, advance
+from towpath.saga.decision_builder import SAGA_TIMER
 from towpath.saga.definition import Definition, Participant
 from towpath.saga.durations import to_milliseconds
 from towpath.saga.effects import (
@@ -43,7 +44,6 @@ from towpath.saga.inputs import (
 )
 from towpath.saga.language import Saga
 from towpath.saga.state import Direction, ParentReference, SagaState, Status, StepState, StepStatus
-from towpath.saga.turn import SAGA_TIMER
 
 # An arbitrary, fixed beginning: golden histories hold times, and must not change with the day of the test.
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from towpath.saga.advance import Decision, advance
+from towpath.saga.decision_builder import SAGA_TIMER, timer_of
 from towpath.saga.definition import Definition, Kind
 from towpath.saga.effects import (
     CancelTimer,
@@ -26,7 +27,6 @@ from towpath.saga.effects import (
 from towpath.saga.inputs import Action, Input, OperatorAsked, Replied, Signalled, Started, Timer, TimerFired
 from towpath.saga.state import Direction, SagaState, Status, StepStatus
 from towpath.saga.testing.samples import sample
-from towpath.saga.turn import SAGA_TIMER, timer_of
 
 Sampler = Callable[[type], Any]
 

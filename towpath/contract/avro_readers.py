@@ -1,0 +1,101 @@
+"""Independent judges of what the Avro files promise: fastavro, which carries our records, and Apache's own `avro`.
+
+Neither sees our rules: each only reads bytes. Where both read what `compatibility` calls readable, and get the same,
+the promise holds for Python consumers at least; Java's registry judges once more when a schema is registered.
+"""
+
+import importlib.metadata
+import importlib.util
+import io
+import json
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import fastavro
+
+Avro = Mapping[str, Any]
+
+
+class CannotJudge(Exception):
+    """The library lacks what this pair of schemas needs, so its answer would say nothing of the schemas."""
+
+
+class Judge(Protocol):
+    """Reads a record that `writer` wrote, as `reader` sees it; raises whatever it likes where that cannot be."""
+
+    @property
+    def name(self) -> str:
+        """Return library and version."""
+        ...
+
+    def read(self, body: bytes, *, writer: Avro, reader: Avro) -> Any:
+        """Return the datum, records as dictionaries, branches of unions unnamed. May raise CannotJudge."""
+        ...
+
+
+class FastavroReader:
+    """The library that carries our records at run time."""
+
+    name = f"fastavro {fastavro.__version__}"
+
+    def read(self, body: bytes, *, writer: Avro, reader: Avro) -> Any:
+        """Return the datum as fastavro resolves it. Raises where bytes are left over."""
+        buffer = io.BytesIO(body)
+        datum = fastavro.schemaless_reader(buffer, _parsed(writer), _parsed(reader))
+        _require_end(buffer, body)
+        return datum
+
+
+class ApacheReader:
+    """Apache's own library for Python.
+
+    Its reader knows no aliases, no default of an enum, and no promotion inside lists and maps, though its own
+    compatibility checker does (seen with avro 1.12.2): where the two contradict each other, it cannot judge.
+    """
+
+    def __init__(self) -> None:
+        self.name = f"avro {importlib.metadata.version('avro')}"
+
+    def read(self, body: bytes, *, writer: Avro, reader: Avro) -> Any:
+        """Return the datum as Apache's library resolves it. Raises where bytes are left over."""
+        import avro.compatibility
+        import avro.errors
+        import avro.io
+        import avro.schema
+
+        if writer != reader and "aliases" in json.dumps(reader):
+            raise CannotJudge(self.name)
+        written, wanted = (avro.schema.parse(json.dumps(schema)) for schema in (writer, reader))
+        buffer = io.BytesIO(body)
+        try:
+            datum = avro.io.DatumReader(written, wanted).read(avro.io.BinaryDecoder(buffer))
+        except avro.errors.SchemaResolutionException as error:
+            checker = avro.compatibility.ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
+            verdict = checker.get_compatibility(wanted, written)
+            if verdict.compatibility is avro.compatibility.SchemaCompatibilityType.compatible:
+                raise CannotJudge(self.name) from error
+            raise
+        _require_end(buffer, body)
+        return datum
+
+
+def judges() -> tuple[Judge, ...]:
+    """Return the judges that are installed: fastavro always, Apache's where a developer has it."""
+    apache = (ApacheReader(),) if importlib.util.find_spec("avro") else ()
+    return (FastavroReader(), *apache)
+
+
+def write_body(avro: Avro, datum: Any) -> bytes:
+    """Return a datum as Avro's binary form, without the registry's prefix."""
+    buffer = io.BytesIO()
+    fastavro.schemaless_writer(buffer, _parsed(avro), datum)
+    return buffer.getvalue()
+
+
+def _parsed(avro: Avro) -> Any:
+    return fastavro.parse_schema(dict(avro), named_schemas={})
+
+
+def _require_end(buffer: io.BytesIO, body: bytes) -> None:
+    if buffer.tell() != len(body):
+        raise ValueError(f"{len(body) - buffer.tell()} bytes are left over")

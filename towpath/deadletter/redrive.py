@@ -1,0 +1,385 @@
+"""Empties the quarantine: reads the dead-letter topics, sends back what a person chose, says what is left.
+
+The one rule: a record goes back, and its dead letter is settled, in one transaction, of one transactional id for the
+whole project. The log is read after that id was fenced: whatever an earlier run left open has ended by then, and a
+later run makes this one's transactions fail. So nothing is sent twice, however often and wherever one is killed.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from towpath.clock import Clock
+from towpath.deadletter.quarantine import (
+    Cohort,
+    CohortKey,
+    Dead,
+    Fate,
+    Quarantine,
+    Settlement,
+    sort_quarantine,
+)
+from towpath.deadletter.redrive_plan import (
+    RedriveStep,
+    Step,
+    announcement,
+    drop_plan,
+    next_steps,
+    recounting_steps,
+    redriven_record,
+    stand_in_record,
+)
+from towpath.errors import RefusedError
+from towpath.stream.broker.port import (
+    Broker,
+    BrokerAway,
+    Member,
+    OutcomeUnknown,
+    Producer,
+    ProducerFenced,
+    TransactionAborted,
+)
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+
+READ_SECONDS_MAX = 30.0
+"""Longest wait for the end of a dead-letter topic: an open transaction hides it for at most its own time-out."""
+STEPS_PER_TRANSACTION_MAX = 500
+"""Two records a step; at 1 KiB each a transaction of 1 MiB, far below its time-out."""
+ROUNDS_MAX = 100
+"""Looks at the log after which a run ends though more keeps following; the next run goes on."""
+ABORTS_MAX = 3
+POLL_SECONDS = 0.1
+LOOK_SECONDS = 0.5
+"""Between two looks at the whole log: each reads all of it."""
+
+Place = tuple[str, TopicPartition]
+"""An application, and a partition that it reads."""
+
+
+def read_quarantine(broker: Broker, topics: Iterable[str], *, seconds: float = READ_SECONDS_MAX) -> Quarantine:
+    """Return what lies in the dead-letter `topics`, all of it that was written when this is called.
+
+    Values are kept in memory: 100,000 letters of 2 KiB are 200 MiB. A topic that does not exist has none. Raises
+    BrokerAway where the broker does not answer, or a transaction stays open over the end.
+    """
+    counts = broker.partition_counts(topics)
+    places = [TopicPartition(topic, number) for topic, count in sorted(counts.items()) for number in range(count)]
+    begins, ends = broker.begin_offsets(places), broker.end_offsets(places)
+    deadline = time.monotonic() + seconds
+    records: list[ConsumedRecord] = []
+    for place in places:
+        records.extend(_read(broker, place, begins[place], ends[place], deadline))
+    return sort_quarantine(records)
+
+
+def _read(broker: Broker, place: TopicPartition, begin: int, end: int, deadline: float) -> Iterator[ConsumedRecord]:
+    """Yield the committed records of a partition from `begin` to `end`."""
+    if begin >= end:
+        return
+    reader = broker.reader(place, begin)
+    try:
+        reached = begin
+        while reached < end:
+            if time.monotonic() > deadline:
+                raise BrokerAway(
+                    f"{place}: read up to {reached} of {end}: a transaction is open there",
+                    kept="everything; what was sent before is settled",
+                    next_step="run it again in some seconds",
+                )
+            further, reached = reader.poll(POLL_SECONDS)
+            yield from (record for record in further if record.offset < end)
+    finally:
+        reader.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run did, and what is left of what it was asked.
+
+    `died_again` are redriven letters' successors, and what follows them; `left` is what was not sent; `unread` are
+    the applications that have not read yet what was sent to them.
+    """
+
+    redriven: tuple[Dead, ...]
+    dropped: tuple[Dead, ...]
+    died_again: tuple[Dead, ...]
+    left: tuple[Dead, ...]
+    unread: tuple[str, ...]
+
+
+class Redrive:
+    """One run. `transactional_id` is the same for every run of a project."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        clock: Clock,
+        *,
+        transactional_id: str,
+        dead_topics: Sequence[str],
+        actor: str,
+        reason: str,
+    ) -> None:
+        self._broker = broker
+        self._clock = clock
+        self._dead_topics = dead_topics
+        self._actor = actor
+        self._reason = reason
+        self._transactional_id = transactional_id
+        self._producer: Producer | None = None
+        self._members: dict[str, Member] = {}
+        self._ends: dict[Place, int] = {}
+        self._tried: set[str] = set()
+        self._aborts = 0
+
+    def start(self) -> Quarantine:
+        """End what an earlier run left open, shut out one that still goes on, and return what there is now."""
+        self._begin_anew()
+        return self._look()
+
+    def close(self) -> None:
+        """Let go."""
+        for member in self._members.values():
+            member.close()
+        if self._producer is not None:
+            self._producer.close()
+
+    def _begin_anew(self) -> None:
+        """Take a new producer, whose start ends what the one before has left open."""
+        if self._producer is not None:
+            self._producer.close()
+        self._producer = self._broker.producer(self._transactional_id)
+        self._producer.start()
+
+    def _look(self) -> Quarantine:
+        return read_quarantine(self._broker, self._dead_topics)
+
+    def run(self, errands: Sequence[RedriveStep], *, wait_seconds: float) -> Outcome:
+        """Do `errands`, after `start`; wait so long without progress for the applications to read what was sent.
+
+        Raises RefusedError where another run has begun since, WorldError where the broker is away: what was sent by
+        then is settled, and running it again does the rest.
+        """
+        deadline = time.monotonic() + wait_seconds
+        self._note_ends(_places(self._look(), errands))
+        for _ in range(ROUNDS_MAX):
+            self._ends = self._unread()
+            quarantine = self._look()
+            steps = [step for errand in errands for step in _sendable(quarantine, errand, self._ends)]
+            if steps:
+                self._tried |= {step.dead.letter.identity for step in steps}
+                self._send_all(steps)
+                deadline = time.monotonic() + wait_seconds
+            elif not self._ends or not self._await(deadline):
+                break
+        self._ends = self._unread()
+        return self._outcome(self._look(), errands)
+
+    def release(self, key: CohortKey, *, followers: bool, wait_seconds: float) -> Outcome:
+        """Count anew what is held of a key, after `start`, and let it go on: what waits is redriven, or dropped.
+
+        For a key that waits for dead letters that are no longer there. First a record is sent that stands in for them;
+        once the application has read it, what is still there is sent back behind it, and so is counted; last it is
+        dropped. Each of these is found in the log, so this can be killed and run again anywhere. Without a worker it
+        ends early, and leaves what it left. Raises what `run` raises.
+        """
+        cohort = self._look().cohorts[key]
+        if cohort.stand_in is None and not cohort.announced:
+            # What was sent before was to be counted as it was then, so it must have been read.
+            self._note_ends(_places_of(cohort))
+            if not self._all_read(time.monotonic() + wait_seconds):
+                return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
+            cohort = self._look().cohorts[key]
+            if cohort.waiting:
+                self._send_stand_in(cohort)
+        cohort = self._await_stand_in(key, time.monotonic() + wait_seconds)
+        stand_in = cohort.stand_in
+        if stand_in is None or cohort.announced:
+            return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
+        for _ in range(ROUNDS_MAX):
+            steps = recounting_steps(self._look().cohorts[key])
+            if not steps:
+                break
+            self._send_all(steps)
+        if not self._all_read(time.monotonic() + wait_seconds):
+            return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
+        return self.run(drop_plan(self._look(), [stand_in], followers=followers), wait_seconds=wait_seconds)
+
+    def _send_stand_in(self, cohort: Cohort) -> None:
+        now_milliseconds = self._now_milliseconds()
+        record, dead = stand_in_record(cohort, now_milliseconds), cohort.waiting[-1].record
+        told = announcement(cohort, actor=self._actor, reason=self._reason, now_milliseconds=now_milliseconds)
+
+        def send(producer: Producer) -> None:
+            _send_back(producer, record, now_milliseconds)
+            producer.produce(dead.topic, None, key=dead.key, headers=told.to_headers(), partition=dead.partition)
+
+        self._in_transaction(send)  # if that does not commit, none comes, and the run ends
+        self._note_ends(_places_of(cohort))
+
+    def _await_stand_in(self, key: CohortKey, deadline: float) -> Cohort:
+        """Return the cohort once its stand-in is there; a service's database sends that by its outbox."""
+        self._all_read(deadline)
+        while True:
+            cohort = self._look().cohorts[key]
+            if not cohort.announced or time.monotonic() >= deadline:
+                return cohort
+            time.sleep(LOOK_SECONDS)
+
+    def _all_read(self, deadline: float) -> bool:
+        """Return whether all that was sent has been read, waiting for it until `deadline`."""
+        while self._ends:
+            self._ends = self._unread()
+            if not self._ends or not self._await(deadline):
+                break
+        return not self._ends
+
+    # Whether what was sent has been read
+
+    def _note_ends(self, places: set[Place]) -> None:
+        """Remember where partitions end now: what was sent to them lies before."""
+        ends = self._broker.end_offsets({place for _, place in places})
+        self._ends.update({name: ends[name[1]] for name in places})
+
+    def _unread(self) -> dict[Place, int]:
+        """Return the places that their application has not read to the end that was noted."""
+        return {name: end for name, end in self._ends.items() if self._has_unread(*name, end)}
+
+    def _has_unread(self, application: str, place: TopicPartition, end: int) -> bool:
+        """Return whether a record lies between a group's offset and `end`; the markers of transactions are none."""
+        committed = self._committed(application, place)
+        if committed is not None and committed >= end:
+            return False
+        begin = max(committed or 0, self._broker.begin_offsets([place])[place])
+        return any(True for _ in _read(self._broker, place, begin, end, time.monotonic() + READ_SECONDS_MAX))
+
+    def _committed(self, application: str, place: TopicPartition) -> int | None:
+        member = self._members.get(application)
+        if member is None:
+            member = self._members[application] = self._broker.member(application, client_id="towpath-dead")
+        deadline = time.monotonic() + READ_SECONDS_MAX
+        while True:
+            try:
+                return member.committed([place])[place]
+            except BrokerAway:
+                # A unit of work is open over the group's offsets, for at most its time-out.
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(POLL_SECONDS)
+
+    def _await(self, deadline: float) -> bool:
+        """Wait until something of what was sent has been read; return whether it has."""
+        while time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+            if len(self._unread()) < len(self._ends):
+                return True
+        return False
+
+    # Sending
+
+    def _send_all(self, steps: Sequence[Step]) -> None:
+        """Send steps, some hundred in a transaction, until one of these does not commit: the log is read again then."""
+        for start in range(0, len(steps), STEPS_PER_TRANSACTION_MAX):
+            chunk = steps[start : start + STEPS_PER_TRANSACTION_MAX]
+            committed = self._send(chunk)
+            self._note_ends({(step.dead.letter.application, _target(step.dead)) for step in chunk if step.sends})
+            if not committed:
+                return
+
+    def _send(self, steps: Sequence[Step]) -> bool:
+        now_milliseconds = self._now_milliseconds()
+
+        def send(producer: Producer) -> None:
+            for step in steps:
+                self._send_step(producer, step, now_milliseconds)
+
+        return self._in_transaction(send)
+
+    def _now_milliseconds(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+    def _in_transaction(self, send: Callable[[Producer], None]) -> bool:
+        """Let `send` produce in a transaction; return whether that is known to have been committed."""
+        assert self._producer is not None, "start() comes first"
+        try:
+            self._producer.begin()
+            send(self._producer)
+            self._producer.commit({}, None)
+        except TransactionAborted:
+            self._producer.abort()
+            self._aborts += 1
+            if self._aborts == ABORTS_MAX:
+                raise
+            return False
+        except OutcomeUnknown:
+            # The next look at the log tells; before it, what this run began must have an end.
+            self._begin_anew()
+            return False
+        except ProducerFenced as error:
+            raise RefusedError(
+                "another redrive or drop has begun since",
+                kept="every dead letter: what was sent is settled, the rest lies where it was",
+                next_step="run it again when the other one has ended",
+            ) from error
+        return True
+
+    def _send_step(self, producer: Producer, step: Step, now_milliseconds: int) -> None:
+        record, dead = redriven_record(step), step.dead.record
+        if record is not None:
+            _send_back(producer, record, now_milliseconds)
+        settlement = Settlement(step.dead.letter.identity, step.fate, self._actor, self._reason, now_milliseconds)
+        producer.produce(dead.topic, None, key=dead.key, headers=settlement.to_headers(), partition=dead.partition)
+
+    def _outcome(self, quarantine: Quarantine, errands: Sequence[RedriveStep]) -> Outcome:
+        left: list[Dead] = []
+        again: list[Dead] = []
+        for errand in errands:
+            cohort = quarantine.cohorts[errand.cohort]
+            asked = [dead for dead in cohort.waiting if errand.redrives or dead.letter.identity in errand.drops]
+            (left if cohort.behind == errand.behind else again).extend(asked)
+        done = [dead for dead in quarantine.letters() if dead.letter.identity in self._tried]
+        return Outcome(
+            redriven=tuple(dead for dead in done if dead.fate is Fate.REDRIVEN),
+            dropped=tuple(dead for dead in done if dead.fate is Fate.DROPPED),
+            died_again=tuple(again),
+            left=tuple(left),
+            unread=tuple(sorted({application for application, _ in self._ends})),
+        )
+
+
+def _target(dead: Dead) -> TopicPartition:
+    return TopicPartition(dead.letter.topic, dead.letter.partition)
+
+
+def _send_back(producer: Producer, record: ConsumedRecord, now_milliseconds: int) -> None:
+    # With the present time: by its own, retention might take it before anybody reads it.
+    producer.produce(
+        record.topic,
+        record.value,
+        key=record.key,
+        headers=record.headers,
+        partition=record.partition,
+        timestamp_milliseconds=now_milliseconds,
+    )
+
+
+def _places_of(cohort: Cohort) -> set[Place]:
+    """Return where something of a cohort came from, and who reads it there."""
+    return {(dead.letter.application, _target(dead)) for dead in cohort.letters}
+
+
+def _places(quarantine: Quarantine, errands: Sequence[RedriveStep]) -> set[Place]:
+    """Return where something of the errands' cohorts was sent to already, and who reads it there."""
+    return {
+        (dead.letter.application, _target(dead))
+        for errand in errands
+        for dead in quarantine.cohorts[errand.cohort].letters
+        if dead.fate is Fate.REDRIVEN or (dead.fate is Fate.DROPPED and dead.letter.parked)
+    }
+
+
+def _sendable(quarantine: Quarantine, errand: RedriveStep, unread: dict[Place, int]) -> list[Step]:
+    application, partition, *_ = errand.cohort
+    cohort = quarantine.cohorts[errand.cohort]
+    topics = {t for t in cohort.redriven_topics if (application, TopicPartition(t, partition)) in unread}
+    return next_steps(errand.steps(quarantine), topics)

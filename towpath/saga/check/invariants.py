@@ -1,0 +1,358 @@
+"""Judges one decision at a time: what must hold of every decision that `advance` takes, in whatever state.
+
+Rule of this file: it decides nothing itself and repeats none of the machine's code. It holds the decision against the
+ledger (what was sent, answered, undone) and against the definition.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TypeAlias
+
+from towpath.saga.advance import Decision
+from towpath.saga.check.ledger import OWED, Account, Ledger, account_of, heard, owes, with_account
+from towpath.saga.check.properties import Breach, Property
+from towpath.saga.decision_builder import SAGA_TIMER, timer_of
+from towpath.saga.definition import Activity, Definition, Kind, OnTimeout
+from towpath.saga.effects import (
+    AnswerParent,
+    CancelTimer,
+    CompensateSaga,
+    Finish,
+    Happened,
+    Record,
+    SendCommand,
+    SetTimer,
+    StartSaga,
+)
+from towpath.saga.inputs import Action, Input, OperatorAsked, ParentAsked, Replied, Signalled, TimerFired, TimerKind
+from towpath.saga.keys import idempotency_key_of
+from towpath.saga.state import Direction, SagaState, Status, StepState, StepStatus
+
+_DO, _UNDO = Direction.DO, Direction.UNDO
+_SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+_ASKING = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING)
+_TIMED = (*_ASKING, StepStatus.UNDOING, StepStatus.UNDO_BACKOFF)
+NEED_A_PERSON = (StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
+
+Sending: TypeAlias = SendCommand | StartSaga | CompensateSaga
+
+
+class Judge:
+    """Judges the decisions of one definition. `breaches` holds what the last judgement found."""
+
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
+        self.breaches: list[Breach] = []
+        self._keys_seen: set[tuple[str, str, Direction, int]] = set()
+
+    def _break(self, property_: Property, subject: str, words: str) -> None:
+        self.breaches.append(Breach(property_, subject, words))
+
+    # --- what must be refused ---------------------------------------------------------------------------------------
+
+    def refused(self, before: SagaState, input_: Input, decision: Decision) -> None:
+        """Judge an input that must be refused: nothing changes, nothing is sent; an early timer is set again."""
+        self.breaches = []
+        entry, *rest = decision.effects
+        subject = _subject(input_)
+        if not isinstance(entry, Record) or entry.happened is not Happened.REFUSED:
+            self._break(Property.STALE, subject, "is taken, though it must be refused")
+        elif decision.state is not before and decision.state != before:
+            self._break(Property.STALE, subject, "is refused, yet the state changes")
+        elif not all(isinstance(effect, SetTimer) for effect in rest):
+            self._break(Property.STALE, subject, "is refused, yet something is sent")
+        elif isinstance(input_, TimerFired):
+            running = dict(timers_of(before))
+            due = running.get(input_.timer.key, 0)
+            expected = [SetTimer(before.saga_id, input_.timer, due)] if due > input_.at_milliseconds else []
+            if rest != expected:
+                self._break(Property.TIMERS, subject, "a timer that fires early is not set again as it was")
+        elif rest:
+            self._break(Property.STALE, subject, "is refused, yet a timer is set")
+
+    # --- what must be taken -----------------------------------------------------------------------------------------
+
+    def taken(self, before: SagaState | None, ledger: Ledger, input_: Input, decision: Decision) -> Ledger:
+        """Judge an input that must be taken; return the ledger after it."""
+        self.breaches = []
+        state, effects = decision.state, decision.effects
+        entry = effects[0]
+        if not isinstance(entry, Record) or any(isinstance(effect, Record) for effect in effects[1:]):
+            self._break(Property.RECORDED, _subject(input_), "has not exactly one entry for the history, in front")
+            return ledger
+        if entry.happened is Happened.REFUSED or state is None:
+            self._break(Property.UNHANDLED, _subject(input_), f"is refused: {entry.reason}")
+            return ledger
+        if entry.status is not state.status:
+            self._break(Property.RECORDED, _subject(input_), "is recorded with another status than the state's")
+        answered = self._answered(ledger, input_)
+        after = self._follow_sending(before, state, answered, decision)
+        self._judge_beginnings(before, state)
+        self._judge_timers(before, state, input_, decision)
+        self._judge_status(state, after)
+        self._judge_ending(before, state, after, decision)
+        if before is not None:
+            self._judge_direction(before, state, after, input_)
+            self._judge_meaning(before, state, input_)
+        return after
+
+    def _answered(self, ledger: Ledger, input_: Input) -> Ledger:
+        """Enter what the input itself says about a command."""
+        if not isinstance(input_, Replied | OperatorAsked) or input_.step not in self.definition.index:
+            return ledger
+        position = self.definition.index[input_.step]
+        entry = ledger[position]
+        old = account_of(entry, input_.item)
+        new = heard(self.definition, input_, old)
+        if new is old:
+            return ledger
+        items = len(entry) if isinstance(entry, tuple) else 0
+        return _replaced(ledger, position, with_account(entry, input_.item, new, items))
+
+    # --- what is sent -----------------------------------------------------------------------------------------------
+
+    def _follow_sending(self, before: SagaState | None, after: SagaState, ledger: Ledger, decision: Decision) -> Ledger:
+        """Enter all commands that are sent, each judged against what was entered before it."""
+        undone = False
+        for effect in decision.effects:
+            if not isinstance(effect, SendCommand | StartSaga | CompensateSaga):
+                continue
+            undo = _direction(effect) is _UNDO
+            item = effect.item if isinstance(effect, SendCommand) else ""
+            position = self.definition.index[effect.step]
+            account = account_of(ledger[position], item)
+            if undo:
+                undone = True
+                self._judge_undo(after, ledger, position, account, effect.step)
+            else:
+                self._judge_do(before, position, account, undone=undone)
+            self._judge_key(before, position, item, account, effect, undo=undo)
+            new = Account.UNDO_SENT if undo else Account.SENT
+            items = len(after.steps[position].items)
+            ledger = _replaced(ledger, position, with_account(ledger[position], item, new, items))
+        return ledger
+
+    def _judge_do(self, before: SagaState | None, position: int, account: Account, *, undone: bool) -> None:
+        step = self.definition.steps[position]
+        if undone or (before is not None and before.direction is _UNDO):
+            self._break(Property.FORWARD_ORDER, step.key, "is asked to do something while the saga compensates")
+        if account not in (Account.NEVER, Account.SENT):
+            self._break(Property.FORWARD_ORDER, step.key, "is asked again after its outcome was recorded")
+
+    def _judge_beginnings(self, before: SagaState | None, after: SagaState) -> None:
+        """Whatever has begun, all that it requires was settled."""
+        if after.direction is _UNDO:
+            return  # what began and was ended in the same turn is judged as an undo
+        for position, step in enumerate(after.steps):
+            old = before.steps[position] if before is not None else None
+            began = step is not old and step.status is not StepStatus.PENDING
+            if not position or not began or (old is not None and old.status is not StepStatus.PENDING):
+                continue
+            requires = self.definition.steps[position].requires
+            open_ = [
+                self.definition.steps[other].key for other in requires if after.steps[other].status not in _SETTLED
+            ]
+            if open_:
+                self._break(Property.FORWARD_ORDER, step.key, f"begins before {', '.join(open_)} is settled")
+
+    def _judge_undo(self, after: SagaState, ledger: Ledger, position: int, account: Account, key: str) -> None:
+        definition = self.definition
+        if account not in OWED:
+            self._break(Property.UNDO_OWED, key, f"is undone, though it stands as {account.name.lower()}")
+        if after.direction is _DO:
+            self._break(Property.UNDO_OWED, key, "is undone while the saga goes forward")
+        for later in range(position + 1, len(definition.steps)):
+            follows = definition.descendants[position] >> later & 1
+            if follows and definition.steps[later].undo is not None and owes(ledger[later]):
+                other = definition.steps[later].key
+                self._break(Property.UNDO_ORDER, key, f"is undone before {other}, which came after it")
+        if not self._before_the_pivot(ledger):
+            self._break(Property.PIVOT, key, "is undone though the pivot was sent and has not failed")
+
+    def _before_the_pivot(self, ledger: Ledger) -> bool:
+        pivot = self.definition.pivot
+        if pivot is None:
+            return not self.definition.committed_from_start
+        return account_of(ledger[pivot], "") in (Account.NEVER, Account.NOT_DONE)
+
+    def _judge_key(
+        self, before: SagaState | None, position: int, item: str, account: Account, effect: Sending, *, undo: bool
+    ) -> None:
+        """A first command is attempt 1 of round 1; a retry counts on; only a refused undo begins a round."""
+        attempt, round_ = 1, 1
+        if before is not None and account is (Account.UNDO_SENT if undo else Account.SENT):
+            cell = _cell(before, position, item)
+            attempt, round_ = cell.attempt + 1, cell.round
+        elif before is not None and undo and account is Account.UNDO_REFUSED:
+            round_ = _cell(before, position, item).round + 1
+        if (effect.attempt, effect.round) != (attempt, round_):
+            found = f"attempt {effect.attempt} of round {effect.round}"
+            self._break(Property.SAME_KEY, effect.step, f"is sent as {found}, and not as {attempt} of round {round_}")
+        direction = _direction(effect)
+        seen = (effect.step, item, direction, min(effect.round, 3))
+        if not isinstance(effect, SendCommand) or seen in self._keys_seen:
+            return
+        self._keys_seen.add(seen)
+        keys = {replace(effect, attempt=number).idempotency_key for number in (1, 2, 3)}
+        others = {replace(effect, round=effect.round + 1).idempotency_key, replace(effect, item="x").idempotency_key}
+        if len(keys) != 1 or keys & others:
+            self._break(Property.SAME_KEY, effect.step, "attempts do not share one idempotency key of their own")
+        if undo and effect.undoes != idempotency_key_of(effect.saga_id, effect.step, item, _DO, 1):
+            self._break(Property.SAME_KEY, effect.step, "its undo does not name the command that it undoes")
+
+    # --- timers -----------------------------------------------------------------------------------------------------
+
+    def _judge_timers(self, before: SagaState | None, after: SagaState, input_: Input, decision: Decision) -> None:
+        running = dict(timers_of(before, beside=after)) if before is not None else {}
+        if isinstance(input_, TimerFired):
+            running.pop(input_.timer.key, None)
+        for effect in decision.effects:
+            if isinstance(effect, SetTimer):
+                running[effect.timer.key] = effect.due_milliseconds
+            elif isinstance(effect, CancelTimer) and running.pop(effect.timer.key, None) is None:
+                self._break(Property.TIMERS, effect.timer.step, f"cancels {effect.timer.key}, which does not run")
+        expected = dict(timers_of(after, beside=before))
+        for key in running.keys() - expected.keys():
+            self._break(Property.TIMERS, key.split(":")[1], f"the timer {key} runs on, and nothing waits for it")
+        for key, due in expected.items():
+            if running.get(key) != due:
+                self._break(Property.TIMERS, key.split(":")[1], f"the timer {key} does not run until {due}")
+        for step, old in zip(after.steps, before.steps if before is not None else after.steps, strict=True):
+            if step is old and before is not None:
+                continue
+            for cell in step.items or (step,):
+                if (cell.status in _TIMED) != bool(cell.due_milliseconds):
+                    self._break(Property.TIMERS, step.key, f"is {cell.status.value}, with no timer or a useless one")
+
+    # --- how the saga stands ----------------------------------------------------------------------------------------
+
+    def _judge_status(self, after: SagaState, ledger: Ledger) -> None:
+        halted = [step.key for step in after.steps if any(c.status in NEED_A_PERSON for c in step.items or (step,))]
+        if after.ended:
+            if halted:
+                self._break(Property.STATUS, halted[0], "needs a person, and the saga has ended")
+        elif bool(halted) != (after.status is Status.STUCK):
+            self._break(Property.STATUS, ", ".join(halted), f"needs a person, and the saga is {after.status.value}")
+        elif not halted and (after.status is Status.RUNNING) != (after.direction is _DO):
+            self._break(Property.STATUS, "", f"the saga is {after.status.value} and goes {after.direction.value}")
+        if after.direction is _UNDO and not self._before_the_pivot(ledger):
+            self._break(Property.PIVOT, "", "the saga turns round past its point of no return")
+
+    def _judge_ending(self, before: SagaState | None, after: SagaState, ledger: Ledger, decision: Decision) -> None:
+        finishes = [effect.status for effect in decision.effects if isinstance(effect, Finish)]
+        ends = after.ended and not (before is not None and before.ended and before.status is after.status)
+        if finishes != ([after.status] if ends else []):
+            self._break(Property.ENDING, "", f"{len(finishes)} endings are told where the saga is {after.status.value}")
+        answers = [effect for effect in decision.effects if isinstance(effect, AnswerParent)]
+        if ends and len(answers) != (after.parent is not None):
+            self._break(Property.ENDING, "", f"the parent of a sub-saga is told {len(answers)} times how it ended")
+        if not after.ended:
+            return
+        for _, due in timers_of(after):
+            self._break(Property.ENDING, "", f"the saga has ended, and a timer runs until {due}")
+        if after.status is Status.COMPLETED:
+            open_ = [step.key for step in after.steps if step.status not in _SETTLED]
+            if open_:
+                self._break(Property.ENDING, open_[0], "is not settled, and the saga has completed")
+        else:
+            left = [
+                step.key
+                for step, entry in zip(self.definition.steps, ledger, strict=True)
+                if step.undo is not None and owes(entry)
+            ]
+            if left:
+                self._break(Property.UNDO_OWED, left[0], "was done, or may have been, and is not undone at the end")
+
+    # --- what inputs mean -------------------------------------------------------------------------------------------
+
+    def _judge_direction(self, before: SagaState, after: SagaState, ledger: Ledger, input_: Input) -> None:
+        """Failure, cancel and the deadline before the pivot turn the saga round; it never turns back."""
+        if before.direction is _UNDO:
+            if after.direction is _DO:
+                self._break(Property.PIVOT, "", "the saga goes forward again after it turned round")
+            return
+        if after.direction is _UNDO and after.cause is None:
+            self._break(Property.FAILURE, _subject(input_), "turns the saga round without a cause")
+        fails = isinstance(input_, Replied) and not self.definition.step(input_.step).outcomes.get(type(input_.reply))
+        if isinstance(input_, Signalled):
+            position = self.definition.waits[type(input_.signal)]
+            begun = before.steps[position].status is not StepStatus.PENDING
+            fails = begun and not self.definition.steps[position].outcomes[type(input_.signal)]
+        asks = isinstance(input_, OperatorAsked) and input_.action in (Action.CANCEL, Action.COMPENSATE)
+        if (fails or asks or isinstance(input_, ParentAsked)) and after.direction is _DO:
+            self._break(Property.FAILURE, _subject(input_), "does not turn the saga round")
+        if isinstance(input_, TimerFired) and input_.timer == SAGA_TIMER and after.direction is _DO:
+            asking = [step.key for step in after.steps if step.status in _ASKING]
+            if asking or self._before_the_pivot(ledger):
+                self._break(Property.DEADLINE, ", ".join(asking), "goes on after the saga's deadline")
+
+    def _judge_meaning(self, before: SagaState, after: SagaState, input_: Input) -> None:
+        """A timer of a step does what the step's policy, or its wait, says."""
+        if not isinstance(input_, TimerFired) or input_.timer == SAGA_TIMER:
+            return
+        timer = input_.timer
+        position = self.definition.index[timer.step]
+        step = self.definition.steps[position]
+        old, new = _cell(before, position, timer.item), _cell(after, position, timer.item)
+        if timer.kind is TimerKind.ATTEMPT:
+            used_up = old.attempt >= old.attempt_last or input_.at_milliseconds > old.give_up_milliseconds
+            rests = new.status is (StepStatus.BACKOFF if timer.direction is _DO else StepStatus.UNDO_BACKOFF)
+            if rests is used_up:
+                words = "is tried again though its attempts are used up" if rests else "is given up too early"
+                self._break(Property.POLICY, step.key, words)
+            elif used_up and timer.direction is _DO and (step.kind is Kind.COMPENSATABLE) != (after.direction is _UNDO):
+                self._break(Property.POLICY, step.key, "its attempts are used up, and the saga goes the wrong way")
+        elif timer.kind is TimerKind.WAIT and not self._meant(step.activity, step.on_timeout, new, after):
+            self._break(Property.POLICY, step.key, f"its time is over, and it is {new.status.value}")
+
+    @staticmethod
+    def _meant(activity: Activity, on_timeout: OnTimeout | None, cell: StepState, after: SagaState) -> bool:
+        if activity is Activity.DELAY:
+            return cell.status is StepStatus.SUCCEEDED
+        if on_timeout is OnTimeout.PROCEED:
+            return cell.status is StepStatus.SKIPPED or after.direction is _UNDO
+        if on_timeout is OnTimeout.HALT:
+            return cell.status is StepStatus.STUCK
+        return after.direction is _UNDO
+
+
+def timers_of(state: SagaState, beside: SagaState | None = None) -> Iterator[tuple[str, int]]:
+    """Yield key and due time of each timer that runs in a state; with `beside`, only of the steps that differ."""
+    if state.deadline_milliseconds:
+        yield SAGA_TIMER.key, state.deadline_milliseconds
+    for position, step in enumerate(state.steps):
+        if beside is not None and beside.steps[position] is step:
+            continue
+        if not step.items and step.due_milliseconds:
+            yield timer_of(step.key, "", step).key, step.due_milliseconds
+        for item in step.items:
+            if item.due_milliseconds:
+                yield timer_of(step.key, item.key, item).key, item.due_milliseconds
+
+
+def _direction(effect: Sending) -> Direction:
+    if isinstance(effect, SendCommand):
+        return effect.direction
+    return _DO if isinstance(effect, StartSaga) else _UNDO
+
+
+def _cell(state: SagaState, position: int, item: str) -> StepState:
+    step = state.steps[position]
+    return next((cell for cell in step.items if cell.key == item), step) if item else step
+
+
+def _replaced(ledger: Ledger, position: int, entry: Account | tuple[Account, ...]) -> Ledger:
+    return (*ledger[:position], entry, *ledger[position + 1 :])
+
+
+def _subject(input_: Input) -> str:
+    """Return the step that an input concerns, or what it is where it concerns none."""
+    if isinstance(input_, Replied | OperatorAsked) and input_.step:
+        return input_.step
+    if isinstance(input_, TimerFired):
+        return input_.timer.step or "deadline"
+    if isinstance(input_, Signalled):
+        return type(input_.signal).__name__
+    if isinstance(input_, OperatorAsked):
+        return input_.action.value
+    return type(input_).__name__.lower()

@@ -1,0 +1,278 @@
+"""The scratch pad of one decision: what `advance` was given, and what it has decided so far.
+
+No rule lives here. advance.py decides; this file writes down: it replaces cells, builds commands, adds effects.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from towpath.saga.definition import Definition, Policy, StepDefinition
+from towpath.saga.effects import CancelTimer, CompensateSaga, Effect, SendCommand, SetTimer, StartSaga
+from towpath.saga.errors import BuilderError
+from towpath.saga.inputs import Timer, TimerKind
+from towpath.saga.state import Cause, Direction, ParentReference, SagaState, Status, StepState, StepStatus
+
+SAGA_TIMER = Timer(TimerKind.SAGA)
+
+# How an `each` stands: as the first of these that any of its items has.
+_PRECEDENCE = (
+    StepStatus.UNDO_FAILED,
+    StepStatus.UNDO_STUCK,
+    StepStatus.UNDO_BACKOFF,
+    StepStatus.UNDOING,
+    StepStatus.STUCK,
+    StepStatus.BACKOFF,
+    StepStatus.SENT,
+    StepStatus.UNKNOWN,
+    StepStatus.SUCCEEDED,
+    StepStatus.UNDONE,
+    StepStatus.FAILED,
+)
+
+
+class DecisionBuilder:
+    """One decision in the making. The state that it began from is never changed."""
+
+    __slots__ = (
+        "at",
+        "cause",
+        "deadline",
+        "definition",
+        "direction",
+        "effects",
+        "event",
+        "forgotten",
+        "headers",
+        "key",
+        "parent",
+        "recent",
+        "saga_id",
+        "start_id",
+        "started",
+        "status",
+        "steps",
+    )
+
+    at: int
+    cause: Cause | None
+    deadline: int
+    definition: Definition
+    direction: Direction
+    effects: list[Effect]
+    event: object
+    forgotten: int
+    headers: tuple[tuple[str, str], ...]
+    key: str
+    parent: ParentReference | None
+    recent: tuple[tuple[str, int], ...]
+    saga_id: str
+    start_id: str
+    started: int
+    status: Status
+    steps: list[StepState]
+
+    def __init__(self, definition: Definition, at: int) -> None:
+        self.definition = definition
+        self.at = at
+        self.effects = []
+
+    def read(self, state: SagaState) -> None:
+        """Take over what is there."""
+        self.saga_id = state.saga_id
+        self.key = state.key
+        self.start_id = state.start_id
+        self.started = state.started_milliseconds
+        self.event = state.event
+        self.status = state.status
+        self.direction = state.direction
+        self.deadline = state.deadline_milliseconds
+        self.steps = list(state.steps)
+        self.cause = state.cause
+        self.recent = state.recent
+        self.forgotten = state.forgotten_milliseconds
+        self.parent = state.parent
+        self.headers = state.headers
+
+    def written(self) -> SagaState:
+        """Return the state that this turn leads to."""
+        return SagaState(
+            self.definition.name,
+            self.definition.version,
+            self.saga_id,
+            self.key,
+            self.start_id,
+            self.started,
+            self.event,
+            self.status,
+            self.direction,
+            self.deadline,
+            tuple(self.steps),
+            self.cause,
+            self.recent,
+            self.forgotten,
+            self.parent,
+            self.headers,
+        )
+
+    def put(self, position: int, item: str, cell: StepState) -> None:
+        """Replace a step, or one item of it."""
+        if not item:
+            self.steps[position] = cell
+            return
+        step = self.steps[position]
+        items = tuple(cell if old.key == item else old for old in step.items)
+        statuses = [new.status for new in items]
+        standing = next(status for status in _PRECEDENCE if status in statuses)
+        self.steps[position] = StepState(step.key, standing, items=items)
+
+    def cells(self) -> Iterator[tuple[int, str, StepState]]:
+        """Yield position, item and state of every step, and of every item in place of its step."""
+        for position, step in enumerate(tuple(self.steps)):
+            if not step.items:
+                yield position, "", step
+            for item in step.items:
+                yield position, item.key, item
+
+    # --- what functions of the definition say -----------------------------------------------------------------------
+
+    def arguments(self, needs: tuple[int, ...]) -> list[Any]:
+        """Return what a function receives: the start event, then the results needed, in order."""
+        arguments: list[Any] = [self.event]
+        for needed in needs:
+            step = self.steps[needed]
+            if self.definition.steps[needed].over is None:
+                arguments.append(step.result)
+            else:
+                arguments.append(tuple(item.result for item in step.items))
+        return arguments
+
+    def call(self, step: StepDefinition, function: Callable[..., Any] | None, arguments: list[Any]) -> Any:
+        """Call a function of the definition. Raises BuilderError where it raises."""
+        assert function is not None  # the language gives every activity the functions that it needs
+        try:
+            return function(*arguments)
+        except Exception as error:
+            name = getattr(function, "__name__", repr(function))
+            raise BuilderError(self.definition.name, step.key, name) from error
+
+    def _command(self, step: StepDefinition, item: str, direction: Direction) -> tuple[str, object]:
+        if direction is Direction.DO:
+            participant, build, arguments = step.participant, step.build, self.arguments(step.needs)
+        else:
+            undo = step.undo
+            assert undo is not None  # only what has an undo is undone
+            participant, build, arguments = undo.participant, undo.build, self.arguments(undo.needs)
+            if undo.takes_cause:
+                arguments.append(self.cause)
+        if item:
+            arguments.append(self.call(step, step.over, self.arguments(step.needs))[int(item)])
+        return participant, self.call(step, build, arguments)
+
+    # --- sending ----------------------------------------------------------------------------------------------------
+
+    def send_anew(
+        self, position: int, item: str, cell: StepState, direction: Direction, *, attempt: int = 1, round_: int = 1
+    ) -> None:
+        """Send an attempt that has the whole of its policy before it."""
+        policy = policy_of(self.definition.steps[position], direction)
+        due = self.at + policy.within_milliseconds
+        last, give_up = attempt + policy.attempts - 1, self.at + policy.retry_for_milliseconds
+        status = StepStatus.SENT if direction is Direction.DO else StepStatus.UNDOING
+        sent = StepState(cell.key, status, attempt, round_, due, last, give_up, cell.result)
+        self._send(position, item, sent, direction)
+
+    def send_next(self, position: int, item: str, cell: StepState) -> None:
+        """Send the attempt that follows the pause in which the step is."""
+        direction = Direction.DO if cell.status is StepStatus.BACKOFF else Direction.UNDO
+        status = StepStatus.SENT if direction is Direction.DO else StepStatus.UNDOING
+        due = self.at + policy_of(self.definition.steps[position], direction).within_milliseconds
+        last, give_up = cell.attempt_last, cell.give_up_milliseconds
+        sent = StepState(cell.key, status, cell.attempt + 1, cell.round, due, last, give_up, cell.result)
+        self._send(position, item, sent, direction)
+
+    def _send(self, position: int, item: str, sent: StepState, direction: Direction) -> None:
+        """Send one attempt of a step's command, or of its undo, and set the timer of its deadline."""
+        step = self.definition.steps[position]
+        name, due, attempt, round_ = self.definition.name, sent.due_milliseconds, sent.attempt, sent.round
+        effect: Effect
+        if step.child is None:
+            to, command = self._command(step, item, direction)
+            effect = SendCommand(
+                name, self.saga_id, self.key, to, step.key, item, direction, attempt, round_, command, due
+            )
+        elif direction is Direction.DO:
+            event = self.call(step, step.build, self.arguments(step.needs))
+            child = step.child
+            effect = StartSaga(
+                name, self.saga_id, self.key, step.key, attempt, round_, child.name, child.version, event
+            )
+        else:
+            effect = CompensateSaga(name, self.saga_id, self.key, step.key, attempt, round_, step.child.name)
+        self.put(position, item, sent)
+        timer = Timer(TimerKind.ATTEMPT, step.key, item, direction, attempt, round_)
+        self.effects += (effect, SetTimer(self.saga_id, timer, due))
+
+    def wait(self, position: int, cell: StepState) -> None:
+        """Begin a wait or a delay (again: its timer then has the next attempt's number)."""
+        step = self.definition.steps[position]
+        due = self.at + step.wait_milliseconds
+        waiting = StepState(step.key, StepStatus.WAITING, cell.attempt + 1, 1, due)
+        self.put(position, "", waiting)
+        self.effects.append(SetTimer(self.saga_id, timer_of(step.key, "", waiting), due))
+
+    # --- timers -----------------------------------------------------------------------------------------------------
+
+    def rest(self, position: int, item: str, cell: StepState, status: StepStatus, due: int) -> None:
+        """Pause between two attempts, until `due`."""
+        resting = StepState(
+            cell.key, status, cell.attempt, cell.round, due, cell.attempt_last, cell.give_up_milliseconds, cell.result
+        )
+        self.put(position, item, resting)
+        step = self.definition.steps[position].key
+        self.effects.append(SetTimer(self.saga_id, timer_of(step, item, resting), due))
+
+    def cancel(self, position: int, item: str, cell: StepState) -> None:
+        """Cancel the timer that runs for a step or item, if any does."""
+        if cell.due_milliseconds:
+            step = self.definition.steps[position].key
+            self.effects.append(CancelTimer(self.saga_id, timer_of(step, item, cell)))
+
+    def cancel_deadline(self) -> None:
+        """Cancel the timer of the whole saga, if it still runs."""
+        if self.deadline:
+            self.deadline = 0
+            self.effects.append(CancelTimer(self.saga_id, SAGA_TIMER))
+
+
+def policy_of(step: StepDefinition, direction: Direction) -> Policy:
+    """Return the policy of a command or of its undo."""
+    if direction is Direction.UNDO:
+        assert step.undo is not None  # only what has an undo is undone
+        return step.undo.policy
+    assert step.policy is not None  # only what has a policy is sent
+    return step.policy
+
+
+def outcomes_of(step: StepDefinition, direction: Direction) -> Mapping[type, bool]:
+    """Return the replies that a command, or its undo, may have, and whether each is a success."""
+    if direction is Direction.UNDO:
+        assert step.undo is not None  # only what has an undo is undone
+        return step.undo.outcomes
+    return step.outcomes
+
+
+def timer_of(step: str, item: str, cell: StepState) -> Timer:
+    """Return the timer that runs while a step or item stands as it does."""
+    status = cell.status
+    if status is StepStatus.SENT or status is StepStatus.UNDOING:
+        kind = TimerKind.ATTEMPT
+    else:
+        kind = TimerKind.WAIT if status is StepStatus.WAITING else TimerKind.BACKOFF
+    undo = status is StepStatus.UNDOING or status is StepStatus.UNDO_BACKOFF
+    return Timer(kind, step, item, Direction.UNDO if undo else Direction.DO, cell.attempt, cell.round)
+
+
+def becoming(cell: StepState, status: StepStatus, result: object | None = None) -> StepState:
+    """Return the cell in a status in which no timer runs."""
+    kept = cell.result if result is None else result
+    return StepState(cell.key, status, cell.attempt, cell.round, 0, cell.attempt_last, cell.give_up_milliseconds, kept)

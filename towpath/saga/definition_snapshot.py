@@ -1,0 +1,190 @@
+"""A definition without its functions: what can be recorded, compared with a later one, and explored, but not run.
+
+The outline is plain JSON. It says everything about a saga that other people rely on: steps by key, their order, who
+does them, which replies mean what, how they are undone, and every time and limit. Two definitions with equal outlines
+decide alike as far as their functions do.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from towpath.saga.definition import (
+    Activity,
+    Definition,
+    Kind,
+    OnTimeout,
+    Policy,
+    SecondStart,
+    StepDefinition,
+    UndoDefinition,
+)
+
+DefinitionSnapshot = dict[str, Any]
+
+
+def name_of(record: type) -> str:
+    """Return the name by which a record class is known outside its module: its schema's, if it has one."""
+    schema_name: str = getattr(record, "SCHEMA_NAME", record.__name__)
+    return schema_name
+
+
+def definition_snapshot_of(definition: Definition) -> DefinitionSnapshot:
+    """Return a definition's outline."""
+    return {
+        "saga": definition.name,
+        "version": definition.version,
+        "starts_on": name_of(definition.starts_on),
+        "deadline_milliseconds": definition.deadline_milliseconds,
+        "second_start": definition.second_start.value,
+        "steps": [_step_outline(definition, step) for step in definition.steps],
+    }
+
+
+def _step_outline(definition: Definition, step: StepDefinition) -> DefinitionSnapshot:
+    return {
+        "key": step.key,
+        "kind": step.kind.value,
+        "activity": step.activity.value,
+        "requires": _keys(definition, step.requires),
+        "needs": _keys(definition, step.needs),
+        "participant": step.participant,
+        "build": _function_name(step.build),
+        "outcomes": _outcomes(step.outcomes),
+        "policy": None if step.policy is None else asdict(step.policy),
+        "undo": None if step.undo is None else _undo_outline(definition, step.undo),
+        "when": _function_name(step.when),
+        "over": _function_name(step.over),
+        "items_max": step.items_max,
+        "on_timeout": None if step.on_timeout is None else step.on_timeout.value,
+        "wait_milliseconds": step.wait_milliseconds,
+        "child": None if step.child is None else definition_snapshot_of(step.child),
+        "holds": list(step.holds),
+        "touches": list(step.touches),
+    }
+
+
+def _undo_outline(definition: Definition, undo: UndoDefinition) -> DefinitionSnapshot:
+    return {
+        "participant": undo.participant,
+        "build": _function_name(undo.build),
+        "needs": _keys(definition, undo.needs),
+        "outcomes": _outcomes(undo.outcomes),
+        "policy": asdict(undo.policy),
+        "takes_cause": undo.takes_cause,
+    }
+
+
+def _keys(definition: Definition, positions: tuple[int, ...]) -> list[str]:
+    return [definition.steps[position].key for position in positions]
+
+
+def _outcomes(outcomes: Any) -> dict[str, bool]:
+    return {name_of(reply): succeeds for reply, succeeds in outcomes.items()}
+
+
+def _function_name(function: Callable[..., Any] | None) -> str | None:
+    return None if function is None else getattr(function, "__name__", "function")
+
+
+def differences(before: DefinitionSnapshot, after: DefinitionSnapshot) -> list[str]:
+    """Say in words what differs between two outlines of one saga, step by step; nothing if they are equal."""
+    words = [
+        f"{name} was {before[name]!r} and is {after[name]!r}"
+        for name in before
+        if name not in ("version", "steps") and before[name] != after[name]
+    ]
+    then, now = ({step["key"]: step for step in outline["steps"]} for outline in (before, after))
+    words += [f"step {key} is gone" for key in then if key not in now]
+    words += [f"step {key} is new" for key in now if key not in then]
+    for key in (key for key in then if key in now):
+        words += [f"step {key}: {change}" for change in _changes(then[key], now[key])]
+    return words
+
+
+def _changes(before: DefinitionSnapshot, after: DefinitionSnapshot, within: str = "") -> Iterator[str]:
+    for name, value in before.items():
+        if isinstance(value, dict) and isinstance(after.get(name), dict) and name != "outcomes":
+            yield from _changes(value, after[name], f"{within}{name}.")
+        elif value != after.get(name):
+            yield f"{within}{name} was {value!r} and is {after.get(name)!r}"
+
+
+def definition_of(outline: DefinitionSnapshot) -> Definition:
+    """Return a definition with that outline. Its records are empty classes of the right names; its functions raise.
+
+    Raises KeyError or ValueError where it is not an outline.
+    """
+    return _Reader({}).definition(outline)
+
+
+class _Reader:
+    """Reads one outline; a name means the same class wherever it stands."""
+
+    def __init__(self, classes: dict[str, type]) -> None:
+        self._classes = classes
+        self._functions: dict[str, Callable[..., Any]] = {}
+
+    def definition(self, outline: DefinitionSnapshot) -> Definition:
+        positions = {step["key"]: position for position, step in enumerate(outline["steps"])}
+        return Definition(
+            outline["saga"],
+            outline["version"],
+            self._class(outline["starts_on"]),
+            outline["deadline_milliseconds"],
+            tuple(self._step(step, positions) for step in outline["steps"]),
+            SecondStart(outline["second_start"]),
+        )
+
+    def _step(self, outline: DefinitionSnapshot, positions: dict[str, int]) -> StepDefinition:
+        child = outline["child"]
+        return StepDefinition(
+            key=outline["key"],
+            kind=Kind(outline["kind"]),
+            activity=Activity(outline["activity"]),
+            requires=tuple(positions[key] for key in outline["requires"]),
+            needs=tuple(positions[key] for key in outline["needs"]),
+            participant=outline["participant"],
+            build=self._function(outline["build"]),
+            outcomes=self._outcomes(outline["outcomes"]),
+            policy=None if outline["policy"] is None else Policy(**outline["policy"]),
+            undo=None if outline["undo"] is None else self._undo(outline["undo"], positions),
+            when=self._function(outline["when"]),
+            over=self._function(outline["over"]),
+            items_max=outline["items_max"],
+            on_timeout=None if outline["on_timeout"] is None else OnTimeout(outline["on_timeout"]),
+            wait_milliseconds=outline["wait_milliseconds"],
+            child=None if child is None else _Reader(self._classes).definition(child),
+            holds=tuple(outline["holds"]),
+            touches=tuple(outline["touches"]),
+        )
+
+    def _undo(self, outline: DefinitionSnapshot, positions: dict[str, int]) -> UndoDefinition:
+        return UndoDefinition(
+            participant=outline["participant"],
+            build=self._function(outline["build"]),
+            needs=tuple(positions[key] for key in outline["needs"]),
+            outcomes=self._outcomes(outline["outcomes"]),
+            policy=Policy(**outline["policy"]),
+            takes_cause=outline["takes_cause"],
+        )
+
+    def _outcomes(self, outline: dict[str, bool]) -> dict[type, bool]:
+        return {self._class(name): succeeds for name, succeeds in outline.items()}
+
+    def _class(self, name: str) -> type:
+        if name not in self._classes:
+            self._classes[name] = type(name.rpartition(".")[2], (), {"SCHEMA_NAME": name})
+        return self._classes[name]
+
+    def _function(self, name: str | None) -> Callable[..., Any] | None:
+        if name is None:
+            return None
+        if name not in self._functions or name == "<lambda>":  # two functions without a name are two
+
+            def absent(*_: object) -> Any:
+                raise RuntimeError(f"{name} was not recorded: a definition read from its outline cannot run")
+
+            absent.__name__ = name
+            self._functions[name] = absent
+        return self._functions[name]

@@ -1,0 +1,1 @@
+"""The process that runs a stack's processes, and how it is spoken to."""

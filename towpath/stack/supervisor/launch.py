@@ -1,0 +1,78 @@
+"""What a child does between fork and exec: it gives up root where asked, and ties its life to its parent's.
+
+Linux only (prctl, capset). The rule of the file: nothing here may allocate much or take a lock, since it runs in a
+forked child; the C library is therefore loaded when the module is.
+"""
+
+import ctypes
+import os
+import signal
+import stat
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from towpath.stack.supervisor.spec import Identity
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+# <linux/prctl.h>, <linux/capability.h>
+_PR_SET_PDEATHSIG = 1
+_PR_SET_KEEPCAPS = 8
+_PR_CAP_AMBIENT = 47
+_PR_CAP_AMBIENT_RAISE = 2
+_PR_SET_CHILD_SUBREAPER = 36
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAP_DAC_OVERRIDE = 1
+_CAP_DAC_READ_SEARCH = 2
+_CANNOT_EXECUTE = 126
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of its descendants' orphans, so that it can end them."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def before_exec(identity: Identity | None, death_signal: int) -> Callable[[], None]:
+    """Return the function for `preexec_fn`: become `identity`, and get `death_signal` when the parent dies."""
+    parent = os.getpid()
+
+    def prepare() -> None:
+        if identity:
+            _become(identity)
+        # After the change of user, which clears it.
+        _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(_CANNOT_EXECUTE)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+    return prepare
+
+
+def _become(identity: Identity) -> None:
+    if identity.reads_anywhere:
+        _LIBC.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setgid(identity.group_id)
+    os.setuid(identity.user_id)
+    if identity.reads_anywhere and not (_keep(_CAP_DAC_READ_SEARCH) or _keep(_CAP_DAC_OVERRIDE)):
+        os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"towpath: cannot keep the right to pass folders\n")
+
+
+def _keep(capability: int) -> bool:
+    """Keep one capability across exec without any file that grants it (capabilities(7), ambient set)."""
+    bit = 1 << capability
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    data = (ctypes.c_uint32 * 6)(bit, bit, bit, 0, 0, 0)
+    if _LIBC.capset(header, data) != 0:
+        return False
+    return int(_LIBC.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability, 0, 0)) == 0
+
+
+def may_enter(path: Path, user_id: int) -> bool:
+    """Tell whether the user may pass every folder above `path`, by owner and the rights of others."""
+    for folder in path.resolve().parents:
+        found = folder.stat()
+        right = stat.S_IXUSR if found.st_uid == user_id else stat.S_IXOTH
+        if not found.st_mode & right:
+            return False
+    return True

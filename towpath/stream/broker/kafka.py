@@ -1,0 +1,563 @@
+"""The broker port on librdkafka. Only this file of the room touches confluent_kafka.
+
+The one rule: librdkafka is asked, never guessed about. What it says of a failed call (fatal, abort, retry) decides
+which error of `broker.py` is raised; what it calls none of these is raised as it is, and ends the worker.
+"""
+
+import struct
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Producer as RdProducer
+from confluent_kafka import TopicPartition as RdTopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+
+from towpath.contract.kafka import read_to_end
+from towpath.errors import ConfigurationError, TowpathError
+from towpath.settings import KafkaSettings, Settings, StreamSettings
+from towpath.stream.broker.bounded_call import BoundedCaller
+from towpath.stream.broker.port import (
+    Assigned,
+    BrokerAway,
+    Delivered,
+    GroupMetadata,
+    MemberFenced,
+    OutcomeUnknown,
+    Polled,
+    ProducerFenced,
+    Revoked,
+    StaleMember,
+    TransactionAborted,
+)
+from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+
+log = structlog.get_logger("towpath.stream.broker.kafka")
+
+ADMIN_TIMEOUT_SECONDS = 15.0
+SEEK_TIMEOUT_SECONDS = 10.0
+LEAVE_SECONDS_MAX = 1.0
+OVERDUE_SECONDS = 1.0
+"""How long after its own time-out a call is believed to be lost."""
+ERROR_REPEAT_SECONDS = 5.0
+PRODUCER_QUEUE_RECORDS = 1_000_000
+CONSUMER_QUEUE_KIBIBYTES = 32 * 1024
+"""Read ahead, for each member. librdkafka's default is 64 MiB; at 200 bytes a record this is 160,000 of them."""
+
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+_FENCED_WORD = "fenced"
+"""librdkafka tells a consumer's fatal error by one code, and which it was in words only."""
+_STALE = frozenset(
+    {
+        KafkaError.ILLEGAL_GENERATION,
+        KafkaError.UNKNOWN_MEMBER_ID,
+        KafkaError.FENCED_INSTANCE_ID,
+        KafkaError.FENCED_MEMBER_EPOCH,
+        KafkaError.STALE_MEMBER_EPOCH,
+    }
+)
+
+
+def kafka_error(error: KafkaException) -> KafkaError:
+    """Return what librdkafka says of a failed call."""
+    cause = error.args[0]
+    assert isinstance(cause, KafkaError)
+    return cause
+
+
+def read_group_metadata(token: bytes) -> GroupMetadata:
+    """Return what librdkafka's serialised group metadata holds.
+
+    Its form (rd_kafka_consumer_group_metadata_write): `CGMDv2:`, generation as a 32-bit little-endian integer, group
+    and member each ended by a zero byte. Raises ValueError for any other form, rather than trusting it unread.
+    """
+    head, body = token[:7], token[7:]
+    if head != b"CGMDv2:" or body.count(0, 4) < 2:
+        raise ValueError(f"librdkafka's group metadata has a form that this version does not know: {head!r}")
+    (generation,) = struct.unpack_from("<i", body)
+    group, member, _ = body[4:].split(b"\0", 2)
+    return GroupMetadata(group.decode(), member.decode(), generation, token)
+
+
+def consumer_config(client: Mapping[str, str], settings: StreamSettings) -> dict[str, Any]:
+    """Return the configuration of a group's member, in librdkafka's names."""
+    config: dict[str, Any] = {
+        **client,
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        # Tells where a partition ends, transaction markers included: timers and catch-up need to know.
+        "enable.partition.eof": True,
+        "fetch.wait.max.ms": settings.fetch_wait_milliseconds,
+        # The default, 1,000 ms, stalls the fetcher whenever its queue was full: 23,000/s against 142,000/s.
+        "fetch.queue.backoff.ms": 5,
+        "queued.min.messages": 100_000,
+        "queued.max.messages.kbytes": CONSUMER_QUEUE_KIBIBYTES,
+        "max.poll.interval.ms": int(settings.poll_interval_seconds_max * 1000),
+    }
+    if settings.group_protocol == "consumer":
+        return {**config, "group.protocol": "consumer", "group.remote.assignor": "range"}
+    return {
+        **config,
+        # Range alone gives partition p of every topic to the same member: round robin and sticky do not.
+        "partition.assignment.strategy": "range",
+        "session.timeout.ms": int(settings.session_timeout_seconds * 1000),
+        "heartbeat.interval.ms": int(settings.session_timeout_seconds * 1000 / 4),
+    }
+
+
+def producer_config(client: Mapping[str, str], settings: StreamSettings, transactional_id: str) -> dict[str, Any]:
+    """Return the configuration of a transactional producer, in librdkafka's names."""
+    timeout_milliseconds = int(settings.transaction_timeout_seconds * 1000)
+    return {
+        **client,
+        "transactional.id": transactional_id,
+        "transaction.timeout.ms": timeout_milliseconds,
+        "message.timeout.ms": timeout_milliseconds,
+        "linger.ms": 0,
+        # librdkafka's own default partitioner is not Java's: what Debezium wrote would lie in other partitions.
+        "partitioner": "murmur2_random",
+        # The default, 100 ms, makes every second small transaction wait: 2,000/s against 11,000/s at batches of 50.
+        "retry.backoff.ms": 2,
+        "retry.backoff.max.ms": 10,
+        "queue.buffering.max.messages": PRODUCER_QUEUE_RECORDS,
+    }
+
+
+class _ErrorLog:
+    """Logs what a client says of its connections: each kind now and then, for clients repeat it 20 times a second."""
+
+    def __init__(self) -> None:
+        self._told_at: dict[str, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        """Log an error."""
+        now = time.monotonic()
+        if now - self._told_at.get(error.name(), -ERROR_REPEAT_SECONDS) >= ERROR_REPEAT_SECONDS:
+            self._told_at[error.name()] = now
+            log.warning("broker client", reason=error.name(), detail=error.str(), fatal=error.fatal())
+
+
+def _quiet(config: Mapping[str, Any]) -> dict[str, Any]:
+    # librdkafka would write the same to stderr, past our logs.
+    return {**config, "log_level": 2, "error_cb": _ErrorLog()}
+
+
+class KafkaMember:
+    """A group's member on librdkafka. Every call belongs to the same thread, rebalance callbacks included."""
+
+    def __init__(self, config: Mapping[str, Any], *, incremental: bool) -> None:
+        self._incremental = incremental
+        self._polled = Polled()
+        self._known: dict[tuple[str, int], TopicPartition] = {}
+        self._subscribed = False
+        self._consumer = Consumer(_quiet(config))
+
+    def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group for `topics`."""
+        self._subscribed = True
+        self._consumer.subscribe(
+            sorted(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, records_max: int, timeout_seconds: float) -> Polled:
+        """Wait for the first record or event, then take what has been read ahead, without waiting again."""
+        polled = self._polled = Polled()
+        first = self._consumer.poll(timeout_seconds)
+        if first is None:
+            messages: list[Any] = []
+        elif records_max > 1:
+            messages = [first, *self._consumer.consume(records_max - 1, 0)]
+        else:
+            messages = [first]
+        self._sort(messages, polled)
+        # Taken with the batch: after a rebalance the same call would give the new generation to stale work.
+        polled.metadata = read_group_metadata(self._consumer.consumer_group_metadata())
+        return polled
+
+    def _sort(self, messages: list[Any], polled: Polled) -> None:
+        groups = polled.groups
+        known = self._known
+        for message in messages:
+            if message.error() is not None:
+                self._note(message, polled)
+                continue
+            place = (message.topic(), message.partition())
+            partition = known.get(place) or known.setdefault(place, TopicPartition(*place))
+            records = groups.get(partition)
+            if records is None:
+                records = groups[partition] = []
+            headers = message.headers()
+            records.append(
+                ConsumedRecord(
+                    partition.topic,
+                    partition.partition,
+                    message.offset(),
+                    message.timestamp()[1],
+                    message.key(),
+                    message.value(),
+                    tuple(headers) if headers else (),
+                )
+            )
+        polled.records = sum(map(len, groups.values()))
+        for partition, records in groups.items():
+            if polled.ends.get(partition, -1) <= records[-1].offset:
+                polled.ends.pop(partition, None)
+
+    def _note(self, message: Any, polled: Polled) -> None:
+        error = message.error()
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            polled.ends[TopicPartition(message.topic(), message.partition())] = message.offset()
+        elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
+            raise ConfigurationError(
+                f"topic {message.topic()}: {error.str()}", next_step="create the topic, or mend its access rights"
+            )
+        elif code == KafkaError.FENCED_INSTANCE_ID or (code == KafkaError._FATAL and _FENCED_WORD in error.str()):
+            raise MemberFenced(error.str(), next_step="see whether another live worker has the same slot")
+        elif error.fatal() or code == KafkaError._FATAL:
+            raise KafkaException(error)
+        else:
+            log.warning("consumer", reason=error.name(), detail=error.str(), topic=message.topic())
+
+    def _on_assign(self, consumer: Consumer, partitions: list[RdTopicPartition]) -> None:
+        if self._incremental:
+            consumer.incremental_assign(partitions)
+        else:
+            consumer.assign(partitions)
+        # Nothing is served before stores have caught up and positions are known.
+        consumer.pause(partitions)
+        self._polled.changes.append(Assigned(frozenset(TopicPartition(p.topic, p.partition) for p in partitions)))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[RdTopicPartition]) -> None:
+        self._give_up(consumer, partitions, lost=False)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[RdTopicPartition]) -> None:
+        self._give_up(consumer, partitions, lost=True)
+
+    def _give_up(self, consumer: Consumer, partitions: list[RdTopicPartition], *, lost: bool) -> None:
+        if self._incremental:
+            consumer.incremental_unassign(partitions)
+        else:
+            consumer.unassign()
+        self._polled.changes.append(Revoked(frozenset(TopicPartition(p.topic, p.partition) for p in partitions), lost))
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read nothing from `partitions` until they are resumed."""
+        self._consumer.pause([RdTopicPartition(*partition) for partition in partitions])
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read from `partitions` again."""
+        self._consumer.resume([RdTopicPartition(*partition) for partition in partitions])
+
+    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read on from these offsets. A partition that was just assigned takes a moment before it can be sought."""
+        deadline = time.monotonic() + SEEK_TIMEOUT_SECONDS
+        for partition, offset in positions.items():
+            while True:
+                try:
+                    self._consumer.seek(RdTopicPartition(*partition, offset))
+                    break
+                except KafkaException as error:
+                    if kafka_error(error).code() != KafkaError._STATE or time.monotonic() > deadline:
+                        raise BrokerAway(f"{partition}: cannot seek to {offset}: {kafka_error(error)}") from error
+                    time.sleep(0.005)
+
+    def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        """Return the group's offsets; under read committed librdkafka asks for stable ones (KIP-447)."""
+        wanted = [RdTopicPartition(*partition) for partition in partitions]
+        try:
+            found = self._consumer.committed(wanted, timeout=ADMIN_TIMEOUT_SECONDS)
+        except KafkaException as error:
+            raise BrokerAway(f"cannot read the group's offsets: {kafka_error(error)}") from error
+        for entry in found:
+            if entry.error is not None:
+                raise BrokerAway(f"{entry.topic}[{entry.partition}]: cannot read its offset: {entry.error}")
+        return {TopicPartition(p.topic, p.partition): p.offset if p.offset >= 0 else None for p in found}
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit without waiting for the answer."""
+        try:
+            self._consumer.commit(
+                offsets=[RdTopicPartition(*partition, offset) for partition, offset in offsets.items()],
+                asynchronous=True,
+            )
+        except KafkaException as error:
+            log.info("offsets for display were not committed", reason=str(kafka_error(error)))
+
+    def close(self) -> None:
+        """Leave the group, so that others take over at once.
+
+        A static member only goes silent when it is closed (KIP-345), but leaves when it subscribes to nothing.
+        """
+        if self._subscribed:
+            self._polled = Polled()
+            self._consumer.unsubscribe()
+            deadline = time.monotonic() + LEAVE_SECONDS_MAX
+            while not self._polled.changes and time.monotonic() < deadline:
+                self._consumer.poll(0.05)
+        self._consumer.close()
+
+
+def _produce_options(
+    headers: Headers, timestamp_milliseconds: int | None, delivered: Delivered | None
+) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if headers:
+        options["headers"] = list(headers)
+    if timestamp_milliseconds is not None:
+        options["timestamp"] = timestamp_milliseconds
+    if delivered is not None:
+        options["on_delivery"] = lambda error, message: None if error else delivered(message.offset())
+    return options
+
+
+class KafkaProducer:
+    """A transactional producer on librdkafka."""
+
+    def __init__(self, config: Mapping[str, Any], *, patience_seconds: float) -> None:
+        self.transactional_id = str(config["transactional.id"])
+        self._patience_seconds = patience_seconds
+        self._caller = BoundedCaller(self.transactional_id)
+        self._producer = RdProducer(_quiet(config))
+
+    def start(self) -> None:
+        """Fence the ghosts of this transactional id."""
+        self._insist(self._producer.init_transactions, BrokerAway, lost=BrokerAway)
+
+    def begin(self) -> None:
+        """Begin a transaction; a local step."""
+        try:
+            self._producer.begin_transaction()
+        except KafkaException as error:
+            raise self._translate(error, TransactionAborted) from error
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None,
+        *,
+        key: bytes | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
+        timestamp_milliseconds: int | None = None,
+        delivered: Delivered | None = None,
+    ) -> None:
+        """Add a record to the transaction."""
+        place = -1 if partition is None else partition
+        options: dict[str, Any] = {}
+        if headers or timestamp_milliseconds is not None or delivered is not None:
+            options = _produce_options(headers, timestamp_milliseconds, delivered)
+        while True:
+            try:
+                self._producer.produce(topic, value, key, place, **options)
+                return
+            except BufferError:
+                self._producer.poll(0.05)
+            except KafkaException as error:
+                raise self._translate(error, TransactionAborted) from error
+
+    def commit(self, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> None:
+        """Send the offsets into the transaction and commit it, to a definite answer."""
+        if offsets:
+            if metadata is None or not metadata.is_member:
+                raise StaleMember("this consumer is no member of its group: its offsets would be taken unchecked")
+            places = [RdTopicPartition(*partition, offset) for partition, offset in offsets.items()]
+            self._insist(
+                lambda seconds: self._producer.send_offsets_to_transaction(places, metadata.token, seconds),
+                TransactionAborted,
+            )
+        self._insist(self._producer.commit_transaction, OutcomeUnknown)
+
+    def abort(self) -> None:
+        """Abort the transaction."""
+        self._insist(self._producer.abort_transaction, OutcomeUnknown)
+
+    def _insist(
+        self,
+        call: Callable[[float], Any],
+        unanswered: type[Exception],
+        *,
+        lost: type[TowpathError] = OutcomeUnknown,
+    ) -> None:
+        deadline = time.monotonic() + self._patience_seconds
+        while True:
+            left = max(deadline - time.monotonic(), 0.1)
+            try:
+                self._caller.call(partial(call, left), left + OVERDUE_SECONDS)
+                return
+            except TimeoutError as error:
+                # Nobody but a new producer of the same id can say now what became of the transaction.
+                raise lost(f"{self.transactional_id}: the client did not come back") from error
+            except KafkaException as error:
+                cause = kafka_error(error)
+                if cause.retriable() and time.monotonic() < deadline:
+                    continue
+                raise self._translate(error, unanswered) from error
+
+    def _translate(self, error: KafkaException, otherwise: type[Exception]) -> Exception:
+        cause = kafka_error(error)
+        text = f"{self.transactional_id}: {cause.str()}"
+        if cause.code() in _FENCED:
+            return ProducerFenced(text, next_step="see whether another live worker has the same slot")
+        if cause.code() == KafkaError.INVALID_TXN_STATE:
+            # The coordinator has ended it the other way: an abort after a commit whose answer was lost, say.
+            return OutcomeUnknown(text)
+        if cause.txn_requires_abort():
+            return (StaleMember if cause.code() in _STALE else TransactionAborted)(text)
+        if cause.retriable() or cause.code() == KafkaError._TIMED_OUT:
+            return otherwise(text)
+        return error if cause.fatal() else otherwise(text)
+
+    def close(self) -> None:
+        """Drop what was not sent; an open transaction ends by its time-out, or when the next producer starts."""
+        self._caller.close()
+        with suppress(KafkaException):  # a fenced producer repeats here that it is fenced
+            self._producer.purge()
+            self._producer.flush(0)
+
+
+def read_records(settings: Settings, topics: Iterable[str]) -> Iterator[ConsumedRecord]:
+    """Yield the committed records of `topics` to their end, each partition's in order (see `read_to_end`)."""
+    return (_consumed(message) for message in read_to_end(settings, topics))
+
+
+def _consumed(message: Any) -> ConsumedRecord:
+    headers = message.headers()
+    return ConsumedRecord(
+        message.topic(),
+        message.partition(),
+        message.offset(),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        tuple(headers) if headers else (),
+    )
+
+
+class KafkaReader:
+    """Reads one partition by itself, read committed."""
+
+    def __init__(self, config: Mapping[str, Any], partition: TopicPartition, offset: int) -> None:
+        self._consumer = Consumer(_quiet(config))
+        self._position = offset
+        self._consumer.assign([RdTopicPartition(*partition, offset)])
+
+    def poll(self, timeout_seconds: float) -> tuple[list[ConsumedRecord], int]:
+        """Return further records and the offset reached."""
+        first = self._consumer.poll(timeout_seconds)
+        if first is None:
+            return [], self._position
+        records = []
+        fetched: list[Any] = [first, *self._consumer.consume(5_000, 0)]
+        for message in fetched:
+            error = message.error()
+            if error is None:
+                records.append(_consumed(message))
+                self._position = message.offset() + 1
+            elif error.code() == KafkaError._PARTITION_EOF:
+                self._position = max(self._position, message.offset())
+            elif error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._AUTO_OFFSET_RESET) or error.fatal():
+                raise KafkaException(error)
+        return records, self._position
+
+    def close(self) -> None:
+        """Let go."""
+        self._consumer.close()
+
+
+class KafkaBroker:
+    """A real cluster."""
+
+    def __init__(self, kafka: KafkaSettings, stream: StreamSettings) -> None:
+        self._client: dict[str, str] = kafka.client_config()
+        self._settings = stream
+        self._admin_client: AdminClient | None = None
+
+    def member(self, group: str, *, client_id: str, slot: str | None = None) -> KafkaMember:
+        """Return a consumer for `group` that has not joined yet."""
+        config = consumer_config(self._client, self._settings)
+        # Of the new protocol (KIP-848) a static member cannot leave for good: others would wait for its session's end.
+        if slot is not None and self._settings.group_protocol == "classic":
+            config["group.instance.id"] = slot
+        return KafkaMember(
+            {**config, "group.id": group, "client.id": client_id},
+            incremental=self._settings.group_protocol == "consumer",
+        )
+
+    def producer(self, transactional_id: str) -> KafkaProducer:
+        """Return a producer that has not started yet."""
+        config = producer_config(self._client, self._settings, transactional_id)
+        # Twice: when an answer has been outstanding for longer, the coordinator has long ended the transaction.
+        return KafkaProducer(config, patience_seconds=2 * self._settings.transaction_timeout_seconds)
+
+    def reader(self, partition: TopicPartition, offset: int) -> KafkaReader:
+        """Return a reader of `partition` from `offset`."""
+        config = {
+            **self._client,
+            "group.id": "towpath-reader",  # librdkafka wants one; nothing joins it and nothing is committed to it
+            "enable.auto.commit": False,
+            "auto.offset.reset": "error",
+            "isolation.level": "read_committed",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": self._settings.fetch_wait_milliseconds,
+            "fetch.queue.backoff.ms": 5,
+        }
+        return KafkaReader(config, partition, offset)
+
+    @property
+    def _admin(self) -> AdminClient:
+        if self._admin_client is None:
+            self._admin_client = AdminClient(_quiet(self._client))
+        return self._admin_client
+
+    def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
+        """Return how many partitions each topic has."""
+        try:
+            known = self._admin.list_topics(timeout=ADMIN_TIMEOUT_SECONDS).topics
+        except KafkaException as error:
+            raise BrokerAway(f"cannot list topics: {kafka_error(error)}") from error
+        return {topic: len(known[topic].partitions) for topic in topics if topic in known}
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return each topic's id (KIP-516)."""
+        found = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=ADMIN_TIMEOUT_SECONDS)
+        return {topic: str(self._result(future).topic_id) for topic, future in found.items()}
+
+    def topic_config(self, topic: str) -> Mapping[str, str]:
+        """Return a topic's configuration."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        found = self._admin.describe_configs([resource], request_timeout=ADMIN_TIMEOUT_SECONDS)
+        return {name: entry.value for name, entry in self._result(found[resource]).items()}
+
+    def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the high watermarks, records of open transactions included."""
+        return self._offsets(partitions, _LATEST)
+
+    def begin_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the offsets of the oldest records that are still there."""
+        return self._offsets(partitions, _EARLIEST)
+
+    def _offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        wanted = {RdTopicPartition(*partition): spec for partition in partitions}
+        if not wanted:
+            return {}
+        found = self._admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ADMIN_TIMEOUT_SECONDS
+        )
+        return {TopicPartition(p.topic, p.partition): self._result(future).offset for p, future in found.items()}
+
+    def _result(self, future: Any) -> Any:
+        try:
+            return future.result()
+        except KafkaException as error:
+            # A new client next time: after a broker's restart this one repeats an old leader epoch for ever
+            # (FENCED_LEADER_EPOCH), since its answer does not make it look for the new one.
+            self._admin_client = None
+            raise BrokerAway(f"the broker did not answer: {kafka_error(error)}") from error

@@ -1,0 +1,97 @@
+"""One partition in memory: records, transaction markers, the last stable offset. Pure."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+from towpath.stream.broker.record import ConsumedRecord
+
+
+class InstanceStatus(Enum):
+    """Whether a record's transaction has ended, and how. Records without one are committed at once."""
+
+    OPEN = "open"
+    COMMITTED = "committed"
+    ABORTED = "aborted"
+    MARKER = "marker"
+
+
+@dataclass(slots=True)
+class Entry:
+    """What lies at one offset; a marker has no record."""
+
+    offset: int
+    record: ConsumedRecord | None
+    standing: InstanceStatus
+    producer: int | None = None
+
+
+@dataclass(slots=True)
+class PartitionLog:
+    """One partition's log."""
+
+    begin: int = 0
+    end: int = 0
+    entries: list[Entry] = field(default_factory=list)
+    open_since: dict[int, int] = field(default_factory=dict)
+    """Producer id of each open transaction -> offset of its first record here."""
+
+    def append(self, record: ConsumedRecord, producer: int | None) -> int:
+        """Append a record (its offset is set here); return the offset."""
+        offset = self.end
+        standing = InstanceStatus.COMMITTED if producer is None else InstanceStatus.OPEN
+        self.entries.append(Entry(offset, record._replace(offset=offset), standing, producer))
+        if producer is not None:
+            self.open_since.setdefault(producer, offset)
+        self.end += 1
+        return offset
+
+    def mark(self, producer: int, *, committed: bool) -> None:
+        """End a producer's transaction here, with a marker that takes an offset of its own."""
+        since = self.open_since.pop(producer)
+        verdict = InstanceStatus.COMMITTED if committed else InstanceStatus.ABORTED
+        for entry in self.entries:
+            if entry.offset >= since and entry.producer == producer and entry.standing is InstanceStatus.OPEN:
+                entry.standing = verdict
+        self.entries.append(Entry(self.end, None, InstanceStatus.MARKER))
+        self.end += 1
+
+    @property
+    def last_stable(self) -> int:
+        """Return the offset before which every transaction has ended."""
+        return min(self.open_since.values(), default=self.end)
+
+    def read(self, offset: int, records_max: int) -> tuple[list[ConsumedRecord], int]:
+        """Return committed records from `offset` on, and the next offset to read, markers skipped."""
+        stable = self.last_stable
+        records: list[ConsumedRecord] = []
+        position = max(offset, self.begin)
+        for entry in self.entries:
+            if entry.offset < position:
+                continue
+            if entry.offset >= stable or len(records) == records_max:
+                return records, max(position, min(entry.offset, stable))
+            if entry.standing is InstanceStatus.COMMITTED and entry.record is not None:
+                records.append(entry.record)
+            position = entry.offset + 1
+        return records, max(position, stable) if len(records) < records_max else position
+
+    def expire(self, before: int) -> None:
+        """Forget what lies before an offset, as retention does."""
+        self.begin = max(self.begin, min(before, self.end))
+        self.entries = [entry for entry in self.entries if entry.offset >= self.begin]
+
+    def compact(self) -> None:
+        """Keep the last record of each key below the last stable offset, and no tombstones."""
+        last: dict[bytes, int] = {}
+        for entry in self.entries:
+            if entry.record is not None and entry.record.key is not None and entry.standing is InstanceStatus.COMMITTED:
+                last[entry.record.key] = entry.offset
+        self.entries = [entry for entry in self.entries if self._stays(entry, last)]
+
+    def _stays(self, entry: Entry, last: dict[bytes, int]) -> bool:
+        if entry.offset >= self.last_stable:
+            return True
+        record = entry.record
+        if record is None or entry.standing is not InstanceStatus.COMMITTED:
+            return False
+        return record.key is None or (last[record.key] == entry.offset and record.value is not None)

@@ -1,0 +1,207 @@
+"""What to do about a failure: cut the work smaller, try again, wait, or give a record up. Pure.
+
+The one rule: the order of a partition's records is never changed. Work is cut into pieces that run one after the
+other; only a record that stands alone is ever given up.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum
+
+from towpath.errors import PeerError, ProgrammerError, RefusedError, WorldError
+from towpath.stream.broker.port import Groups
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+
+WINDOW_RECORDS = 100
+BACKOFF_SECONDS_FIRST = 0.1
+BACKOFF_SECONDS_MAX = 10.0
+
+
+class RecordFailed(Exception):
+    """Raised by a batch handler that knows which of its records is at fault, with the error as the cause."""
+
+    def __init__(self, record: ConsumedRecord, cause: Exception) -> None:
+        super().__init__(f"{record.position}: {cause}")
+        self.record = record
+        self.cause = cause
+
+
+class HandlerTooSlow(ProgrammerError):
+    """An agent did not finish a unit of work within its time limit."""
+
+
+class AgentFailed(Exception):
+    """An agent raised `cause` while it handled `record` (None: some record of its batch)."""
+
+    def __init__(self, cause: BaseException, record: ConsumedRecord | None) -> None:
+        super().__init__(repr(cause))
+        self.cause = cause
+        self.record = record
+
+
+class TooManyDead(RefusedError):
+    """So large a share of the records is dead that the fault is not theirs: the worker stops with nothing diverted."""
+
+
+class Blame(Enum):
+    """Who is at fault, and so what is done: wait, dead-letter at once, or dead-letter after some attempts."""
+
+    WORLD = "world"
+    PEER = "peer"
+    HANDLER = "handler"
+
+
+def blame(cause: BaseException, world_errors: tuple[type[BaseException], ...] = ()) -> Blame:
+    """Return who is at fault. Errors that do not say so are the handler's."""
+    if isinstance(cause, (WorldError, ConnectionError, *world_errors)):
+        return Blame.WORLD
+    if isinstance(cause, PeerError):
+        return Blame.PEER
+    return Blame.HANDLER
+
+
+@dataclass(slots=True)
+class Work:
+    """Records that will make one unit of work. `attempts` and `verdict` mean something only for one alone."""
+
+    groups: Groups
+    attempts: int = 0
+    verdict: BaseException | None = None
+    cut: bool = False
+
+    def __len__(self) -> int:
+        return sum(map(len, self.groups.values()))
+
+    @property
+    def only(self) -> ConsumedRecord | None:
+        """Return the record, if it is just one."""
+        if len(self) != 1:
+            return None
+        return next(record for records in self.groups.values() for record in records)
+
+
+def halve(work: Work) -> list[Work]:
+    """Cut work whose culprit is unknown in two: by partitions where there are several, else in the middle."""
+    if len(work.groups) > 1:
+        items = list(work.groups.items())
+        middle = len(items) // 2
+        return [Work(dict(items[:middle]), cut=True), Work(dict(items[middle:]), cut=True)]
+    ((partition, records),) = work.groups.items()
+    middle = len(records) // 2
+    return [Work({partition: records[:middle]}, cut=True), Work({partition: records[middle:]}, cut=True)]
+
+
+def single_out(work: Work, culprit: ConsumedRecord) -> list[Work]:
+    """Cut work into what comes before the culprit (other partitions too), the culprit alone, and what follows it."""
+    partition = culprit.topic_partition
+    records = work.groups[partition]
+    index = next(place for place, record in enumerate(records) if record.offset == culprit.offset)
+    before: Groups = {other: rest for other, rest in work.groups.items() if other != partition}
+    if index:
+        before[partition] = records[:index]
+    after: Groups = {partition: records[index + 1 :]} if index + 1 < len(records) else {}
+    parts = [Work(before, cut=True), Work({partition: [culprit]}, cut=True), Work(after, cut=True)]
+    return [part for part in parts if part.groups]
+
+
+def after_failure(work: Work, failure: AgentFailed, who: Blame, *, attempts_max: int) -> list[Work]:
+    """Return what takes the place of `work`, which failed through no fault of the world."""
+    only = work.only
+    if only is None:
+        known = failure.record
+        if known is None or known.topic_partition not in work.groups:
+            return halve(work)
+        pieces = single_out(work, known)
+        alone = next(piece for piece in pieces if piece.only == known)
+        _judge(alone, failure, who, attempts_max)
+        return pieces
+    _judge(work, failure, who, attempts_max)
+    work.cut = True
+    return [work]
+
+
+def _judge(work: Work, failure: AgentFailed, who: Blame, attempts_max: int) -> None:
+    work.attempts += 1
+    if who is Blame.PEER or work.attempts >= attempts_max:
+        work.verdict = failure.cause
+
+
+class Backlog:
+    """Work that has been read and not yet committed, in the order in which it will run."""
+
+    def __init__(self, records_max: int) -> None:
+        self._records_max = records_max
+        self._works: deque[Work] = deque()
+
+    def __len__(self) -> int:
+        return len(self._works)
+
+    @property
+    def records(self) -> int:
+        """Return how many records it holds."""
+        return sum(map(len, self._works))
+
+    def add(self, groups: Groups) -> None:
+        """Append what a poll brought, to the last piece of work while that is whole and small enough."""
+        if not groups:
+            return
+        last = self._works[-1] if self._works else None
+        if last is not None and not last.cut and not last.attempts and len(last) < self._records_max:
+            for partition, records in groups.items():
+                last.groups.setdefault(partition, []).extend(records)
+        else:
+            self._works.append(Work(groups))
+
+    def take(self) -> Work | None:
+        """Remove and return the next piece of work."""
+        return self._works.popleft() if self._works else None
+
+    def put_back(self, works: list[Work]) -> None:
+        """Put pieces in front, in their order."""
+        self._works.extendleft(reversed(works))
+
+    def drop(self, partitions: frozenset[TopicPartition] | None = None) -> None:
+        """Forget the work of `partitions` (None: all); whoever owns them reads it again."""
+        if partitions is None:
+            self._works.clear()
+            return
+        for work in self._works:
+            for partition in partitions & work.groups.keys():
+                del work.groups[partition]
+        self._works = deque(work for work in self._works if work.groups)
+
+    def holds(self, partition: TopicPartition) -> bool:
+        """Return whether records of `partition` are waiting."""
+        return any(partition in work.groups for work in self._works)
+
+
+@dataclass(slots=True)
+class DeadShare:
+    """The share of dead records among the last hundred. Followers do not count: they failed nothing."""
+
+    limit: float
+    _window: deque[bool] = field(default_factory=lambda: deque([False] * WINDOW_RECORDS, maxlen=WINDOW_RECORDS))
+
+    def applied(self, records: int) -> None:
+        """Count records that went well."""
+        self._window.extend([False] * min(records, WINDOW_RECORDS))
+
+    def check(self, further: int) -> None:
+        """Raise TooManyDead if `further` dead records would pass the limit."""
+        share = (sum(self._window) + further) / WINDOW_RECORDS
+        if share > self.limit:
+            raise TooManyDead(
+                f"{sum(self._window) + further} of the last {WINDOW_RECORDS} records could not be applied, "
+                f"more than the limit of {self.limit:.0%}",
+                kept="the records are where they were: their offsets are not committed",
+                next_step="look at the last errors; raise stream.dead_letter_share_max if the records are at fault",
+            )
+
+    def died(self, records: int) -> None:
+        """Count records that were dead-lettered."""
+        self._window.extend([True] * min(records, WINDOW_RECORDS))
+
+
+def backoff_seconds(failures: int) -> float:
+    """Return how long to wait after so many failures in a row: doubling from 0.1 s to 10 s."""
+    return min(BACKOFF_SECONDS_FIRST * 2.0 ** min(failures - 1, 16), BACKOFF_SECONDS_MAX)

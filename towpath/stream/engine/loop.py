@@ -1,0 +1,466 @@
+"""The loop of a worker: poll, run one unit of work, commit; and what to do when any of that fails.
+
+The one rule: partitions change hands inside `poll` only, and `poll` is only called while no unit is open. So whatever
+is done between two polls is done by the owner, and group metadata taken with a batch is that batch's own.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+from towpath import metrics
+from towpath.clock import Clock
+from towpath.errors import WorldError
+from towpath.settings import StreamSettings
+from towpath.stream.broker.dead_letter import FOLLOWER, STAND_IN
+from towpath.stream.broker.port import (
+    Assigned,
+    Broker,
+    GroupMetadata,
+    Groups,
+    Member,
+    OutcomeUnknown,
+    ProducerFenced,
+    Revoked,
+    StaleMember,
+    TransactionAborted,
+)
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.assignment import Assignment, Phase
+from towpath.stream.engine.batch_size import BatchSize
+from towpath.stream.engine.failures import (
+    AgentFailed,
+    Backlog,
+    Blame,
+    DeadShare,
+    Work,
+    after_failure,
+    backoff_seconds,
+    blame,
+)
+from towpath.stream.engine.recovery import Recovery
+from towpath.stream.engine.run import Interrupted
+from towpath.stream.engine.timer_gate import TimerGate
+from towpath.stream.engine.transaction import Transaction
+from towpath.stream.engine.unit import KafkaUnit, Unit
+from towpath.stream.state.parking import Admission
+
+log = structlog.get_logger("towpath.stream.engine.loop")
+T = TypeVar("T")
+
+BROKER_ERRORS = (StaleMember, TransactionAborted, OutcomeUnknown, ProducerFenced)
+"""What the broker says of a unit, whoever hears it: never a record's fault."""
+
+IDLE_POLL_SECONDS = 0.25
+"""Longest poll: a stop is noticed after so long at the latest."""
+SETTLING_POLL_SECONDS = 0.02
+"""Longest poll while stores catch up: so much later than necessary a partition is served at most."""
+
+
+class Agents(Protocol):
+    """Who handles the records of a unit."""
+
+    async def handle(self, unit: Unit, groups: Groups, seconds: float) -> None:
+        """Have every record handled, within `seconds`. Raises AgentFailed or Interrupted."""
+        ...
+
+    async def assigned(self, partitions: frozenset[TopicPartition]) -> None:
+        """Learn that these are all the partitions now."""
+        ...
+
+    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
+        """Learn that these were given away."""
+        ...
+
+    async def ready(self) -> None:
+        """Learn that every owned partition is served."""
+        ...
+
+
+@dataclass(slots=True)
+class Fault:
+    """How often in a row the world failed, and until when to leave it alone (monotonic seconds)."""
+
+    failures: int = 0
+    until_seconds: float = 0.0
+    paused: set[TopicPartition] = field(default_factory=set)
+
+
+class UnitLoop:
+    """One worker's loop."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        transaction_of: Callable[["UnitLoop"], Transaction],
+        agents: Agents,
+        restoring: Recovery,
+        settings: StreamSettings,
+        clock: Clock,
+        *,
+        application: str,
+        slot: str,
+        world_errors: tuple[type[BaseException], ...] = (),
+        timer_gate: TimerGate | None = None,
+    ) -> None:
+        self.application = application
+        self.settings = settings
+        self.ownership = Assignment()
+        self._broker = broker
+        self._agents = agents
+        self._restoring = restoring
+        self._clock = clock
+        self._world_errors = world_errors
+        self._timer_gate = timer_gate
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{application}-broker")
+        self._member: Member = broker.member(application, client_id=f"{application}-{slot}", slot=slot)
+        self._transaction = transaction_of(self)
+        self._pace = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed)
+        self._backlog = Backlog(settings.batch_records_max)
+        self._dead_share = DeadShare(settings.dead_letter_share_max)
+        self._fault = Fault()
+        self._number = 0
+        self._metadata: GroupMetadata | None = None
+        self._stopping = False
+        self._ready_told = False
+        self._started = False
+        self._running: Unit | None = None
+        self._records_metric = metrics.RECORDS
+        self._unit_seconds = metrics.UNIT_SECONDS.labels(application)
+        self._commit_seconds = metrics.COMMIT_SECONDS.labels(application)
+        self._units = metrics.UNITS.labels(application)
+        self._waiting = metrics.WAITING_FOR_WORLD.labels(application)
+
+    def in_thread(self, call: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        """Run a blocking call in the thread that owns the broker's clients."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, partial(call, *arguments))
+
+    @property
+    def current(self) -> Unit | None:
+        """Return the open unit of work, if there is one."""
+        return self._running
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group. The loop itself is `run`."""
+        await self.in_thread(self._member.subscribe, sorted(topics))
+
+    async def show_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit offsets to the group without a transaction, for people who look at lag."""
+        await self.in_thread(self._member.commit, offsets)
+
+    async def run(self) -> None:
+        """Work until `stop`. What this raises is not a record's fault: the worker ends with it."""
+        while not self._stopping:
+            await self._turn()
+
+    def stop(self) -> None:
+        """Finish the open unit, then return from `run`."""
+        self._stopping = True
+
+    async def close(self) -> None:
+        """Abort what is open, leave the group, close stores and clients."""
+        try:
+            if self._running is not None:
+                await self._transaction.abort(self._running)
+                self._running = None
+            await self._restoring.close()
+            await self.in_thread(self._member.close)
+            await self._transaction.close()
+        finally:
+            self._executor.shutdown(wait=False)
+
+    async def _turn(self) -> None:
+        polled = await self.in_thread(
+            self._member.poll,
+            1 if self._backlog or self._fault.failures else self._pace.records,
+            self._poll_seconds(),
+        )
+        self._metadata = polled.metadata
+        for change in polled.changes:
+            await self._change_hands(change)
+        for partition, offset in polled.ends.items():
+            self.ownership.seen_end(partition, offset)
+        # What comes before a partition is served will come again, from where its offset is found to be.
+        self._backlog.add({p: records for p, records in polled.groups.items() if self.ownership.serves(p)})
+        if self._fault.until_seconds > time.monotonic():
+            return
+        try:
+            await self._start_if_needed()
+            await self._settle()
+            # While this worker is no member, its records may be another's: the next polls will tell.
+            member = self._metadata is not None and self._metadata.is_member
+            work = self._backlog.take() if member else None
+            if work is not None:
+                await self._run_work(work)
+            elif self._timer_gate is not None and member:
+                await self._fire_timers()
+            if work is None and self._fault.failures:
+                await self._world_is_back()
+        except WorldError as error:
+            await self._wait_for_world(error)
+
+    def _poll_seconds(self) -> float:
+        waiting = max(self._fault.until_seconds - time.monotonic(), 0.0)
+        if waiting:
+            return min(IDLE_POLL_SECONDS, waiting)
+        if self._backlog:
+            return 0.0
+        if self.ownership.in_phase(Phase.RESTORING) or self.ownership.in_phase(Phase.UNSETTLED):
+            return SETTLING_POLL_SECONDS
+        if self._timer_gate is None:
+            return IDLE_POLL_SECONDS
+        return min(IDLE_POLL_SECONDS, self._timer_gate.seconds_to_next(self._now_milliseconds()))
+
+    def _now_milliseconds(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+    # Partitions
+
+    async def _change_hands(self, change: Assigned | Revoked) -> None:
+        if isinstance(change, Revoked):
+            self._backlog.drop(change.partitions)
+            self.ownership.revoke(change.partitions)
+            gone = {p.partition for p in change.partitions} - self.ownership.numbers
+            await self._restoring.withdraw(gone)
+            log.info("partitions revoked", partitions=sorted(map(str, change.partitions)), lost=change.lost)
+            await self._agents.revoked(change.partitions)
+            return
+        self._ready_told = False
+        self.ownership.assign(change.partitions)
+        log.info("partitions assigned", partitions=sorted(map(str, change.partitions)))
+        await self._agents.assigned(self.ownership.partitions)
+
+    async def _start_if_needed(self) -> None:
+        if not (self._started and self._transaction.is_ready):
+            await self._transaction.start()
+            self._started = True
+
+    async def _settle(self) -> None:
+        """Move partitions on: stable offsets first, then stores, then serve."""
+        unsettled = self.ownership.in_phase(Phase.UNSETTLED)
+        if unsettled:
+            await self._find_positions(unsettled)
+            self.ownership.set_phase(unsettled, Phase.RESTORING)
+            self._restoring.begin({partition.partition for partition in unsettled})
+        restoring = self.ownership.in_phase(Phase.RESTORING)
+        if restoring:
+            done = self._restoring.finished()
+            served = [partition for partition in restoring if partition.partition in done]
+            if served:
+                self.ownership.set_phase(served, Phase.SERVING)
+                await self.in_thread(self._member.resume, served)
+                if self._timer_gate is not None:
+                    self._timer_gate.reset({partition.partition for partition in served})
+        if not self._ready_told and self.ownership.partitions and not self.ownership.in_phase(Phase.RESTORING):
+            self._ready_told = True
+            await self._agents.ready()
+
+    async def _find_positions(self, unsettled: list[TopicPartition]) -> None:
+        told = await self._transaction.positions(unsettled)
+        committed = told if told is not None else await self.in_thread(self._member.committed, unsettled)
+        begins = await asyncio.to_thread(self._broker.begin_offsets, unsettled)
+        positions = {}
+        for partition in unsettled:
+            offset = committed.get(partition)
+            begin = begins[partition]
+            if offset is not None and offset < begin:
+                log.error("records expired before they were read", partition=str(partition), from_=offset, to=begin)
+            positions[partition] = begin if offset is None else max(offset, begin)
+        await self.in_thread(self._member.pause, unsettled)
+        await self.in_thread(self._member.seek, positions)
+        self.ownership.processed_to(positions.items())
+
+    async def _start_over(self, *, recover: bool) -> None:
+        """Forget what was read and go on from what is committed; after an unknown outcome the stores catch up, too."""
+        self._backlog.drop()
+        self.ownership.unsettle()
+        if recover:
+            await self._restoring.withdraw(self.ownership.numbers)
+            self._started = False
+
+    # Units of work
+
+    async def _run_work(self, work: Work) -> None:
+        began = time.monotonic()
+        self._number += 1
+        unit = self._transaction.open(self._number, work.groups)
+        if await self._guarded(unit, self._attempt(unit, work)):
+            seconds = time.monotonic() - began
+            self._unit_seconds.observe(seconds)
+            self._pace.took(len(work), seconds)
+            if self._fault.failures:
+                await self._world_is_back()
+
+    async def _attempt(self, unit: Unit, work: Work) -> bool:
+        """Handle and commit; return False where the agents' failure was dealt with."""
+        try:
+            await self._handle(unit, work)
+        except Interrupted:
+            await self._abort(unit, "interrupted")
+            self._backlog.put_back([work])
+            return False
+        except AgentFailed as failure:
+            if isinstance(failure.cause, BROKER_ERRORS):
+                raise failure.cause from failure
+            await self._abort(unit, "agent")
+            await self._after_failure(work, failure)
+            return False
+        await self._commit(unit, work)
+        return True
+
+    async def _guarded(self, unit: Unit, body: Awaitable[bool]) -> bool:
+        """Run one unit of work to a definite end; return whether it was committed."""
+        began = time.monotonic()
+        self._running = unit
+        try:
+            try:
+                return await body
+            except (TransactionAborted, StaleMember) as error:
+                log.warning("transaction aborted", unit=unit.number, reason=error.cause)
+                await self._abort(unit, "broker")
+                await self._start_over(recover=False)
+        except ProducerFenced:
+            # The coordinator ends what outlives its time-out, and says then the same as to a ghost.
+            if time.monotonic() - began < self.settings.transaction_timeout_seconds:
+                raise
+            log.warning("transaction outlived its time-out", unit=unit.number)
+            metrics.UNITS_ABORTED.labels(self.application, "timeout").inc()
+            unit.close()
+            await self._start_over(recover=True)
+        except OutcomeUnknown as error:
+            log.warning("commit was not answered", unit=unit.number, reason=error.cause)
+            metrics.UNITS_ABORTED.labels(self.application, "unknown").inc()
+            await self._start_over(recover=True)
+        finally:
+            self._running = None
+        return False
+
+    async def _handle(self, unit: Unit, work: Work) -> None:
+        groups = self._admitted(unit, work.groups)
+        if not groups:
+            return
+        if work.verdict is not None:
+            self._give_up(unit, work)
+            return
+        await self._agents.handle(unit, groups, self.settings.batch_seconds_max)
+
+    def _admitted(self, unit: Unit, groups: Groups) -> Groups:
+        """Return what the agents are to handle; what follows a dead record goes into quarantine here."""
+        kept: Groups = {}
+        for partition, records in groups.items():
+            applied: list[ConsumedRecord] = []
+            for record in records:
+                admission = unit.admit(record)
+                if admission is Admission.APPLY:
+                    applied.append(record)
+                elif admission is Admission.FOLLOW:
+                    unit.follow(record)
+            if applied:
+                kept[partition] = applied
+        return kept
+
+    def _give_up(self, unit: Unit, work: Work) -> None:
+        record = work.only
+        assert record is not None
+        assert work.verdict is not None
+        self._dead_share.check(1)
+        who = blame(work.verdict, self._world_errors)
+        letter = unit.dead_letter(record, cause=work.verdict, kind=who.value, attempts=work.attempts)
+        log.error(
+            "record is dead",
+            position=record.position,
+            cause=letter.cause,
+            error=letter.error,
+            fingerprint=letter.fingerprint,
+            attempts=work.attempts,
+        )
+
+    async def _commit(self, unit: Unit, work: Work) -> None:
+        offsets = {partition: records[-1].offset + 1 for partition, records in work.groups.items()}
+        began = time.monotonic()
+        await self._transaction.commit(unit, offsets, self._metadata)
+        self._commit_seconds.observe(time.monotonic() - began)
+        self.ownership.processed_to(offsets.items())
+        self._units.inc()
+        for partition, records in work.groups.items():
+            self._records_metric.labels(self.application, partition.topic).inc(len(records))
+        dead = sum(letter.kind not in (FOLLOWER, STAND_IN) for letter in unit.dead)
+        self._dead_share.applied(len(work) - len(unit.dead))
+        self._dead_share.died(dead)
+        for letter in unit.dead:
+            metrics.DEAD_LETTERS.labels(self.application, letter.topic, letter.kind).inc()
+        if self._timer_gate is not None:
+            self._timer_gate.reset({partition.partition for partition in offsets})
+
+    async def _abort(self, unit: Unit, reason: str) -> None:
+        metrics.UNITS_ABORTED.labels(self.application, reason).inc()
+        await self._transaction.abort(unit)
+
+    # Failures
+
+    async def _after_failure(self, work: Work, failure: AgentFailed) -> None:
+        who = blame(failure.cause, self._world_errors)
+        if not work.groups.keys() <= self.ownership.partitions or not self._started:
+            return
+        if who is Blame.WORLD:
+            self._backlog.put_back([work])
+            await self._wait_for_world(failure.cause)
+            return
+        works = after_failure(work, failure, who, attempts_max=self.settings.handler_attempts_max)
+        self._backlog.put_back(works)
+        log.warning(
+            "unit of work failed",
+            records=len(work),
+            culprit=failure.record.position if failure.record else None,
+            error=type(failure.cause).__qualname__,
+            reason=str(failure.cause)[:500],
+            exc_info=failure.cause if work.only is not None else None,
+        )
+
+    async def _wait_for_world(self, error: BaseException) -> None:
+        """Leave the world alone for a while: no unit is open, partitions are paused, polling goes on."""
+        fault = self._fault
+        fault.failures += 1
+        seconds = backoff_seconds(fault.failures)
+        fault.until_seconds = time.monotonic() + seconds
+        self._waiting.set(1)
+        log.warning("waiting for the world", seconds=seconds, failures=fault.failures, reason=str(error)[:500])
+        further = self.ownership.partitions - fault.paused
+        if further:
+            await self.in_thread(self._member.pause, list(further))
+            fault.paused |= further
+
+    async def _world_is_back(self) -> None:
+        fault, self._fault = self._fault, Fault()
+        self._waiting.set(0)
+        served = [p for p in self.ownership.in_phase(Phase.SERVING) if p in fault.paused]
+        log.info("the world is back", failures=fault.failures)
+        if served:
+            await self.in_thread(self._member.resume, served)
+
+    # Timers
+
+    async def _fire_timers(self) -> None:
+        assert self._timer_gate is not None
+        number = await self._timer_gate.ripe(self.ownership, self._backlog.holds, self._now_milliseconds())
+        if number is None:
+            return
+        self._number += 1
+        unit = self._transaction.open(self._number, {})
+        assert isinstance(unit, KafkaUnit)
+        await self._guarded(unit, self._fire(unit, number))
+
+    async def _fire(self, unit: KafkaUnit, number: int) -> bool:
+        assert self._timer_gate is not None
+        fired = self._timer_gate.fire(unit, number)
+        # The offsets do not move; they carry the group's generation, which fences a ghost.
+        offsets = {partition: self.ownership.processed(partition) for partition in self.ownership.with_number(number)}
+        await self._transaction.commit(unit, offsets, self._metadata)
+        self._timer_gate.fired(number, fired, self._now_milliseconds())
+        return True

@@ -1,0 +1,336 @@
+"""The database form of a unit of work: effects and offsets in one PostgreSQL transaction.
+
+The one rule: Kafka's generations guard nothing here. Whoever applies a partition holds its row in `towpath_offsets`
+and finds there the offset that it last read or wrote; a ghost finds another one, and has done nothing.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from importlib import resources
+from typing import Any, TypeVar
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+import psycopg
+import structlog
+
+from towpath.errors import ConfigurationError, ProgrammerError, RefusedError, WorldError
+from towpath.outbox.message import HEADER_COLUMNS, OutboxMessage
+from towpath.outbox.postgres import write
+from towpath.stream.broker.dead_letter import DeadLetter, dead_topic, with_original
+from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.loop import UnitLoop
+from towpath.stream.engine.options import StreamOptions
+from towpath.stream.engine.unit import Unit
+from towpath.stream.state.parking import Parked
+
+log = structlog.get_logger("towpath.stream.engine.postgres")
+T = TypeVar("T")
+Connection = psycopg.Connection[Any]
+
+CONNECT_TIMEOUT_SECONDS = 5
+LOCK_TIMEOUT_SECONDS = 5.0
+"""Longest wait for a row that another worker's open transaction holds; that one is ended by its own time-out."""
+
+_LOCK = """
+SELECT topic, partition, topic_id, next_offset FROM towpath_offsets
+ WHERE application = %s AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
+ ORDER BY topic, partition FOR UPDATE
+"""
+_ADVANCE = """
+UPDATE towpath_offsets AS kept SET next_offset = given.next_offset, updated_at = now()
+  FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS given (topic, partition, next_offset)
+ WHERE kept.application = %s AND kept.topic = given.topic AND kept.partition = given.partition
+"""
+_ADD = """
+INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, 0)
+ON CONFLICT DO NOTHING
+"""
+_PARK = """
+INSERT INTO towpath_parked AS parked (application, partition, key, behind, held) VALUES (%s, %s, %s, %s, %s)
+ON CONFLICT (application, partition, key) DO UPDATE SET behind = excluded.behind, held = excluded.held
+"""
+_UNPARK = "DELETE FROM towpath_parked WHERE application = %s AND partition = %s AND key = %s"
+
+
+class DatabaseAway(WorldError):
+    """The database did not answer, or ended the transaction: the same work may succeed later."""
+
+
+def dead_message(record: ConsumedRecord, letter: DeadLetter) -> OutboxMessage:
+    """Return the outbox row that carries a dead record: key and payload untouched, headers in the columns they have.
+
+    Its id follows from the death. What no column holds (the record's own id among it) is in the letter.
+    """
+    columns: dict[str, Any] = {name: record.header(name) for name in HEADER_COLUMNS if name != "dead"}
+    for name, read in (("saga_id", UUID), ("attempt", int), ("round", int)):
+        try:
+            columns[name] = None if columns[name] is None else read(columns[name])
+        except ValueError:
+            columns[name] = None
+    columns["type"] = columns["type"] or ""
+    return OutboxMessage(
+        id=uuid5(NAMESPACE_URL, f"dead:{letter.identity}"),
+        topic=dead_topic(record.topic),
+        key=(record.key or b"").decode("utf-8", "replace"),
+        payload=record.value or b"",
+        dead=with_original(record, letter).to_json(),
+        **columns,
+    )
+
+
+class DatabaseUnit(Unit):
+    """Effects in the database, dead letters in its outbox, and the offsets, in one transaction."""
+
+    def __init__(
+        self, number: int, groups: Groups, transaction: "DatabaseTransaction", *, now_milliseconds: int
+    ) -> None:
+        super().__init__(number, transaction.application, groups, now_milliseconds=now_milliseconds)
+        self._transaction = transaction
+        self.letters: list[OutboxMessage] = []
+        self.parked: dict[tuple[int, bytes], Parked | None] = {}
+        self.begun = False
+
+    async def run(self, function: Callable[[Connection], T]) -> T:
+        """Run `function(connection)` in this unit's transaction, in the unit's own thread, and return its result.
+
+        Raises DatabaseAway where the database is, StaleMember where another worker has these partitions, and what
+        the function raises.
+        """
+        self.require_open()
+        return await self._transaction.run(self, function)
+
+    def _parks(self, record: ConsumedRecord) -> bool:
+        return self._transaction.parks and record.key is not None
+
+    def _parked(self, record: ConsumedRecord) -> Parked | None:
+        if record.key is None:
+            return None
+        place = (record.partition, record.key)
+        return self.parked[place] if place in self.parked else self._transaction.parked.get(place)
+
+    def _park(self, record: ConsumedRecord, parked: Parked | None) -> None:
+        assert record.key is not None
+        self.parked[record.partition, record.key] = parked
+
+    def _send_dead(self, record: ConsumedRecord, letter: DeadLetter) -> None:
+        self._transaction.require_outbox(record)
+        self.letters.append(dead_message(record, letter))
+
+
+class DatabaseTransaction:
+    """Units of work against one database."""
+
+    def __init__(self, options: StreamOptions, loop: UnitLoop) -> None:
+        assert options.database is not None
+        self.application = options.application
+        self.parks = options.parks_keys
+        self.parked: dict[tuple[int, bytes], Parked] = {}
+        self._clock = options.clock
+        self._database = options.database
+        self._settings = options.settings
+        self._broker = options.broker
+        self._loop = loop
+        self._connection: Connection | None = None
+        self._expected: dict[TopicPartition, int] = {}
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{options.application}-database")
+
+    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, partial(call, *arguments))
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether there is a connection that is not known to be broken."""
+        return self._connection is not None and not self._connection.closed
+
+    async def start(self) -> None:
+        """Connect anew, and make the tables where they are missing. Raises DatabaseAway."""
+        await self._in_thread(self._start)
+
+    def _start(self) -> None:
+        self._drop_connection()
+        milliseconds = int(self._settings.transaction_timeout_seconds * 1000)
+        options = (
+            # A worker that was stopped in the middle holds its rows; after this the server lets go of them.
+            f"-c idle_in_transaction_session_timeout={milliseconds} -c statement_timeout={milliseconds} "
+            f"-c lock_timeout={int(LOCK_TIMEOUT_SECONDS * 1000)}"
+        )
+        try:
+            connection = psycopg.connect(
+                self._database.url,
+                options=options,
+                application_name=self.application,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                **dict[str, Any](self._database.connection_options),
+            )
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath stream', 0))")
+                connection.execute(resources.files(__package__).joinpath("stream.sql").read_bytes())
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise DatabaseAway(f"{self.application}: cannot reach the database: {_text(error)}") from error
+        self._connection = connection
+
+    async def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where the database stands, once no other transaction is open over it.
+
+        Raises RefusedError where a topic is another one than that which was applied.
+        """
+        wanted = list(partitions)
+        ids = await asyncio.to_thread(self._broker.topic_ids, {partition.topic for partition in wanted})
+        return await self._in_thread(self._read_positions, wanted, ids)
+
+    def _read_positions(self, wanted: list[TopicPartition], ids: Mapping[str, str]) -> dict[TopicPartition, int]:
+        connection = self._connected()
+        try:
+            with connection.transaction():
+                with connection.cursor() as cursor:
+                    cursor.executemany(_ADD, [(self.application, *place, ids[place.topic]) for place in wanted])
+                rows = self._lock(connection, wanted)
+                parked = connection.execute(
+                    "SELECT partition, key, behind, held FROM towpath_parked WHERE application = %s",
+                    (self.application,),
+                ).fetchall()
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise DatabaseAway(f"{self.application}: cannot read its offsets: {_text(error)}") from error
+        for place, (topic_id, _) in rows.items():
+            if topic_id != ids[place.topic]:
+                raise RefusedError(
+                    f"{place.topic} is not the topic that {self.application} has applied: it was made anew",
+                    kept="everything that was applied",
+                    next_step=f"decide what of the new topic to apply, then mend towpath_offsets for {place}",
+                )
+        self.parked = {(partition, key): Parked(behind, held) for partition, key, behind, held in parked}
+        self._expected.update({place: offset for place, (_, offset) in rows.items()})
+        return {place: offset for place, (_, offset) in rows.items()}
+
+    def _lock(
+        self, connection: Connection, partitions: Iterable[TopicPartition]
+    ) -> dict[TopicPartition, tuple[str, int]]:
+        places = list(partitions)
+        rows = connection.execute(
+            _LOCK, (self.application, [place.topic for place in places], [place.partition for place in places])
+        ).fetchall()
+        return {TopicPartition(topic, number): (topic_id, offset) for topic, number, topic_id, offset in rows}
+
+    def open(self, number: int, groups: Groups) -> DatabaseUnit:
+        """Begin a unit. The database's transaction begins with the first call of `run`, or at the commit."""
+        now_milliseconds = int(self._clock.now().timestamp() * 1000)
+        return DatabaseUnit(number, groups, self, now_milliseconds=now_milliseconds)
+
+    async def run(self, unit: DatabaseUnit, function: Callable[[Connection], T]) -> T:
+        """Run a function in a unit's transaction."""
+        return await self._in_thread(self._run, unit, function)
+
+    def _run(self, unit: DatabaseUnit, function: Callable[[Connection], T]) -> T:
+        try:
+            return function(self._begun(unit))
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise DatabaseAway(f"{self.application}: {_text(error)}") from error
+
+    def _begun(self, unit: DatabaseUnit) -> Connection:
+        """Lock the unit's rows and compare: only the worker that they name as the last may go on."""
+        connection = self._connected()
+        if not unit.begun:
+            unit.begun = True
+            rows = self._lock(connection, unit.groups)
+            for place, records in unit.groups.items():
+                _, found = rows.get(place, ("", -1))
+                if found != self._expected.get(place) or records[0].offset < found:
+                    raise StaleMember(
+                        f"{place}: the database stands at {found}, this worker at {self._expected.get(place)}: "
+                        "another one has applied it since"
+                    )
+        return connection
+
+    async def commit(
+        self,
+        unit: Unit,
+        offsets: Mapping[TopicPartition, int],
+        metadata: GroupMetadata | None,  # noqa: ARG002 - guards the Kafka form
+    ) -> None:
+        """Write dead letters and offsets, and commit."""
+        assert isinstance(unit, DatabaseUnit)
+        unit.close()
+        await self._in_thread(self._commit, unit, offsets)
+        await self._loop.show_offsets(offsets)
+
+    def _commit(self, unit: DatabaseUnit, offsets: Mapping[TopicPartition, int]) -> None:
+        try:
+            connection = self._begun(unit)
+            self._write_dead(connection, unit)
+            places = list(offsets)
+            cursor = connection.execute(
+                _ADVANCE,
+                ([p.topic for p in places], [p.partition for p in places], list(offsets.values()), self.application),
+            )
+            if cursor.rowcount != len(places):
+                raise ProgrammerError(f"{self.application}: {cursor.rowcount} of {len(places)} offsets were written")
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise TransactionAborted(f"{self.application}: {_text(error)}") from error
+        try:
+            connection.commit()
+        except psycopg.Error as error:
+            self._drop_connection()
+            raise OutcomeUnknown(f"{self.application}: the commit was not answered: {_text(error)}") from error
+        self._expected.update(offsets)
+        for place, parked in unit.parked.items():
+            if parked is None:
+                self.parked.pop(place, None)
+            else:
+                self.parked[place] = parked
+
+    def _write_dead(self, connection: Connection, unit: DatabaseUnit) -> None:
+        if unit.letters:
+            write(connection, unit.letters)
+        for (partition, key), parked in unit.parked.items():
+            if parked is None:
+                connection.execute(_UNPARK, (self.application, partition, key))
+            else:
+                connection.execute(_PARK, (self.application, partition, key, parked.behind, parked.held))
+
+    def require_outbox(self, record: ConsumedRecord) -> None:
+        """Raise ConfigurationError where a dead letter has no way out of this database."""
+        if not self._database.outbox:
+            raise ConfigurationError(
+                f"{record.position} cannot be applied, and this database has no outbox to dead-letter it through",
+                kept="the record is where it was",
+                next_step="create the outbox (towpath.outbox.postgres.apply_outbox_schema) and have it captured",
+            )
+
+    async def abort(self, unit: Unit) -> None:
+        """Roll back."""
+        assert isinstance(unit, DatabaseUnit)
+        unit.close()
+        if unit.begun:
+            if self._connection is not None and self._connection.pgconn.transaction_status == 1:  # a query is running
+                self._connection.cancel_safe(timeout=1.0)
+            await self._in_thread(self._roll_back)
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection is not None:
+                self._connection.rollback()
+        except psycopg.Error:
+            # The server rolls back what a lost connection left.
+            self._drop_connection()
+
+    def _connected(self) -> Connection:
+        if self._connection is None or self._connection.closed:
+            raise DatabaseAway(f"{self.application}: not connected to the database")
+        return self._connection
+
+    def _drop_connection(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def close(self) -> None:
+        """Let go; what is open is rolled back."""
+        await self._in_thread(self._drop_connection)
+        self._executor.shutdown(wait=False)
+
+
+def _text(error: psycopg.Error) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

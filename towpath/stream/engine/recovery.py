@@ -1,0 +1,125 @@
+"""Opens and catches up the stores of partitions that were assigned, beside the loop, which goes on polling."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from threading import Event
+
+import structlog
+
+from towpath import metrics
+from towpath.clock import Clock
+from towpath.errors import WorldError
+from towpath.stream.broker.port import Broker
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.failures import backoff_seconds
+from towpath.stream.state.changelog import CatchUpStopped, catch_up
+from towpath.stream.state.partition_state import Store
+from towpath.stream.state.stores import PartitionStores, StoreFactory
+
+log = structlog.get_logger("towpath.stream.engine.recovery")
+
+
+class Recovery:
+    """The stores of one worker on their way to serving."""
+
+    def __init__(
+        self, broker: Broker, stores: PartitionStores, open_store: StoreFactory, clock: Clock, *, application: str
+    ) -> None:
+        self._broker = broker
+        self._stores = stores
+        self._open_store = open_store
+        self._clock = clock
+        self._application = application
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._stops: dict[int, Event] = {}
+
+    def begin(self, numbers: Iterable[int]) -> None:
+        """Begin to catch up the stores of partition `numbers`, those that do not serve already."""
+        for number in numbers:
+            if number in self._stores.partitions or number in self._tasks:
+                continue
+            if not self._stores.changelogs:
+                self._stores.serve(number, {})
+                continue
+            stop = self._stops[number] = Event()
+            self._tasks[number] = asyncio.create_task(self._restore(number, stop))
+
+    def finished(self) -> set[int]:
+        """Return the numbers that serve. Raises what a catch-up raised, unless the world was at fault."""
+        for number, task in list(self._tasks.items()):
+            if task.done():
+                del self._tasks[number]
+                task.result()
+        return set(self._stores.partitions)
+
+    async def _restore(self, number: int, stop: Event) -> None:
+        opened: dict[str, Store] = {}
+        try:
+            for name in self._stores.changelogs:
+                changelog = TopicPartition(name, number)
+                store = opened[name] = await self._open(changelog, stop)
+                await self._catch_up(changelog, store, stop)
+        except CatchUpStopped:
+            await self._close(opened.values())
+            return
+        except BaseException:
+            await self._close(opened.values())
+            raise
+        self._stores.serve(number, opened)
+
+    async def _open(self, changelog: TopicPartition, stop: Event) -> Store:
+        """Open a store, for as long as it takes: another process may still hold it, or the disk be full."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                return await asyncio.to_thread(self._open_store, changelog)
+            except WorldError as error:
+                failures += 1
+                log.warning("store cannot be opened yet", changelog=str(changelog), reason=str(error))
+                await asyncio.to_thread(stop.wait, backoff_seconds(failures))
+        raise CatchUpStopped(str(changelog))
+
+    async def _catch_up(self, changelog: TopicPartition, store: Store, stop: Event) -> None:
+        failures = 0
+        while True:
+            try:
+                taken = await asyncio.to_thread(self._read, changelog, store, stop.is_set)
+            except WorldError as error:
+                failures += 1
+                log.warning("catch-up waits", changelog=str(changelog), reason=error.cause)
+                await asyncio.to_thread(stop.wait, backoff_seconds(failures))
+                continue
+            log.info("store serves", changelog=str(changelog), records=taken)
+            return
+
+    def _read(self, changelog: TopicPartition, store: Store, should_stop: Callable[[], bool]) -> int:
+        if should_stop():
+            raise CatchUpStopped(str(changelog))
+        return catch_up(
+            self._broker, changelog, store, self._clock, should_stop=should_stop, progress=self._tell_progress
+        )
+
+    def _tell_progress(self, changelog: TopicPartition, left: int) -> None:
+        metrics.RESTORE_RECORDS_LEFT.labels(self._application, changelog.topic, changelog.partition).set(left)
+
+    async def withdraw(self, numbers: Iterable[int]) -> None:
+        """Stop serving `numbers`, stop their catch-up, and close their stores."""
+        stores: list[Store] = []
+        for number in numbers:
+            stop = self._stops.pop(number, None)
+            if stop is not None:
+                stop.set()
+            task = self._tasks.pop(number, None)
+            if task is not None:
+                await asyncio.gather(task, return_exceptions=True)
+            stores.extend(self._stores.withdraw(number))
+        await self._close(stores)
+
+    async def close(self) -> None:
+        """Stop everything and close every store."""
+        await self.withdraw([*self._tasks, *self._stores.partitions])
+
+    @staticmethod
+    async def _close(stores: Iterable[Store]) -> None:
+        for store in stores:
+            await asyncio.to_thread(store.close)

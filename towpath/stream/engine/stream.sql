@@ -1,0 +1,53 @@
+-- Where a database application stands in its topics. Applied under an advisory lock, as often as one likes.
+-- One row a partition, locked by every unit of work: it is this row, not Kafka's group, that lets one worker at a
+-- time apply a partition.
+CREATE TABLE IF NOT EXISTS towpath_offsets (
+  application text   NOT NULL,
+  topic       text   NOT NULL,
+  partition   int    NOT NULL,
+  -- Tells the topic from a later one of the same name, whose offsets begin anew.
+  topic_id    text   NOT NULL,
+  next_offset bigint NOT NULL,
+  updated_at  timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (application, topic, partition)
+);
+
+-- Keys whose later records follow a dead one into quarantine, until nothing of them is held there any more.
+CREATE TABLE IF NOT EXISTS towpath_parked (
+  application text  NOT NULL,
+  partition   int   NOT NULL,
+  key         bytea NOT NULL,
+  behind      text  NOT NULL,
+  held        int   NOT NULL DEFAULT 1,
+  parked_at   timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (application, partition, key)
+);
+-- Only where it is missing: the statement alone would wait for every open unit of work.
+DO $body$
+BEGIN
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_parked'::regclass AND attname = 'held') THEN
+    ALTER TABLE towpath_parked ADD COLUMN held int NOT NULL DEFAULT 1;
+  END IF;
+END
+$body$;
+
+-- Ids that an application has applied, by the key of dedup (a view's partition): see towpath/view/dedup.py.
+CREATE TABLE IF NOT EXISTS towpath_seen (
+  application  text   NOT NULL,
+  topic        text   NOT NULL,
+  partition    int    NOT NULL,
+  id           text   NOT NULL,
+  timestamp_milliseconds bigint NOT NULL,
+  PRIMARY KEY (application, topic, partition, id)
+);
+CREATE INDEX IF NOT EXISTS towpath_seen_by_time
+  ON towpath_seen (application, topic, partition, timestamp_milliseconds);
+
+-- For each partition the time of the newest id that was forgotten: what is older may have been applied.
+CREATE TABLE IF NOT EXISTS towpath_horizon (
+  application  text   NOT NULL,
+  topic        text   NOT NULL,
+  partition    int    NOT NULL,
+  forgotten_milliseconds bigint NOT NULL,
+  PRIMARY KEY (application, topic, partition)
+);

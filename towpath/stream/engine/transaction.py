@@ -1,0 +1,147 @@
+"""The two forms of a unit of work share this shape; the Kafka form is here, the database form in `postgres.py`.
+
+The one rule: whatever a form guards its offsets with, an answer to "did it commit" is definite, or the worker starts
+over from what is committed.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import structlog
+
+from towpath.clock import Clock
+from towpath.stream.broker.port import Broker, GroupMetadata, Groups, Producer
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.unit import KafkaUnit, Unit
+from towpath.stream.state.partition_state import Checkpoint
+from towpath.stream.state.stores import PartitionStores
+
+log = structlog.get_logger("towpath.stream.engine.transaction")
+InThread = Callable[..., Awaitable[Any]]
+"""Runs a blocking call in the one thread that owns the broker's clients."""
+
+
+class Transaction(Protocol):
+    """A form of the unit of work."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Return False where it has to be started anew: never started, or its connection is gone."""
+        ...
+
+    async def start(self) -> None:
+        """Make ready, and fence the ghosts of this worker; called again after an unknown outcome.
+
+        Raises WorldError while the world is away.
+        """
+        ...
+
+    async def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int] | None:
+        """Return where to read on, or None if the group's own offsets say so."""
+        ...
+
+    def open(self, number: int, groups: Groups) -> Unit:
+        """Begin a unit of work over `groups`."""
+        ...
+
+    async def commit(self, unit: Unit, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> None:
+        """Commit, or raise one of the errors of `broker.py`."""
+        ...
+
+    async def abort(self, unit: Unit) -> None:
+        """End the unit as if it had never been. Raises OutcomeUnknown or ProducerFenced."""
+        ...
+
+    async def close(self) -> None:
+        """Let go."""
+        ...
+
+
+class KafkaTransaction:
+    """Outputs, changelog, timers, dead letters and offsets in one Kafka transaction (KIP-98, KIP-447)."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        stores: PartitionStores,
+        clock: Clock,
+        *,
+        application: str,
+        transactional_id: str,
+        in_thread: InThread,
+    ) -> None:
+        self._broker = broker
+        self._stores = stores
+        self._clock = clock
+        self._application = application
+        self._transactional_id = transactional_id
+        self._in_thread = in_thread
+        self._producer: Producer | None = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Return whether there is a producer."""
+        return self._producer is not None
+
+    async def start(self) -> None:
+        """Start a producer, in place of an earlier one: what its predecessors left open is settled by this.
+
+        After an unknown outcome the overlay may be committed or not, so it is dropped, and the caller has every
+        store catch up.
+        """
+        await self.close()
+        self._stores.forget()
+        producer = self._broker.producer(self._transactional_id)
+        await self._in_thread(producer.start)
+        self._producer = producer
+
+    async def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int] | None:  # noqa: ARG002
+        """Return None: the group's own offsets are part of the transaction."""
+        return None
+
+    def open(self, number: int, groups: Groups) -> KafkaUnit:
+        """Begin a unit. The transaction itself begins with the first record that is sent."""
+        assert self._producer is not None, "start() comes first"
+        self._stores.open_unit()
+        return KafkaUnit(
+            number,
+            self._application,
+            groups,
+            now_milliseconds=int(self._clock.now().timestamp() * 1000),
+            producer=self._producer,
+            stores=self._stores,
+        )
+
+    async def commit(self, unit: Unit, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> None:
+        """Changelog, then offsets and commit, then the stores: in that order alone is a kill at any point harmless."""
+        assert isinstance(unit, KafkaUnit)
+        assert self._producer is not None
+        changelog = unit.send_changelog()
+        unit.begin()
+        unit.close()
+        self._stores.close_unit()
+        await self._in_thread(self._producer.commit, offsets, metadata)
+        now_milliseconds = int(self._clock.now().timestamp() * 1000)
+        for state in self._stores.changed():
+            before = state.store.checkpoint()
+            assert before is not None, "a store serves only after its catch-up"
+            told = changelog[state.changelog]
+            # Without a delivery report the place is not known; a checkpoint that is behind is harmless.
+            offset = told[-1] + 1 if told else before.offset
+            state.settle(Checkpoint(offset, before.topic_id, now_milliseconds))
+
+    async def abort(self, unit: Unit) -> None:
+        """Abort the transaction and forget the overlay."""
+        assert isinstance(unit, KafkaUnit)
+        assert self._producer is not None
+        unit.close()
+        self._stores.close_unit()
+        if unit.begun:
+            await self._in_thread(self._producer.abort)
+        self._stores.forget()
+
+    async def close(self) -> None:
+        """Drop the producer; an open transaction ends by its time-out, or when this slot's next worker starts."""
+        if self._producer is not None:
+            await self._in_thread(self._producer.close)
+            self._producer = None

@@ -1,0 +1,102 @@
+"""Builds a worker's loop from its options: the one place where adapters meet."""
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+import structlog
+
+from towpath.clock import SystemClock
+from towpath.errors import ConfigurationError
+from towpath.settings import KafkaSettings, StreamSettings
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.loop import Agents, UnitLoop
+from towpath.stream.engine.options import StreamOptions
+from towpath.stream.engine.recovery import Recovery
+from towpath.stream.engine.timer_gate import TimerGate
+from towpath.stream.engine.transaction import KafkaTransaction, Transaction
+from towpath.stream.state.partition_state import MemoryStore, Store
+from towpath.stream.state.rocks import open_store
+from towpath.stream.state.stores import PartitionStores, StoreFactory
+
+log = structlog.get_logger("towpath.stream.faust_app.wiring")
+
+
+def build_loop(options: StreamOptions, agents: Agents) -> UnitLoop:
+    """Return the loop of one worker, not yet subscribed."""
+    stores = PartitionStores(options.states, parks=options.parks_keys)
+    gate = None
+    if options.timers_topic is not None:
+        gate = TimerGate(
+            options.broker,
+            stores,
+            application=options.application,
+            topic=options.timers_topic,
+            hold=options.hold_deadlines,
+        )
+    return UnitLoop(
+        options.broker,
+        _transaction_of(options, stores),
+        agents,
+        Recovery(options.broker, stores, _store_factory(options), options.clock, application=options.application),
+        options.settings,
+        options.clock,
+        application=options.application,
+        slot=options.slot,
+        world_errors=options.world_errors,
+        timer_gate=gate,
+    )
+
+
+def _transaction_of(options: StreamOptions, stores: PartitionStores) -> Callable[[UnitLoop], Transaction]:
+    def build(loop: UnitLoop) -> Transaction:
+        if options.database is not None:
+            from towpath.stream.engine.postgres import DatabaseTransaction
+
+            return DatabaseTransaction(options, loop)
+        return KafkaTransaction(
+            options.broker,
+            stores,
+            options.clock,
+            application=options.application,
+            transactional_id=options.transactional_id,
+            in_thread=loop.in_thread,
+        )
+
+    return build
+
+
+def _store_factory(options: StreamOptions) -> StoreFactory:
+    folder = options.state_folder
+    if folder is None:
+        return lambda _changelog: MemoryStore()
+    base = folder / options.application / options.slot
+
+    def build(changelog: TopicPartition) -> Store:
+        store, damage = open_store(base / changelog.topic / str(changelog.partition))
+        if damage is not None:
+            log.warning("store was damaged and is rebuilt", changelog=str(changelog), reason=damage)
+        return store
+
+    return build
+
+
+def options_from_url(application: str, urls: Any) -> StreamOptions:
+    """Return the options of a plain `faust.App` whose broker is `towpath://host:port,.../?slot=NAME`."""
+    first = urls[0]
+    slot = parse_qs(first.query_string).get("slot", [""])[0]
+    if not slot:
+        raise ConfigurationError(
+            f"{application}: the broker URL names no slot",
+            next_step="write it as towpath://host:9092/?slot=NAME, the name stable over restarts and unique per worker",
+        )
+    servers = ",".join(f"{url.host}:{url.port or 9092}" for url in urls)
+    settings = StreamSettings()
+    return StreamOptions(
+        application=application,
+        slot=slot,
+        broker=KafkaBroker(KafkaSettings(bootstrap_servers=servers), settings),
+        settings=settings,
+        clock=SystemClock(),
+    )

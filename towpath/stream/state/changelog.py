@@ -1,0 +1,129 @@
+"""Brings a partition's store to the end of its changelog before it serves.
+
+The one rule: the end is the read-uncommitted high watermark, taken after the group's offsets were stable. Reading
+committed records up to "end of file" alone would stop at the last stable offset: before the records of a predecessor
+whose commit is still being marked, whose input will not come again.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from towpath.clock import Clock
+from towpath.errors import WorldError
+from towpath.stream.broker.port import Broker
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.state.partition_state import Checkpoint, Store
+
+log = structlog.get_logger("towpath.stream.state.changelog")
+
+DELETE_RETENTION_MILLISECONDS_DEFAULT = 86_400_000
+"""Kafka's own default of `delete.retention.ms`: for so long a reader is promised to see tombstones."""
+PROGRESS_RECORDS = 50_000
+
+Progress = Callable[[TopicPartition, int], None]
+
+
+class CatchUpStopped(Exception):
+    """The partition was given away, or the worker stops, while a store was catching up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What the changelog says of itself at the time of the catch-up."""
+
+    topic_id: str
+    begin: int
+    end: int
+    delete_retention_milliseconds: int
+
+
+def bounds_of(broker: Broker, changelog: TopicPartition) -> Bounds:
+    """Ask the broker. Call it only once the offsets of the input are stable. Raises BrokerAway."""
+    config = broker.topic_config(changelog.topic)
+    return Bounds(
+        topic_id=broker.topic_ids([changelog.topic])[changelog.topic],
+        begin=broker.begin_offsets([changelog])[changelog],
+        end=broker.end_offsets([changelog])[changelog],
+        delete_retention_milliseconds=int(config.get("delete.retention.ms", DELETE_RETENTION_MILLISECONDS_DEFAULT)),
+    )
+
+
+def reason_to_rebuild(checkpoint: Checkpoint | None, bounds: Bounds, now_milliseconds: int) -> str | None:
+    """Return why a store cannot go on from where it stands, or None if it can. A new store has nothing to rebuild."""
+    if checkpoint is None:
+        return None
+    if checkpoint.topic_id != bounds.topic_id:
+        return "its changelog is another topic of the same name"
+    if checkpoint.offset > bounds.end:
+        return f"it stands at {checkpoint.offset}, ahead of its changelog, which ends at {bounds.end}"
+    if checkpoint.offset < bounds.begin:
+        return f"it stands at {checkpoint.offset}, before the oldest record of its changelog, {bounds.begin}"
+    away_milliseconds = now_milliseconds - checkpoint.written_milliseconds
+    if away_milliseconds > bounds.delete_retention_milliseconds:
+        return f"it was away for {away_milliseconds} ms, longer than tombstones are kept"
+    return None
+
+
+def catch_up(
+    broker: Broker,
+    changelog: TopicPartition,
+    store: Store,
+    clock: Clock,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    progress: Progress = lambda _changelog, _left: None,
+) -> int:
+    """Bring `store` to the end of `changelog`; return how many records it took. Blocks.
+
+    Raises CatchUpStopped when `should_stop` says so, and BrokerAway where the broker is.
+    """
+    bounds = bounds_of(broker, changelog)
+    now_milliseconds = int(clock.now().timestamp() * 1000)
+    reason = reason_to_rebuild(store.checkpoint(), bounds, now_milliseconds)
+    if reason is not None:
+        log.warning("store is rebuilt", changelog=str(changelog), reason=reason)
+        store.clear()
+    checkpoint = store.checkpoint()
+    position = max(checkpoint.offset if checkpoint else 0, bounds.begin)
+    if position >= bounds.end:
+        store.apply({}, Checkpoint(position, bounds.topic_id, now_milliseconds))
+        return 0
+    return _read(broker, changelog, store, bounds, position, clock, should_stop, progress)
+
+
+def _read(
+    broker: Broker,
+    changelog: TopicPartition,
+    store: Store,
+    bounds: Bounds,
+    position: int,
+    clock: Clock,
+    should_stop: Callable[[], bool],
+    progress: Progress,
+) -> int:
+    taken = told = 0
+    reader = broker.reader(changelog, position)
+    try:
+        while position < bounds.end:
+            if should_stop():
+                raise CatchUpStopped(str(changelog))
+            records, reached = reader.poll(0.2)
+            if reached < position:
+                raise WorldError(f"{changelog}: the broker went back from {position} to {reached}")
+            position = reached
+            taken += len(records)
+            now_milliseconds = int(clock.now().timestamp() * 1000)
+            store.apply(
+                {record.key: record.value for record in records if record.key is not None},
+                Checkpoint(position, bounds.topic_id, now_milliseconds),
+            )
+            progress(changelog, max(bounds.end - position, 0))
+            if taken - told >= PROGRESS_RECORDS:
+                told = taken
+                log.info("store catches up", changelog=str(changelog), records=taken, left=bounds.end - position)
+    finally:
+        reader.close()
+    progress(changelog, 0)
+    return taken

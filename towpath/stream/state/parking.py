@@ -1,0 +1,108 @@
+"""Which keys wait behind a dead record, and what of them may pass. Pure.
+
+The one rule: redriven equals never failed. While anything of a key lies in quarantine, its later records follow it
+there; what is redriven passes only in its turn, and the key goes on when nothing of it is held any more.
+
+| The record                   | its key is not parked | its key waits for what the mark names | it waits for another |
+|------------------------------|-----------------------|---------------------------------------|----------------------|
+| has no mark                  | is applied            | follows                               | follows              |
+| is marked for another        | is passed over        | is passed over                        | is passed over       |
+| is redriven                  | is applied            | is applied, and held no more          | follows              |
+| is dropped (no value)        | is passed over        | is passed over, and held no more      | the same             |
+| stands in (no value)         | is waited for, held 1 | the same; what was held is forgotten  | the same             |
+
+The last column is what happens behind a redriven record that died again: the key waits for its new position, so
+what was sent after it goes back into quarantine instead of overtaking it. The count of what is held makes the order
+in which marks and new records meet harmless: records that were still unread when the redrive was sent have been
+counted by the time its last record passes, and keep the key parked.
+
+That count never comes to nothing where dead letters have outlived their topic's retention. A record that stands in for
+them begins it anew: what is still there is then sent with no turn, follows, and so is counted; after that the stand-in
+is dropped like any other (see `Redrive.release`).
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from towpath.stream.broker.dead_letter import Mark
+from towpath.stream.state.partition_state import RESERVED, State
+
+_PARKED = RESERVED + b"p"
+
+
+class Admission(Enum):
+    """What is done with a record before any agent sees it."""
+
+    APPLY = "apply"
+    FOLLOW = "follow"
+    PASS_OVER = "pass over"  # noqa: S105 - no password
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A key that waits for the dead record at the position `behind`, while `held` records of it are in quarantine."""
+
+    behind: str
+    held: int
+
+    def released(self) -> "Parked | None":
+        """Return it with one record less in quarantine; None lets the key go on."""
+        return replace(self, held=self.held - 1) if self.held > 1 else None
+
+
+def admit_redriven(mark: Mark, parked: Parked | None, application: str) -> tuple[Admission, Parked | None]:
+    """Return what `application` does with a record from quarantine, and how its key is parked after."""
+    if mark.application != application:
+        return Admission.PASS_OVER, parked
+    passed = Admission.PASS_OVER if mark.drop else Admission.APPLY
+    if parked is None:
+        return passed, None
+    # What was not parked when it died was not counted either.
+    after = parked if mark.behind is None else parked.released()
+    if mark.drop or mark.behind == parked.behind:
+        return passed, after
+    # A follower is counted again when it is dead-lettered, so the key must stay parked in between.
+    return Admission.FOLLOW, replace(parked, held=parked.held - (mark.behind is not None))
+
+
+def park(parked: Parked | None, position: str, *, follows: bool, redriven: bool) -> Parked:
+    """Return how a key is parked once its record at `position` is dead.
+
+    It waits for the first that died; where a redriven one dies again, for that, so that nothing sent with it passes.
+    """
+    if parked is None:
+        return Parked(position, 1)
+    moved = redriven and not follows
+    return Parked(position if moved else parked.behind, parked.held + 1)
+
+
+class ParkedKeys:
+    """The parked keys of one partition, kept in its state."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._parked: dict[bytes, Parked] = {}
+        self.reload()
+
+    def reload(self) -> None:
+        """Read them from the state: at assignment, and after an abort."""
+        self._parked = {}
+        for key, value in self._state.scan_reserved(_PARKED):
+            held, _, behind = value.decode().partition(" ")
+            self._parked[key[len(_PARKED) :]] = Parked(behind, int(held))
+
+    def __len__(self) -> int:
+        return len(self._parked)
+
+    def get(self, key: bytes) -> Parked | None:
+        """Return how `key` is parked, None if it goes on."""
+        return self._parked.get(key)
+
+    def put(self, key: bytes, parked: Parked | None) -> None:
+        """Park `key`, or let it go on, in the open unit of work."""
+        if parked is None:
+            self._state.put_reserved(_PARKED + key, None)
+            self._parked.pop(key, None)
+        else:
+            self._state.put_reserved(_PARKED + key, f"{parked.held} {parked.behind}".encode())
+            self._parked[key] = parked
