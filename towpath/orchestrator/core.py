@@ -11,7 +11,7 @@ from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.buffered_signals import EARLY_SIGNAL_MILLISECONDS, EARLY_SIGNALS_MAX, EarlySignals
+from towpath.orchestrator.buffered_signals import EARLY_SIGNAL_MILLISECONDS, EARLY_SIGNALS_MAX, BufferedSignals
 from towpath.orchestrator.cancelled_children import forget_withdrawn, started_by, withdraw, withdrawn_by
 from towpath.orchestrator.instances import Instances, MissingVersion
 from towpath.orchestrator.mapping import Messages, parent_from_wire
