@@ -13,7 +13,7 @@ from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.buffered_signals import EARLY_SIGNAL_MILLISECONDS, EARLY_SIGNALS_MAX, BufferedSignals
 from towpath.orchestrator.cancelled_children import forget_withdrawn, started_by, withdraw, withdrawn_by
-from towpath.orchestrator.instances import Instances, MissingVersion
+from towpath.orchestrator.instances import Instances
 from towpath.orchestrator.mapping import Messages, parent_from_wire
 from towpath.orchestrator.performer import Performer
 from towpath.orchestrator.record_context import RecordContext, UnitLike
@@ -234,7 +234,7 @@ class Orchestrator:
             )
             self._performer.refuse(context, self._newest, input_, message.saga, "it started no such sub-saga")
             return
-        self._retention.parent_ended(context, self._definition_of(state), state)
+        self._retention.parent_ended(context, *self._under_definition(state))
 
     def _begin(self, context: RecordContext, version: int, event: Any) -> None:
         record = context.record
@@ -268,13 +268,10 @@ class Orchestrator:
         if state is None:
             self._performer.refuse(context, self._newest, input_, detail, "no such saga has started")
             return
-        self._perform(context, self._definition_of(state), state, input_)
+        self._perform(context, *self._under_definition(state), input_)
 
-    def _definition_of(self, state: SagaState) -> Definition:
-        definition = self._definitions.get(state.version)
-        if definition is None:
-            raise MissingVersion(state, self._definitions)
-        return definition
+    def _under_definition(self, state: SagaState) -> tuple[Definition, SagaState]:
+        return self._instances.under_definition(state, self._definitions)
 
     def _perform(
         self, context: RecordContext, definition: Definition, before: SagaState | None, input_: Input
@@ -285,7 +282,7 @@ class Orchestrator:
         assert after is not None, "an instance, or a start for which there is none, always leaves one"
         self._performer.perform(context, definition, after, input_, decision)
         if after is not before:
-            self._instances.store(context, after)
+            self._instances.store(context, definition, after)
         return after
 
     def _keep_early(self, context: RecordContext, input_: Signalled) -> None:

@@ -6,6 +6,7 @@ agree, so an aborted unit leaves nothing behind.
 
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 
 from towpath.contract.codec import Codec
 from towpath.errors import PeerError, WorldError
@@ -13,6 +14,7 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages, state_from_wire, state_to_wire
 from towpath.orchestrator.record_context import RecordContext
 from towpath.saga.definition import Definition
+from towpath.saga.definition_snapshot import fingerprint_of
 from towpath.saga.state import SagaState
 
 STATES_REMEMBERED_MAX = 10_000
@@ -31,6 +33,19 @@ class MissingVersion(WorldError):
         )
 
 
+class OtherDefinition(WorldError):
+    """An instance was written under another definition of the same version: it waits rather than guess."""
+
+    def __init__(self, state: SagaState) -> None:
+        super().__init__(
+            f"saga {state.saga} {state.saga_id} was begun under another definition: version {state.version} was "
+            "edited since",
+            kept="the instance and its input; the partition waits",
+            next_step=f"deploy version {state.version} of {state.saga} as it was, and the edited one beside it as "
+            f"version {state.version + 1}",
+        )
+
+
 class BeyondDedupHorizon(PeerError):
     """A start is older than instances that were forgotten already: whether it ran before can no longer be told."""
 
@@ -41,7 +56,8 @@ class Instances:
     def __init__(self, codec: Codec, messages: Messages) -> None:
         self._codec = codec
         self._messages = messages
-        self._known: OrderedDict[str, tuple[bytes, SagaState]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[bytes, SagaState, str]] = OrderedDict()
+        self._fingerprints: dict[int, tuple[Definition, str]] = {}
 
     def load(self, context: RecordContext, saga_id: str) -> SagaState | None:
         """Return the instance, or None if none of that id has started or it is forgotten."""
@@ -54,14 +70,34 @@ class Instances:
         decoded = self._codec.decode(content)
         assert isinstance(decoded, wire.SagaState)
         state = state_from_wire(decoded, self._messages)
-        self._remember(content, state)
+        self._remember(content, state, decoded.definition)
         return state
 
-    def store(self, context: RecordContext, state: SagaState) -> None:
-        """Write the instance."""
-        content = self._codec.encode(state_to_wire(state, self._messages))
+    def under_definition(self, state: SagaState, definitions: Mapping[int, Definition]) -> tuple[Definition, SagaState]:
+        """Return the definition of an instance that was just loaded, and its state with the steps in that order.
+
+        Raises MissingVersion where there is none of its version, OtherDefinition where the one of that version is not
+        the one that it was written under; an instance that has ended has nothing left to decide but a parent's undo.
+        """
+        definition = definitions.get(state.version)
+        if definition is None:
+            raise MissingVersion(state, definitions)
+        written_under = self._known[state.saga_id][2]
+        keys = tuple(step.key for step in state.steps)
+        decided = state.ended and state.parent is None
+        edited = written_under not in ("", self._fingerprint(definition)) and not decided
+        if edited or set(keys) != definition.index.keys():
+            raise OtherDefinition(state)
+        if keys == tuple(definition.index):
+            return definition, state
+        return definition, replace(state, steps=tuple(state.step(key) for key in definition.index))
+
+    def store(self, context: RecordContext, definition: Definition, state: SagaState) -> None:
+        """Write the instance, as `definition` has left it."""
+        fingerprint = self._fingerprint(definition)
+        content = self._codec.encode(state_to_wire(state, self._messages, fingerprint))
         context.state.put(INSTANCE + state.saga_id.encode(), content)
-        self._remember(content, state)
+        self._remember(content, state, fingerprint)
 
     def forget(self, context: RecordContext, saga_id: str) -> bool:
         """Remove an instance whose retention is over, and note how far back the memory of starts now reaches.
@@ -95,8 +131,14 @@ class Instances:
     def _forgotten_milliseconds(self, context: RecordContext) -> int:
         return int(context.state.get(_FORGOTTEN) or b"-1")
 
-    def _remember(self, content: bytes, state: SagaState) -> None:
-        self._known[state.saga_id] = (content, state)
+    def _fingerprint(self, definition: Definition) -> str:
+        known = self._fingerprints.get(definition.version)
+        if known is None or known[0] is not definition:
+            known = self._fingerprints[definition.version] = (definition, fingerprint_of(definition))
+        return known[1]
+
+    def _remember(self, content: bytes, state: SagaState, fingerprint: str) -> None:
+        self._known[state.saga_id] = (content, state, fingerprint)
         self._known.move_to_end(state.saga_id)
         if len(self._known) > STATES_REMEMBERED_MAX:
             self._known.popitem(last=False)

@@ -152,8 +152,8 @@ def headers_from_wire(headers: Iterable[wire.Header]) -> tuple[tuple[str, str], 
     return tuple((header.name, header.value) for header in headers)
 
 
-def state_to_wire(state: SagaState, messages: Messages) -> wire.SagaState:
-    """Return the Avro form of an instance's state."""
+def state_to_wire(state: SagaState, messages: Messages, definition: str = "") -> wire.SagaState:
+    """Return the Avro form of an instance's state; `definition` is the fingerprint of what it is written under."""
     cause = state.cause
     return wire.SagaState(
         saga=state.saga,
@@ -172,6 +172,7 @@ def state_to_wire(state: SagaState, messages: Messages) -> wire.SagaState:
         forgotten_milliseconds=state.forgotten_milliseconds,
         parent=None if state.parent is None else parent_to_wire(state.parent),
         headers=headers_to_wire(state.headers),
+        definition=definition,
     )
 
 

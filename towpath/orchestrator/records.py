@@ -351,17 +351,18 @@ class SagaState(Record):
     status: A value of towpath.saga.state.Status.
     direction: do or undo: which way it goes.
     deadline_milliseconds: When its deadline falls due, 0 once it no longer runs. Milliseconds since 1970, UTC.
-    steps: Every step, in the definition's order.
+    steps: Every step, each by its stable key.
     cause: Why it compensates.
     recent: Requests of people lately applied, the oldest first.
     forgotten_milliseconds: The newest time among those no longer held, -1 for none. Milliseconds since 1970,
         UTC.
     parent: Of a sub-saga: where it answers.
     headers: What came with the start event.
+    definition: Fingerprint of the definition that it was written under; empty in states older than this field.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.SagaState"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "af1bec9164b1e9e710f359b25b1410ca0a15bdf30ef20fe0ffae5dc3d79c42c4"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "75bdec57fdbfc338c52f7c08e91ee793e68dac11d6d6b03f69a1ff642e47bb1c"
 
     saga: str
     version: int
@@ -379,6 +380,7 @@ class SagaState(Record):
     forgotten_milliseconds: int = -1
     parent: ParentReference | None = None
     headers: tuple[Header, ...] = ()
+    definition: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

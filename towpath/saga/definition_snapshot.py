@@ -5,6 +5,8 @@ does them, which replies mean what, how they are undone, and every time and limi
 decide alike as far as their functions do.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
@@ -85,6 +87,28 @@ def _outcomes(outcomes: Any) -> dict[str, bool]:
 
 def _function_name(function: Callable[..., Any] | None) -> str | None:
     return None if function is None else getattr(function, "__name__", "function")
+
+
+def fingerprint_of(definition: Definition) -> str:
+    """Return 16 hexadecimal digits that differ where two definitions of one version decide differently.
+
+    The order of the steps does not count, since state is read by step key; nor do the names of functions; nor what
+    lies inside a sub-saga, whose instances carry the fingerprint of their own definition.
+    """
+    snapshot = definition_snapshot_of(definition)
+    steps = [_decisive(step, definition.steps[definition.index[step["key"]]]) for step in snapshot["steps"]]
+    decisive = {**snapshot, "steps": sorted(steps, key=lambda step: str(step["key"]))}
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _decisive(snapshot: DefinitionSnapshot, step: StepDefinition) -> DefinitionSnapshot:
+    return {
+        **snapshot,
+        **{name: snapshot[name] is not None for name in ("build", "when", "over")},
+        "requires": sorted(snapshot["requires"]),
+        "undo": snapshot["undo"] and {**snapshot["undo"], "build": snapshot["undo"]["build"] is not None},
+        "child": step.child and [step.child.name, step.child.kind.value],
+    }
 
 
 def differences(before: DefinitionSnapshot, after: DefinitionSnapshot) -> list[str]:

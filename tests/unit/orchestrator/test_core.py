@@ -229,4 +229,4 @@ def test_state_round_trips_byte_for_byte() -> None:
             assert isinstance(decoded, wire.SagaState)
             state = state_from_wire(decoded, stranger)
             assert state.cause is not None
-            assert CODEC.encode(state_to_wire(state, Messages(CODEC))) == content
+            assert CODEC.encode(state_to_wire(state, Messages(CODEC), decoded.definition)) == content
