@@ -7,7 +7,7 @@ service may write from the catalogue. Defaults of Debezium 3.7 are stated only w
 from dataclasses import dataclass
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from towpath.contract.catalogue import Catalogue, Topic
+from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError
 from towpath.outbox.message import HEADER_COLUMNS
 from towpath.outbox.names import (
@@ -19,6 +19,7 @@ from towpath.outbox.names import (
     slot_name,
     topic_prefix,
 )
+from towpath.outbox.topics import writable_topics
 from towpath.settings import Settings
 
 QUEUE_BYTES_MAX = 16 * 1024 * 1024
@@ -49,7 +50,7 @@ def outbox_connector(settings: Settings, catalogue: Catalogue, service: str) -> 
     Raises ConfigurationError for a service to which no topic of the catalogue gives leave to write, and for a
     database URL that Debezium could not use. The views' database is captured for its dead letters alone.
     """
-    if service != VIEWS_DATABASE and not produced_topics(catalogue, service):
+    if service != VIEWS_DATABASE and not writable_topics(catalogue, service):
         raise ConfigurationError(
             f"service {service}: no topic of the catalogue names it as a producer, so there is nothing to capture",
             next_step=f"add {service} to `producers` in schemas/topics, or remove the service from towpath.toml",
@@ -71,11 +72,6 @@ def outbox_connector(settings: Settings, catalogue: Catalogue, service: str) -> 
         "retriable.restart.connector.wait.ms": "1000",
     }
     return Connector(connector_name(project, service), config)
-
-
-def produced_topics(catalogue: Catalogue, service: str) -> tuple[Topic, ...]:
-    """Return the topics that `service` may write to through its outbox, dead-letter topics of its own included."""
-    return tuple(topic for topic in catalogue.topics.values() if service in topic.producers)
 
 
 def parse_address(url: str) -> Address:

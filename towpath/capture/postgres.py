@@ -110,21 +110,32 @@ def written_ids(connection: Connection, since: datetime, until: datetime | None 
     return found
 
 
+def keeps_commit_times(connection: Connection) -> bool:
+    """Return whether the server notes when each transaction committed (`track_commit_timestamp`)."""
+    return bool(connection.execute("SHOW track_commit_timestamp").fetchall()[0][0] == "on")
+
+
+def commit_order(connection: Connection) -> sql.SQL:
+    """Return the columns by which rows of an outbox lie in the order of commit, as Debezium carries them.
+
+    First when the row's transaction committed, then where in it the row was written. Two commits of one key never
+    share a time: the second waited for a lock of the first. A time that the server no longer has is older than all
+    that it has. Where the server notes none, what is left is the order of writing, which differs from that of commit
+    where a transaction of the same key overtook another: `keeps_commit_times` says so.
+    """
+    if keeps_commit_times(connection):
+        return sql.SQL("pg_xact_commit_timestamp(xmin) AS committed_at, sequence AS written_as")
+    return sql.SQL("NULL::timestamptz AS committed_at, sequence AS written_as")
+
+
 def re_emit(connection: Connection, ids: Collection[UUID], since: datetime) -> int:
-    """Write the messages `ids` anew, each with its own id and time, and commit; return how many.
+    """Write the messages `ids` anew, each with its own id and time, in order of commit, and commit; return how many.
 
     For what a lost slot never carried. The rows go through the new slot as if new; consumers that have had one
     drop it by its id. Raises RefusedError, and writes nothing, where the outbox no longer holds one of them.
     """
-    columns = sql.SQL(", ").join(map(sql.Identifier, (*COLUMNS, "created_at")))
     with connection.transaction():
-        written = connection.execute(
-            sql.SQL(
-                "INSERT INTO outbox ({0}) SELECT {0} FROM (SELECT DISTINCT ON (id) {0} FROM outbox"
-                " WHERE id = ANY(%s) AND created_at >= %s ORDER BY id) AS kept ORDER BY created_at"
-            ).format(columns),
-            (list(ids), _utc(since)),
-        ).rowcount
+        written = write_anew(connection, ids, since)
         if written != len(set(ids)):
             raise RefusedError(
                 f"the outbox holds {written} of {len(set(ids))} messages written since {since.isoformat()}",
@@ -132,6 +143,24 @@ def re_emit(connection: Connection, ids: Collection[UUID], since: datetime) -> i
                 next_step="ask for an earlier time, or restore what [outbox] keep_days has let go from a backup",
             )
     return written
+
+
+def write_anew(connection: Connection, ids: Collection[UUID], since: datetime) -> int:
+    """Write the messages `ids` anew in the connection's transaction, in order of commit; return how many were there.
+
+    Of a message that was written anew before, the first row tells its place.
+    """
+    columns = sql.SQL(", ").join(map(sql.Identifier, (*COLUMNS, "created_at")))
+    return connection.execute(
+        sql.SQL(
+            "INSERT INTO outbox ({0}) SELECT {0} FROM ("
+            " SELECT DISTINCT ON (id) {0}, committed_at, written_as FROM ("
+            "  SELECT {0}, {1} FROM outbox WHERE id = ANY(%s) AND created_at >= %s) AS kept"
+            " ORDER BY id, committed_at NULLS FIRST, written_as) AS first"
+            " ORDER BY committed_at NULLS FIRST, written_as"
+        ).format(columns, commit_order(connection)),
+        (list(ids), _utc(since)),
+    ).rowcount
 
 
 def slots_of(connection: Connection, slots: Sequence[str]) -> dict[str, SlotState]:

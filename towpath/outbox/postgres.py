@@ -1,6 +1,6 @@
 """Writes messages into the outbox, and keeps the table: its schema, its capture role, its partitions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import resources
@@ -26,6 +26,13 @@ _COLUMN_TYPES: Sequence[str] = [
     {"id": "uuid", "saga_id": "uuid", "payload": "bytea", "attempt": "int4", "round": "int4"}.get(name, "text")
     for name in COLUMNS
 ]
+_KNOW = """
+WITH wanted AS (SELECT * FROM unnest(%s::text[], %s::int[]) AS wanted (name, record_bytes_max)),
+gone AS (DELETE FROM outbox_topics WHERE name NOT IN (SELECT name FROM wanted))
+INSERT INTO outbox_topics SELECT * FROM wanted
+ON CONFLICT (name) DO UPDATE SET record_bytes_max = excluded.record_bytes_max
+  WHERE outbox_topics.record_bytes_max <> excluded.record_bytes_max
+"""
 COPY_FROM_ROWS = 2
 """From two messages on COPY costs less: 500 rows take 4 us each, 105 us each by INSERT; one alone 170 against 110."""
 
@@ -50,15 +57,25 @@ def write(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
             copy.write_row(values_of(message))
 
 
-def apply_outbox_schema(connection: Connection, postgres: PostgresSettings, outbox: OutboxSettings) -> None:
+def apply_outbox_schema(
+    connection: Connection,
+    postgres: PostgresSettings,
+    outbox: OutboxSettings,
+    *,
+    topics: Mapping[str, int] | None = None,
+) -> None:
     """Create table, publication, capture role and the first partitions, where they are missing, and commit.
 
+    `topics` are those that this outbox may write, with the most bytes of a record of each (`writable_topics`); any
+    other is refused at its INSERT. None leaves those that are known as they are.
     The connection's role must own the database's objects; to create the capture role it needs CREATEROLE and
     REPLICATION (or to be superuser). Where an administrator made that role beforehand, neither is needed.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 0))")
         connection.execute(resources.files(__package__).joinpath("outbox.sql").read_bytes())
+        if topics is not None:
+            connection.execute(_KNOW, (list(topics), list(topics.values())))
     ensure_capture_role(connection, postgres)
     maintain(connection, outbox, drop=False)
 

@@ -10,9 +10,11 @@ from uuid import UUID
 import psycopg
 from psycopg import sql
 
+from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError, WorldError
 from towpath.outbox.names import slot_name
 from towpath.outbox.postgres import Maintenance, apply_outbox_schema, ensure_slot, maintain
+from towpath.outbox.topics import writable_topics
 from towpath.participant.core import InboxRow
 from towpath.settings import Settings
 
@@ -65,7 +67,8 @@ def apply_service_schema(settings: Settings, service: str) -> None:
     WorldError where the database cannot be reached, ConfigurationError where the SQL or a right is at fault.
     """
     with _connect(settings, service) as connection:
-        apply_outbox_schema(connection, settings.postgres, settings.outbox)
+        topics = writable_topics(Catalogue.load(settings), service)
+        apply_outbox_schema(connection, settings.postgres, settings.outbox, topics=topics)
         ensure_slot(connection, slot_name(settings.project.name, service))
         apply_inbox_schema(connection)
         path = settings.root / "infra" / "postgres" / f"{service}.sql"

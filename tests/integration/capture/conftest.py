@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from pydantic import SecretStr
 
 from tests.integration.conftest import RunningStack
+from tests.integration.database_fixture import connection, database_url, server
 from towpath.capture.connect import ConnectClient
 from towpath.capture.start import start_capture
 from towpath.contract.catalogue import Catalogue
@@ -19,6 +20,7 @@ from towpath.outbox.names import connector_name, slot_name
 from towpath.outbox.postgres import apply_outbox_schema, ensure_slot
 from towpath.settings import Settings
 
+__all__ = ["connection", "database_url", "server"]
 SERVICE = "catalog"
 PARTITIONS = 4
 

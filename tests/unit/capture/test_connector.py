@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from towpath.capture.connector import outbox_connector, parse_address, produced_topics
+from towpath.capture.connector import outbox_connector, parse_address
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError
 from towpath.outbox.message import COLUMNS
@@ -70,13 +70,6 @@ def test_every_column_that_is_a_header_is_placed(settings: Settings, catalogue: 
     ]
     assert {item.partition(":")[0] for item in placed.split(",")} == set(COLUMNS) - {"id", "topic", "key", "payload"}
     assert all(item.endswith(":header") for item in placed.split(","))
-
-
-def test_a_service_may_write_its_events_replies_and_dead_letters(catalogue: Catalogue) -> None:
-    """And no other service's."""
-    names = {topic.name for topic in produced_topics(catalogue, "catalog")}
-    assert {"catalog.events", "place_order.replies", "cancel_order.replies", "catalog.commands.dead"} <= names
-    assert "order.events" not in names
 
 
 def test_a_service_that_the_catalogue_does_not_know_has_nothing_to_capture(
