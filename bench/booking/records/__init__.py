@@ -1,0 +1,1 @@
+"""Generated: the records of booking, one module a service."""

@@ -1,0 +1,1 @@
+"""The one saga of this project."""

@@ -1,0 +1,339 @@
+"""Our side of `bench.saga`: a stack and its workers, a backlog, a rate, and sagas one at a time.
+
+A saga is counted when its completed entry is read from its history, committed, and verified afterwards in the
+databases of its services.
+"""
+
+import os
+import random
+import shutil
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
+
+from bench.saga_forms import Form, connect
+from bench.saga_hops import hops, quantile, spread
+from bench.saga_processes import Counts, all_cpu_seconds, read_counts
+from towpath.contract.catalogue import Catalogue, TopicKind
+from towpath.contract.codec import Codec
+from towpath.contract.registry import load_codec
+from towpath.orchestrator import records as wire
+from towpath.project import worker_names
+from towpath.settings import Settings, load_settings
+from towpath.stack.client import StackClient
+from towpath.stack.home import Home
+from towpath.stack.up import down, up
+from towpath.stack.workers import READY_SECONDS_MAX, worker_process
+from towpath.stream.broker.kafka import read_records
+
+ROOT = Path(__file__).resolve().parents[1]
+PORTS = ("kafka_port", "controller_port", "connect_port", "registry_port", "postgres_port")
+STAMPED = (TopicKind.EVENTS, TopicKind.COMMANDS, TopicKind.REPLIES, TopicKind.HISTORY)
+STARTS_PER_TRANSACTION = 50
+"""Of a backlog, which is not about placing; at a rate and one at a time each start has a transaction of its own."""
+DRAIN_SECONDS = 60.0
+SECONDS_PER_SAGA = 0.05
+ALONE_SECONDS_MAX = 15.0
+IDLE_SECONDS = 5.0
+P99_HELD_MILLISECONDS = 2_000
+
+
+@contextmanager
+def our_stack(form: Form) -> Iterator["Ours"]:
+    """Start a stack of its own, with the form's workers; stop and remove it in the end."""
+    home = Path(tempfile.mkdtemp(prefix="towpath-bench-"))
+    home.chmod(0o755)  # PostgreSQL's own user passes it
+    ports = {f"TOWPATH_STACK__{name.upper()}": str(free_port()) for name in PORTS}
+    os.environ.update({**form.environment, **ports, "TOWPATH_STACK__HOME": str(home), "PYTHONPATH": str(ROOT)})
+    settings = load_settings(ROOT)
+    try:
+        up(settings)
+        yield Ours(form, settings)
+    finally:
+        down(settings)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port that nobody holds now, below those that the kernel gives to clients."""
+    while True:
+        port = random.randrange(12_000, 30_000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What was spent and counted up to a moment."""
+
+    at_seconds: float
+    cpu: dict[str, float]
+    counts: Counts
+
+
+class Follower:
+    """Reads the history as it grows, in a thread, and notes when each saga was seen to be complete."""
+
+    def __init__(self, settings: Settings, codec: Codec, topic: str) -> None:
+        self.entries: list[tuple[int, wire.HistoryEntry]] = []
+        self.ended: dict[str, tuple[float, int, str]] = {}
+        self._codec = codec
+        self._moved = threading.Condition()
+        self._stopping = threading.Event()
+        self._consumer = Consumer(
+            {
+                **settings.kafka.client_config(),
+                "group.id": "bench-follower",  # nothing joins it
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 50,
+                "fetch.queue.backoff.ms": 5,
+            }
+        )
+        count = len(self._consumer.list_topics(topic, 10).topics[topic].partitions)
+        self._consumer.assign([TopicPartition(topic, number, 0) for number in range(count)])
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            first = self._consumer.poll(0.25)
+            if first is None:
+                continue
+            for message in (first, *self._consumer.consume(1_000, 0)):
+                if message.error() is None:
+                    self._note(message)
+            with self._moved:
+                self._moved.notify_all()
+        self._consumer.close()
+
+    def _note(self, message: Any) -> None:
+        entry = self._codec.decode(message.value())
+        assert isinstance(entry, wire.HistoryEntry)
+        at = message.timestamp()[1]
+        self.entries.append((at, entry))
+        if entry.status in ("completed", "compensated", "stuck"):
+            self.ended.setdefault(entry.key, (time.time(), at, entry.status))
+
+    def wait_for(self, keys: Collection[str], seconds: float) -> bool:
+        """Wait until all of `keys` have ended."""
+        deadline = time.monotonic() + seconds
+        with self._moved:
+            while not all(key in self.ended for key in keys):
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._moved.wait(left):
+                    return False
+        return True
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._stopping.set()
+        self._thread.join(5)
+
+
+class Ours:
+    """The running stack, measured."""
+
+    def __init__(self, form: Form, settings: Settings) -> None:
+        self.form = form
+        self.settings = settings
+        self._number = 0
+        self._metric_ports: list[int] = []
+        catalogue = Catalogue.load(settings)
+        self._topics = {topic.name: topic.kind for topic in catalogue.live()}
+        self._stamp()
+        self.codec = load_codec(settings, catalogue, list(self._topics))
+        form.prepare(settings, self.codec)
+        self._start_workers()
+        self.follower = Follower(settings, self.codec, f"{form.saga}.history")
+
+    def _stamp(self) -> None:
+        """Have the broker write its own time on every record: a hop is then the difference of two of its times."""
+        admin = AdminClient({**self.settings.kafka.client_config()})
+        entry = ConfigEntry("message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET)
+        resources = [
+            ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
+            for name, kind in self._topics.items()
+            if kind in STAMPED
+        ]
+        for future in admin.incremental_alter_configs(resources).values():
+            future.result(10)
+
+    def _start_workers(self) -> None:
+        started = []
+        with StackClient(Home(self.settings.stack_home)) as client:
+            for name in worker_names(self.settings):
+                port = free_port()
+                self._metric_ports.append(port)
+                spec = worker_process(
+                    self.settings, name, environment={**os.environ, "TOWPATH_METRICS_PORT": str(port)}
+                )
+                client.start(spec)
+                started.append(spec.name)
+            client.wait_ready(started, READY_SECONDS_MAX)
+
+    def pids(self) -> dict[str, int]:
+        """Return the processes of the stack, by name."""
+        with StackClient(Home(self.settings.stack_home)) as client:
+            return {name: one.pid for name, one in client.status().items() if one.pid is not None}
+
+    def snapshot(self) -> Snapshot:
+        """Return what was spent and counted up to now."""
+        return Snapshot(time.monotonic(), all_cpu_seconds(self.pids()), read_counts(self._metric_ports))
+
+    def keys(self, count: int) -> list[str]:
+        """Return as many new business keys."""
+        begin, self._number = self._number, self._number + count
+        return [f"bench-{self.form.steps}-{number}" for number in range(begin, begin + count)]
+
+    def idle(self) -> dict[str, float]:
+        """Return the share of a core that each process takes while nothing happens."""
+        time.sleep(2)
+        before = self.snapshot()
+        time.sleep(IDLE_SECONDS)
+        after = self.snapshot()
+        seconds = after.at_seconds - before.at_seconds
+        return {name: (after.cpu[name] - before.cpu[name]) / seconds for name in before.cpu}
+
+    def backlog(self, sagas: int) -> dict[str, Any]:
+        """Place so many at once and let them be drained."""
+        keys, began, before = self.keys(sagas), datetime.now(UTC), self.snapshot()
+        placed: dict[str, float] = {}
+        with connect(self.settings, self.form.start_service) as connection:
+            for at in range(0, sagas, STARTS_PER_TRANSACTION):
+                for key in keys[at : at + STARTS_PER_TRANSACTION]:
+                    self.form.start(connection, self.codec, key)
+                    placed[key] = time.time()
+                connection.commit()
+        ended = self.follower.wait_for(keys, DRAIN_SECONDS + SECONDS_PER_SAGA * sagas)
+        after = self.snapshot()
+        seconds = after.at_seconds - before.at_seconds
+        last = max((self.follower.ended[key][1] for key in keys if key in self.follower.ended), default=0)
+        elapsed = last / 1000 - min(placed.values())
+        return {
+            "sagas": sagas,
+            "all_ended": ended,
+            **self._verified(keys),
+            "sagas_per_second": round(sagas / elapsed, 1) if ended else None,
+            "start_to_end": self._start_to_end(placed),
+            "seconds": seconds,
+            "processes": {name: after.cpu[name] - before.cpu.get(name, 0.0) for name in sorted(after.cpu)},
+            "units": after.counts.since(before.counts, seconds),
+            "hops": self.hops(keys, began),
+        }
+
+    def charge(self, backlog: dict[str, Any], idle: dict[str, float]) -> None:
+        """Turn the CPU time of a backlog into that of one saga, less what the processes take when idle."""
+        sagas, seconds = backlog["sagas"], backlog["seconds"]
+        spent = {
+            name: max(value - idle.get(name, 0.0) * seconds, 0.0) * 1000 / sagas
+            for name, value in backlog["processes"].items()
+        }
+        backlog["processes"] = {name: round(value, 2) for name, value in spent.items()}
+        backlog["cpu_milliseconds_per_saga"] = round(sum(spent.values()), 2)
+        backlog["ceiling_sagas_per_second"] = round(1000 * len(os.sched_getaffinity(0)) / sum(spent.values()), 1)
+
+    def _verified(self, keys: list[str]) -> dict[str, Any]:
+        completed = [key for key in keys if self.follower.ended.get(key, ("", 0, ""))[2] == "completed"]
+        return {"completed": len(completed), "verified_in_databases": self.form.done(self.settings, completed)}
+
+    def _start_to_end(self, placed: dict[str, float]) -> dict[str, float]:
+        ended = self.follower.ended
+        return spread(ended[key][1] - at * 1000 for key, at in placed.items() if key in ended)
+
+    def hops(self, keys: list[str], since: datetime) -> dict[str, Any]:
+        """Return where the time of these sagas went."""
+        topics = [name for name, kind in self._topics.items() if kind in STAMPED and kind is not TopicKind.HISTORY]
+        written: dict[str, float] = {}
+        names = frozenset(keys)
+        for service in {name.partition(".")[0] for name in topics if name.endswith(".commands")}:
+            with connect(self.settings, service) as connection:
+                rows = connection.execute(
+                    "SELECT id, extract(epoch FROM created_at) * 1000, key FROM outbox WHERE created_at >= %s",
+                    (since.replace(tzinfo=None),),
+                )
+                written |= {str(id_): float(at) for id_, at, key in rows if key in names}
+        return hops(
+            list(read_records(self.settings, topics)),
+            [(at, entry) for at, entry in self.follower.entries if entry.key in names],
+            written,
+            frozenset(key.encode() for key in keys),
+        )
+
+    def rate(self, rate: float, seconds: float) -> dict[str, Any]:
+        """Start so many a second for so long, each in a transaction of its own."""
+        keys = self.keys(int(rate * seconds))
+        placed: dict[str, float] = {}
+        late_seconds = 0.0
+        begin = time.monotonic()
+        with connect(self.settings, self.form.start_service) as connection:
+            for number, key in enumerate(keys):
+                wait = begin + number / rate - time.monotonic()
+                late_seconds = max(late_seconds, -wait)
+                if wait > 0:
+                    time.sleep(wait)
+                placed[key] = time.time()
+                self.form.start(connection, self.codec, key)
+                connection.commit()
+        ended = self.follower.wait_for(keys, 30)
+        found = self._start_to_end(placed)
+        held = ended and found["p99_milliseconds"] < P99_HELD_MILLISECONDS and late_seconds < 1
+        return {
+            "rate": round(rate, 1),
+            "seconds": seconds,
+            "held": held,
+            "started_late_seconds": round(late_seconds, 2),
+            "start_to_end": found,
+            **self._verified(keys),
+        }
+
+    def alone(self, count: int) -> dict[str, Any]:
+        """Run sagas one at a time: from before the start's transaction until its completed entry was read."""
+        keys, began = self.keys(count), datetime.now(UTC)
+        found: list[float] = []
+        with connect(self.settings, self.form.start_service) as connection:
+            for key in keys:
+                begin = time.time()
+                self.form.start(connection, self.codec, key)
+                connection.commit()
+                if self.follower.wait_for([key], ALONE_SECONDS_MAX):
+                    found.append((self.follower.ended[key][0] - begin) * 1000)
+        found.sort()
+        return {
+            "sagas": count,
+            "completed": len(found),
+            "p50_milliseconds": round(quantile(found, 0.5), 1) if found else None,
+            "p99_milliseconds": round(quantile(found, 0.99), 1) if found else None,
+            "hops": self.hops(keys, began),
+        }
+
+    def only_postgres(self) -> None:
+        """Stop everything but PostgreSQL, so that peers have the machine to themselves."""
+        self.follower.close()
+        with StackClient(Home(self.settings.stack_home)) as client:
+            for name in client.status():
+                if name != "postgres":
+                    client.stop(name)
+
+
+def search(held_at: Callable[[float], dict[str, Any]], drained: float, trials: int = 3) -> list[dict[str, Any]]:
+    """Return the trials at rates below the drained one, up or down as each was held."""
+    found: list[dict[str, Any]] = []
+    share = 0.7
+    for _ in range(trials):
+        found.append(held_at(drained * share))
+        share += 0.15 if found[-1]["held"] else -0.2
+        if len(found) > 1 and found[-1]["held"] != found[-2]["held"]:
+            break
+    return found
