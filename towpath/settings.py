@@ -36,6 +36,9 @@ class ProjectSettings(_Section):
     sagas: str = Field("sagas", description="Package whose modules each define one saga, as `saga`.")
     services: tuple[str, ...] = Field((), description="The services, as import paths.")
     views: tuple[str, ...] = Field((), description="The views, as import paths.")
+    outsiders: tuple[str, ...] = Field(
+        (), description="Producers and consumers of topics that belong to other projects, by the names that topics use."
+    )
     schemas: str = Field("schemas", description="Folder of topics, Avro files and examples.")
     records: str = Field("schemas.records", description="Package of the generated record classes.")
     demo: str | None = Field(None, description="The demo that `towpath demo` runs, as import path.")

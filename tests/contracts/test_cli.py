@@ -53,7 +53,10 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TOWPATH_PROJECT", raising=False)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    write(tmp_path / "towpath.toml", f'[project]\nname = "shop"\nrecords = "{RECORDS}"\nschemas = "promises"\n')
+    write(
+        tmp_path / "towpath.toml",
+        f'[project]\nname = "shop"\nrecords = "{RECORDS}"\nschemas = "promises"\noutsiders = ["billing"]\n',
+    )
     write(tmp_path / "promises/topics/order.events.yaml", TOPIC)
     write(tmp_path / "promises/avro/order/OrderPlaced.avsc", order_placed())
     write(tmp_path / "promises/examples/order/OrderPlaced/good/one.json", {"order_id": "o-1"})
@@ -103,7 +106,7 @@ def test_a_broken_promise_ends_with_exit_code_3_and_names_who_breaks(project: Pa
     assert code == 3
     assert "OrderPlaced.total: the reader needs it" in text
     assert "breaks billing (reading order.events, which keeps such records for 3 days)" in text
-    assert "mend give total a default" in text
+    assert "fix give total a default" in text
     report = json.loads(contracts("test", "--json")[1])
     assert (report["ok"], report["findings"][0]["rule"]) == (False, "compatibility")
     assert contracts("release")[0] == 3

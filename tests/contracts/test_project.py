@@ -3,9 +3,8 @@
 import pytest
 from typer.testing import CliRunner
 
-from towpath.contract.avro_readers import judges
+from towpath.cli.contracts_report import Project, report_of
 from towpath.contract.catalogue import Catalogue
-from towpath.contract.check import check_contracts
 from towpath.contract.codec import Codec
 from towpath.contract.examples import Example, load_examples
 from towpath.contract.files import Contracts, load_contracts, schema_sets
@@ -30,8 +29,8 @@ def test_the_record_classes_are_those_of_the_avro_files() -> None:
 
 def test_every_promise_holds() -> None:
     """The whole of `towpath contracts test`."""
-    report = check_contracts(CONTRACTS, Catalogue.load(SETTINGS), EXAMPLES, judges(), views=["order_status"])
-    assert [(finding.rule, finding.subject, finding.problem) for finding in report.findings] == []
+    report = report_of(Project.load(SETTINGS))
+    assert [(finding.rule, finding.subject, finding.problem) for finding in report.findings if finding.fails] == []
     assert len(report.judges) == 2
 
 
@@ -77,7 +76,7 @@ def test_the_command_line_reports_in_json() -> None:
     assert done.exit_code == 0
     report = json.loads(done.stdout)
     assert report["ok"] is True
-    assert report["findings"] == []
+    assert [finding["rule"] for finding in report["findings"]] == ["unreleased"]
     assert set(report) == {
         "ok", "findings", "records", "versions", "topics", "good_examples", "bad_examples", "decodings", "judges"
     }  # fmt: skip

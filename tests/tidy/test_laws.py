@@ -26,6 +26,7 @@ ARROWS: dict[str, frozenset[str]] = {
         {"contract", "outbox", "saga", "stream", "deadletter", "view", "orchestrator", "project", "stack"}
     ),
     "project": frozenset({"contract", "saga", "participant", "view", "orchestrator"}),
+    "parties": frozenset({"contract", "saga", "participant", "view", "orchestrator", "project"}),
     "stack": frozenset({"contract", "outbox", "capture", "stream", "participant", "view", "orchestrator", "project"}),
 }
 # Inside `stream`, a folder may import only the folders before it.

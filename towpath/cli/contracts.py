@@ -1,15 +1,28 @@
 """Verbs of `contracts`: what topics and schemas promise, checked before it ships."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from towpath.cli import output
+from towpath.cli.contracts_report import (
+    FormatOption,
+    JsonOption,
+    Project,
+    emit,
+    fail_on,
+    format_of,
+    report_of,
+    require_kept_promises,
+    show,
+    summary_of,
+)
 from towpath.errors import ContractError
-from towpath.settings import Settings, load_settings
+from towpath.settings import load_settings
 
 if TYPE_CHECKING:
     from towpath.contract.check import Report
@@ -46,16 +59,19 @@ def generate(
 
 
 @contracts_app.command(name="test")
-def prove(as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON.")] = False) -> None:
-    """Prove, offline, that schemas, topics, examples and records agree and that no promise is broken."""
-    settings = load_settings()
-    report = _report(settings)
-    if as_json:
-        output.emit_json({"ok": report.ok, **asdict(report)})
+def prove(form: FormatOption = "text", as_json: JsonOption = False) -> None:
+    """Prove, offline, that schemas, topics, examples, records and code agree and that no promise is broken."""
+    from towpath.contract.report_formats import as_json as as_json_of
+
+    report = report_of(Project.load(load_settings()))
+    if as_json or format_of(form) == "json":
+        findings = [as_json_of(finding) for finding in report.findings]
+        output.emit_json({"ok": report.ok, **asdict(report), "findings": findings})
+    elif form != "text":
+        emit(form, "towpath contracts test", report.findings)
     else:
         _show(report)
-    if not report.ok:
-        raise ContractError(f"{len(report.findings)} promises are broken", next_step="mend what the report names")
+    fail_on(report.findings)
 
 
 @contracts_app.command()
@@ -64,38 +80,51 @@ def release(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name the files, write nothing.")] = False,
 ) -> None:
     """Keep the form of today as a released version, before records of it are written to a topic that matters."""
-    from towpath.contract.catalogue import Catalogue
-    from towpath.contract.files import load_contracts, schema_sets
-    from towpath.contract.write import release as write_versions
-
-    settings = load_settings()
-    _require_kept_promises(settings)
-    contracts = load_contracts(schema_sets(settings))
-    values = Catalogue.load(settings).values()
+    project = Project.load(load_settings())
+    values = project.catalogue.values()
     for name in records or ():
         if name not in values:
             raise ContractError(
                 f"{name} travels in no topic by itself", next_step="name one of `towpath contracts test`"
             )
-    own = [name for loaded in contracts.sets if loaded.source.is_package for name in loaded.services]
-    for path in write_versions(contracts, records or [name for name in own if name in values], dry_run=dry_run):
+    for path in _release(project, records, dry_run=dry_run):
         output.results.print(str(path), highlight=False, soft_wrap=True)
+
+
+def _release(project: Project, records: list[str] | None, *, dry_run: bool = False) -> tuple[Path, ...]:
+    """Write the released versions that are missing, of `records` or of all of the project's own."""
+    from towpath.contract.write import release as write_versions
+
+    require_kept_promises(project)
+    values = project.catalogue.values()
+    own = [name for loaded in project.contracts.sets if loaded.source.is_package for name in loaded.services]
+    return write_versions(project.contracts, records or [name for name in own if name in values], dry_run=dry_run)
 
 
 @contracts_app.command(name="register")
 def register_schemas(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is missing, register nothing.")] = False,
+    no_release: Annotated[
+        bool, typer.Option("--no-release", help="Keep no version file: for a registry that nobody else reads.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The schemas and their ids as JSON.")] = False,
 ) -> None:
-    """Register the schemas of all records that travel in topics; what is registered already keeps its id."""
-    from towpath.contract.catalogue import Catalogue
-    from towpath.contract.files import load_contracts, schema_sets
+    """Register the schemas of all records that travel in topics, and release them: what is registered may run.
+
+    What is registered already keeps its id; what is released already gets no new version.
+    """
     from towpath.contract.registry import RegistryClient
 
     settings = load_settings()
-    _require_kept_promises(settings)
+    project = Project.load(settings)
+    if no_release:
+        require_kept_promises(project)
+    else:
+        for path in _release(project, None, dry_run=dry_run):
+            output.note(f"{'would be released' if dry_run else 'released'}: {path}")
+        project = Project.load(settings)
     with RegistryClient(settings.registry) as client:
-        done = client.register(load_contracts(schema_sets(settings)), Catalogue.load(settings), dry_run=dry_run)
+        done = client.register(project.contracts, project.catalogue, dry_run=dry_run)
     if as_json:
         output.emit_json([asdict(item) for item in done])
         return
@@ -106,51 +135,31 @@ def register_schemas(
     output.results.print(table)
 
 
-def _report(settings: Settings) -> "Report":
-    from towpath.contract.avro_readers import judges
-    from towpath.contract.catalogue import Catalogue
-    from towpath.contract.check import check_contracts
-    from towpath.contract.examples import load_examples
-    from towpath.contract.files import load_contracts, schema_sets
+@contracts_app.command()
+def waive(
+    rule: Annotated[str, typer.Argument(help="The rule of the finding.")],
+    subject: Annotated[str, typer.Argument(help="Its subject: a record's full name, or a topic.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it may be.")],
+    actor: Annotated[str, typer.Option("--actor", help="Who decided it.")],
+    until: Annotated[datetime, typer.Option("--until", formats=["%Y-%m-%d"], help="Its last day.")],
+    place: Annotated[str, typer.Option("--place", help="The field's path; by default the whole subject.")] = "",
+) -> None:
+    """Live with a finding until a day: it is reported as waived, with who decided it and why."""
+    from towpath.contract.waivers import FILE, Waiver, add_waiver
 
-    contracts = load_contracts(schema_sets(settings))
-    examples = load_examples(contracts, settings.root / settings.project.schemas / "examples")
-    views = [view.partition(":")[0].rpartition(".")[2] for view in settings.project.views]
-    catalogue = Catalogue.load(settings)
-    report = check_contracts(contracts, catalogue, examples, judges(), views=views)
-    if not report.ok or not settings.root.joinpath(*settings.project.sagas.split(".")).is_dir():
-        return report  # sagas import the records: what is broken there is told first
-    from towpath.orchestrator.topics import topic_findings
-    from towpath.project import load_sagas
-
-    return replace(report, findings=topic_findings(load_sagas(settings), catalogue))
-
-
-def _require_kept_promises(settings: Settings) -> None:
-    """Refuse to publish what breaks a promise."""
-    report = _report(settings)
-    if not report.ok:
-        _show(report)
-        raise ContractError(
-            f"{len(report.findings)} promises are broken",
-            kept="the registry, as it was",
-            next_step="towpath contracts test",
-        )
+    settings = load_settings()
+    path = settings.root / settings.project.schemas / FILE
+    add_waiver(path, Waiver(rule=rule, subject=subject, place=place, reason=reason, actor=actor, until=until.date()))
+    output.results.print(str(path), highlight=False, soft_wrap=True)
 
 
 def _show(report: "Report") -> None:
-    for finding in report.findings:
-        output.results.print(f"[bold red]{finding.rule}[/] {escape(finding.subject)}", highlight=False, soft_wrap=True)
-        output.results.print(f"  {escape(finding.problem)}", highlight=False, soft_wrap=True)
-        for who in finding.breaks:
-            output.results.print(f"  [bold]breaks[/] {escape(who)}", highlight=False, soft_wrap=True)
-        if finding.mend:
-            output.results.print(f"  [bold]mend[/] {escape(finding.mend)}", highlight=False, soft_wrap=True)
+    show(report.findings)
     output.results.print(
         f"{report.records} records, {report.versions} released versions, {report.topics} topics, "
         f"{report.good_examples} good and {report.bad_examples} bad examples; "
         f"{report.decodings} decodings by the codec and {', '.join(report.judges)}: "
-        + ("[green]every promise holds[/]" if report.ok else f"[red]{len(report.findings)} findings[/]"),
+        + ("[green]every promise holds[/]" if report.ok else f"[red]{summary_of(report.findings)}[/]"),
         highlight=False,
         soft_wrap=True,
     )

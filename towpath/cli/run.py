@@ -100,7 +100,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     for finding in topic_findings({name: definitions}, catalogue):
         raise ContractError(
             f"saga {name} cannot run: {finding.subject}: {finding.problem}",
-            next_step=f"{finding.mend}; towpath contracts test names all that is missing",
+            next_step=f"{finding.fix}; towpath contracts test names all that is missing",
         )
     starts_on = definitions[max(definitions)].starts_on
     sub = only_started_by_sagas(name, starts_on.SCHEMA_NAME, sagas, catalogue)

@@ -276,7 +276,7 @@ class _TopicFile(_Strict):
 def read_topics(path: Path) -> tuple[Topic, ...]:
     """Return the topic that the file `path` declares, and its dead-letter topic if it declares one."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506 - a SafeLoader
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 - a SafeLoader
         file = _TopicFile.model_validate(content)
     except yaml.YAMLError as error:
         raise ContractError(f"{path.name}: {error}", next_step=f"mend schemas/topics/{path.name}") from error
@@ -342,10 +342,11 @@ def _in_words(problem: Mapping[str, Any]) -> str:
     return f"{place}: {text}" if place else text
 
 
-class _StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.SafeLoader):
     """YAML that refuses a key that stands twice; PyYAML else takes the last one without a word."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping at `node`. Raises ConstructorError naming a key that stands twice."""
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
         for key in keys:
             if keys.count(key) > 1:

@@ -168,7 +168,8 @@ def _load_set(source: SchemaSet, by_name: dict[str, NamedSchema]) -> LoadedSet:
         if name not in services:
             raise ContractError(
                 f"{source.folder}: released versions of {name}, but no current file{misspelt(name, services)}",
-                next_step=f"add {name.rpartition('.')[2]}.avsc, or remove the versions",
+                next_step=f"put {name.rpartition('.')[2]}.avsc back: topics still hold its records. Remove file, "
+                "versions and examples together once those topics have forgotten the last one and nobody reads it",
             )
     return LoadedSet(source, services, paths, {name: dict(sorted(found.items())) for name, found in versions.items()})
 

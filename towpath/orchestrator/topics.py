@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from towpath.contract.catalogue import Catalogue, TopicKind
-from towpath.contract.check import Finding
+from towpath.contract.finding import Finding
 from towpath.contract.record import Record
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
@@ -47,7 +47,8 @@ def topic_findings(sagas: Sagas, catalogue: Catalogue) -> tuple[Finding, ...]:
             needs = tuple(_needs(definition, catalogue))
             for need in needs:
                 found.update(dict.fromkeys(_unmet(need, name, catalogue)))
-            found.update(dict.fromkeys(_apart({need.topic for need in needs}, name, catalogue)))
+            meeting = {need.topic for need in needs} | set(_meeting(definition, catalogue))
+            found.update(dict.fromkeys(_apart(meeting, name, catalogue)))
     return tuple(found)
 
 
@@ -88,6 +89,18 @@ def _needs_of_step(name: str, step: StepDefinition) -> Iterator[_Need]:
         asked = (wire.ParentAsked,) if step.undo is not None else ()
         for record in (step.child.starts_on, *asked, wire.ParentEnded):
             yield _Need(child, wire_name(record), name, step.child.name)
+
+
+def _meeting(definition: Definition, catalogue: Catalogue) -> Iterator[str]:
+    """Yield the other topics whose records belong to one saga: what starts it, what it asks, what people ask of it."""
+    yield envelope.topic_of(definition.name, envelope.OPERATOR)
+    for topic in catalogue.carrying(wire_name(definition.starts_on)):
+        if definition.name in topic.consumers:
+            yield topic.name
+    for step in definition.steps:
+        for participant in (step.participant, step.undo.participant if step.undo else ""):
+            if participant and step.child is None:
+                yield f"{participant}.{TopicKind.COMMANDS}"
 
 
 def _unmet(need: _Need, saga: str, catalogue: Catalogue) -> Iterator[Finding]:

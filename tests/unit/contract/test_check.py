@@ -1,7 +1,7 @@
 """`towpath contracts test` finds each broken promise, and says who breaks and how to mend it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from towpath.contract.avro_readers import FastavroReader, judges
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.check import Report, check_contracts
 from towpath.contract.examples import load_examples
+from towpath.contract.finding import Finding
+from towpath.contract.parties import Parties, Party, PartyKind, Use
+from towpath.contract.readers import load_reader_schemas
 from towpath.errors import ContractError
 
 ORDER = record("OrderPlaced", field("order_id"), field("total", "int"))
@@ -49,13 +52,25 @@ class Project(Workshop):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(content), encoding="utf-8")
 
+    def topic_readers(self, consumer: str, avro: Mapping[str, Any]) -> None:
+        """Write what a consumer of another project says that it reads."""
+        path = self.folder / "readers" / consumer / f"{avro['name']}.avsc"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(avro), encoding="utf-8")
+
     def check(self, *, generate: bool = True) -> Report:
         """Run the whole check."""
         contracts = self.generate() if generate else self.contracts()
         examples = load_examples(contracts, self.folder / "examples")
-        return check_contracts(
-            contracts, Catalogue.read(self.folder / "topics"), examples, judges(), views=["order_status"]
-        )
+        catalogue = Catalogue.read(self.folder / "topics")
+        known = [Party("order_status", PartyKind.VIEW, (Use("shop.order.OrderPlaced", "order.events", "folded"),))]
+        known += [Party("place_order", PartyKind.SAGA, (Use("shop.order.OrderPlaced", "order.events", "its start"),))]
+        parties = Parties.of(known, catalogue, load_reader_schemas(self.folder / "readers"))
+        return check_contracts(contracts, catalogue, examples, judges(), parties=parties)
+
+    def problems(self) -> list[Finding]:
+        """Run the check, and return what fails it."""
+        return [finding for finding in self.check().findings if finding.fails]
 
 
 @pytest.fixture
@@ -69,7 +84,7 @@ def project(workshop: Workshop) -> Project:
 def test_a_sound_project_has_no_findings(project: Project) -> None:
     """The example and the random data were read by the codec and by both judges."""
     report = project.check()
-    assert report.findings == ()
+    assert [finding.rule for finding in report.findings] == ["unreleased"]  # a warning
     assert report.ok
     assert report.decodings > 50
     assert [name.split()[0] for name in report.judges] == ["fastavro", "avro"]
@@ -137,7 +152,7 @@ def test_each_broken_promise_is_found(
     found = [finding for finding in project.check().findings if finding.rule == rule]
     assert len(found) == 1
     assert words in found[0].problem
-    assert found[0].mend
+    assert found[0].fix
 
 
 def test_stale_records_are_found(project: Project) -> None:
@@ -152,11 +167,11 @@ def test_who_reads_old_records_is_named_when_a_new_form_cannot(project: Project)
     project.put(ORDER, version=1)
     project.put(record("OrderPlaced", *ORDER["fields"], field("currency")))
     project.example("good/usual", {"order_id": "o-1", "total": 5, "currency": "EUR"})
-    (finding,) = project.check().findings
+    (finding,) = project.problems()
     assert finding.rule == "compatibility"
     assert "readers of the form of today cannot read what version 1 wrote: OrderPlaced.currency" in finding.problem
-    assert finding.breaks == ("place_order, order_status (reading order.events, which keeps such records for 30 days)",)
-    assert finding.mend.startswith("give currency a default")
+    assert finding.breaks == ("order_status, place_order (reading order.events, which keeps such records for 30 days)",)
+    assert finding.fix.startswith("give currency a default")
 
 
 def test_who_is_not_yet_deployed_is_named_when_old_readers_break(project: Project) -> None:
@@ -164,9 +179,9 @@ def test_who_is_not_yet_deployed_is_named_when_old_readers_break(project: Projec
     project.put(ORDER, version=1)
     project.put(record("OrderPlaced", field("order_id")))
     project.example("good/usual", {"order_id": "o-1"})
-    (finding,) = project.check().findings
+    (finding,) = project.problems()
     assert "readers of version 1 cannot read what the form of today writes: OrderPlaced.total" in finding.problem
-    assert finding.breaks == ("place_order, order_status (reading order.events, as soon as order is deployed)",)
+    assert finding.breaks == ("order_status, place_order (reading order.events, as soon as order is deployed)",)
 
 
 def test_only_topics_that_promise_it_are_named(project: Project) -> None:
@@ -176,7 +191,7 @@ def test_only_topics_that_promise_it_are_named(project: Project) -> None:
     project.example("good/usual", {"order_id": "o-1"})
     replies = TOPIC.replace("order.events", "order.replies").replace("kind: events", "kind: replies")
     project.topic(replies + "compatibility: backward\n", "order.replies")
-    (finding,) = project.check().findings
+    (finding,) = project.problems()
     assert len(finding.breaks) == 1
     assert "order.events" in finding.breaks[0]
 
@@ -201,10 +216,10 @@ def test_an_example_of_an_old_version_is_read_as_today(project: Project) -> None
     project.put(record("OrderPlaced", *ORDER["fields"], field("currency", default="EUR")))
     project.example("good/before.v1", {"order_id": "o-1", "total": 5})
     report = project.check()
-    assert report.findings == ()
+    assert report.ok, report.findings
     assert report.versions == 1
     project.example("good/before.v1", {"order_id": "o-1", "total": 5, "currency": "EUR"})
-    (finding,) = project.check().findings
+    (finding,) = project.problems()
     assert "currency: unknown field" in finding.problem
 
 
@@ -220,7 +235,11 @@ def test_a_judge_that_reads_something_else_is_heard(project: Project) -> None:
     contracts = project.generate()
     examples = load_examples(contracts, project.folder / "examples")
     report = check_contracts(
-        contracts, Catalogue.read(project.folder / "topics"), examples, [FastavroReader(), Contrary()]
+        contracts,
+        Catalogue.read(project.folder / "topics"),
+        examples,
+        [FastavroReader(), Contrary()],
+        outsiders=["place_order", "order_status"],
     )
     assert "contrary 1.0 read different values" in report.findings[0].problem
 
@@ -242,3 +261,72 @@ def test_an_example_without_a_schema_or_place_is_refused(
     with pytest.raises(ContractError) as caught:
         project.check()
     assert words in caught.value.cause
+
+
+def test_a_consumer_that_nobody_knows_is_found_however_it_is_misspelt(project: Project) -> None:
+    """Nothing would tell it of a break; one of another project is named in `towpath.toml`."""
+    project.topic(TOPIC.replace("order_status", "odrer_sttaus"))
+    (finding,) = [finding for finding in project.problems() if finding.rule == "topic-names"]
+    assert finding.problem == "'odrer_sttaus' is no service, saga or view (did you mean 'order_status'?)"
+    assert "[project] outsiders of towpath.toml" in finding.fix
+
+
+def test_a_removed_record_is_never_answered_with_removing_its_versions(project: Project) -> None:
+    """Its records lie in the topic: who deletes the versions could not read them any more."""
+    project.put(ORDER, version=1)
+    (project.source.folder / "order/OrderPlaced.avsc").unlink()
+    with pytest.raises(ContractError) as caught:
+        project.check()
+    assert caught.value.next_step is not None
+    assert caught.value.next_step.startswith("put OrderPlaced.avsc back: topics still hold its records")
+
+
+def test_a_form_that_was_never_released_is_a_warning(project: Project) -> None:
+    """It may run already, and no file would say what it promised; a released one is silent."""
+    (finding,) = project.check().findings
+    assert (finding.rule, finding.severity.value) == ("unreleased", "warning")
+    assert finding.fix.startswith("towpath contracts release")
+    project.put(ORDER, version=1)
+    assert project.check().findings == ()
+    project.put(record("OrderPlaced", *ORDER["fields"], field("currency", default="EUR")))
+    assert [finding.rule for finding in project.check().findings] == ["unreleased"]
+
+
+def test_one_cause_is_one_finding_however_many_versions_it_breaks(project: Project) -> None:
+    """The finding names all of them, and shows a record that fails."""
+    project.put(ORDER, version=1)
+    project.put(record("OrderPlaced", *ORDER["fields"], field("note", default="")), version=2)
+    project.put(record("OrderPlaced", *ORDER["fields"], field("currency")))
+    project.example("good/usual", {"order_id": "o-1", "total": 5, "currency": "EUR"})
+    (finding,) = project.problems()
+    assert "cannot read what version 1 and version 2 wrote: OrderPlaced.currency" in finding.problem
+    assert finding.place == "OrderPlaced.currency"
+    assert finding.sample == '{"order_id": "a", "total": 1} (cannot be read: SchemaResolutionError)'
+
+
+def test_who_passes_a_record_over_does_not_care(project: Project) -> None:
+    """A view that folds other records of the topic is named as not affected, and not among those that break."""
+    project.topic(TOPIC.replace("consumers: [", "consumers: [audit, ").replace("values: [", "values: [shop.order.X, "))
+    project.put(record("X", field("order_id")))
+    project.put(record("X", field("order_id")), version=1)
+    project.put(record("X", field("order_id"), field("new")))
+    project.example("good/x", {"order_id": "o", "new": "n"}, owner="order/X")
+    project.topic_readers("audit", record("X", field("order_id")))
+    (finding,) = project.problems()
+    assert finding.subject == "shop.order.X"
+    assert finding.breaks == ("audit (reading order.events, which keeps such records for 30 days)",)
+    assert finding.unaffected == ("saga place_order", "view order_status")
+
+
+def test_a_reader_that_keeps_its_own_schema_is_judged_by_that(project: Project) -> None:
+    """A field that it does not use may go; one that it uses may not, whatever the topic promises."""
+    project.topic(TOPIC.replace("consumers: [", "consumers: [billing, ") + "compatibility: backward\n")
+    project.put(ORDER, version=1)
+    project.put(record("OrderPlaced", field("order_id")))
+    project.example("good/usual", {"order_id": "o-1"})
+    project.topic_readers("billing", record("OrderPlaced", field("order_id")))
+    assert project.problems() == []
+    project.topic_readers("billing", record("OrderPlaced", field("total", "int")))
+    (finding,) = project.problems()
+    assert finding.problem.startswith("billing cannot read what the form of today writes: OrderPlaced.total")
+    assert finding.breaks == ("billing (schemas/readers/billing/OrderPlaced.avsc)",)

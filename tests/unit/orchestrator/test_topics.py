@@ -80,7 +80,8 @@ def test_a_missing_topic_and_unequal_partitions_are_named(tmp_path: Path) -> Non
     """A saga and its sub-saga meet in one partition number."""
     declare_topics(tmp_path)
     write_topic(tmp_path, "hold_goods.signals", *OWN["hold_goods.signals"], partitions=3)
-    ((saga, problem),) = findings(tmp_path)
+    (saga, problem), (child, _) = findings(tmp_path)
+    assert child == "hold_goods"
     assert saga == "buy"
     assert "hold_goods.signals has 3" in problem
     (tmp_path / "hold_goods.signals.yaml").unlink()
