@@ -63,7 +63,7 @@ def create_orchestrator(
             for record in batch:
                 try:
                     orchestrator.handle(record, unit)
-                except Exception as error:
+                except BaseException as error:  # whatever it is, the record's position goes with it
                     raise RecordFailed(record, error) from error
 
     return app

@@ -74,7 +74,7 @@ class Answerer:
     def _read(self, record: ConsumedRecord) -> Command:
         try:
             return read_command(record, self._handlings)
-        except Exception as error:
+        except BaseException as error:  # whatever it is, the record's position goes with it
             raise RecordFailed(record, error) from error
 
     def _run_wave(self, batch: "_Batch", wave: Sequence[Command]) -> None:
@@ -186,7 +186,7 @@ def _blaming(record: ConsumedRecord | None, function: Callable[[], T]) -> T:
     """Run `function`; what it raises is blamed on `record`, where that is known."""
     try:
         return function()
-    except Exception as error:
+    except BaseException as error:  # whatever it is, the record's position goes with it
         if record is None:
             raise
         raise RecordFailed(record, error) from error

@@ -143,7 +143,7 @@ class Folding:
 
         try:
             return fold_records(self._view, rows, noted())
-        except Exception as error:
+        except BaseException as error:  # whatever it is, the record's position goes with it
             raise RecordFailed(at.consumed, error) from error
 
 

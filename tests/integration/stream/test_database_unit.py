@@ -56,7 +56,15 @@ def applied(connection: psycopg.Connection[Any]) -> list[str]:
     return [value for (value,) in rows]
 
 
+def applied_values(connection: psycopg.Connection[Any]) -> list[str]:
+    rows = connection.execute("SELECT value FROM applied ORDER BY value").fetchall()
+    connection.rollback()
+    return [value for (value,) in rows]
+
+
 def stands_at(connection: psycopg.Connection[Any]) -> int:
+    if not has_table(connection):
+        return 0
     (total,) = connection.execute("SELECT coalesce(sum(next_offset), 0)::int FROM towpath_offsets").fetchall()[0]
     connection.rollback()
     return int(total)

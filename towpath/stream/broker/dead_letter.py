@@ -161,6 +161,20 @@ def fingerprint(cause: BaseException) -> str:
     return hashlib.sha256(f"{name}|{place}".encode()).hexdigest()[:12]
 
 
+def words_of(error: BaseException) -> str:
+    """Return what an error says, its class where it says nothing: at most 500 characters, all of them printable.
+
+    An error's text is a user's: it may be empty, may not be UTF-8 (a log line that cannot be written would end the
+    worker), and asking for it may fail.
+    """
+    try:
+        text = getattr(error, "cause", None) or error
+        words = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+    except Exception:
+        words = ""
+    return words[:CAUSE_CHARACTERS_MAX] or type(error).__qualname__
+
+
 def describe(
     record: ConsumedRecord,
     cause: BaseException | str,
@@ -174,13 +188,13 @@ def describe(
 ) -> DeadLetter:
     """Return the dead letter of `record`. The cause is the error's text, never a payload, and cut to 500 characters."""
     error = type(cause).__qualname__ if isinstance(cause, BaseException) else ""
-    text = (getattr(cause, "cause", None) or str(cause)) if isinstance(cause, BaseException) else cause
+    text = words_of(cause) if isinstance(cause, BaseException) else cause[:CAUSE_CHARACTERS_MAX]
     print_ = fingerprint(cause) if isinstance(cause, BaseException) else hashlib.sha256(cause.encode()).hexdigest()[:12]
     mark = read_mark(record)
     return DeadLetter(
         application=application,
         kind=kind,
-        cause=str(text)[:CAUSE_CHARACTERS_MAX],
+        cause=text,
         error=error,
         fingerprint=print_,
         topic=record.topic,

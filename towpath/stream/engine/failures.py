@@ -4,6 +4,7 @@ The one rule: the order of a partition's records is never changed. Work is cut i
 other; only a record that stands alone is ever given up.
 """
 
+from asyncio import CancelledError
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
@@ -20,10 +21,14 @@ BACKOFF_SECONDS_MAX = 10.0
 class RecordFailed(Exception):
     """Raised by a batch handler that knows which of its records is at fault, with the error as the cause."""
 
-    def __init__(self, record: ConsumedRecord, cause: Exception) -> None:
-        super().__init__(f"{record.position}: {cause}")
+    def __init__(self, record: ConsumedRecord, cause: BaseException) -> None:
+        super().__init__(f"{record.position}: {type(cause).__qualname__}")
         self.record = record
         self.cause = cause
+
+
+class HandlerExit(ProgrammerError):
+    """A handler raised what ends a process (SystemExit, KeyboardInterrupt ...): the worker ends before its record."""
 
 
 class HandlerTooSlow(ProgrammerError):
@@ -34,9 +39,26 @@ class AgentFailed(Exception):
     """An agent raised `cause` while it handled `record` (None: some record of its batch)."""
 
     def __init__(self, cause: BaseException, record: ConsumedRecord | None) -> None:
-        super().__init__(repr(cause))
+        super().__init__(type(cause).__qualname__)
         self.cause = cause
         self.record = record
+
+
+def ends_the_worker(cause: BaseException) -> bool:
+    """Return whether a handler raised what is no error of a record but an order to end.
+
+    CancelledError is none: nobody but the handler's own code, or its time limit, cancels the task that it runs in.
+    """
+    return not isinstance(cause, (Exception, CancelledError))
+
+
+def handler_exit(cause: BaseException, place: str) -> HandlerExit:
+    """Return the error with which a worker ends whose handler raised `cause` at `place`."""
+    return HandlerExit(
+        f"{place}: {type(cause).__name__} ({str(cause) or 'without a text'}) was raised by a handler",
+        kept="the record and all that follows it: nothing of this unit of work was committed",
+        next_step="fix the handler, then start this worker again: raise an Exception where a record is at fault",
+    )
 
 
 class TooManyDead(RefusedError):
@@ -71,6 +93,15 @@ class Work:
 
     def __len__(self) -> int:
         return sum(map(len, self.groups.values()))
+
+    @property
+    def place(self) -> str:
+        """Return which records these are, as logs write positions."""
+        ranges = [
+            records[0].position if len(records) == 1 else f"{records[0].position} to {records[-1].offset}"
+            for records in self.groups.values()
+        ]
+        return ", ".join(ranges)
 
     @property
     def only(self) -> ConsumedRecord | None:

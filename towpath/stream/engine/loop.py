@@ -18,7 +18,7 @@ from towpath import metrics
 from towpath.clock import Clock
 from towpath.errors import WorldError
 from towpath.settings import StreamSettings
-from towpath.stream.broker.dead_letter import FOLLOWER, STAND_IN
+from towpath.stream.broker.dead_letter import FOLLOWER, STAND_IN, words_of
 from towpath.stream.broker.port import (
     Assigned,
     Broker,
@@ -43,6 +43,8 @@ from towpath.stream.engine.failures import (
     after_failure,
     backoff_seconds,
     blame,
+    ends_the_worker,
+    handler_exit,
 )
 from towpath.stream.engine.recovery import Recovery
 from towpath.stream.engine.run import Interrupted
@@ -309,6 +311,9 @@ class UnitLoop:
             if isinstance(failure.cause, BROKER_ERRORS):
                 raise failure.cause from failure
             await self._abort(unit, "agent")
+            if ends_the_worker(failure.cause):
+                place = failure.record.position if failure.record is not None else work.place
+                raise handler_exit(failure.cause, place) from failure.cause
             await self._after_failure(work, failure)
             return False
         await self._commit(unit, work)
@@ -419,7 +424,7 @@ class UnitLoop:
             records=len(work),
             culprit=failure.record.position if failure.record else None,
             error=type(failure.cause).__qualname__,
-            reason=str(failure.cause)[:500],
+            reason=words_of(failure.cause),
             exc_info=failure.cause if work.only is not None else None,
         )
 
@@ -430,7 +435,7 @@ class UnitLoop:
         seconds = backoff_seconds(fault.failures)
         fault.until_seconds = time.monotonic() + seconds
         self._waiting.set(1)
-        log.warning("waiting for the world", seconds=seconds, failures=fault.failures, reason=str(error)[:500])
+        log.warning("waiting for the world", seconds=seconds, failures=fault.failures, reason=words_of(error))
         further = self.ownership.partitions - fault.paused
         if further:
             await self.in_thread(self._member.pause, list(further))

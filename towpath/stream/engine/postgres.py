@@ -226,6 +226,9 @@ class DatabaseTransaction:
     def _run(self, unit: DatabaseUnit, function: Callable[[Connection], T]) -> T:
         try:
             return function(self._begun(unit))
+        except StopIteration as error:
+            # No future can carry it out of a thread: whoever awaits it would wait for ever.
+            raise RuntimeError("the function raised StopIteration") from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: {_text(error)}") from error
 

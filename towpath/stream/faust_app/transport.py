@@ -25,7 +25,7 @@ from towpath.stream.broker.dead_letter import dead_topic
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import Batch, ConsumedRecord, Headers, TopicPartition
 from towpath.stream.engine.detached_producer import DetachedProducer, Send
-from towpath.stream.engine.failures import HandlerTooSlow, RecordFailed
+from towpath.stream.engine.failures import HandlerTooSlow, RecordFailed, handler_exit
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions, check_options, check_topics
 from towpath.stream.engine.run import Run, current_unit
@@ -103,21 +103,35 @@ async def execute_actor(agent: Any, coroutine: Any, actor: Any) -> None:
                 f"agent {agent.name} returned",
                 next_step="let it iterate its stream for ever: `async for ... in stream`",
             )
-        except asyncio.CancelledError:
-            message = current_message.get()
-            if agent.should_stop or message is None or not message.run.too_slow:
-                raise
-        except Exception as error:
-            message = current_message.get()
-            if message is None or message.acked:
-                await agent.app.consumer.crash(error)
-                raise
-            message.run.fail(*_culprit(error, message))
+        except BaseException as error:
+            # Also what is no Exception: left to leave the task, it would close the stream, and closing acknowledges.
+            await _after(error, agent, actor)
         current_message.set(None)
         coroutine = await _begin_anew(agent, actor, stream)
 
 
-def _culprit(error: Exception, message: UnitMessage) -> tuple[BaseException, list[ConsumedRecord]]:
+async def _after(error: BaseException, agent: Any, actor: Any) -> None:
+    """Tell the run of the record that was being handled; raise where the agent is to end, with its worker or alone."""
+    message = current_message.get()
+    handling = message is not None and not message.acked
+    if isinstance(error, asyncio.CancelledError):
+        if agent.should_stop or agent.app.should_stop or actor.stream.should_stop:
+            if handling:
+                message.run.interrupt()  # type: ignore[union-attr]
+            raise error
+        # By the run's time limit, or by the handler itself: the task has to be whole again for the next record.
+        task = asyncio.current_task()
+        while task is not None and task.cancelling():
+            task.uncancel()
+    if handling:
+        message.run.fail(*_culprit(error, message))  # type: ignore[union-attr, arg-type]
+        return
+    ended = error if isinstance(error, Exception) else handler_exit(error, f"agent {agent.name}, outside any record")
+    await agent.app.consumer.crash(ended)
+    raise ended from error
+
+
+def _culprit(error: BaseException, message: UnitMessage) -> tuple[BaseException, list[ConsumedRecord]]:
     if isinstance(error, RecordFailed):
         return error.cause, [error.record]
     return error, message.records

@@ -1,0 +1,219 @@
+"""Handlers that raise what is no ordinary error: nothing is lost by it, and the worker says where it stands."""
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.stream.support import SETTINGS, memory_broker, values
+from tests.unit.stream.test_agents import done, make_app, run
+from towpath.stream.broker.dead_letter import read_dead_letter
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.engine.failures import HandlerExit, RecordFailed
+from towpath.stream.faust_app.agent import StreamApp
+
+
+class OwnBaseException(BaseException):
+    """What a library may raise to pass every `except Exception`."""
+
+
+Raise = Callable[[], None]
+EXITS = [SystemExit, KeyboardInterrupt, GeneratorExit, OwnBaseException]
+
+
+def batches(app: StreamApp, act: Raise) -> None:
+    @app.agent(app.batch_topic("in"))
+    async def agent(stream: Any) -> None:
+        async for batch in stream:
+            for record in batch:
+                if record.value == b"BAD":
+                    act()
+                app.unit.send("out", record.value)
+
+
+def named_batches(app: StreamApp, act: Raise) -> None:
+    @app.agent(app.batch_topic("in"))
+    async def agent(stream: Any) -> None:
+        async for batch in stream:
+            for record in batch:
+                try:
+                    if record.value == b"BAD":
+                        act()
+                    app.unit.send("out", record.value)
+                except BaseException as error:
+                    raise RecordFailed(record, error) from error
+
+
+def one_by_one(app: StreamApp, act: Raise) -> None:
+    out = app.topic("out")
+
+    @app.agent(app.topic("in"))
+    async def agent(stream: Any) -> None:
+        async for value in stream:
+            if value == b"BAD":
+                act()
+            await out.send(value=value)
+
+
+def events(app: StreamApp, act: Raise) -> None:
+    out = app.topic("out")
+
+    @app.agent(app.topic("in"))
+    async def agent(stream: Any) -> None:
+        async for event in stream.events():
+            if event.value == b"BAD":
+                act()
+            await out.send(value=event.value)
+
+
+def yielding(app: StreamApp, act: Raise) -> None:
+    @app.agent(app.topic("in"), sink=[app.topic("out")])
+    async def agent(stream: Any) -> AsyncIterator[bytes]:
+        async for value in stream:
+            if value == b"BAD":
+                act()
+            yield value
+
+
+def in_a_thread(app: StreamApp, act: Raise) -> None:
+    out = app.topic("out")
+
+    @app.agent(app.topic("in"))
+    async def agent(stream: Any) -> None:
+        async for value in stream:
+            if value == b"BAD":
+                await asyncio.to_thread(act)
+            await out.send(value=value)
+
+
+MODES = [batches, named_batches, one_by_one, events, yielding, in_a_thread]
+
+
+def three() -> MemoryBroker:
+    broker = memory_broker(partitions=1)
+    for value in (b"one", b"BAD", b"two"):
+        broker.append("in", value)
+    return broker
+
+
+def raising(error: BaseException) -> Raise:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize("exit_", EXITS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.__name__)
+def test_what_ends_a_process_ends_the_worker_before_its_record(
+    tmp_path: Path, mode: Callable[[StreamApp, Raise], None], exit_: type[BaseException]
+) -> None:
+    """The unit is aborted, nothing is committed or quarantined, and the error names the position."""
+    broker = three()
+    app = make_app(broker, tmp_path)
+    mode(app, raising(exit_(1)))
+    with pytest.raises(HandlerExit, match=r"in\[0\]@") as found:
+        run(app, done(broker, 3))
+    assert exit_.__name__ in str(found.value)
+    if mode is not batches:
+        assert "in[0]@1" in str(found.value)
+    assert broker.committed_offsets("app") == {}
+    assert values(broker.records("out")) == []
+    assert values(broker.records("in.dead")) == []
+    assert not broker.open_transactions()
+
+
+def cancel_itself() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+async def awaits_what_was_cancelled() -> None:
+    other = asyncio.create_task(asyncio.sleep(60))
+    await asyncio.sleep(0)
+    other.cancel()
+    await other
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode is not in_a_thread], ids=lambda mode: mode.__name__)
+def test_a_cancellation_in_a_handler_is_its_records_failure_alone(
+    tmp_path: Path, mode: Callable[[StreamApp, Raise], None]
+) -> None:
+    """CancelledError raised by a handler kills its record after its attempts; the agent goes on with the others."""
+    broker = three()
+    app = make_app(broker, tmp_path)
+    mode(app, raising(asyncio.CancelledError()))
+    run(app, done(broker, 3))
+    broker.append("in", b"three")
+    assert values(broker.records("out")) == ["one", "two"]
+    (dead,) = broker.records("in.dead")
+    letter = read_dead_letter(dead.header("dead") or "")
+    assert (dead.value, letter.error, letter.attempts) == (b"BAD", "CancelledError", SETTINGS.handler_attempts_max)
+    assert letter.cause, "it says something, although the exception has no text"
+
+
+@pytest.mark.parametrize("form", ["cancels itself", "awaits a cancelled task"])
+def test_however_a_handler_comes_to_be_cancelled_it_is_its_records_failure(tmp_path: Path, form: str) -> None:
+    """A handler that cancels its own task, or awaits a task that was cancelled, does not silence its agent."""
+    broker = three()
+    app = make_app(broker, tmp_path)
+    out = app.topic("out")
+
+    @app.agent(app.topic("in"))
+    async def agent(stream: Any) -> None:
+        async for value in stream:
+            if value == b"BAD":
+                if form == "cancels itself":
+                    cancel_itself()
+                else:
+                    await awaits_what_was_cancelled()
+                await asyncio.sleep(0)
+            await out.send(value=value)
+
+    run(app, done(broker, 3))
+    assert values(broker.records("out")) == ["one", "two"]
+    assert values(broker.records("in.dead")) == ["BAD"]
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from tests.unit.stream.support import SETTINGS
+from tests.unit.stream.test_agents import make_app
+from tests.unit.stream.test_handler_exits import three
+
+broker = three()
+app = make_app(broker, Path({folder!r}))
+
+async def child():
+    raise SystemExit(0)
+
+@app.agent(app.topic("in"))
+async def agent(stream):
+    async for value in stream:
+        if value == b"BAD":
+            {act}
+        app.unit.send("out", value)
+
+try:
+    app.run_worker()
+finally:
+    print("committed", sum(broker.committed_offsets("app").values()), len(broker.records("out")))
+"""
+
+
+@pytest.mark.parametrize("act", ["raise SystemExit(0)", "await asyncio.create_task(child())"])
+def test_the_process_ends_non_zero_whatever_code_a_handler_exits_with(tmp_path: Path, act: str) -> None:
+    """A supervisor must see that the worker did not end in good order, and what it says names the record."""
+    program = PROGRAM.format(folder=str(tmp_path), act=act)
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, cwd=Path.cwd()
+    )
+    assert ended.returncode not in (0, None), ended.stdout + ended.stderr
+    assert "in[0]@1" in ended.stdout + ended.stderr
+    assert "committed 0 0" in ended.stdout
