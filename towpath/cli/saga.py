@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from towpath.cli import output, saga_check, saga_instances, saga_upgrade
+from towpath.cli import output, saga_check, saga_instances, saga_requests, saga_upgrade
 from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, recorded_path
 from towpath.errors import ContractError
 from towpath.settings import Settings, load_settings
@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
     saga_check.register(saga_app)
     saga_upgrade.register(saga_app)
     saga_instances.register(saga_app)
+    saga_requests.register(saga_app)
     app.add_typer(saga_app, name="saga")
 
 

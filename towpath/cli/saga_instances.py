@@ -2,13 +2,16 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Column, Table
 
 from towpath.cli import output
@@ -37,20 +40,61 @@ Which = Annotated[str, typer.Argument(metavar="SAGA_ID", help="The instance's id
 Json = Annotated[bool, typer.Option("--json", help="Everything as JSON.")]
 
 
+class Order(StrEnum):
+    """What a list is sorted by, the first first."""
+
+    STARTED = "started"
+    CHANGED = "changed"
+    KEY = "key"
+    STATUS = "status"
+
+
+_ORDERS: dict[Order, Callable[["Instance"], Any]] = {
+    Order.STARTED: lambda instance: instance.state.started_milliseconds,
+    Order.CHANGED: lambda instance: instance.changed_milliseconds,
+    Order.KEY: lambda instance: instance.state.key,
+    Order.STATUS: lambda instance: (instance.state.status.value, instance.state.started_milliseconds),
+}
+
+
 def list_instances(
     name: Annotated[str | None, typer.Argument(help="The saga; by default all.", show_default=False)] = None,
     stuck: Annotated[bool, typer.Option("--stuck", help="Only those that need a person.")] = False,
     unfinished: Annotated[bool, typer.Option("--unfinished", help="Only those that have not ended.")] = False,
+    status: Annotated[str | None, typer.Option("--status", help="Only those of this status.")] = None,
+    step: Annotated[str | None, typer.Option("--step", help="Only those that are at this step.")] = None,
+    cause: Annotated[str | None, typer.Option("--cause", help="Only those whose cause has these words.")] = None,
+    version: Annotated[int | None, typer.Option("--version", help="Only those of this version.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="Only those whose key matches this pattern.")] = None,
+    older_than: Annotated[
+        float | None, typer.Option("--older-than", min=0, help="Unchanged for so many seconds.")
+    ] = None,
+    sort: Annotated[Order, typer.Option("--sort", help="What they are sorted by.")] = Order.STARTED,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="How many there are, by saga, version and status.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the instances of sagas: how each stands, what it waits for, and since when."""
+    from towpath.orchestrator.selection import Selection
+
     settings = load_settings()
-    found = [
-        instance
-        for saga in _sagas(settings, name)
-        for instance in read_instances(settings, saga)
-        if (not stuck or instance.stuck) and (not unfinished or not instance.state.ended)
-    ]
+    chosen = Selection(
+        status=status,
+        step=step,
+        cause=cause,
+        version=version,
+        older_than_seconds=older_than,
+        key_pattern=key,
+        stuck=stuck,
+        unfinished=unfinished,
+    )
+    everything = [instance for saga in _sagas(settings, name) for instance in read_instances(settings, saga)]
+    found = sorted(chosen.of(everything, int(datetime.now(UTC).timestamp() * 1000)), key=_ORDERS[sort])
+    if count:
+        rows = _counted(found)
+        output.emit_json(rows) if as_json else output.show_rows(rows or [{"instances": 0}])
+        return
+    found = found[: limit or len(found)]
     if as_json:
         output.emit_json([_plain(instance) for instance in found])
         return
@@ -59,7 +103,7 @@ def list_instances(
     for instance in found[:ROWS_MAX]:
         state = instance.state
         table.add_row(
-            f"{state.saga_id}\n{state.saga}@{state.version} {state.key}",
+            f"{state.saga_id}\n{state.saga}@{state.version} {escape(state.key)}",
             state.status.value,
             "\n".join(instance.under_way),
             _moment(instance.changed_milliseconds),
@@ -67,6 +111,14 @@ def list_instances(
     output.results.print(table)
     more = f", the first {ROWS_MAX} shown: --json has all" if len(found) > ROWS_MAX else ""
     output.note(f"{len(found)} instances{more}")
+
+
+def _counted(found: Iterable["Instance"]) -> list[dict[str, Any]]:
+    counts = Counter((one.state.saga, one.state.version, one.state.status.value) for one in found)
+    return [
+        {"saga": saga, "version": version, "status": status, "instances": number}
+        for (saga, version, status), number in sorted(counts.items())
+    ]
 
 
 def show(name: Name, which: Which, as_json: Json = False) -> None:

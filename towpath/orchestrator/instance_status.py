@@ -1,7 +1,7 @@
 """Where instances stand, told by the state topic itself: no view and no worker is needed. Pure.
 
-The one rule: names, ids and times alone. Records of the business stay closed, so whatever is listed or exported here
-holds no customer's data.
+The one rule: names, ids and times alone. Records of the business stay closed unless the caller brings an opener, so
+whatever is listed or exported holds no customer's data.
 """
 
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from towpath.contract.codec import Codec
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.instances import INSTANCE
-from towpath.orchestrator.mapping import Nameplates, state_from_wire
+from towpath.orchestrator.mapping import Nameplates, Opener, state_from_wire
 from towpath.orchestrator.retention import PARENT_OVER
 from towpath.saga.state import SagaState, Status, StepStatus
 from towpath.stream.broker.record import ConsumedRecord
@@ -50,10 +50,11 @@ class Instance:
         return tuple(f"{step.key} {step.status.value}" for step in self.state.steps if step.status in _UNDER_WAY)
 
 
-def instances_in(records: Iterable[ConsumedRecord], codec: Codec) -> Iterator[Instance]:
+def instances_in(records: Iterable[ConsumedRecord], codec: Codec, opener: Opener | None = None) -> Iterator[Instance]:
     """Yield every instance in the records of a state topic, read from its beginning: the oldest start first.
 
-    Raises PeerError for a record that is not what it must be.
+    `opener` opens the business's records in the states; by default they stay closed. Raises PeerError for a record
+    that is not what it must be.
     """
     latest: dict[tuple[int, bytes], ConsumedRecord] = {}
     parents_over: set[bytes] = set()
@@ -66,7 +67,7 @@ def instances_in(records: Iterable[ConsumedRecord], codec: Codec) -> Iterator[In
             latest[record.partition, key] = record
         elif kind == INSTANCE:
             latest.pop((record.partition, key), None)
-    opener = Nameplates()
+    opener = opener or Nameplates()
     found = []
     for record in latest.values():
         decoded = codec.decode(record.value or b"")

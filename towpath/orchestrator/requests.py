@@ -1,0 +1,190 @@
+"""What a person asks of an instance: made from the instance as it stands, tried on it first, and sent as a record.
+
+No I/O imports. The one rule: a request's id is derived from what the person saw (the instance, the action, and how the
+steps stood), so asking again about the same situation is the same request, and takes effect once.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from uuid import NAMESPACE_URL, uuid5
+
+from towpath.contract.codec import Codec
+from towpath.errors import RefusedError
+from towpath.orchestrator import envelope
+from towpath.orchestrator import records as wire
+from towpath.orchestrator.mapping import Messages
+from towpath.saga.advance import advance
+from towpath.saga.definition import Definition
+from towpath.saga.effects import AnswerParent, CompensateSaga, Effect, Happened, Record, SendCommand, StartSaga
+from towpath.saga.inputs import Action, OperatorAsked
+from towpath.saga.state import SagaState, StepState, StepStatus
+from towpath.stream.broker.record import Headers
+
+REQUEST_NAMESPACE = uuid5(NAMESPACE_URL, "towpath:operator-request")
+
+NEED_A_PERSON = frozenset({StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED})
+OF_A_STEP = frozenset({Action.RETRY, Action.SKIP})
+_CAN_BE_RETRIED = NEED_A_PERSON | {StepStatus.BACKOFF, StepStatus.UNDO_BACKOFF}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. `step` and `item` are empty where it is about the whole saga; `reply` is what a skip gives."""
+
+    id: str
+    saga: str
+    saga_id: str
+    key: str
+    action: Action
+    actor: str
+    reason: str
+    step: str = ""
+    item: str = ""
+    reply: object | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What the machine would decide: `refusal` is its reason where it would refuse, else None.
+
+    `sends` says in words which messages would be sent; `status_after` is the saga's status after it; `changes` names
+    each step (or item) that would change, with its status before and after.
+    """
+
+    refusal: str | None
+    status_before: str
+    status_after: str
+    sends: tuple[str, ...]
+    changes: tuple[tuple[str, str, str], ...]
+
+
+def request_of(
+    state: SagaState,
+    action: Action,
+    *,
+    actor: str,
+    reason: str,
+    step: str = "",
+    item: str = "",
+    reply: object | None = None,
+) -> Request:
+    """Return the request about `state`, the instance as the person sees it.
+
+    Where `action` is about a step and `step` is empty, the only step that it can be about is taken. Raises RefusedError
+    where there is none, or more than one.
+    """
+    if action in OF_A_STEP and not step:
+        step, item = _only_step(state, action)
+    seen: list[object] = [
+        state.saga_id,
+        action.value,
+        step,
+        item,
+        state.direction.value,
+        state.status.value,
+        _form_of(reply),
+    ]
+    for name, cell in cells(state):
+        if action not in OF_A_STEP or name == (step, item):
+            seen.append([*name, cell.status.value, cell.attempt, cell.round])
+    id_ = str(uuid5(REQUEST_NAMESPACE, json.dumps(seen)))
+    return Request(id_, state.saga, state.saga_id, state.key, action, actor, reason, step, item, reply)
+
+
+def cells(state: SagaState) -> Iterator[tuple[tuple[str, str], StepState]]:
+    """Yield each step, then its items, with its name: step's key and item's key, the latter empty for a step."""
+    for step in state.steps:
+        yield (step.key, ""), step
+        for item in step.items:
+            yield (step.key, item.key), item
+
+
+def preview(definition: Definition, state: SagaState, request: Request, at_milliseconds: int) -> Preview:
+    """Return what the machine would decide if `request` arrived at `at_milliseconds` (UTC, since 1970) and nothing else
+    came before it.
+    """
+    asked = OperatorAsked(
+        request.id,
+        at_milliseconds,
+        request.action,
+        request.actor,
+        request.reason,
+        request.step,
+        request.item,
+        request.reply,
+    )
+    decision = advance(definition, state, asked)
+    entry = next(effect for effect in decision.effects if isinstance(effect, Record))
+    after = decision.state or state
+    return Preview(
+        refusal=entry.reason if entry.happened is Happened.REFUSED else None,
+        status_before=state.status.value,
+        status_after=after.status.value,
+        sends=tuple(_sends(decision.effects)),
+        changes=tuple(_changes(state, after)),
+    )
+
+
+def to_record(codec: Codec, request: Request) -> tuple[str, bytes, bytes, Headers]:
+    """Return topic, key, value and headers of the record that carries `request`. Raises ContractError."""
+    asked = wire.OperatorAsked(
+        saga_id=request.saga_id,
+        action=wire.OperatorAction(request.action.value),
+        step=request.step,
+        item=request.item,
+        reply=Messages(codec).wrap_optional(request.reply),
+        actor=request.actor,
+        reason=request.reason,
+    )
+    headers = envelope.headers_of(id=request.id, type=asked.SCHEMA_NAME, saga_id=request.saga_id, saga=request.saga)
+    topic = envelope.topic_of(request.saga, envelope.OPERATOR)
+    return topic, request.key.encode(), codec.encode(asked), headers
+
+
+def _form_of(reply: object | None) -> str:
+    return "" if reply is None else repr(reply)
+
+
+def _only_step(state: SagaState, action: Action) -> tuple[str, str]:
+    """Return the only step (and item) that a person can mean. Raises RefusedError."""
+    waiting = [name for name, cell in cells(state) if cell.status in NEED_A_PERSON]
+    if not waiting and action is Action.RETRY:
+        waiting = [name for name, cell in cells(state) if cell.status in _CAN_BE_RETRIED]
+    if len(waiting) == 1:
+        return waiting[0]
+    named = ", ".join(f"{step} item {item}" if item else step for step, item in waiting)
+    where = f"towpath saga show {state.saga} {state.saga_id}"
+    if not waiting:
+        raise RefusedError(
+            f"no step of {state.saga_id} can be asked to {action.value}: the saga is {state.status.value}",
+            kept="the saga, as it was",
+            next_step=where,
+        )
+    raise RefusedError(
+        f"{len(waiting)} steps of {state.saga_id} need a person: {named}",
+        kept="the saga, as it was",
+        next_step=f"say which one with --step (and --item); {where} shows them",
+    )
+
+
+def _sends(effects: Iterable[Effect]) -> Iterator[str]:
+    for effect in effects:
+        if isinstance(effect, SendCommand):
+            to = f"{effect.participant}: {effect.direction.value} {effect.step}"
+            yield f"{type(effect.command).__name__} to {to}{f' {effect.item}' if effect.item else ''}"
+        elif isinstance(effect, StartSaga):
+            yield f"{type(effect.event).__name__} to saga {effect.child}"
+        elif isinstance(effect, CompensateSaga):
+            yield f"a request to undo itself to saga {effect.child}"
+        elif isinstance(effect, AnswerParent):
+            yield f"{type(effect.reply).__name__} to saga {effect.parent.saga}"
+
+
+def _changes(before: SagaState, after: SagaState) -> Iterator[tuple[str, str, str]]:
+    was = dict(cells(before))
+    for (step, item), cell in cells(after):
+        earlier = was.get((step, item))
+        if earlier is None or earlier.status is not cell.status:
+            name = f"{step} item {item}" if item else step
+            yield name, "" if earlier is None else earlier.status.value, cell.status.value
