@@ -446,3 +446,72 @@ def test_expired_records_are_passed_over_and_said(capsys: pytest.CaptureFixture[
 def test_memory_store_is_what_it_says() -> None:
     """A store without files begins empty and has no checkpoint."""
     assert MemoryStore().checkpoint() is None
+
+
+async def write_nothing(unit: KafkaUnit, groups: Groups) -> None:
+    """Take records and leave no trace."""
+
+
+def test_units_that_write_nothing_cost_no_transaction() -> None:
+    """Their offsets wait for the next unit that writes; a hundred units of them are no commit at all."""
+    broker = memory_broker()
+    clock = ManualClock()
+    seen: list[int] = []
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for records in groups.values():
+            seen.extend(int(record.value or b"") for record in records)
+            if any(record.value == b"100" for record in records):
+                unit.send("out", b"written")
+
+    async def main() -> None:
+        async with working(handler, options_for(broker, clock=clock), ["in"]) as worker:
+            fill(broker, 100)
+            await worker.until(lambda: len(seen) == 100)
+            assert offsets_total(broker) == 0
+            broker.append("in", b"100", key=b"k0")
+            await worker.until(lambda: offsets_total(broker) == 101)
+
+    asyncio.run(main())
+    assert len(broker.records("out")) == 1
+
+
+def test_offsets_of_units_that_wrote_nothing_are_committed_after_a_while() -> None:
+    """Where no unit that writes follows, they go alone: the lag does not look larger than it is."""
+    broker = memory_broker()
+    fill(broker, 50)
+
+    async def main() -> None:
+        async with working(write_nothing, options_for(broker), ["in"]) as worker:
+            await worker.until(lambda: offsets_total(broker) == 50)
+
+    asyncio.run(main())
+
+
+def test_offsets_that_wait_are_forgotten_with_their_partition() -> None:
+    """A worker that gave a partition away does not set its new owner back, though its own generation is current."""
+    broker = memory_broker(partitions=2)
+    clock = ManualClock()
+    seen: list[int] = []
+
+    async def first(unit: KafkaUnit, groups: Groups) -> None:
+        seen.extend(len(records) for records in groups.values())
+
+    async def main() -> None:
+        async with working(first, options_for(broker, clock=clock), ["in"]) as old:
+            fill(broker, 20)
+            await old.until(lambda: sum(seen) == 20)
+            async with working(copy, options_for(broker, slot="b"), ["in"]) as new:
+                await new.until(lambda: len(new.agents.owned) == 1 and len(old.agents.owned) == 1)
+                theirs = next(iter(new.agents.owned))
+                await new.until(lambda: broker.committed_offsets("app").get(theirs, 0) > 0)
+                fill(broker, 100)
+                await new.until(lambda: broker.committed_offsets("app")[theirs] == broker.log_of(theirs).end)
+                reached = broker.committed_offsets("app")[theirs]
+                await old.until(lambda: sum(seen) > 20)
+                clock.advance(2)
+                others = next(iter(old.agents.owned))
+                await old.until(lambda: broker.committed_offsets("app").get(others, 0) > 0)
+                assert broker.committed_offsets("app")[theirs] == reached
+
+    asyncio.run(main())

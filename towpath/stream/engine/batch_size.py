@@ -1,37 +1,68 @@
-"""How many records the next unit of work takes. Pure.
+"""How many records the next unit of work takes, and how long records may gather for it. Pure.
 
-The one rule: a unit takes what can be handled in the time that is aimed at. Few records a unit would spend the time on
-commits, many would let the first of them wait for the last; how many is right depends on what the agents do with one.
+The one rule: what a unit costs and what a record costs are two figures. A unit takes what can be handled in the time
+that is aimed at, its own cost not counted: a controller that divides the whole time by the records sees dear records
+whenever commits are slow, takes fewer of them, and in the end does nothing but commit.
 """
+
+from dataclasses import dataclass
 
 RECORDS_MIN = 20
 RECORDS_AT_FIRST = 500
 WEIGHT = 0.3
-"""Of the newest unit in the moving average: a few units after a change, the pace follows it."""
+"""Of the newest unit in the moving average: a few units after a change, the size follows it."""
+CROWD_RECORDS = 24
+"""Records in one unit from which on others are believed to follow at once. One saga alone never brings so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """How long records may gather while many come: until they are worth `units_worth` times what a unit itself costs.
+
+    At 4 a fifth of the time goes into units, four fifths into records. `seconds_max` bounds the wait.
+    """
+
+    units_worth: float = 4.0
+    seconds_max: float = 0.25
 
 
 class BatchSize:
-    """Learns from each unit how many records fit into the time aimed at."""
+    """Learns from each unit what it costs by itself and what its records do."""
 
-    def __init__(self, records_max: int, seconds_aimed: float) -> None:
+    def __init__(self, records_max: int, seconds_aimed: float, gathering: Gathering | None = None) -> None:
         self._records_max = records_max
         self._seconds_aimed = seconds_aimed
+        self._gathering = gathering or Gathering()
         self._seconds_a_record: float | None = None
+        self._seconds_a_unit = 0.0
+        self._gather_seconds = 0.0
 
     @property
     def records(self) -> int:
         """Return how many records the next unit takes at most."""
         if self._seconds_a_record is None:
             return min(RECORDS_AT_FIRST, self._records_max)
-        fitting = int(self._seconds_aimed / self._seconds_a_record)
+        # At least as long as the unit itself costs, or more time goes into units than into records.
+        aimed = max(self._seconds_aimed, self._gathering.units_worth * self._seconds_a_unit)
+        fitting = int(aimed / self._seconds_a_record)
         return min(max(fitting, RECORDS_MIN), self._records_max)
 
-    def took(self, records: int, seconds: float) -> None:
-        """Learn that a unit of `records` took so long.
+    @property
+    def gather_seconds(self) -> float:
+        """Return how long to let records gather before the next unit, 0 unless many came with the last one."""
+        return self._gather_seconds
 
-        A small and quick one says little: most of its time is its commit's.
-        """
-        if not records or (records < self.records // 2 and seconds <= self._seconds_aimed):
+    def took(self, records: int, seconds: float, unit_seconds: float) -> None:
+        """Learn that the records of a unit took so long, and the unit by itself (its commit) `unit_seconds`."""
+        if not records:
+            return
+        self._seconds_a_unit += WEIGHT * (unit_seconds - self._seconds_a_unit)
+        self._gather_seconds = 0.0
+        if CROWD_RECORDS <= records < self.records:
+            worth = self._gathering.units_worth * self._seconds_a_unit - seconds
+            self._gather_seconds = min(max(worth, 0.0), self._gathering.seconds_max)
+        # A few quick ones say little: what is the same for every unit weighs too much in them.
+        if records < self.records // 2 and seconds <= self._seconds_aimed:
             return
         newest = max(seconds / records, 1e-9)
         before = self._seconds_a_record

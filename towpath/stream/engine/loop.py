@@ -33,7 +33,7 @@ from towpath.stream.broker.port import (
 )
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.assignment import Assignment, Phase
-from towpath.stream.engine.batch_size import BatchSize
+from towpath.stream.engine.batch_size import BatchSize, Gathering
 from towpath.stream.engine.failures import (
     AgentFailed,
     Backlog,
@@ -110,6 +110,7 @@ class UnitLoop:
         slot: str,
         world_errors: tuple[type[BaseException], ...] = (),
         timer_gate: TimerGate | None = None,
+        gathering: Gathering | None = None,
     ) -> None:
         self.application = application
         self.settings = settings
@@ -123,7 +124,7 @@ class UnitLoop:
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{application}-broker")
         self._member: Member = broker.member(application, client_id=f"{application}-{slot}", slot=slot)
         self._transaction = transaction_of(self)
-        self._pace = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed)
+        self._batch_size = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed, gathering)
         self._backlog = Backlog(settings.batch_records_max)
         self._dead_share = DeadShare(settings.dead_letter_share_max)
         self._fault = Fault()
@@ -133,6 +134,8 @@ class UnitLoop:
         self._ready_told = False
         self._started = False
         self._running: Unit | None = None
+        self._commit_took_seconds = 0.0
+        self._gather_seconds = 0.0
         self._records_metric = metrics.RECORDS
         self._unit_seconds = metrics.UNIT_SECONDS.labels(application)
         self._commit_seconds = metrics.COMMIT_SECONDS.labels(application)
@@ -178,9 +181,10 @@ class UnitLoop:
             self._executor.shutdown(wait=False)
 
     async def _turn(self) -> None:
+        await self._gather()
         polled = await self.in_thread(
             self._member.poll,
-            1 if self._backlog or self._fault.failures else self._pace.records,
+            1 if self._backlog or self._fault.failures else self._batch_size.records,
             self._poll_seconds(),
         )
         self._metadata = polled.metadata
@@ -200,12 +204,18 @@ class UnitLoop:
             work = self._backlog.take() if member else None
             if work is not None:
                 await self._run_work(work)
-            elif self._timer_gate is not None and member:
-                await self._fire_timers()
+            elif member:
+                await self._without_records()
             if work is None and self._fault.failures:
                 await self._world_is_back()
         except WorldError as error:
             await self._wait_for_world(error)
+
+    async def _gather(self) -> None:
+        """Under load, let records gather: a unit of its own for each few costs more than they do."""
+        seconds, self._gather_seconds = self._gather_seconds, 0.0
+        if seconds and not self._backlog and not self._fault.failures and not self._stopping:
+            await asyncio.sleep(seconds)
 
     def _poll_seconds(self) -> float:
         waiting = max(self._fault.until_seconds - time.monotonic(), 0.0)
@@ -227,6 +237,7 @@ class UnitLoop:
     async def _change_hands(self, change: Assigned | Revoked) -> None:
         if isinstance(change, Revoked):
             self._backlog.drop(change.partitions)
+            self._transaction.forget_offsets(change.partitions)
             self.ownership.revoke(change.partitions)
             gone = {p.partition for p in change.partitions} - self.ownership.numbers
             await self._restoring.withdraw(gone)
@@ -281,6 +292,7 @@ class UnitLoop:
     async def _start_over(self, *, recover: bool) -> None:
         """Forget what was read and go on from what is committed; after an unknown outcome the stores catch up, too."""
         self._backlog.drop()
+        self._transaction.forget_offsets(self.ownership.partitions)
         self.ownership.unsettle()
         if recover:
             await self._restoring.withdraw(self.ownership.numbers)
@@ -295,7 +307,8 @@ class UnitLoop:
         if await self._guarded(unit, self._attempt(unit, work)):
             seconds = time.monotonic() - began
             self._unit_seconds.observe(seconds)
-            self._pace.took(len(work), seconds)
+            self._batch_size.took(len(work), seconds - self._commit_took_seconds, self._commit_took_seconds)
+            self._gather_seconds = self._batch_size.gather_seconds
             if self._fault.failures:
                 await self._world_is_back()
 
@@ -389,8 +402,10 @@ class UnitLoop:
     async def _commit(self, unit: Unit, work: Work) -> None:
         offsets = {partition: records[-1].offset + 1 for partition, records in work.groups.items()}
         began = time.monotonic()
-        await self._transaction.commit(unit, offsets, self._metadata)
-        self._commit_seconds.observe(time.monotonic() - began)
+        wrote = await self._transaction.commit(unit, offsets, self._metadata)
+        self._commit_took_seconds = time.monotonic() - began
+        if wrote:
+            self._commit_seconds.observe(self._commit_took_seconds)
         self.ownership.processed_to(offsets.items())
         self._units.inc()
         for partition, records in work.groups.items():
@@ -449,17 +464,31 @@ class UnitLoop:
         if served:
             await self.in_thread(self._member.resume, served)
 
-    # Timers
+    # Between records
 
-    async def _fire_timers(self) -> None:
+    async def _without_records(self) -> None:
+        """Fire what is due, or else commit how far units have come that wrote nothing."""
+        if self._timer_gate is not None and await self._fire_timers():
+            return
+        if self._transaction.owes_offsets:
+            self._number += 1
+            await self._guarded(unit := self._transaction.open(self._number, {}), self._commit_owed(unit))
+
+    async def _commit_owed(self, unit: Unit) -> bool:
+        await self._transaction.commit(unit, {}, self._metadata)
+        return True
+
+    async def _fire_timers(self) -> bool:
+        """Fire the due timers of one partition; return whether there were any."""
         assert self._timer_gate is not None
         number = await self._timer_gate.ripe(self.ownership, self._backlog.holds, self._now_milliseconds())
         if number is None:
-            return
+            return False
         self._number += 1
         unit = self._transaction.open(self._number, {})
         assert isinstance(unit, KafkaUnit)
         await self._guarded(unit, self._fire(unit, number))
+        return True
 
     async def _fire(self, unit: KafkaUnit, number: int) -> bool:
         assert self._timer_gate is not None

@@ -9,6 +9,7 @@ from towpath.clock import Clock
 from towpath.errors import ConfigurationError
 from towpath.settings import StreamSettings
 from towpath.stream.broker.port import Broker
+from towpath.stream.engine.batch_size import Gathering
 
 UnitOfWork = Literal["kafka", "database"]
 
@@ -43,6 +44,7 @@ class StreamOptions:
     hold_deadlines: Callable[[], bool] | None = None
     world_errors: tuple[type[BaseException], ...] = ()
     on_ready: Callable[[], Awaitable[None]] | None = None
+    gathering: Gathering | None = None
 
     @property
     def transactional_id(self) -> str:

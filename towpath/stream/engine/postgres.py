@@ -252,12 +252,21 @@ class DatabaseTransaction:
         unit: Unit,
         offsets: Mapping[TopicPartition, int],
         metadata: GroupMetadata | None,  # noqa: ARG002 - guards the Kafka form
-    ) -> None:
+    ) -> bool:
         """Write dead letters and offsets, and commit."""
         assert isinstance(unit, DatabaseUnit)
         unit.close()
         await self._in_thread(self._commit, unit, offsets)
         await self._loop.show_offsets(offsets)
+        return True
+
+    @property
+    def owes_offsets(self) -> bool:
+        """Return False: each unit writes its own."""
+        return False
+
+    def forget_offsets(self, partitions: Iterable[TopicPartition]) -> None:
+        """Do nothing: nothing waits."""
 
     def _commit(self, unit: DatabaseUnit, offsets: Mapping[TopicPartition, int]) -> None:
         try:

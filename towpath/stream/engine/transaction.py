@@ -17,6 +17,8 @@ from towpath.stream.state.partition_state import Checkpoint
 from towpath.stream.state.stores import PartitionStores
 
 log = structlog.get_logger("towpath.stream.engine.transaction")
+OWED_SECONDS_MAX = 1.0
+"""How long offsets of units that wrote nothing wait for one that does: so far behind the truth the lag may look."""
 InThread = Callable[..., Awaitable[Any]]
 """Runs a blocking call in the one thread that owns the broker's clients."""
 
@@ -44,8 +46,17 @@ class Transaction(Protocol):
         """Begin a unit of work over `groups`."""
         ...
 
-    async def commit(self, unit: Unit, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> None:
-        """Commit, or raise one of the errors of `broker.py`."""
+    @property
+    def owes_offsets(self) -> bool:
+        """Return whether units that wrote nothing have waited long enough for a commit of their offsets alone."""
+        ...
+
+    def forget_offsets(self, partitions: Iterable[TopicPartition]) -> None:
+        """Commit nothing for these partitions that no unit's commit has brought: they are another's, or read anew."""
+        ...
+
+    async def commit(self, unit: Unit, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> bool:
+        """Commit, or raise one of the errors of `port.py`. Return False where there was nothing to write yet."""
         ...
 
     async def abort(self, unit: Unit) -> None:
@@ -77,6 +88,8 @@ class KafkaTransaction:
         self._transactional_id = transactional_id
         self._in_thread = in_thread
         self._producer: Producer | None = None
+        self._owed: dict[TopicPartition, int] = {}
+        self._owed_since_seconds = 0.0
 
     @property
     def is_ready(self) -> bool:
@@ -112,15 +125,37 @@ class KafkaTransaction:
             stores=self._stores,
         )
 
-    async def commit(self, unit: Unit, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> None:
-        """Changelog, then offsets and commit, then the stores: in that order alone is a kill at any point harmless."""
+    @property
+    def owes_offsets(self) -> bool:
+        """Return whether offsets of units that wrote nothing wait, for as long as they may."""
+        return bool(self._owed) and self._clock.monotonic_seconds() - self._owed_since_seconds >= OWED_SECONDS_MAX
+
+    def forget_offsets(self, partitions: Iterable[TopicPartition]) -> None:
+        """Forget offsets that wait: under a later generation they would pass, and set its owner back."""
+        for partition in partitions:
+            self._owed.pop(partition, None)
+
+    async def commit(self, unit: Unit, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> bool:
+        """Changelog, then offsets and commit, then the stores: in that order alone is a kill at any point harmless.
+
+        A unit that wrote nothing needs no transaction: if its records are read again, nothing is written again. Its
+        offsets go with the next one that does, or alone after a second.
+        """
         assert isinstance(unit, KafkaUnit)
         assert self._producer is not None
         changelog = unit.send_changelog()
+        if not unit.begun and (offsets or not self._owed):
+            if not self._owed:
+                self._owed_since_seconds = self._clock.monotonic_seconds()
+            self._owed.update(offsets)
+            unit.close()
+            self._stores.close_unit()
+            return False
         unit.begin()
         unit.close()
         self._stores.close_unit()
-        await self._in_thread(self._producer.commit, offsets, metadata)
+        await self._in_thread(self._producer.commit, {**self._owed, **offsets}, metadata)
+        self._owed.clear()
         now_milliseconds = int(self._clock.now().timestamp() * 1000)
         for state in self._stores.changed():
             before = state.store.checkpoint()
@@ -129,6 +164,7 @@ class KafkaTransaction:
             # Without a delivery report the place is not known; a checkpoint that is behind is harmless.
             offset = told[-1] + 1 if told else before.offset
             state.settle(Checkpoint(offset, before.topic_id, now_milliseconds))
+        return True
 
     async def abort(self, unit: Unit) -> None:
         """Abort the transaction and forget the overlay."""

@@ -23,6 +23,7 @@ from towpath.settings import Settings
 from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import Batch, ConsumedRecord
+from towpath.stream.engine.batch_size import Gathering
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.options import DatabaseOptions, StreamOptions, check_options
 from towpath.stream.engine.run import current_unit
@@ -261,6 +262,7 @@ def create_app(
     hold_deadlines: Callable[[], bool] | None = None,
     world_errors: tuple[type[BaseException], ...] = (),
     on_ready: Callable[[], Awaitable[None]] | None = None,
+    gathering: Gathering | None = None,
     broker: Broker | None = None,
     clock: Clock | None = None,
     **faust_options: Any,
@@ -270,7 +272,8 @@ def create_app(
     `name` is the consumer group and the prefix of the transactional id. `slot` tells this worker from its siblings:
     stable over restarts, unique among live workers. `states` are changelog topics, the first of which also keeps
     timers and parked keys; `timers_topic` is where the records of due timers go. `hold_deadlines` is asked before
-    timers fire, and holds them while it returns True. `broker` is the real one unless a test gives its memory broker.
+    timers fire, and holds them while it returns True. `gathering` says how long records may gather under load.
+    `broker` is the real one unless a test gives its memory broker.
     Raises ConfigurationError where these contradict each other.
     """
     folder = settings.stream.state_folder
@@ -289,6 +292,7 @@ def create_app(
         hold_deadlines=hold_deadlines,
         world_errors=world_errors,
         on_ready=on_ready,
+        gathering=gathering,
     )
     check_options(options)
     app = StreamApp(

@@ -46,6 +46,7 @@ def build_loop(options: StreamOptions, agents: Agents) -> UnitLoop:
         slot=options.slot,
         world_errors=options.world_errors,
         timer_gate=gate,
+        gathering=options.gathering,
     )
 
 
