@@ -104,7 +104,7 @@ saga = Saga(
     "place_order",
     version=1,
     starts_on=OrderPlaced,
-    undo=UndoStart(reject_order, by=orders, succeeds=OrderRejected, within=seconds(10)),
+    undo=UndoStart(reject_order, by=orders, succeeds=OrderRejected, within=seconds(10), when_refused=False),
     deadline=days(4),
 )
 

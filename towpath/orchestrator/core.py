@@ -5,6 +5,7 @@ in `_perform`, and nowhere else.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from towpath.contract.codec import Codec
@@ -55,6 +56,8 @@ class Orchestrator:
     ) -> None:
         self._definitions = definitions
         self._newest = max(definitions)
+        always = SecondStart.REFUSE_ALWAYS
+        self._one_for_ever = frozenset(version for version, each in definitions.items() if each.second_start is always)
         self.name = definitions[self._newest].name
         self._codec = codec
         self._messages = Messages(codec)
@@ -159,6 +162,9 @@ class Orchestrator:
             asked.step,
             asked.item,
             self._messages.unwrap_optional(asked.reply),
+            Direction(asked.direction),
+            asked.attempt,
+            asked.round,
         )
         self._apply(context, asked.saga_id, input_, input_.action.value)
 
@@ -252,16 +258,32 @@ class Orchestrator:
             return
         self._instances.refuse_beyond_horizon(context)
         definition = self._definitions[version]
-        others = context.instances_of(key)
-        if others and definition.second_start is SecondStart.REFUSE:
-            reason = f"the key has an instance already: {others[0]}"
-            self._refuse_start(context, version, input_, detail, reason, input_.parent)
+        refused = self._second_start(context, definition, key)
+        if refused and input_.parent is not None:
+            self._refuse_start(context, version, input_, detail, refused, input_.parent)
+            return
+        if refused:
+            # An instance that only undoes the start: whoever awaits it learns how it ended, and why.
+            self._perform(context, definition, None, replace(input_, refused=refused))
             return
         state = self._perform(context, definition, None, input_)
         context.add_instance(key, saga_id)
         for signal in self._early.take(context, key):
             self._retention.never_mind(context, self._early.subject(key))
             state = self._perform(context, definition, state, signal)
+
+    def _second_start(self, context: RecordContext, definition: Definition, key: str) -> str:
+        """Say why a start for a key is refused by what there is of it already; empty where it is not."""
+        if definition.second_start is SecondStart.INDEPENDENT:
+            return ""
+        others = context.instances_of(key)
+        if others and definition.second_start is SecondStart.REFUSE_ALWAYS:
+            return f"the key has an instance already: {others[0]}"
+        for saga_id in others:
+            other = self._instances.load(context, saga_id)
+            if other is not None and not other.ended:
+                return f"the key has an instance already: {saga_id}, which is {other.status.value}"
+        return ""
 
     def _apply(self, context: RecordContext, saga_id: str, input_: Input, detail: str) -> None:
         state = self._instances.load(context, saga_id)
@@ -300,7 +322,7 @@ class Orchestrator:
             noted = forget_withdrawn(context, subject)
             if noted is not None:
                 self._instances.forgotten_up_to(context, noted)
-            if noted is not None or self._instances.forget(context, subject):
+            if noted is not None or self._instances.forget(context, subject, self._one_for_ever):
                 self._retention.forgotten(context, subject)
             return
         for input_ in self._early.take(context, key):

@@ -99,16 +99,18 @@ class Instances:
         context.state.put(INSTANCE + state.saga_id.encode(), content)
         self._remember(content, state, fingerprint)
 
-    def forget(self, context: RecordContext, saga_id: str) -> bool:
+    def forget(self, context: RecordContext, saga_id: str, one_for_ever: frozenset[int]) -> bool:
         """Remove an instance whose retention is over, and note how far back the memory of starts now reaches.
 
-        Return False, and leave it, if it has not ended (any more).
+        That its key had one stays, in versions of `one_for_ever`: about 100 bytes a key. Return False, and leave all,
+        if it has not ended (any more).
         """
         state = self.load(context, saga_id)
         if state is None or not state.ended:
             return False
         context.state.delete(INSTANCE + saga_id.encode())
-        context.remove_instance(state.key, saga_id)
+        if state.version not in one_for_ever:
+            context.remove_instance(state.key, saga_id)
         self._known.pop(saga_id, None)
         self.forgotten_up_to(context, state.started_milliseconds)
         return True

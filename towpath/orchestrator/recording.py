@@ -16,6 +16,7 @@ from towpath.orchestrator.mapping import Messages, headers_from_wire, parent_fro
 from towpath.orchestrator.message_builder import MessageBuilder
 from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
+from towpath.saga.effects import Happened
 from towpath.saga.inputs import (
     Action,
     Input,
@@ -108,6 +109,7 @@ def _started(entry: wire.HistoryEntry, messages: Messages) -> Input:
         entry.key,
         None if entry.parent is None else parent_from_wire(entry.parent),
         headers_from_wire(entry.headers),
+        entry.reason if entry.happened == Happened.STARTED else "",
     )
 
 
@@ -145,6 +147,9 @@ def _operator_asked(entry: wire.HistoryEntry, messages: Messages) -> Input:
         entry.step,
         entry.item,
         messages.unwrap_optional(entry.message),
+        Direction(entry.direction),
+        entry.attempt,
+        entry.round,
     )
 
 

@@ -249,18 +249,24 @@ class OperatorAsked(Record):
     step: The step that it concerns; empty for the whole saga.
     item: Item of an each.
     reply: For skip: the reply to take.
+    direction: Of the attempt of the step that the person saw: do or undo.
+    attempt: Number of the attempt that the person saw; 0 where they do not say.
+    round: Round of the attempt that the person saw.
     actor: Who asks.
     reason: Why, for the history.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.OperatorAsked"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "b6a3700e23f0be1d4e23285fdbf6bfe8ba9d6618597078ef6385ad13f6bef734"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "950189195290813c9a8d9e1e5e20befb304cca1abfb1e0a546a8cacab29c492c"
 
     saga_id: str
     action: OperatorAction
     step: str = ""
     item: str = ""
     reply: Message | None = None
+    direction: str = "do"
+    attempt: int = 0
+    round: int = 0
     actor: str
     reason: str
 

@@ -9,7 +9,8 @@ from typing import Any
 from towpath.saga.definition import Definition, Policy, StepDefinition
 from towpath.saga.effects import CancelTimer, CompensateSaga, Effect, SendCommand, SetTimer, StartSaga
 from towpath.saga.errors import BuilderError
-from towpath.saga.inputs import Timer, TimerKind
+from towpath.saga.inputs import Started, Timer, TimerKind
+from towpath.saga.keys import saga_id_of
 from towpath.saga.state import Cause, Direction, ParentReference, SagaState, Status, StepState, StepStatus
 
 SAGA_TIMER = Timer(TimerKind.SAGA)
@@ -92,6 +93,29 @@ class DecisionBuilder:
         self.forgotten = state.forgotten_milliseconds
         self.parent = state.parent
         self.headers = state.headers
+
+    def begin(self, input_: Started, start: StepStatus) -> None:
+        """Take over what a start event brings; `start` is how the start itself stands."""
+        definition = self.definition
+        steps = [StepState(step.key) for step in definition.steps]
+        steps[0] = StepState(steps[0].key, start)
+        self.read(
+            SagaState(
+                definition.name,
+                definition.version,
+                saga_id_of(definition.name, input_.id),
+                input_.key,
+                input_.id,
+                self.at,
+                input_.event,
+                Status.RUNNING,
+                Direction.DO,
+                0 if input_.refused else self.at + definition.deadline_milliseconds,
+                tuple(steps),
+                parent=input_.parent,
+                headers=input_.headers,
+            )
+        )
 
     def written(self) -> SagaState:
         """Return the state that this turn leads to."""

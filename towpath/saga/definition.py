@@ -45,10 +45,15 @@ class OnTimeout(StrEnum):
 
 
 class SecondStart(StrEnum):
-    """What happens to a second start event for a key that already has an instance of this saga."""
+    """What becomes of a start event whose key has an instance of this saga already.
 
-    REFUSE = "refuse"
-    INDEPENDENT = "independent"
+    A start that is refused is an instance that ends compensated, whose cause says why: whoever started it learns of it
+    as of any other ending, and the undo of the start, if there is one, is sent (unless it says `when_refused=False`).
+    """
+
+    REFUSE_WHILE_OPEN = "refuse"  # until the instance has ended; the next start begins one
+    REFUSE_ALWAYS = "refuse_always"  # a key has one instance, for ever
+    INDEPENDENT = "independent"  # every start begins an instance of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,7 @@ class UndoDefinition:
     outcomes: Mapping[type, bool]  # reply class -> whether it means undone; False means that it cannot be
     policy: Policy
     takes_cause: bool = False  # the start's undo learns why
+    when_refused: bool = False  # the start is undone also where the saga was not to begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +137,7 @@ class Definition:
     starts_on: type
     deadline_milliseconds: int
     steps: tuple[StepDefinition, ...]
-    second_start: SecondStart = SecondStart.REFUSE
+    second_start: SecondStart = SecondStart.REFUSE_WHILE_OPEN
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
     waits: Mapping[type, int] = field(init=False, repr=False, compare=False)
     pivot: int | None = field(init=False)

@@ -74,6 +74,8 @@ def _undo_outline(definition: Definition, undo: UndoDefinition) -> DefinitionSna
         "outcomes": _outcomes(undo.outcomes),
         "policy": asdict(undo.policy),
         "takes_cause": undo.takes_cause,
+        # Written only where it is so: definitions that were recorded before there was such a choice stay the same.
+        **({"when_refused": True} if undo.when_refused else {}),
     }
 
 
@@ -127,10 +129,11 @@ def differences(before: DefinitionSnapshot, after: DefinitionSnapshot) -> list[s
 
 
 def _changes(before: DefinitionSnapshot, after: DefinitionSnapshot, within: str = "") -> Iterator[str]:
-    for name, value in before.items():
+    for name in dict.fromkeys((*before, *after)):
+        value = before.get(name)
         if isinstance(value, dict) and isinstance(after.get(name), dict) and name != "outcomes":
             yield from _changes(value, after[name], f"{within}{name}.")
-        elif value != after.get(name):
+        elif value != after.get(name) and (name in before or after[name]):  # a choice there was not then, not taken
             yield f"{within}{name} was {value!r} and is {after.get(name)!r}"
 
 
@@ -191,6 +194,7 @@ class _Reader:
             outcomes=self._outcomes(outline["outcomes"]),
             policy=Policy(**outline["policy"]),
             takes_cause=outline["takes_cause"],
+            when_refused=outline.get("when_refused", False),
         )
 
     def _outcomes(self, outline: dict[str, bool]) -> dict[type, bool]:

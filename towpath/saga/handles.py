@@ -1,6 +1,6 @@
 """What a definition is written with, besides `Saga` itself: handles, undos, and the options that steps share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, Required, TypedDict, TypeVar, TypeVarTuple, Unpack, overload
@@ -116,7 +116,7 @@ class StepOptions(Options[StartT], Timing, Generic[StartT], total=False):
 
 
 class Undo(Generic[StartT]):
-    """How a step is undone: a command, by default to the same participant, and the reply that says it is undone.
+    """How a step is undone: a command to the same participant, and the reply that says it is undone.
 
     Its function receives the start event and the results that its own `needs` names. These must come before the step
     in the graph; the step's own result is not among them, since its outcome may be unknown (the participant knows it:
@@ -130,7 +130,6 @@ class Undo(Generic[StartT]):
         *,
         succeeds: type[Any],
         fails: Classes = (),
-        by: Participant | None = None,
         **timing: Unpack[UndoTiming],
     ) -> None: ...
     @overload
@@ -141,7 +140,6 @@ class Undo(Generic[StartT]):
         needs: Needs[StartT, *ResultTs],
         succeeds: type[Any],
         fails: Classes = (),
-        by: Participant | None = None,
         **timing: Unpack[UndoTiming],
     ) -> None: ...
     def __init__(
@@ -151,10 +149,9 @@ class Undo(Generic[StartT]):
         needs: Any = None,
         succeeds: type[Any],
         fails: Classes = (),
-        by: Participant | None = None,
         **timing: Unpack[UndoTiming],
     ) -> None:
-        self.parts = UndoParts(command, succeeds, classes_of(fails), needs, by, timing)
+        self.parts = UndoParts(command, succeeds, classes_of(fails), needs, None, _without_by(timing))
 
 
 class UndoEach(Generic[StartT, ItemT]):
@@ -167,7 +164,6 @@ class UndoEach(Generic[StartT, ItemT]):
         *,
         succeeds: type[Any],
         fails: Classes = (),
-        by: Participant | None = None,
         **timing: Unpack[UndoTiming],
     ) -> None: ...
     @overload
@@ -178,7 +174,6 @@ class UndoEach(Generic[StartT, ItemT]):
         needs: Needs[StartT, *ResultTs],
         succeeds: type[Any],
         fails: Classes = (),
-        by: Participant | None = None,
         **timing: Unpack[UndoTiming],
     ) -> None: ...
     def __init__(
@@ -188,14 +183,18 @@ class UndoEach(Generic[StartT, ItemT]):
         needs: Any = None,
         succeeds: type[Any],
         fails: Classes = (),
-        by: Participant | None = None,
         **timing: Unpack[UndoTiming],
     ) -> None:
-        self.parts = UndoParts(command, succeeds, classes_of(fails), needs, by, timing)
+        self.parts = UndoParts(command, succeeds, classes_of(fails), needs, None, _without_by(timing))
 
 
 class UndoStart(Generic[StartT]):
-    """How the start event is undone if the saga does not complete; the function receives the event and the cause."""
+    """How the start event is undone if the saga does not complete; the function receives the event and the cause.
+
+    A start that is refused because its key has an instance already (`second_start`) does not complete either: it is
+    undone, with a cause of the kind REFUSED. Say `when_refused=False` where that would undo what the first start stands
+    for, as rejecting an order because it was announced twice.
+    """
 
     def __init__(
         self,
@@ -204,9 +203,20 @@ class UndoStart(Generic[StartT]):
         by: Participant,
         succeeds: type[Any],
         fails: Classes = (),
+        when_refused: bool = True,
         **timing: Unpack[Timing],
     ) -> None:
-        self.parts = UndoParts(command, succeeds, classes_of(fails), None, by, timing)
+        self.parts = UndoParts(command, succeeds, classes_of(fails), None, by, timing, when_refused)
+
+
+def _without_by(timing: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Refuse an undo that another participant would execute: the inboxes of two know nothing of each other."""
+    if "by" in timing:
+        raise DefinitionError(
+            f"an undo names another participant, {timing['by']!r}: there it may be undone before it is done here",
+            next_step="leave out by=: the participant that does the step undoes it; ask the other one in another step",
+        )
+    return timing
 
 
 def classes_of(declared: Any) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ Facts = tuple[Happened, str, str, str, Direction, int, int, str, str]
 
 
 def _started(i: Started) -> Facts:
-    return (Happened.STARTED, type(i.event).__name__, "", "", Direction.DO, 0, 0, "", "")
+    return (Happened.STARTED, type(i.event).__name__, "", "", Direction.DO, 0, 0, i.refused, "")
 
 
 def _replied(i: Replied) -> Facts:
@@ -38,7 +38,7 @@ def _signalled(i: Signalled) -> Facts:
 
 
 def _operator_asked(i: OperatorAsked) -> Facts:
-    return (Happened.OPERATOR_ASKED, i.action.value, i.step, i.item, Direction.DO, 0, 0, i.reason, i.actor)
+    return (Happened.OPERATOR_ASKED, i.action.value, i.step, i.item, i.direction, i.attempt, i.round, i.reason, i.actor)
 
 
 def _parent_asked(i: ParentAsked) -> Facts:

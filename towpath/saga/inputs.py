@@ -34,7 +34,10 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The start event arrived. `id` is the event's, and the saga's id is derived from it."""
+    """The start event arrived. `id` is the event's, and the saga's id is derived from it.
+
+    `refused` says why the saga is not to begin (its key has an instance already): it then only undoes the start.
+    """
 
     id: str
     at_milliseconds: int
@@ -42,6 +45,7 @@ class Started:
     key: str
     parent: ParentReference | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    refused: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,10 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperatorAsked:
-    """A person asked for something; who and why are part of it, and of the history."""
+    """A person asked for something; who and why are part of it, and of the history.
+
+    About a step, `direction`, `attempt` and `round` say what the person saw of it; attempt 0 leaves that unsaid.
+    """
 
     id: str
     at_milliseconds: int
@@ -98,6 +105,9 @@ class OperatorAsked:
     step: str = ""
     item: str = ""
     reply: object | None = None
+    direction: Direction = Direction.DO
+    attempt: int = 0
+    round: int = 0
 
 
 @dataclass(frozen=True, slots=True)

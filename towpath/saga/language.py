@@ -48,7 +48,7 @@ class Saga(Generic[StartT]):
         starts_on: type[StartT],
         deadline: timedelta,
         undo: UndoStart[StartT] | None = None,
-        second_start: SecondStart = SecondStart.REFUSE,
+        second_start: SecondStart = SecondStart.REFUSE_WHILE_OPEN,
     ) -> None:
         parts = undo.parts if undo is not None else None
         self._draft = Draft(

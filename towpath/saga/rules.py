@@ -69,6 +69,7 @@ class UndoParts:
     needs: "Handles | None"
     by: Participant | None
     timing: Mapping[str, Any]
+    when_refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,8 @@ class Draft:
         )
         self._judge_place(step)
         self._judge_functions(step)
+        if step.child is not None:
+            self._judge_second_start(step, step.child)
         if step.activity is Activity.WAIT or step.activity is Activity.DELAY:
             self._judge_wait(step)
         if step.over is not None and not 1 <= step.items_max <= ITEMS_MAX:
@@ -276,6 +279,21 @@ class Draft:
                 "declare it before the pivot and let the pivot need it, or use saga.retriable",
             )
 
+    def _judge_second_start(self, step: StepDefinition, child: Definition) -> None:
+        """Two sub-sagas of one definition have the same business key, so the second start must be allowed."""
+        before = self._ancestors(step.requires)
+        for position, other in enumerate(self.steps):
+            if other.child is None or other.child.name != child.name or child.second_start is SecondStart.INDEPENDENT:
+                continue
+            if position not in before or child.second_start is SecondStart.REFUSE_ALWAYS:
+                raise self._step_error(
+                    step.key,
+                    f"starts saga {child.name} for a key that may have one, of {other.key}: it would be refused, since "
+                    f"second_start is {child.second_start.name}",
+                    f"let it come after {other.key}, with REFUSE_WHILE_OPEN, or say "
+                    f'Saga("{child.name}", second_start=SecondStart.INDEPENDENT, ...)',
+                )
+
     def _judge_functions(self, step: StepDefinition) -> None:
         received = ["the start event", *(f"the result of {self.steps[need].key}" for need in step.needs)]
         item = ["an item"] if step.over is not None else []
@@ -379,6 +397,7 @@ class Draft:
             outcomes=self._outcomes(step.key, (parts.succeeds,), parts.fails),
             policy=self._policy(f"{step.key} (its undo)", timing, Kind.RETRIABLE),
             takes_cause=takes_cause,
+            when_refused=parts.when_refused,
         )
 
     def _undo_of_child(self, step: StepDefinition) -> UndoDefinition:

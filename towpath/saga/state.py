@@ -3,6 +3,7 @@
 The machine has no clock: every time here was read from a record (milliseconds since 1970, UTC).
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -44,6 +45,21 @@ class StepStatus(StrEnum):
     UNDONE = "undone"
 
 
+NEED_A_PERSON = (StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
+_BACKWARD = (
+    StepStatus.UNDOING,
+    StepStatus.UNDO_BACKOFF,
+    StepStatus.UNDO_STUCK,
+    StepStatus.UNDO_FAILED,
+    StepStatus.UNDONE,
+)
+
+
+def direction_of(status: StepStatus) -> Direction:
+    """Return the direction of the command that the attempt and round of a step or item are those of."""
+    return Direction.UNDO if status in _BACKWARD else Direction.DO
+
+
 class CauseKind(StrEnum):
     """Why a saga turned round."""
 
@@ -55,6 +71,7 @@ class CauseKind(StrEnum):
     CANCELLED = "cancelled"
     OPERATOR = "operator"
     PARENT = "parent"
+    REFUSED = "refused"  # it was not to begin: the key has an instance already
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +79,8 @@ class Cause:
     """Why a saga compensates. The builder of the start event's undo receives it.
 
     `step` and `item` name where it happened, if it happened at a step; `reply` is the business failure, if it was one;
-    `actor` and `reason` are those of the person who asked, if a person did.
+    `actor` and `reason` are those of the person who asked, if a person did; of a start that was refused, `reason` says
+    why.
     """
 
     kind: CauseKind
@@ -75,6 +93,8 @@ class Cause:
     def __str__(self) -> str:
         if self.kind is CauseKind.STEP_FAILED:
             return f"{self.step}: {type(self.reply).__name__}"
+        if self.kind is CauseKind.REFUSED:
+            return f"{self.kind.value}: {self.reason}"
         if self.actor:
             return f"{self.kind.value} by {self.actor}: {self.reason}"
         return f"{self.step}: {self.kind.value}" if self.step else self.kind.value
@@ -100,6 +120,14 @@ class StepState:
     items: tuple["StepState", ...] = ()
 
 
+def need_a_person(steps: Iterable[StepState]) -> bool:
+    """Say whether any step can go on only with the help of a person."""
+    for step in steps:  # noqa: SIM110 - three times as fast as `any`, and asked in every decision
+        if step.status in NEED_A_PERSON:
+            return True
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class ParentReference:
     """Where a sub-saga sends its ending: the step of its parent, and what that last asked (`direction`)."""
@@ -119,7 +147,7 @@ class SagaState:
 
     `key` is the business key that all its topics are keyed by; `headers` came with the start (trace, tenant) and are
     carried, never read. `deadline_milliseconds` is when the saga's deadline falls due, 0 once it no longer runs.
-    `recent` holds id and time of the requests last applied, oldest first (see the rules in advance.py);
+    `recent` holds id and time of the requests last decided, oldest first (see requests.py);
     `forgotten_milliseconds` is the newest time among those no longer held.
     """
 

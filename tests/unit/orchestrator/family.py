@@ -74,7 +74,9 @@ def pack() -> Saga[OrderPlaced]:
     return made
 
 
-def buy(child: Saga[OrderPlaced] | None = None, *, second_start: SecondStart = SecondStart.REFUSE) -> Saga[OrderPlaced]:
+def buy(
+    child: Saga[OrderPlaced] | None = None, *, second_start: SecondStart = SecondStart.REFUSE_WHILE_OPEN
+) -> Saga[OrderPlaced]:
     """Return the parent: the sub-saga, then the payment, then the pivot."""
     made = Saga("buy", version=1, starts_on=OrderPlaced, deadline=hours(100), second_start=second_start)
     goods = made.subsaga(child or hold_goods(), same, within=hours(1), key="goods")

@@ -1,5 +1,7 @@
 """Going backward: when an undo is owed, in which order, and what discharges it."""
 
+import pytest
+
 from tests.unit.saga.support import (
     OPENED,
     Agreed,
@@ -14,12 +16,13 @@ from tests.unit.saga.support import (
     basket,
     chain,
     diamond,
+    other,
     pivot,
     saga,
     step,
     undo,
 )
-from towpath.saga import COMPENSATE, NO_EFFECT, hours, minutes, seconds
+from towpath.saga import COMPENSATE, NO_EFFECT, DefinitionError, hours, minutes, seconds
 from towpath.saga.effects import CancelTimer, Finish, SendCommand
 from towpath.saga.inputs import Action, Replied
 from towpath.saga.state import CauseKind, Direction, Status, StepStatus
@@ -137,14 +140,11 @@ def test_the_undo_receives_what_it_needs() -> None:
     talk.when(No()).expect(Take("b", (Yes("A"),)))
 
 
-def test_the_undo_may_be_done_by_another_participant() -> None:
-    """`by` sends it elsewhere."""
-    from tests.unit.saga.support import other
-
-    made = saga()
-    a = step(made, "a", undo=undo("a", by=other))
-    step(made, "b", after=a)
-    given(made, OPENED).expect(Do("a")).when(Yes()).expect(Do("b")).when(No()).expect(Take("a"), to=other)
+def test_an_undo_by_another_participant_is_refused() -> None:
+    """Two inboxes know nothing of each other: the undo could be heard at one before the command is at the other."""
+    with pytest.raises(DefinitionError, match="another participant") as raised:
+        undo("a", by=other)
+    assert "leave out by=" in str(raised.value)
 
 
 def test_a_failed_pivot_undoes_everything() -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from towpath.saga.advance import RECENT_MAX
 from towpath.saga.definition import ATTEMPTS_MAX, ITEMS_MAX, STEPS_MAX
 from towpath.saga.inputs import Action
 from towpath.saga.language import Saga
+from towpath.saga.requests import RECENT_MAX
 from towpath.saga.rules import Backoff
 from towpath.saga.state import Status
 

@@ -1,6 +1,7 @@
 """What people may ask: retry, skip, compensate, cancel, resume; each once, with a name and a reason."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,11 +23,11 @@ from tests.unit.saga.support import (
     step,
     undo,
 )
-from towpath.saga import NO_EFFECT, hours, minutes, seconds
-from towpath.saga.advance import RECENT_MAX
+from towpath.saga import NO_EFFECT, minutes, seconds
 from towpath.saga.effects import Record, SendCommand
 from towpath.saga.inputs import Action, OperatorAsked
-from towpath.saga.state import CauseKind, Status, StepStatus
+from towpath.saga.requests import RECENT_MAX
+from towpath.saga.state import CauseKind, Direction, Status, StepStatus
 from towpath.saga.testing import Conversation, given
 
 
@@ -280,11 +281,45 @@ def test_a_request_older_than_the_ids_still_held_is_refused() -> None:
     talk.when_repeated(back=len(talk.inputs) - talk.inputs.index(asked[1])).expect_refused("already applied")
 
 
-def test_a_refused_request_is_not_remembered() -> None:
-    """It may be made again when it is possible."""
-    talk = begun().when_asked(Action.RESUME).expect_refused()
-    assert talk.state.recent == ()
-    talk.when_time_passes(hours(0))
+def test_a_request_that_was_refused_is_not_applied_later() -> None:
+    """It was about the command, whose outcome came by itself; delivered again, it would settle the undo instead."""
+    made = saga()
+    first = step(made, "first")
+    pivot(made, after=step(made, "second", after=first))
+    talk = given(made, OPENED).expect(Do("first")).when(Yes()).expect(Do("second"))
+    talk.when_asked(Action.SKIP, step="second", reply=None).expect_refused("only a step that is stuck")
+    refused = talk.inputs[-1]
+    talk.when(Yes()).expect(Do("pivot")).when(No()).expect(Take("second")).when(Kept()).expect_stuck("second")
+    talk.when_given(refused).expect_refused("already applied").expect_stuck("second")
+    talk.when_asked(Action.SKIP, step="second").expect(Take("first"))
+
+
+def test_refused_requests_are_forgotten_as_the_others_are() -> None:
+    """The memory is as long as before; what is older than it is refused as well."""
+    talk = begun()
+    for _ in range(RECENT_MAX + 1):
+        talk.when_time_passes(seconds(0.1)).when_asked(Action.RESUME).expect_refused("no step of this saga is stuck")
+    assert len(talk.state.recent) == RECENT_MAX
+    talk.when_repeated(back=RECENT_MAX + 1).expect_refused("ask again")
+    assert len(talk.state.recent) == RECENT_MAX
+
+
+def test_a_request_without_an_actor_is_not_remembered() -> None:
+    """It can never be taken, so it takes no room."""
+    assert begun().when_asked(Action.CANCEL, by="").expect_refused("names the actor").state.recent == ()
+
+
+def test_a_request_is_about_the_attempt_that_the_person_saw() -> None:
+    """The step is stuck anew, on its way back: the request still speaks of the command."""
+    talk = stuck_undo()
+    stands = talk.state.step("a")
+    seen: dict[str, Any] = {"step": "a", "attempt": stands.attempt, "round": stands.round}
+    talk.when_asked(Action.SKIP, **seen).expect_refused("another attempt", "undo, attempt 2 of round 1")
+    talk.when_asked(Action.RETRY, **seen, direction=Direction.UNDO).expect(Take("a"))
+    talk.when_nobody_answers_until(Status.STUCK)
+    talk.when_asked(Action.SKIP, **seen, direction=Direction.UNDO).expect_refused("another attempt")
+    talk.when_asked(Action.SKIP, step="a", attempt=talk.state.step("a").attempt, round=1, direction=Direction.UNDO)
+    talk.expect_compensated()
 
 
 def test_a_request_counts_wherever_its_time_lies() -> None:

@@ -21,8 +21,9 @@ from tests.unit.saga.support import (
     pivot,
     retriable,
     saga,
+    step,
 )
-from towpath.saga import Saga, advance, days, hours
+from towpath.saga import DefinitionError, Saga, SecondStart, advance, days, hours
 from towpath.saga.definition import Kind
 from towpath.saga.effects import (
     AnswerParent,
@@ -125,6 +126,58 @@ def test_a_child_that_compensates_already_answers_the_undo() -> None:
     assert effect(below, AnswerParent).parent.direction is Direction.UNDO
     carry(below, above)
     above.expect(Take("before"))
+
+
+@pytest.mark.parametrize(("answer", "status"), [(Yes(), Status.COMPLETED), (No(), Status.COMPENSATED)])
+def test_a_child_that_has_ended_answers_a_further_attempt_of_its_start(answer: object, status: Status) -> None:
+    """Its answer was lost, or its parent gave up and a person retried: silence would be for ever."""
+    above, below = started()
+    below.when(answer)
+    first = effect(below, AnswerParent)
+    start = effect_of_start(above)
+    again = replace(start.parent, attempt=3)
+    below.expect_anything().when_given(Started(start.start_id, 0, OPENED, "key", again)).expect_status(status)
+    assert effect(below, AnswerParent) == replace(first, parent=again)
+    below.expect_answer(first.reply).when_repeated().expect_refused("this attempt was answered").expect_nothing()
+    stranger = replace(again, saga_id="another", attempt=4)
+    below.when_given(Started(start.start_id, 0, OPENED, "key", stranger)).expect_refused("already started")
+
+
+def effect_of_start(above: Conversation) -> StartSaga:
+    """Return what started the child."""
+    return next(e for decision in above.decisions for e in decision.effects if isinstance(e, StartSaga))
+
+
+def test_a_child_that_is_undone_or_under_way_is_silent_to_a_start() -> None:
+    """It answers when it has ended; and one that was asked to undo itself has nothing more to say about its start."""
+    above, below = started()
+    start = effect_of_start(above)
+    again = Started(start.start_id, 0, OPENED, "key", replace(start.parent, attempt=2))
+    below.when_given(again).expect_refused("already started").expect_nothing().when(Yes()).expect_anything()
+    above.when_asked(Action.CANCEL).expect_compensates("child")
+    below.when_parent_asks(effect(above, CompensateSaga).parent).expect(Take("inner")).when(Undone()).expect_anything()
+    below.when_given(again).expect_refused("already started").expect_compensated()
+
+
+def test_two_sub_sagas_of_one_definition_have_one_key() -> None:
+    """The second start would always be refused, and so is the definition; unless it waits, or both may run."""
+    made = saga("outer")
+    begin: Any = named("begin", lambda event: event)
+    first = made.subsaga(child(), begin, within=hours(1), key="one")
+    with pytest.raises(DefinitionError, match="second_start is REFUSE_WHILE_OPEN"):
+        made.subsaga(child(), begin, within=hours(1), key="two")
+    made.subsaga(child(), begin, within=hours(1), key="two", after=first)
+    made = saga("outer")
+    both = saga("child", second_start=SecondStart.INDEPENDENT)
+    step(both, "inner")
+    for key in ("one", "two"):
+        made.subsaga(both, begin, within=hours(1), key=key)
+    made = saga("outer")
+    once = saga("child", second_start=SecondStart.REFUSE_ALWAYS)
+    step(once, "inner")
+    first = made.subsaga(once, begin, within=hours(1), key="one")
+    with pytest.raises(DefinitionError, match="REFUSE_ALWAYS"):
+        made.subsaga(once, begin, within=hours(1), key="two", after=first)
 
 
 def test_a_child_that_has_compensated_answers_once_more() -> None:

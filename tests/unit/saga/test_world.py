@@ -73,7 +73,7 @@ def ended_early(decision: Decision) -> Decision:
 BREAKS: dict[str, tuple[Break, str]] = {
     "no history": (without(Record), "begins with its entry"),
     "history twice": (twice, "one entry for the history"),
-    "a refusal that changes": (refused_all, "a refused input changes nothing"),
+    "a refusal that changes": (refused_all, "a refusal changes nothing"),
     "a timer not cancelled": (without(CancelTimer), "timers are those of the state"),
     "a timer not set": (without(SetTimer), "timers are those of the state"),
     "a deadline forgotten": (state_with(deadline_milliseconds=0), "timers are those of the state"),

@@ -18,18 +18,19 @@ REDUCTIONS (none if `reduced` is false; tests hold the two against each other)
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from towpath.saga.advance import Decision, advance
-from towpath.saga.check.abstract import Abstraction, Call, Choice, blank
+from towpath.saga.check.abstract import Abstraction, Call, Choice
 from towpath.saga.check.encode import Encoder, Key
 from towpath.saga.check.invariants import NEED_A_PERSON, Judge
 from towpath.saga.check.ledger import Ledger, opening
-from towpath.saga.check.moves import PARENT, Cell, Move, Moves, Stranger, cells_of
+from towpath.saga.check.moves import Cell, Move, Moves, Stranger, cells_of
 from towpath.saga.check.properties import Breach, Property
 from towpath.saga.definition import Definition
-from towpath.saga.inputs import Action, Input, ParentAsked, Started, TimerFired, TimerKind, Unrecognised
+from towpath.saga.effects import Happened, Record
+from towpath.saga.inputs import Action, Input, OperatorAsked, ParentAsked, Started, TimerFired, TimerKind, Unrecognised
 from towpath.saga.state import CauseKind, Direction, SagaState, Status, StepState, StepStatus
 
 # A state takes about 2 kB with its edges: 2 GB at the limit.
@@ -145,12 +146,12 @@ class Explorer:
         return self.result
 
     def _begin(self) -> None:
-        parent = PARENT if self.as_child else None
-        start = Started("start", 0, blank(self.definition.starts_on), "key", parent)
         self._probe_nothing()
-        for happening, facts, decision in self.decide(None, (), start):
-            if decision is not None:
-                self._arrive(-1, None, opening(self.definition), happening, facts, decision)
+        for start in self.moves.starts():
+            for happening, facts, decision in self.decide(None, (), start):
+                if decision is not None:
+                    ledger = opening(self.definition, refused=bool(start.refused))
+                    self._arrive(-1, None, ledger, happening, facts, decision)
 
     def decide(
         self, state: SagaState | None, facts: tuple[Choice, ...], input_: Input
@@ -303,13 +304,41 @@ class Explorer:
     def _redeliver(self, reached: Node) -> None:
         """After a crash an input that was applied comes again, and must be refused.
 
-        A parent's request may repeat itself: it is answered again.
+        A parent's request may repeat itself: it is answered again. A person's request that was refused before the state
+        in which it is taken must not be taken there either.
         """
         input_ = reached.via.input
+        if isinstance(input_, OperatorAsked) and reached.parent >= 0:
+            self._redeliver_refused(self.result.nodes[reached.parent], input_)
         mark = ("again", _kind_of(input_), reached.key[0], self.encoder.local(reached.key, input_))
         if mark not in self._probed and not isinstance(input_, ParentAsked):
             self._probed.add(mark)
             self._refuse(reached, input_, -1)
+
+    def _redeliver_refused(self, node: Node, asked: OperatorAsked) -> None:
+        """A request that is taken in a state, and was refused on the way there, must be refused when it comes again."""
+        earlier = self.result.nodes[node.parent] if node.parent >= 0 else None
+        if earlier is None:
+            return
+        stands = (self.encoder.local(node.key, asked), self.encoder.local(earlier.key, asked))
+        mark = ("refused", asked.action, asked.step, asked.item, node.key[0], earlier.key[0], stands)
+        if mark in self._probed:
+            return
+        self._probed.add(mark)
+        early = replace(asked, at_milliseconds=earlier.now + 1)
+        for first, _, refused in self.decide(earlier.state, earlier.facts, early):
+            entry = refused.effects[0] if refused is not None else None
+            if refused is None or not isinstance(entry, Record) or entry.happened is not Happened.REFUSED:
+                continue
+            for then, facts, decision in self.decide(refused.state, earlier.facts, node.via.input):
+                if decision is None or decision.state is None or then.choices != node.via.choices:
+                    continue
+                late = replace(asked, at_milliseconds=early.at_milliseconds)
+                for again, _, last in self.decide(decision.state, facts, late):
+                    self.result.refusals += 1
+                    if last is not None:
+                        self.judge.refused(decision.state, late, last)
+                        self._note(self.judge.breaches, node.parent, (first, then, again))
 
     def _probe_nothing(self) -> None:
         """Before it has started, a saga refuses all but its start."""

@@ -26,7 +26,7 @@ from towpath.saga.effects import (
 )
 from towpath.saga.inputs import Action, Input, OperatorAsked, ParentAsked, Replied, Signalled, TimerFired, TimerKind
 from towpath.saga.keys import idempotency_key_of
-from towpath.saga.state import Direction, SagaState, Status, StepState, StepStatus
+from towpath.saga.state import CauseKind, Direction, SagaState, Status, StepState, StepStatus
 
 _DO, _UNDO = Direction.DO, Direction.UNDO
 _SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
@@ -57,7 +57,7 @@ class Judge:
         subject = _subject(input_)
         if not isinstance(entry, Record) or entry.happened is not Happened.REFUSED:
             self._break(Property.STALE, subject, "is taken, though it must be refused")
-        elif decision.state is not before and decision.state != before:
+        elif decision.state is not before and not _same_but_remembered(decision.state, before, input_):
             self._break(Property.STALE, subject, "is refused, yet the state changes")
         elif not all(isinstance(effect, SetTimer) for effect in rest):
             self._break(Property.STALE, subject, "is refused, yet something is sent")
@@ -159,6 +159,10 @@ class Judge:
         definition = self.definition
         if account not in OWED:
             self._break(Property.UNDO_OWED, key, f"is undone, though it stands as {account.name.lower()}")
+        step = definition.steps[position]
+        if position and account is Account.SENT and step.undo is not None and step.undo.participant != step.participant:
+            words = f"is undone by {step.undo.participant} while {step.participant} may still do it: two inboxes"
+            self._break(Property.ONE_INBOX, key, words)
         if after.direction is _DO:
             self._break(Property.UNDO_OWED, key, "is undone while the saga goes forward")
         for later in range(position + 1, len(definition.steps)):
@@ -166,13 +170,14 @@ class Judge:
             if follows and definition.steps[later].undo is not None and owes(ledger[later]):
                 other = definition.steps[later].key
                 self._break(Property.UNDO_ORDER, key, f"is undone before {other}, which came after it")
-        if not self._before_the_pivot(ledger):
+        if not self._before_the_pivot(ledger, after):
             self._break(Property.PIVOT, key, "is undone though the pivot was sent and has not failed")
 
-    def _before_the_pivot(self, ledger: Ledger) -> bool:
+    def _before_the_pivot(self, ledger: Ledger, after: SagaState) -> bool:
         pivot = self.definition.pivot
         if pivot is None:
-            return not self.definition.committed_from_start
+            refused = after.cause is not None and after.cause.kind is CauseKind.REFUSED
+            return refused or not self.definition.committed_from_start
         return account_of(ledger[pivot], "") in (Account.NEVER, Account.NOT_DONE)
 
     def _judge_key(
@@ -235,7 +240,7 @@ class Judge:
             self._break(Property.STATUS, ", ".join(halted), f"needs a person, and the saga is {after.status.value}")
         elif not halted and (after.status is Status.RUNNING) != (after.direction is _DO):
             self._break(Property.STATUS, "", f"the saga is {after.status.value} and goes {after.direction.value}")
-        if after.direction is _UNDO and not self._before_the_pivot(ledger):
+        if after.direction is _UNDO and not self._before_the_pivot(ledger, after):
             self._break(Property.PIVOT, "", "the saga turns round past its point of no return")
 
     def _judge_ending(self, before: SagaState | None, after: SagaState, ledger: Ledger, decision: Decision) -> None:
@@ -244,7 +249,8 @@ class Judge:
         if finishes != ([after.status] if ends else []):
             self._break(Property.ENDING, "", f"{len(finishes)} endings are told where the saga is {after.status.value}")
         answers = [effect for effect in decision.effects if isinstance(effect, AnswerParent)]
-        if ends and len(answers) != (after.parent is not None):
+        asked_again = before is not None and before.ended and before.status is after.status
+        if (ends or asked_again) and len(answers) != (after.parent is not None):
             self._break(Property.ENDING, "", f"the parent of a sub-saga is told {len(answers)} times how it ended")
         if not after.ended:
             return
@@ -283,7 +289,7 @@ class Judge:
             self._break(Property.FAILURE, _subject(input_), "does not turn the saga round")
         if isinstance(input_, TimerFired) and input_.timer == SAGA_TIMER and after.direction is _DO:
             asking = [step.key for step in after.steps if step.status in _ASKING]
-            if asking or self._before_the_pivot(ledger):
+            if asking or self._before_the_pivot(ledger, after):
                 self._break(Property.DEADLINE, ", ".join(asking), "goes on after the saga's deadline")
 
     def _judge_meaning(self, before: SagaState, after: SagaState, input_: Input) -> None:
@@ -314,6 +320,16 @@ class Judge:
         if on_timeout is OnTimeout.HALT:
             return cell.status is StepStatus.STUCK
         return after.direction is _UNDO
+
+
+def _same_but_remembered(after: SagaState | None, before: SagaState, input_: Input) -> bool:
+    """Say whether nothing has changed but that a person's request, which was refused, is remembered."""
+    if after is None or not isinstance(input_, OperatorAsked):
+        return after == before
+    new = set(after.recent) - set(before.recent)
+    return new <= {(input_.id, input_.at_milliseconds)} and before == replace(
+        after, recent=before.recent, forgotten_milliseconds=before.forgotten_milliseconds
+    )
 
 
 def timers_of(state: SagaState, beside: SagaState | None = None) -> Iterator[tuple[str, int]]:

@@ -31,9 +31,14 @@ Ledger: TypeAlias = tuple[Entry, ...]
 OWED = (Account.SENT, Account.DONE, Account.UNDO_SENT, Account.UNDO_REFUSED)
 
 
-def opening(definition: Definition) -> Ledger:
-    """Return the ledger before anything: the start event's own effect is there."""
-    return (Account.DONE, *(Account.NEVER for _ in definition.steps[1:]))
+def opening(definition: Definition, *, refused: bool = False) -> Ledger:
+    """Return the ledger before anything: the start event's own effect is there.
+
+    Of a start that is refused it is not, where the definition says so: it stands for what the first start did.
+    """
+    undo = definition.steps[0].undo
+    untold = refused and (undo is None or not undo.when_refused)
+    return (Account.NOT_DONE if untold else Account.DONE, *(Account.NEVER for _ in definition.steps[1:]))
 
 
 def owes(entry: Entry) -> bool:

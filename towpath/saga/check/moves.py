@@ -7,14 +7,14 @@ with all else. That covers every order that real time allows, and more.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from towpath.saga.check.abstract import blank
 from towpath.saga.check.invariants import NEED_A_PERSON
 from towpath.saga.check.ledger import Account, Ledger, account_of
 from towpath.saga.decision_builder import SAGA_TIMER, timer_of
-from towpath.saga.definition import Activity, Definition, StepDefinition
+from towpath.saga.definition import Activity, Definition, SecondStart, StepDefinition
 from towpath.saga.inputs import (
     Action,
     Input,
@@ -38,6 +38,7 @@ _OPEN = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING, StepStatus.STU
 LONG_AFTER_MILLISECONDS = 10**17
 
 ACTOR, REASON = "ada", "checked"
+HAS_ONE = "the key has an instance already"
 PARENT = ParentReference("parent", "parent-1", "key", "child", _DO, 1, 1)
 PARENT_ASKS = ParentReference("parent", "parent-1", "key", "child", _UNDO, 1, 1)
 
@@ -80,6 +81,17 @@ class Moves:
         self.definition = definition
         self.as_child = as_child
         self._asked = 0
+
+    def starts(self) -> list[Started]:
+        """Return the ways in which an instance begins: whole, or refused because its key has one already.
+
+        A sub-saga whose start is refused is none: the orchestrator answers its parent in its place.
+        """
+        event = blank(self.definition.starts_on)
+        whole = Started("start", 0, event, "key", PARENT if self.as_child else None)
+        if self.as_child or self.definition.second_start is SecondStart.INDEPENDENT:
+            return [whole]
+        return [whole, replace(whole, refused=HAS_ONE)]
 
     # --- one step or item -------------------------------------------------------------------------------------------
 
@@ -183,6 +195,9 @@ class Moves:
         moves = []
         if state.deadline_milliseconds:
             moves.append(Move(TimerFired("timer", state.deadline_milliseconds, SAGA_TIMER)))
+        if state.ended and state.parent is not None and state.parent.direction is _DO:
+            again = replace(PARENT, attempt=state.parent.attempt + 1)
+            moves.append(Move(Started("again", now, blank(self.definition.starts_on), "key", again)))
         if self.may_turn(state, ledger):
             if not state.ended:
                 moves += [Move(self.ask(action, now), by_person=True) for action in (Action.CANCEL, Action.COMPENSATE)]

@@ -21,6 +21,7 @@ class Property(StrEnum):
     DEADLINE = "deadline"
     UNDO_OWED = "undo_owed"
     UNDO_ORDER = "undo_order"
+    ONE_INBOX = "one_inbox"
     PIVOT = "pivot"
     ENDING = "ending"
     STATUS = "status"
@@ -58,6 +59,7 @@ SENTENCES: dict[Property, str] = {
     Property.DEADLINE: "after the saga's deadline nothing is asked any more on the way forward",
     Property.UNDO_OWED: "what was done, or may have been, is undone; what was not is left alone",
     Property.UNDO_ORDER: "what came after a step is undone before it",
+    Property.ONE_INBOX: "an undo goes to the inbox that knows its command, or waits until the command was answered",
     Property.PIVOT: "nothing is undone past the pivot",
     Property.ENDING: "the saga ends once, with nothing left to do and no timer running",
     Property.STATUS: "the status tells how the steps stand",

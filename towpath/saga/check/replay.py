@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from towpath.saga.advance import Decision
-from towpath.saga.check.abstract import Choice, Role, blank
+from towpath.saga.check.abstract import Choice, Role
 from towpath.saga.check.explore import Explorer, Happening, Node
 from towpath.saga.check.ledger import opening
-from towpath.saga.check.moves import PARENT, Stranger, cells_of
+from towpath.saga.check.moves import Stranger, cells_of
 from towpath.saga.check.properties import SENTENCES, Property
 from towpath.saga.check.sampling import classes_by_name, try_function
 from towpath.saga.check.words import say
@@ -36,6 +36,7 @@ class _Replay:
         self.rule = rule
         self.as_child = as_child
         self.node: Node | None = None
+        self.refused: list[OperatorAsked] = []  # a request that was refused comes again as it was
 
     def walk(self, path: Sequence[str]) -> None:
         for number, sentence in enumerate(path):
@@ -68,11 +69,14 @@ class _Replay:
     ) -> bool:
         """Judge a decision, and go where it leads."""
         node, explorer, input_ = self.node, self.explorer, happening.input
-        ledger = node.ledger if node is not None else opening(explorer.definition)
+        refused = isinstance(input_, Started) and bool(input_.refused)
+        ledger = node.ledger if node is not None else opening(explorer.definition, refused=refused)
         if wanted:
             ledger = explorer.judge.taken(node.state if node is not None else None, ledger, input_, decision)
         elif node is not None:
             explorer.judge.refused(node.state, input_, decision)
+            if isinstance(input_, OperatorAsked):
+                self.refused.append(input_)
         breaches = list(explorer.judge.breaches)
         if wanted and node is not None and isinstance(input_, OperatorAsked) and input_.action is Action.RESUME:
             breaches += filter(None, [explorer.judge_resume(node)])
@@ -94,11 +98,11 @@ class _Replay:
         """Yield all that may happen now, each with whether it must be taken."""
         moves, node = self.explorer.moves, self.node
         if node is None:
-            parent = PARENT if self.as_child else None
-            yield Started("start", 0, blank(self.explorer.definition.starts_on), "key", parent), True
+            yield from ((start, True) for start in moves.starts())
             yield Started("stray", 0, Stranger(), "key"), False
             yield Unrecognised("stray", 0, "Stranger"), False
             return
+        yield from ((asked, False) for asked in self.refused)
         yield from ((move.input, True) for move in self.explorer.moves_at(node))
         if node.state.status is Status.STUCK:
             yield moves.ask(Action.RESUME, node.now), True

@@ -37,7 +37,7 @@ def say_input(state: SagaState | None, input_: Input) -> str:  # noqa: PLR0911 -
     """Say what an input is, as it looks in a state."""
     match input_:
         case Started():
-            return f"{type(input_.event).__name__} starts the saga" + _stray(input_)
+            return f"{type(input_.event).__name__} {_starts(input_)}" + _stray(input_)
         case Replied():
             return _say_reply(state, input_)
         case TimerFired():
@@ -50,6 +50,12 @@ def say_input(state: SagaState | None, input_: Input) -> str:  # noqa: PLR0911 -
             return "the parent asks it to compensate" + _stray(input_)
         case _:
             return f"{input_.what} arrives, which nothing takes"
+
+
+def _starts(input_: Started) -> str:
+    if input_.refused:
+        return "would start the saga, and is refused"
+    return "starts the saga again for its parent" if input_.id == "again" else "starts the saga"
 
 
 def _stray(input_: Input) -> str:

@@ -152,9 +152,13 @@ class Conversation:
         step: str = "",
         item: str = "",
         reply: object = None,
+        direction: Direction = Direction.DO,
+        attempt: int = 0,
+        round: int = 0,  # noqa: A002 - the field's name
     ) -> "Conversation":
-        """Let a person ask for something."""
-        return self._say(lambda id_, at: OperatorAsked(id_, at, action, by, because, step, item, reply))
+        """Let a person ask for something; of a step, `direction`, `attempt` and `round` say what they saw of it."""
+        seen = (direction, attempt, round)
+        return self._say(lambda id_, at: OperatorAsked(id_, at, action, by, because, step, item, reply, *seen))
 
     def when_parent_asks(self, parent: ParentReference) -> "Conversation":
         """Let the parent of this sub-saga ask it to compensate."""

@@ -104,6 +104,8 @@ def _input(plain: dict[str, Any], classes: dict[str, type]) -> Input:
     kind = _INPUTS[plain["input"]]
     values: dict[str, Any] = {}
     for field in fields(kind):
+        if field.name not in plain:
+            continue  # a history from before there was such a field; its default is what it meant
         content = plain[field.name]
         if field.type is object or field.type == object | None:
             values[field.name] = None if content is None else _record_of(content, classes)

@@ -37,6 +37,7 @@ from towpath.saga import (
     Cause,
     Definition,
     Saga,
+    SecondStart,
     Undo,
     UndoEach,
     UndoStart,
@@ -455,7 +456,8 @@ def the_undo_of_a_sub_saga_takes_longer_than_its_parent_waits(mended: bool) -> B
 @planted(Property.UNREACHABLE, "start")
 def the_undo_of_the_start_can_never_be_owed(mended: bool) -> Built:
     undo = None if mended else UndoStart(take_back_start, by=shop, succeeds=TakenBack, within=seconds(10))
-    saga = begin(undo=undo)
+    # A start that is refused is undone, too; here none is.
+    saga = begin(undo=undo, second_start=SecondStart.INDEPENDENT)
     saga.retriable(shop, ask, key="ship", succeeds=Well, within=seconds(10))
     return saga
 
@@ -575,6 +577,15 @@ def a_wait_past_the_pivot_compensates(mended: bool) -> Built:
 def an_answer_past_the_pivot_means_failure(mended: bool) -> Built:
     outcomes: dict[type, bool] = {Approved: True} if mended else {Approved: True, Declined: False}
     return changed(pivoted(), "answer", lambda step: replace(step, outcomes=outcomes))
+
+
+@planted(Property.ONE_INBOX, "second")
+def an_undo_goes_to_another_inbox(mended: bool) -> Built:
+    def change(step: StepDefinition) -> StepDefinition:
+        assert step.undo is not None
+        return step if mended else replace(step, undo=replace(step.undo, participant="another"))
+
+    return changed(two_steps(), "second", change)
 
 
 @planted(Property.UNREACHABLE, "confirm")

@@ -475,12 +475,27 @@ def the_attempt_is_part_of_the_key(patch: Patch) -> None:
 def resume_retries_one_of_several(patch: Patch) -> None:
     def resume(turn: DecisionBuilder, _: Any) -> str | None:
         for position, item, cell in turn.cells():
-            if cell.status in machine._NEED_A_PERSON:
+            if cell.status in machine.NEED_A_PERSON:
                 machine._try_again(turn, position, item, cell)
                 return None
         return "no step of this saga is stuck"
 
     patch.setitem(machine._ACTIONS, Action.RESUME, resume)
+
+
+@mutation(Property.STALE)
+def a_refused_request_is_forgotten(patch: Patch) -> None:
+    patch.setattr(machine, "with_refused", lambda state, _: state)
+
+
+@mutation(Property.ENDING, lambda: child().definition, as_child=True)
+def a_child_that_has_ended_is_silent_to_its_parent(patch: Patch) -> None:
+    patch.setattr(machine, "_answer", lambda *_: None)
+
+
+@mutation(Property.UNHANDLED, lambda: child().definition, as_child=True)
+def a_further_attempt_of_a_start_is_refused(patch: Patch) -> None:
+    patch.setattr(machine, "_started_again", lambda *_: "the saga has already started")
 
 
 # --- order and status -------------------------------------------------------------------------------------------------

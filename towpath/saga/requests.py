@@ -1,0 +1,53 @@
+"""The requests of people that an instance remembers: each is decided once, whatever was decided.
+
+A person's request does not refuse its own repetition by matching, as a reply or a timer does: "retry" fits again a day
+later. So the ids of the requests last decided are kept, of those that were refused too: what was refused once must not
+be applied later, to something that the person never saw. One that is older than the newest id forgotten is refused
+rather than guessed at.
+"""
+
+from dataclasses import replace
+
+from towpath.saga.inputs import OperatorAsked
+from towpath.saga.state import SagaState, StepState, direction_of
+
+RECENT_MAX = 16  # requests of people, who make a few an hour at most
+
+Recent = tuple[tuple[str, int], ...]
+
+
+def not_new(recent: Recent, forgotten_milliseconds: int, input_: OperatorAsked) -> str | None:
+    """Say why a request may not be decided, whatever it asks for."""
+    if not input_.actor or not input_.reason:
+        return "a request of a person names the actor and the reason"
+    if any(id_ == input_.id for id_, _ in recent):
+        return "the request was already applied"
+    if input_.at_milliseconds <= forgotten_milliseconds:
+        return "the request is older than those whose ids are still held: ask again"
+    return None
+
+
+def outdated(input_: OperatorAsked, cell: StepState) -> str | None:
+    """Say why a request is about a step as it no longer stands; what the person saw may be left unsaid (attempt 0)."""
+    seen = (input_.direction, input_.attempt, input_.round)
+    stands = (direction_of(cell.status), cell.attempt, cell.round)
+    if not input_.attempt or seen == stands:
+        return None
+    way, attempt, round_ = stands
+    return f"the person saw another attempt; the step stands at {way.value}, attempt {attempt} of round {round_}"
+
+
+def remembered(recent: Recent, forgotten_milliseconds: int, input_: OperatorAsked) -> tuple[Recent, int]:
+    """Return what is remembered once a request has been decided, and the newest time that is not."""
+    recent = (*recent, (input_.id, input_.at_milliseconds))
+    if len(recent) <= RECENT_MAX:
+        return recent, forgotten_milliseconds
+    return recent[1:], max(forgotten_milliseconds, recent[0][1])
+
+
+def with_refused(state: SagaState, input_: OperatorAsked) -> SagaState:
+    """Return the state that remembers a request which was refused; one that can never be taken need not be."""
+    if not_new(state.recent, state.forgotten_milliseconds, input_) is not None:
+        return state
+    recent, forgotten = remembered(state.recent, state.forgotten_milliseconds, input_)
+    return replace(state, recent=recent, forgotten_milliseconds=forgotten)
