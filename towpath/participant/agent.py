@@ -16,7 +16,7 @@ from towpath.contract.codec import Codec
 from towpath.errors import WorldError
 from towpath.participant.core import check_retention
 from towpath.participant.execution import Answerer
-from towpath.participant.postgres import WORLD_ERRORS, keep_up
+from towpath.participant.postgres import keep_up
 from towpath.participant.service import Service
 from towpath.settings import Settings
 from towpath.stream.faust_app.agent import DatabaseOptions, StreamApp, create_app
@@ -68,7 +68,6 @@ def create_participant(
             connection_options=settings.postgres.connection_options(),
             outbox=True,
         ),
-        world_errors=WORLD_ERRORS,
         clock=clock,
         on_ready=on_ready,
         **stream_options,

@@ -32,9 +32,6 @@ _CLEAN = """
 DELETE FROM inbox WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM inbox WHERE recorded_at < now() - make_interval(days => %s) ORDER BY recorded_at LIMIT %s))
 """
-WORLD_ERRORS: tuple[type[BaseException], ...] = (psycopg.OperationalError, psycopg.InterfaceError)
-"""What psycopg raises where the database, not the record, is at fault: away, busy, a deadlock, a time-out."""
-
 CLEAN_ROWS = 5_000
 """Rows of one cleaning statement: some tens of milliseconds, so that no batch waits long behind it."""
 

@@ -12,6 +12,7 @@ from enum import Enum
 from towpath.errors import PeerError, ProgrammerError, RefusedError, WorldError
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.suspects import Suspects, Suspicion
 
 WINDOW_RECORDS = 100
 BACKOFF_SECONDS_FIRST = 0.1
@@ -61,6 +62,10 @@ def handler_exit(cause: BaseException, place: str) -> HandlerExit:
     )
 
 
+class LetterRefused(ProgrammerError):
+    """Not even a dead letter that only refers to its record can be written."""
+
+
 class TooManyDead(RefusedError):
     """So large a share of the records is dead that the fault is not theirs: the worker stops with nothing diverted."""
 
@@ -90,6 +95,13 @@ class Work:
     attempts: int = 0
     verdict: BaseException | None = None
     cut: bool = False
+    by_reference: bool = False
+    """Whether its dead letter was refused as it was, and goes as a reference to its position."""
+
+    @property
+    def has_failed(self) -> bool:
+        """Return whether it, or what it was cut from, has failed before."""
+        return self.cut or self.attempts > 0
 
     def __len__(self) -> int:
         return sum(map(len, self.groups.values()))
@@ -152,9 +164,23 @@ def after_failure(work: Work, failure: AgentFailed, who: Blame, *, attempts_max:
 
 
 def _judge(work: Work, failure: AgentFailed, who: Blame, attempts_max: int) -> None:
+    if work.verdict is not None:
+        _judge_letter(work, failure)
+        return
     work.attempts += 1
     if who is Blame.PEER or work.attempts >= attempts_max:
         work.verdict = failure.cause
+
+
+def _judge_letter(work: Work, failure: AgentFailed) -> None:
+    """Have a dead letter that could not be written sent as a reference; one that cannot either ends the worker."""
+    if work.by_reference:
+        raise LetterRefused(
+            f"{work.place} is dead, and its dead letter is refused: {type(failure.cause).__qualname__}",
+            kept="the record, where it is: its offset is not committed",
+            next_step="see why the dead-letter topic, or the outbox, takes not even a small record",
+        ) from failure.cause
+    work.by_reference = True
 
 
 class Backlog:
@@ -163,6 +189,7 @@ class Backlog:
     def __init__(self, records_max: int) -> None:
         self._records_max = records_max
         self._works: deque[Work] = deque()
+        self._suspects = Suspects()
 
     def __len__(self) -> int:
         return len(self._works)
@@ -176,6 +203,16 @@ class Backlog:
         """Append what a poll brought, to the last piece of work while that is whole and small enough."""
         if not groups:
             return
+        if not self._suspects:
+            self._append(groups)
+            return
+        for piece, suspicion in self._suspects.sort(groups):
+            if suspicion is None:
+                self._append(piece)
+            else:
+                self._works.append(Work(piece, suspicion.attempts, suspicion.verdict, cut=True))
+
+    def _append(self, groups: Groups) -> None:
         last = self._works[-1] if self._works else None
         if last is not None and not last.cut and not last.attempts and len(last) < self._records_max:
             for partition, records in groups.items():
@@ -193,6 +230,8 @@ class Backlog:
 
     def drop(self, partitions: frozenset[TopicPartition] | None = None) -> None:
         """Forget the work of `partitions` (None: all); whoever owns them reads it again."""
+        for work in self._works:
+            self.remember(work)
         if partitions is None:
             self._works.clear()
             return
@@ -200,6 +239,16 @@ class Backlog:
             for partition in partitions & work.groups.keys():
                 del work.groups[partition]
         self._works = deque(work for work in self._works if work.groups)
+
+    def remember(self, work: Work) -> None:
+        """Keep in mind what `work`, which is to be read again, has taught by failing."""
+        if work.has_failed:
+            self._suspects.note(work.groups, Suspicion(work.attempts, work.verdict) if work.only else Suspicion())
+
+    def committed(self, partition: TopicPartition, before: int) -> None:
+        """Learn that the records of `partition` before an offset are committed."""
+        if self._suspects:
+            self._suspects.clear(partition, before)
 
     def holds(self, partition: TopicPartition) -> bool:
         """Return whether records of `partition` are waiting."""

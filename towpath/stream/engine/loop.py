@@ -39,6 +39,7 @@ from towpath.stream.engine.failures import (
     Backlog,
     Blame,
     DeadShare,
+    HandlerTooSlow,
     Work,
     after_failure,
     backoff_seconds,
@@ -289,8 +290,13 @@ class UnitLoop:
         await self.in_thread(self._member.seek, positions)
         self.ownership.processed_to(positions.items())
 
-    async def _start_over(self, *, recover: bool) -> None:
-        """Forget what was read and go on from what is committed; after an unknown outcome the stores catch up, too."""
+    async def _start_over(self, work: Work | None = None, *, recover: bool) -> None:
+        """Forget what was read and go on from what is committed; after an unknown outcome the stores catch up, too.
+
+        What the failures of `work`, and of what waits, have taught is kept in mind.
+        """
+        if work is not None:
+            self._backlog.remember(work)
         self._backlog.drop()
         self._transaction.forget_offsets(self.ownership.partitions)
         self.ownership.unsettle()
@@ -304,7 +310,14 @@ class UnitLoop:
         began = time.monotonic()
         self._number += 1
         unit = self._transaction.open(self._number, work.groups)
-        if await self._guarded(unit, self._attempt(unit, work)):
+        unit.by_reference = work.by_reference
+        try:
+            committed = await self._guarded(unit, self._attempt(unit, work), work)
+        except WorldError:
+            # Whatever it was: this work is neither committed nor waiting any more, so it must be read again.
+            await self._start_over(recover=True)
+            raise
+        if committed:
             seconds = time.monotonic() - began
             self._unit_seconds.observe(seconds)
             self._batch_size.took(len(work), seconds - self._commit_took_seconds, self._commit_took_seconds)
@@ -314,25 +327,55 @@ class UnitLoop:
 
     async def _attempt(self, unit: Unit, work: Work) -> bool:
         """Handle and commit; return False where the agents' failure was dealt with."""
+        began = time.monotonic()
         try:
             await self._handle(unit, work)
+            self._check_time(began)
+            await self._commit(unit, work)
         except Interrupted:
             await self._abort(unit, "interrupted")
             self._backlog.put_back([work])
             return False
         except AgentFailed as failure:
-            if isinstance(failure.cause, BROKER_ERRORS):
-                raise failure.cause from failure
-            await self._abort(unit, "agent")
-            if ends_the_worker(failure.cause):
-                place = failure.record.position if failure.record is not None else work.place
-                raise handler_exit(failure.cause, place) from failure.cause
-            await self._after_failure(work, failure)
+            await self._failed(unit, work, failure, began)
             return False
-        await self._commit(unit, work)
         return True
 
-    async def _guarded(self, unit: Unit, body: Awaitable[bool]) -> bool:
+    def _check_time(self, began: float) -> None:
+        """Raise AgentFailed for handlers that let the transaction's own time pass: it has ended, or is about to.
+
+        Only one that blocks comes so far; whoever awaits is cut off after `batch_seconds_max`. Raised before the
+        commit, so that the broker's refusal of it is not taken for a fault of the broker.
+        """
+        seconds = time.monotonic() - began
+        if seconds >= self.settings.transaction_timeout_seconds:
+            raise AgentFailed(
+                HandlerTooSlow(
+                    f"agents held the worker for {seconds:.1f} s, longer than a transaction may take",
+                    next_step="await what takes long, or run it with asyncio.to_thread: a handler must not block",
+                ),
+                None,
+            )
+
+    async def _failed(self, unit: Unit, work: Work, failure: AgentFailed, began: float) -> None:
+        """Abort a unit whose agents failed, once it is settled what becomes of its records.
+
+        In this order, since an abort may find the transaction gone, and then everything is read again.
+        """
+        if ends_the_worker(failure.cause):
+            await self._abort(unit, "agent")
+            place = failure.record.position if failure.record is not None else work.place
+            raise handler_exit(failure.cause, place) from failure.cause
+        if isinstance(failure.cause, BROKER_ERRORS) or blame(failure.cause, self._world_errors) is Blame.WORLD:
+            try:
+                self._check_time(began)
+            except AgentFailed as slow:
+                failure = slow
+        if isinstance(failure.cause, BROKER_ERRORS):
+            raise failure.cause from failure
+        await self._after_failure(unit, work, failure)
+
+    async def _guarded(self, unit: Unit, body: Awaitable[bool], work: Work | None = None) -> bool:
         """Run one unit of work to a definite end; return whether it was committed."""
         began = time.monotonic()
         self._running = unit
@@ -342,7 +385,7 @@ class UnitLoop:
             except (TransactionAborted, StaleMember) as error:
                 log.warning("transaction aborted", unit=unit.number, reason=error.cause)
                 await self._abort(unit, "broker")
-                await self._start_over(recover=False)
+                await self._start_over(work, recover=False)
         except ProducerFenced:
             # The coordinator ends what outlives its time-out, and says then the same as to a ghost.
             if time.monotonic() - began < self.settings.transaction_timeout_seconds:
@@ -350,11 +393,11 @@ class UnitLoop:
             log.warning("transaction outlived its time-out", unit=unit.number)
             metrics.UNITS_ABORTED.labels(self.application, "timeout").inc()
             unit.close()
-            await self._start_over(recover=True)
+            await self._start_over(work, recover=True)
         except OutcomeUnknown as error:
             log.warning("commit was not answered", unit=unit.number, reason=error.cause)
             metrics.UNITS_ABORTED.labels(self.application, "unknown").inc()
-            await self._start_over(recover=True)
+            await self._start_over(work, recover=True)
         finally:
             self._running = None
         return False
@@ -407,6 +450,8 @@ class UnitLoop:
         if wrote:
             self._commit_seconds.observe(self._commit_took_seconds)
         self.ownership.processed_to(offsets.items())
+        for partition, offset in offsets.items():
+            self._backlog.committed(partition, offset)
         self._units.inc()
         for partition, records in work.groups.items():
             self._records_metric.labels(self.application, partition.topic).inc(len(records))
@@ -424,16 +469,16 @@ class UnitLoop:
 
     # Failures
 
-    async def _after_failure(self, work: Work, failure: AgentFailed) -> None:
+    async def _after_failure(self, unit: Unit, work: Work, failure: AgentFailed) -> None:
         who = blame(failure.cause, self._world_errors)
-        if not work.groups.keys() <= self.ownership.partitions or not self._started:
-            return
         if who is Blame.WORLD:
             self._backlog.put_back([work])
+            await self._abort(unit, "agent")
             await self._wait_for_world(failure.cause)
             return
         works = after_failure(work, failure, who, attempts_max=self.settings.handler_attempts_max)
         self._backlog.put_back(works)
+        await self._abort(unit, "agent")
         log.warning(
             "unit of work failed",
             records=len(work),

@@ -21,8 +21,10 @@ from towpath.outbox.postgres import write
 from towpath.stream.broker.dead_letter import DeadLetter, dead_topic, with_original
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
+from towpath.stream.engine.sqlstate import blame_of
 from towpath.stream.engine.unit import Unit
 from towpath.stream.state.parking import Parked
 
@@ -229,15 +231,28 @@ class DatabaseTransaction:
         except StopIteration as error:
             # No future can carry it out of a thread: whoever awaits it would wait for ever.
             raise RuntimeError("the function raised StopIteration") from error
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise DatabaseAway(f"{self.application}: {_text(error)}") from error
+        except (psycopg.Error, RecordFailed) as error:
+            cause = error.cause if isinstance(error, RecordFailed) else error
+            if isinstance(cause, psycopg.Error) and self._blames_world(cause):
+                raise DatabaseAway(f"{self.application}: {_text(cause)}") from error
+            raise
+
+    def _blames_world(self, error: psycopg.Error) -> bool:
+        """Return whether the database, and not what was asked of it, is at fault."""
+        if error.sqlstate is not None:
+            return blame_of(error.sqlstate) is Blame.WORLD
+        # The client's own error: of a connection that went away, unless the handler closed it.
+        return self._connection is None or self._connection.broken
 
     def _begun(self, unit: DatabaseUnit) -> Connection:
         """Lock the unit's rows and compare: only the worker that they name as the last may go on."""
         connection = self._connected()
         if not unit.begun:
             unit.begun = True
-            rows = self._lock(connection, unit.groups)
+            try:
+                rows = self._lock(connection, unit.groups)
+            except psycopg.Error as error:
+                raise DatabaseAway(f"{self.application}: {_text(error)}") from error
             for place, records in unit.groups.items():
                 _, found = rows.get(place, ("", -1))
                 if found != self._expected.get(place) or records[0].offset < found:
@@ -271,6 +286,9 @@ class DatabaseTransaction:
     def _commit(self, unit: DatabaseUnit, offsets: Mapping[TopicPartition, int]) -> None:
         try:
             connection = self._begun(unit)
+        except DatabaseAway as error:
+            raise TransactionAborted(error.cause) from error
+        try:
             self._write_dead(connection, unit)
             places = list(offsets)
             cursor = connection.execute(
@@ -279,19 +297,24 @@ class DatabaseTransaction:
             )
             if cursor.rowcount != len(places):
                 raise ProgrammerError(f"{self.application}: {cursor.rowcount} of {len(places)} offsets were written")
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise TransactionAborted(f"{self.application}: {_text(error)}") from error
-        try:
             connection.commit()
         except psycopg.Error as error:
-            self._drop_connection()
-            raise OutcomeUnknown(f"{self.application}: the commit was not answered: {_text(error)}") from error
+            raise self._refused(connection, error) from error
         self._expected.update(offsets)
         for place, parked in unit.parked.items():
             if parked is None:
                 self.parked.pop(place, None)
             else:
                 self.parked[place] = parked
+
+    def _refused(self, connection: Connection, error: psycopg.Error) -> Exception:
+        """Return what a commit that failed means: the server's answer is definite, silence is not."""
+        text = f"{self.application}: {_text(error)}"
+        if connection.closed:
+            self._drop_connection()
+            return OutcomeUnknown(f"{text}: the commit was not answered")
+        # What the unit holds is refused (a deferred constraint, say): the same would be refused again.
+        return TransactionAborted(text) if self._blames_world(error) else AgentFailed(error, None)
 
     def _write_dead(self, connection: Connection, unit: DatabaseUnit) -> None:
         if unit.letters:

@@ -37,6 +37,7 @@ class Unit:
         self.groups = groups
         self.now_milliseconds = now_milliseconds
         self.open = True
+        self.by_reference = False
         self.dead: list[DeadLetter] = []
 
     def require_open(self) -> None:

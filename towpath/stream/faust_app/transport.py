@@ -123,6 +123,8 @@ async def _after(error: BaseException, agent: Any, actor: Any) -> None:
         task = asyncio.current_task()
         while task is not None and task.cancelling():
             task.uncancel()
+        if message is not None and message.run.too_slow:
+            return  # its run has failed already, for being too slow
     if handling:
         message.run.fail(*_culprit(error, message))  # type: ignore[union-attr, arg-type]
         return
@@ -299,20 +301,25 @@ class Consumer(base.Consumer):
                 run.handled()
                 await asyncio.shield(run.finished)
         except TimeoutError:
-            slow = [records for task, records in run.tasks.items() if not task.done()]
-            run.too_slow = True
-            run.fail(
-                HandlerTooSlow(
-                    f"agents were not done with a unit of work after {seconds} s",
-                    next_step="make the handler faster, or stream.batch_seconds_max (and the limits after it) longer",
-                ),
-                slow[0] if len(slow) == 1 else None,
-            )
-            for task in run.tasks:
-                task.cancel()
+            # An agent that blocked may have been done with everything by the time that anybody could look.
+            if not run.finished.done():
+                self._cut_off(run, seconds)
             await run.finished
         finally:
             self._run = None
+
+    def _cut_off(self, run: Run, seconds: float) -> None:
+        slow = [records for task, records in run.tasks.items() if not task.done()]
+        run.too_slow = True
+        run.fail(
+            HandlerTooSlow(
+                f"agents were not done with a unit of work after {seconds} s",
+                next_step="make the handler faster, or stream.batch_seconds_max (and the limits after it) longer",
+            ),
+            slow[0] if len(slow) == 1 else None,
+        )
+        for task in run.tasks:
+            task.cancel()
 
     async def _give(self, run: Run, partition: TopicPartition, records: list[ConsumedRecord]) -> None:
         """Put a partition's records into the queues of the agents that take it, as Faust's conductor does."""

@@ -1,0 +1,122 @@
+"""What a real PostgreSQL refuses: each refusal is its record's, or is waited for, by the table of SQLSTATEs."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.integration.stream.test_database_unit import TABLE, applied_values, insert, options, stands_at
+from tests.unit.stream.support import SETTINGS, memory_broker, working
+from towpath.stream.broker.port import Groups
+from towpath.stream.engine.failures import RecordFailed
+from towpath.stream.engine.postgres import DatabaseUnit
+
+Connection = psycopg.Connection[Any]
+Act = Callable[[Connection], object]
+STREAM = SETTINGS.model_copy(update={"transaction_timeout_seconds": 2.1, "session_timeout_seconds": 4.0})
+
+TABLES = """
+CREATE TABLE parent (id int PRIMARY KEY);
+CREATE TABLE child (id int REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE indexed (text text PRIMARY KEY);
+"""
+
+
+def large_index_row(connection: Connection) -> object:
+    text = "SELECT string_agg(md5(n::text), '') FROM generate_series(1, 400) AS n"
+    return connection.execute(f"INSERT INTO indexed {text}")
+
+
+def closes(connection: Connection) -> object:
+    connection.close()
+    return connection.execute("SELECT 1")
+
+
+REFUSED: dict[str, Act] = {
+    "54000 index row too large": large_index_row,
+    "57014 statement takes too long": lambda connection: (
+        connection.execute("SET LOCAL statement_timeout = 50"),
+        connection.execute("SELECT pg_sleep(5)"),
+    ),
+    "23503 at commit": lambda connection: connection.execute("INSERT INTO child VALUES (1)"),
+    "22P02 data": lambda connection: connection.execute("SELECT 'x'::int"),
+    "42P01 no such table": lambda connection: connection.execute("SELECT * FROM nowhere"),
+    "P0001 raised by the database": lambda connection: connection.execute("DO $$ BEGIN RAISE 'no'; END $$"),
+    "NUL in a text": lambda connection: connection.execute("SELECT %s::text", ("a\0b",)),
+    "a lone surrogate": lambda connection: connection.execute("SELECT %s::text", ("\udc80",)),
+    "the handler closes its connection": closes,
+}
+
+
+@pytest.fixture(autouse=True)
+def tables(connection: Connection) -> None:
+    connection.execute(TABLE + ";" + TABLES)
+    connection.commit()
+
+
+def run_with(
+    connection: Connection, database_url: str, act: Act, *, named: bool, attempts: int | None = None
+) -> list[tuple[bytes]]:
+    """Apply `1, BAD, 2`; BAD acts, `attempts` times (None: always). Return what was quarantined."""
+    broker = memory_broker(partitions=1)
+    for value in (b"1", b"BAD", b"2"):
+        broker.append("in", value, key=value)
+    acted: list[int] = []
+
+    async def handler(unit: DatabaseUnit, groups: Groups) -> None:
+        for records in groups.values():
+            for record in records:
+                bad = record.value == b"BAD" and (attempts is None or len(acted) < attempts)
+                if not bad:
+                    await unit.run(insert([record]))
+                    continue
+                acted.append(1)
+                try:
+                    await unit.run(act)
+                except psycopg.Error as error:
+                    if named:
+                        raise RecordFailed(record, error) from error
+                    raise
+
+    async def main() -> None:
+        async with working(handler, options(broker, database_url, settings=STREAM), ["in"]) as worker:
+            await worker.until(lambda: stands_at(connection) == 3, seconds=40)
+
+    asyncio.run(main())
+    return connection.execute("SELECT payload FROM outbox").fetchall()
+
+
+@pytest.mark.parametrize("what", sorted(REFUSED))
+def test_what_would_be_refused_again_is_its_records_fault(connection: Connection, database_url: str, what: str) -> None:
+    """It is dead after its attempts, and the others are applied."""
+    assert run_with(connection, database_url, REFUSED[what], named=False) == [(b"BAD",)]
+    assert applied_values(connection) == ["1", "2"]
+
+
+LATER: dict[str, Act] = {
+    "57P01 the session is ended": lambda connection: connection.execute(
+        "SELECT pg_terminate_backend(pg_backend_pid())"
+    ),
+    "40P01 a deadlock": lambda connection: connection.execute(
+        "DO $$ BEGIN RAISE 'as if' USING ERRCODE = '40P01'; END $$"
+    ),
+    "53100 the disk is full": lambda connection: connection.execute(
+        "DO $$ BEGIN RAISE 'as if' USING ERRCODE = '53100'; END $$"
+    ),
+    "55P03 a row is locked": lambda connection: connection.execute(
+        "DO $$ BEGIN RAISE 'as if' USING ERRCODE = '55P03'; END $$"
+    ),
+}
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["", "record named"])
+@pytest.mark.parametrize("what", sorted(LATER))
+def test_what_goes_well_later_is_waited_for(
+    connection: Connection, database_url: str, what: str, *, named: bool
+) -> None:
+    """However often it fails, and whoever is named: no record is dead of it."""
+    attempts = SETTINGS.handler_attempts_max + 1
+    assert run_with(connection, database_url, LATER[what], named=named, attempts=attempts) == []
+    assert applied_values(connection) == ["1", "2", "BAD"]
