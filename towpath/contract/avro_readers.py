@@ -9,11 +9,18 @@ import importlib.util
 import io
 import json
 from collections.abc import Mapping
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any, Final, Protocol
 
 import fastavro
 
+from towpath.contract.datum import encode_datum
+from towpath.contract.parse import parse
+from towpath.contract.schema import Schemas
+
 Avro = Mapping[str, Any]
+# Forms that stay parsed: a test reads many records of one schema after each other, under few others.
+_FORMS_KEPT: Final = 256
 
 
 class CannotJudge(Exception):
@@ -61,11 +68,10 @@ class ApacheReader:
         import avro.compatibility
         import avro.errors
         import avro.io
-        import avro.schema
 
         if writer != reader and "aliases" in json.dumps(reader):
             raise CannotJudge(self.name)
-        written, wanted = (avro.schema.parse(json.dumps(schema)) for schema in (writer, reader))
+        written, wanted = _apache_parsed(json.dumps(writer)), _apache_parsed(json.dumps(reader))
         buffer = io.BytesIO(body)
         try:
             datum = avro.io.DatumReader(written, wanted).read(avro.io.BinaryDecoder(buffer))
@@ -86,14 +92,31 @@ def judges() -> tuple[Judge, ...]:
 
 
 def write_body(avro: Avro, datum: Any) -> bytes:
-    """Return a datum as Avro's binary form, without the registry's prefix."""
-    buffer = io.BytesIO()
-    fastavro.schemaless_writer(buffer, _parsed(avro), datum)
-    return buffer.getvalue()
+    """Return a datum (see `towpath.contract.datum`) as Avro's binary form, without the registry's prefix."""
+    schemas, name = _own_parsed(json.dumps(avro))
+    return encode_datum(schemas, name, datum)
+
+
+@lru_cache(_FORMS_KEPT)
+def _own_parsed(text: str) -> tuple[Schemas, str]:
+    found = parse(json.loads(text), source="a schema", foreign=True)
+    return Schemas(found), next(iter(found))
 
 
 def _parsed(avro: Avro) -> Any:
-    return fastavro.parse_schema(dict(avro), named_schemas={})
+    return _fastavro_parsed(json.dumps(avro))
+
+
+@lru_cache(_FORMS_KEPT)
+def _fastavro_parsed(text: str) -> Any:
+    return fastavro.parse_schema(json.loads(text), named_schemas={})
+
+
+@lru_cache(_FORMS_KEPT)
+def _apache_parsed(text: str) -> Any:
+    import avro.schema
+
+    return avro.schema.parse(text)
 
 
 def _require_end(buffer: io.BytesIO, body: bytes) -> None:

@@ -5,26 +5,29 @@ resolved to the class of today.
 """
 
 import hashlib
-import io
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-import fastavro
-from fastavro.types import Schema as FastavroSchema
-
-from towpath.contract.convert import Converter, Unfit, compile_converters
+from towpath.contract.binary import Malformed
+from towpath.contract.datum import decode_datum, encode_datum
+from towpath.contract.decoder import Decoder, compile_decoder
+from towpath.contract.encoder import compile_encoders
 from towpath.contract.explain import explain
 from towpath.contract.files import Contracts, SchemaSet, load_classes, load_contracts
 from towpath.contract.json_form import read_json, write_json
+from towpath.contract.parse import parse
 from towpath.contract.record import Record
+from towpath.contract.resolution import Resolution
 from towpath.contract.schema import Schemas
 from towpath.errors import ContractError, PeerError
 
 _PREFIX: Final = struct.Struct(">bI")
 _MAGIC: Final = 0
 WIRE_PREFIX_BYTES: Final = _PREFIX.size
+# What an encoder raises for a value that does not fit (Unfit is a ValueError).
+_UNFIT: Final = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RecursionError, struct.error)
 
 
 class UndecodableRecord(PeerError):
@@ -65,21 +68,39 @@ class WriterSchema:
         return f"{namespace}.{self.avro['name']}" if namespace else str(self.avro["name"])
 
 
-@dataclass(frozen=True, slots=True)
-class _Writing:
-    prefix: bytes
-    schema: FastavroSchema
-    converter: Converter
-
-
-@dataclass(frozen=True, slots=True)
 class _Reading:
-    """`reader` is None where the writer wrote the form of today: then nothing needs resolving."""
+    """One known writer's schema. The decoder is compiled when the first record comes: most versions never do."""
 
-    name: str
-    writer: FastavroSchema
-    reader: FastavroSchema | None
-    converter: Converter
+    __slots__ = ("_classes", "_decoder", "_resolution", "_written", "name")
+
+    def __init__(self, name: str, resolution: Resolution, written: str, classes: Mapping[str, type[Any]]) -> None:
+        self.name = name
+        self._resolution = resolution
+        self._written = written
+        self._classes = classes
+        self._decoder: Decoder | None = None
+
+    def decode(self, payload: bytes, place: int) -> Record:
+        """Return the record that fills `payload` from `place` on. Raises UndecodableRecord."""
+        try:
+            decoder = self._decoder
+            if decoder is None:
+                # Two threads may both compile; either result is as good.
+                decoder = self._decoder = compile_decoder(
+                    self.name, self._resolution, self._classes, written=self._written
+                )
+            record, end = decoder(payload, place)
+        except Malformed as error:
+            raise self._undecodable(payload, str(error)) from error
+        except Exception as error:  # whatever the bytes made us stumble over: the record is at fault
+            raise self._undecodable(payload, f"{type(error).__name__} while decoding {len(payload)} bytes") from error
+        if end != len(payload):
+            rest = len(payload) - end
+            raise self._undecodable(payload, f"{rest} bytes are left over" if rest > 0 else "the bytes end too early")
+        return record
+
+    def _undecodable(self, payload: bytes, problem: str) -> UndecodableRecord:
+        return UndecodableRecord(f"{self.name}: {problem}", schema_id=int.from_bytes(payload[1:5], "big"))
 
 
 class Codec:
@@ -97,10 +118,13 @@ class Codec:
         `classes` are the generated records and enums, as `towpath.contract.files.load_classes` returns them.
         """
         self._schemas = schemas
-        self._converters = compile_converters(schemas, classes)
-        self._parsed = {name: _parsed(schemas.avro(name, docs=False)) for name in self._converters}
-        self._by_class = {classes[name]: self._writing(name, schema_id) for name, schema_id in current.items()}
-        self._by_id: dict[int, _Reading] = {}
+        self._classes = classes
+        self._encoders = compile_encoders(schemas, classes)
+        self._by_class = {
+            classes[name]: (wire_prefix(schema_id), self._encoders[name]) for name, schema_id in current.items()
+        }
+        self._by_prefix: dict[bytes, _Reading] = {}
+        self._own: dict[str, _Reading] = {}
         self._names = {
             alias: item.name
             for item in schemas.records()
@@ -122,27 +146,31 @@ class Codec:
     def of(cls, contracts: Contracts) -> "Codec":
         """Build an offline codec of contracts that are loaded already."""
         current: dict[str, int] = {}
-        writers: dict[int, WriterSchema] = {}
+        forms: dict[int, tuple[str, Schemas]] = {}
         for record in contracts.schemas.records():
-            forms = [contracts.schemas, *contracts.versions(record.name).values()]
-            current[record.name] = derived_id(forms[0], record.name)
-            for form in forms:
-                schema_id = derived_id(form, record.name)
-                writers[schema_id] = WriterSchema(schema_id, form.avro(record.name, docs=False))
-        return cls(contracts.schemas, load_classes(contracts), current, writers.values())
+            current[record.name] = derived_id(contracts.schemas, record.name)
+            for form in (contracts.schemas, *contracts.versions(record.name).values()):
+                forms[derived_id(form, record.name)] = (record.name, form)
+        codec = cls(contracts.schemas, load_classes(contracts), current, ())
+        for schema_id, (name, form) in forms.items():
+            codec._learn(schema_id, name, form)
+        return codec
 
     def learn(self, writer: WriterSchema) -> None:
         """Make records under one more id readable. Raises ContractError where no class of ours can hold them."""
-        name = self._names.get(writer.name)
-        if name is None:
+        if writer.name not in self._names:
             raise ContractError(f"no class for records of type {writer.name}", next_step="towpath contracts generate")
-        same = _stripped(writer.avro) == _stripped(self._schemas.avro(name, docs=False))
-        reader = None if same else self._parsed[name]
-        self._by_id[writer.schema_id] = _Reading(name, _parsed(writer.avro), reader, self._converters[name])
+        written = Schemas(parse(writer.avro, source=f"schema {writer.schema_id}", foreign=True))
+        self._learn(writer.schema_id, writer.name, written)
+
+    def _learn(self, schema_id: int, written: str, form: Schemas) -> None:
+        name = self._names[written]
+        resolution = Resolution.of(name, reader=self._schemas, writer=form)
+        self._by_prefix[wire_prefix(schema_id)] = _Reading(name, resolution, written, self._classes)
 
     def knows(self, schema_id: int) -> bool:
         """Return whether records under this id can be decoded."""
-        return schema_id in self._by_id
+        return wire_prefix(schema_id) in self._by_prefix
 
     def encode(self, record: Record) -> bytes:
         """Return `record` in wire format. Raises ContractError, naming the field, for a value that does not fit."""
@@ -152,63 +180,59 @@ class Codec:
                 f"{type(record).__name__} has no schema id: no topic lists it among its values",
                 next_step="name it in schemas/topics, then run towpath contracts register",
             )
-        buffer = io.BytesIO()
-        buffer.write(writing.prefix)
+        buffer = bytearray(writing[0])
         try:
-            fastavro.schemaless_writer(buffer, writing.schema, writing.converter.out(record))
-        except (Unfit, TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
-            raise ContractError(
-                f"{record.SCHEMA_NAME}: {explain(self._schemas, record) or error}",
-                next_step="mend the code that builds it",
-            ) from error
-        return buffer.getvalue()
+            writing[1](record, buffer, 0)
+        except _UNFIT as error:
+            raise self._unfit(record, error) from error
+        return bytes(buffer)
+
+    def _unfit(self, record: Record, error: Exception) -> ContractError:
+        return ContractError(
+            f"{record.SCHEMA_NAME}: {explain(self._schemas, self._classes, record) or error}",
+            next_step="correct the code that builds it",
+        )
 
     def decode(self, payload: bytes) -> Record:
         """Return the record in `payload`, as the class of today.
 
-        Raises UnknownSchema for an id that is not known, UndecodableRecord for bytes that are not what they claim.
+        Raises UnknownSchema for an id that is not known, UndecodableRecord for bytes that are not what they claim:
+        cut, padded, malformed, or past one of the limits in `towpath.contract.binary`.
         """
-        reading = self._by_id.get(schema_id_of(payload))
+        if payload.__class__ is not bytes:
+            payload = bytes(payload)
+        return self._reading(payload).decode(payload, WIRE_PREFIX_BYTES)
+
+    def _reading(self, payload: bytes) -> _Reading:
+        reading = self._by_prefix.get(payload[:WIRE_PREFIX_BYTES])
         if reading is None:
             raise UnknownSchema(schema_id_of(payload))
-        buffer = io.BytesIO(payload)
-        buffer.seek(_PREFIX.size)
-        try:
-            record = reading.converter.back(_read(buffer, reading.writer, reading.reader))
-        except Exception as error:  # whatever the bytes made fastavro stumble over: the record is at fault, not we
-            raise UndecodableRecord(
-                f"{reading.name}: {type(error).__name__} while decoding {len(payload)} bytes",
-                schema_id=schema_id_of(payload),
-            ) from error
-        if buffer.tell() != len(payload):
-            raise UndecodableRecord(
-                f"{reading.name}: {len(payload) - buffer.tell()} bytes are left over", schema_id=schema_id_of(payload)
-            )
-        return record
+        return reading
 
     def to_json(self, record: Record) -> Any:
-        """Return `record` as JSON for people (see `towpath.contract.json_form`)."""
-        return write_json(self._schemas, record.SCHEMA_NAME, self._converters[record.SCHEMA_NAME].out(record))
+        """Return `record` as JSON for people (see `towpath.contract.json_form`). Raises ContractError as `encode`."""
+        buffer = bytearray()
+        try:
+            self._encoders[record.SCHEMA_NAME](record, buffer, 0)
+        except _UNFIT as error:
+            raise self._unfit(record, error) from error
+        datum = decode_datum(self._schemas, record.SCHEMA_NAME, bytes(buffer))
+        return write_json(self._schemas, record.SCHEMA_NAME, datum)
 
     def from_json(self, name: str, value: Any) -> Record:
         """Return the record of type `name` that `value` describes. Raises ContractError naming every problem."""
         reading = read_json(self._schemas, name, value)
         if reading.problems:
-            raise ContractError(f"{name}: {'; '.join(reading.problems)}", next_step="mend the JSON")
-        body = io.BytesIO()
-        fastavro.schemaless_writer(body, self._parsed[name], reading.datum)
-        body.seek(0)
-        return self._converters[name].back(_read(body, self._parsed[name], None))
+            raise ContractError(f"{name}: {'; '.join(reading.problems)}", next_step="correct the JSON")
+        own = self._own.get(name)
+        if own is None:
+            resolution = Resolution.of(name, reader=self._schemas, writer=self._schemas)
+            own = self._own[name] = _Reading(name, resolution, name, self._classes)
+        return own.decode(encode_datum(self._schemas, name, reading.datum), 0)
 
     def type_of(self, payload: bytes) -> str:
         """Return the full name of the record in `payload`, without decoding it. Raises as `decode` does."""
-        reading = self._by_id.get(schema_id_of(payload))
-        if reading is None:
-            raise UnknownSchema(schema_id_of(payload))
-        return reading.name
-
-    def _writing(self, name: str, schema_id: int) -> _Writing:
-        return _Writing(wire_prefix(schema_id), self._parsed[name], self._converters[name])
+        return self._reading(bytes(payload[:WIRE_PREFIX_BYTES])).name
 
 
 def schema_id_of(payload: bytes) -> int:
@@ -226,19 +250,3 @@ def wire_prefix(schema_id: int) -> bytes:
 def derived_id(schemas: Schemas, name: str) -> int:
     """Return the id that an offline codec gives a schema: 31 bits of its fingerprint."""
     return int.from_bytes(hashlib.sha256(schemas.fingerprint(name).encode()).digest()[:4], "big") >> 1
-
-
-def _read(buffer: io.BytesIO, writer: FastavroSchema, reader: FastavroSchema | None) -> Any:
-    """Return the next datum in the form that `Converter.back` takes: a record out of several carries its name."""
-    return fastavro.schemaless_reader(buffer, writer, reader, return_record_name=True, return_record_name_override=True)
-
-
-def _parsed(avro: Mapping[str, Any]) -> FastavroSchema:
-    return fastavro.parse_schema(dict(avro), named_schemas={})
-
-
-def _stripped(avro: Any) -> Any:
-    """Return a schema without its documentation."""
-    if isinstance(avro, Mapping):
-        return {key: _stripped(value) for key, value in avro.items() if key != "doc"}
-    return [_stripped(item) for item in avro] if isinstance(avro, list) else avro

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from towpath.contract.resolution import Resolution
 from towpath.contract.schema import (
     NULL,
     Array,
@@ -53,16 +54,26 @@ class Break:
 
 def breaks(name: str, *, reader: Schemas, writer: Schemas) -> tuple[Break, ...]:
     """Return every reason why `reader`'s form of the record `name` cannot read what `writer`'s form wrote."""
-    return tuple(_Comparison(reader, writer).named(reader[name], writer[name], name.rpartition(".")[2]))
+    return tuple(_Comparison(Resolution.of(name, reader=reader, writer=writer)).root(name))
 
 
 class _Comparison:
     """Walks two schemas side by side."""
 
-    def __init__(self, reader: Schemas, writer: Schemas) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, resolution: Resolution) -> None:
+        self._resolution = resolution
+        self._reader = resolution.reader
+        self._writer = resolution.writer
         self._compared: set[tuple[str, str]] = set()  # a record may contain itself
+
+    def root(self, name: str) -> Iterator[Break]:
+        """Compare the reader's record with the writer's of the same name, or of the name it had before."""
+        names = (name, *self._reader[name].aliases)
+        written = next((self._writer[known] for known in names if known in self._writer), None)
+        if written is None:
+            yield self._other(name.rpartition(".")[2], name, "no such record")
+        else:
+            yield from self.named(self._reader[name], written, name.rpartition(".")[2])
 
     def types(self, reader: AvroType, writer: AvroType, place: str) -> Iterator[Break]:
         match reader, writer:
@@ -87,16 +98,26 @@ class _Comparison:
         if not isinstance(reader, Union):
             yield from self.types(reader, branch, place)
             return
-        tried = [list(self.types(candidate, branch, place)) for candidate in reader.branches]
-        if all(tried):
-            # Where one branch was clearly meant, its own reasons say more than "none of them".
-            only = branch != NULL and len(reader.present) == 1
-            meant = [
-                found
-                for candidate, found in zip(reader.branches, tried, strict=True)
-                if _alike(candidate, branch) or (only and candidate != NULL)
-            ]
-            yield from meant[0] if meant else [self._other(place, _words(reader), _words(branch))]
+        taken = self._resolution.branch(reader, branch)
+        if taken is None and branch != NULL and len(reader.present) == 1:
+            taken = reader.present[0]  # its own reasons say more than "none of them"
+        if taken is None:
+            yield self._other(place, _words(reader), _words(branch))
+        else:
+            yield from self.types(taken, branch, place)
+
+    def _logical(self, reader: Primitive | FixedSchema, writer: Primitive | FixedSchema, place: str) -> Iterator[Break]:
+        if reader.logical != writer.logical:
+            yield Break(
+                place,
+                f"the reader takes it for {_kind(reader)}, the writer meant {_kind(writer)}: "
+                "it would read another value",
+                "add a new field of the new type, and keep this one",
+            )
+        elif reader.logical == "decimal" and (
+            reader.scale != writer.scale or (reader.precision or 0) < (writer.precision or 0)
+        ):
+            yield self._other(place, _kind(reader), _kind(writer))
 
     def _primitives(self, reader: Primitive, writer: Primitive, place: str) -> Iterator[Break]:
         if reader.name in _LOSSY.get(writer.name, ()):
@@ -107,28 +128,20 @@ class _Comparison:
             )
         elif reader.name != writer.name and reader.name not in _PROMOTIONS.get(writer.name, ()):
             yield self._other(place, _words(reader), _words(writer))
-        elif reader.logical != writer.logical:
-            yield Break(
-                place,
-                f"the reader takes it for {_words(reader)}, the writer meant {_words(writer)}: "
-                "it would read another value",
-                "add a new field of the new type, and keep this one",
-            )
-        elif reader.logical == "decimal" and (
-            reader.scale != writer.scale or (reader.precision or 0) < (writer.precision or 0)
-        ):
-            yield self._other(place, _words(reader), _words(writer))
+        else:
+            yield from self._logical(reader, writer, place)
 
     def named(self, reader: NamedSchema, writer: NamedSchema, place: str) -> Iterator[Break]:
-        if type(reader) is not type(writer) or (reader.name != writer.name and writer.name not in reader.aliases):
-            yield self._other(place, reader.name, writer.name)
+        if not self._resolution.same_type(reader, writer):
+            known = self._resolution.name_of(writer.name)
+            alias = f", which the reader calls {known} by an alias" if known != writer.name else ""
+            yield self._other(place, reader.name, f"{writer.name}{alias}")
             return
         match reader, writer:
             case RecordSchema(), RecordSchema():
                 if (reader.name, writer.name) not in self._compared:
                     self._compared.add((reader.name, writer.name))
-                    for item in reader.fields:
-                        yield from self._field(item, writer, place)
+                    yield from self._fields(reader, writer, place)
             case EnumSchema(), EnumSchema():
                 unknown = [symbol for symbol in writer.symbols if symbol not in reader.symbols]
                 if unknown and reader.default is None:
@@ -139,18 +152,32 @@ class _Comparison:
                     )
             case FixedSchema(), FixedSchema() if reader.size != writer.size:
                 yield self._other(place, f"{reader.size} bytes", f"{writer.size} bytes")
+            case FixedSchema(), FixedSchema():
+                yield from self._logical(reader, writer, place)
 
-    def _field(self, reader: Field, writer: RecordSchema, record: str) -> Iterator[Break]:
-        place = f"{record}.{reader.name}"
-        written = next((item for item in writer.fields if item.name in (reader.name, *reader.aliases)), None)
-        if written is not None:
-            yield from self.types(reader.type, written.type, place)
-        elif not reader.has_default:
-            yield Break(
-                place,
-                "the reader needs it, the writer does not write it, and it has no default",
-                f"give {reader.name} a default, or where it was renamed, name the old one among its aliases",
-            )
+    def _fields(self, reader: RecordSchema, writer: RecordSchema, record: str) -> Iterator[Break]:
+        match = self._resolution.fields(reader, writer)
+        written = {taken.name: item for item, taken in match.taken if taken is not None}
+        for item in reader.fields:
+            place = f"{record}.{item.name}"
+            if item in match.twice:
+                both = " and ".join(found.name for found, taken in match.taken if taken == item)
+                yield Break(
+                    place,
+                    f"the writer writes both {both}, which are one field to the reader",
+                    "remove the alias, until nobody writes the old field any more",
+                )
+            elif item.name in written:
+                yield from self.types(item.type, written[item.name].type, place)
+            elif not item.has_default:
+                yield self._missing(place, item)
+
+    def _missing(self, place: str, item: Field) -> Break:
+        return Break(
+            place,
+            "the reader needs it, the writer does not write it, and it has no default",
+            f"give {item.name} a default, or where it was renamed, name the old one among its aliases",
+        )
 
     def _other(self, place: str, reader: str, writer: str) -> Break:
         return Break(
@@ -158,22 +185,16 @@ class _Comparison:
         )
 
 
-def _alike(reader: AvroType, writer: AvroType) -> bool:
-    match reader, writer:
-        case Primitive(name=mine), Primitive(name=theirs):
-            return mine == theirs
-        case Reference(name=mine), Reference(name=theirs):
-            return mine == theirs
-        case _:
-            return type(reader) is type(writer)
+def _kind(schema: Primitive | FixedSchema) -> str:
+    if schema.logical == "decimal":
+        return f"decimal({schema.precision}, {schema.scale})"
+    return schema.logical or schema.name
 
 
 def _words(schema: AvroType) -> str:
     match schema:
-        case Primitive(logical="decimal"):
-            return f"decimal({schema.precision}, {schema.scale})"
         case Primitive():
-            return schema.logical or schema.name
+            return _kind(schema)
         case Array():
             return f"an array of {_words(schema.items)}"
         case Map():

@@ -17,17 +17,10 @@ from types import ModuleType
 from typing import Any, Final, cast
 
 import towpath
-from towpath.contract.parse import misspelt, parse
-from towpath.contract.schema import (
-    EnumSchema,
-    FixedSchema,
-    NamedSchema,
-    RecordSchema,
-    Reference,
-    Schemas,
-    references,
-    unions,
-)
+from towpath.contract.parse import ParsedFile, misspelt, parse_file
+from towpath.contract.problems import BrokenSchemas, Problem, strict_object
+from towpath.contract.python_names import classes as class_names
+from towpath.contract.schema import EnumSchema, FixedSchema, NamedSchema, RecordSchema, Schemas
 from towpath.errors import ContractError
 from towpath.settings import Settings
 
@@ -72,6 +65,10 @@ class LoadedSet:
     paths: Mapping[str, Path]
     versions: Mapping[str, Mapping[int, Schemas]] = field(default_factory=dict)
 
+    def of_service(self, service: str) -> tuple[str, ...]:
+        """Return the full names of what the files of one subfolder define, in alphabetical order."""
+        return tuple(sorted(name for name, found in self.services.items() if found == service))
+
 
 @dataclass(frozen=True, slots=True)
 class Contracts:
@@ -95,6 +92,16 @@ class Contracts:
         """Return the import path of the module that holds the class generated for `name`."""
         loaded = self._loaded(name)
         return loaded.source.module(loaded.services[name])
+
+    def class_names(self, module: str) -> Mapping[str, str]:
+        """Return the class for each named type that the module with this import path holds, by full name."""
+        names = [
+            name
+            for loaded in self.sets
+            for name, service in loaded.services.items()
+            if loaded.source.module(service) == module
+        ]
+        return class_names(names)
 
     def path_of(self, name: str) -> Path:
         """Return the file that defines `name`."""
@@ -128,80 +135,108 @@ def schema_sets(settings: Settings) -> tuple[SchemaSet, ...]:
 
 
 def load_contracts(sets: Iterable[SchemaSet]) -> Contracts:
-    """Read every Avro file of `sets`. Raises ContractError naming the file that is wrong and how to mend it."""
-    by_name: dict[str, NamedSchema] = {}
-    loaded = tuple(_load_set(source, by_name) for source in sets)
-    schemas = Schemas(by_name)
-    for item in loaded:
-        for name, path in item.paths.items():
-            _check_references(name, schemas, path)
+    """Read every Avro file of `sets`. Raises BrokenSchemas with all that is wrong, by file and line."""
+    loading = _Loading()
+    loaded = tuple(loading.load(source) for source in sets)
+    schemas = Schemas(loading.by_name)
+    for file in loading.files:
+        file.check_closed(schemas)
+    for file in loading.versions:
+        file.check_closed(Schemas(file.schemas), hint=", and a released version is whole in itself")
+    problems = [*loading.problems, *(problem for file in loading.parsed for problem in file.problems)]
+    if problems:
+        raise BrokenSchemas(problems)
     return Contracts(schemas, loaded)
 
 
-def _load_set(source: SchemaSet, by_name: dict[str, NamedSchema]) -> LoadedSet:
-    services: dict[str, str] = {}
-    paths: dict[str, Path] = {}
-    versions: dict[str, dict[int, Schemas]] = {}
-    if not source.folder.is_dir():
-        raise ContractError(f"{source.folder}: there is no such folder", next_step="put the Avro files there")
-    for path in sorted(source.folder.rglob("*.avsc")):
-        if path.parent.name == "versions":
-            _load_version(path, versions)
-            continue
-        service = path.parent.relative_to(source.folder).as_posix().removeprefix(".")
-        if bool(service) != source.is_package or "/" in service:
-            raise ContractError(f"{path}: it belongs into {source.folder}/<service>/", next_step="move it there")
-        found = parse(_read_json(path), source=_shown(path))
-        outermost = next(iter(found))
-        if outermost.rpartition(".")[2] != path.stem:
-            raise ContractError(f"{_shown(path)}: it defines {outermost}", next_step="name file and schema alike")
-        for name, schema in found.items():
-            if name in by_name:
-                raise ContractError(
-                    f"{_shown(path)}: {name} is defined elsewhere too",
-                    next_step="define it once, in a file of its own, and refer to it by its full name",
+class _Loading:
+    """Reads the files of all sets, and goes on after a mistake."""
+
+    def __init__(self) -> None:
+        self.by_name: dict[str, NamedSchema] = {}
+        self.files: list[ParsedFile] = []
+        self.versions: list[ParsedFile] = []
+        self.problems: list[Problem] = []
+
+    @property
+    def parsed(self) -> list[ParsedFile]:
+        """Return every file that was JSON."""
+        return [*self.files, *self.versions]
+
+    def load(self, source: SchemaSet) -> LoadedSet:
+        """Read one set. Raises ContractError where it has no folder."""
+        services: dict[str, str] = {}
+        paths: dict[str, Path] = {}
+        versions: dict[str, dict[int, Schemas]] = {}
+        if not source.folder.is_dir():
+            raise ContractError(f"{source.folder}: there is no such folder", next_step="put the Avro files there")
+        for path in sorted(source.folder.rglob("*.avsc")):
+            if path.parent.name == "versions":
+                self._version(path, versions)
+                continue
+            service = path.parent.relative_to(source.folder).as_posix().removeprefix(".")
+            if bool(service) != source.is_package or "/" in service:
+                self._find(path, f"it belongs into {source.folder.name}/<service>/", "move it there")
+            elif (file := self._read(path, self.files)) is not None:
+                self._take(file, path, service, services, paths)
+        for name in versions:
+            if name not in services:
+                self._find(
+                    source.folder,
+                    f"released versions of {name}, but no current file{misspelt(name, services)}",
+                    f"put {name.rpartition('.')[2]}.avsc back: topics still hold its records. Remove file, versions "
+                    "and examples together once those topics have forgotten the last one and nobody reads it",
                 )
-            by_name[name] = schema
-            services[name] = service
-            paths[name] = path
-    for name in versions:
-        if name not in services:
-            raise ContractError(
-                f"{source.folder}: released versions of {name}, but no current file{misspelt(name, services)}",
-                next_step=f"put {name.rpartition('.')[2]}.avsc back: topics still hold its records. Remove file, "
-                "versions and examples together once those topics have forgotten the last one and nobody reads it",
-            )
-    return LoadedSet(source, services, paths, {name: dict(sorted(found.items())) for name, found in versions.items()})
+        by_number = {name: dict(sorted(found.items())) for name, found in versions.items()}
+        return LoadedSet(source, services, paths, by_number)
 
+    def _take(
+        self, file: ParsedFile, path: Path, service: str, services: dict[str, str], paths: dict[str, Path]
+    ) -> None:
+        if len(file.outermost) == 1 and file.outermost[0].rpartition(".")[2] != path.stem:
+            self._find(path, f"it defines {file.outermost[0]}", "name file and schema alike")
+        for name, schema in file.schemas.items():
+            known = self.by_name.get(name)
+            if known is not None and known != schema:
+                # The same type written out in each file that uses it is common, and no contradiction.
+                self._find(
+                    path,
+                    f"{name} is defined elsewhere too, and otherwise",
+                    "define it once, in a file of its own, and refer to it by its full name",
+                )
+            elif known is None:
+                self.by_name[name] = schema
+                services[name] = service
+                paths[name] = path
 
-def _load_version(path: Path, versions: dict[str, dict[int, Schemas]]) -> None:
-    match = _VERSION_FILE.match(path.name)
-    if match is None:
-        raise ContractError(f"{_shown(path)}: no version", next_step="call it versions/<Name>.v<N>.avsc")
-    found = parse(_read_json(path), source=_shown(path))
-    name = next(iter(found))
-    if not isinstance(found[name], RecordSchema) or name.rpartition(".")[2] != match["name"]:
-        raise ContractError(f"{_shown(path)}: it defines {name}", next_step="name file and record alike")
-    schemas = Schemas(found)
-    _check_references(name, schemas, path)
-    versions.setdefault(name, {})[int(match["version"])] = schemas
+    def _version(self, path: Path, versions: dict[str, dict[int, Schemas]]) -> None:
+        match = _VERSION_FILE.match(path.name)
+        if match is None:
+            self._find(path, "no version", "call it versions/<Name>.v<N>.avsc")
+            return
+        file = self._read(path, self.versions)
+        if file is None or not file.schemas:
+            return
+        name = next(iter(file.schemas))
+        if not isinstance(file.schemas[name], RecordSchema) or name.rpartition(".")[2] != match["name"]:
+            self._find(path, f"it defines {name}", "name file and record alike")
+        versions.setdefault(name, {})[int(match["version"])] = Schemas(file.schemas)
 
+    def _read(self, path: Path, files: list[ParsedFile]) -> ParsedFile | None:
+        try:
+            text = path.read_text(encoding="utf-8")
+            content = json.loads(text, object_pairs_hook=strict_object)
+        except (ValueError, RecursionError) as error:
+            line = error.lineno if isinstance(error, json.JSONDecodeError) else None
+            cause = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            self._find(path, f"it is no JSON: {cause}", "correct the file", line=line)
+            return None
+        found = parse_file(content, source=_shown(path), text=text)
+        files.append(found)
+        return found
 
-def _check_references(name: str, schemas: Schemas, path: Path) -> None:
-    """Refuse names that nothing defines, and unions that no Python value could be told apart in."""
-    for target in references(schemas[name]):
-        if target not in schemas:
-            raise ContractError(
-                f"{_shown(path)}: unknown type {target!r}{misspelt(target, schemas.by_name)}",
-                next_step="define it in a file of its own, or mend the name",
-            )
-    for union in unions(schemas[name]):
-        records = [b for b in union.present if isinstance(b, Reference) and isinstance(schemas[b.name], RecordSchema)]
-        if len(union.present) > 1 and len(records) < len(union.present):
-            raise ContractError(
-                f"{_shown(path)}: a union of several types that are not all records",
-                next_step="make it null and one type, or records only",
-            )
+    def _find(self, path: Path, text: str, fix: str, *, line: int | None = None) -> None:
+        self.problems.append(Problem(_shown(path), line, "", text, fix))
 
 
 def load_classes(contracts: Contracts) -> dict[str, type[Any]]:
@@ -210,11 +245,15 @@ def load_classes(contracts: Contracts) -> dict[str, type[Any]]:
     Raises ContractError where a class is missing or was generated from another form of its schema.
     """
     classes: dict[str, type[Any]] = {}
+    names_of: dict[str, Mapping[str, str]] = {}
     for name, schema in contracts.schemas.by_name.items():
         if isinstance(schema, FixedSchema):
             continue
-        module = _import(contracts.module_of(name), contracts.source_of(name).import_root)
-        found = getattr(module, name.rpartition(".")[2], None)
+        path = contracts.module_of(name)
+        if path not in names_of:
+            names_of[path] = contracts.class_names(path)
+        module = _import(path, contracts.source_of(name).import_root)
+        found = getattr(module, names_of[path][name], None)
         if not isinstance(found, type):
             raise _stale(f"{module.__name__} has no class for {name}")
         if isinstance(schema, EnumSchema):
@@ -237,13 +276,6 @@ def _import(name: str, root: Path | None) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ContractError(f"no module {name}", next_step="towpath contracts generate") from error
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ContractError(f"{_shown(path)}: {error}", next_step="mend the file") from error
 
 
 def _shown(path: Path) -> str:

@@ -1,21 +1,23 @@
 """Records as JSON that people write and read: examples, dead letters, the command line. Pure.
 
-Texts, numbers, lists and objects as they are; a time is ISO 8601 with its zone, a UUID, date or decimal is a text,
-bytes are base64, an enum is its symbol, null stands for itself; where a field takes one of several records, the value
-is `{"<full name>": {...}}`. A field with a default may be left out; a field that the schema does not know is refused.
+Texts, numbers, lists and objects as they are; a time is ISO 8601 with its zone (without one where the type is local), a
+UUID, date or decimal is a text, bytes are base64, an enum is its symbol, a duration `{"months": 1, "days": 2,
+"milliseconds": 3}`, null stands for itself; where a field takes one of several types, the value is `{"<type>": ...}`
+with the name of the type. A field with a default may be left out; a field that the schema does not know is refused.
 """
 
 import base64
 import binascii
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 from uuid import UUID
 
-from towpath.contract.convert import EPOCH, INT_RANGE, LONG_RANGE, SINGLE_MAX, fits_decimal
+from towpath.contract.defaults import default_datum
 from towpath.contract.parse import misspelt
+from towpath.contract.record import Duration
 from towpath.contract.schema import (
     Array,
     AvroType,
@@ -28,7 +30,9 @@ from towpath.contract.schema import (
     Reference,
     Schemas,
     Union,
+    branch_name,
 )
+from towpath.contract.values import INT_RANGE, LONG_RANGE, SINGLE_MAX, unscaled
 
 _KINDS: Final[Mapping[type, str]] = {
     str: "a text",
@@ -43,7 +47,7 @@ _KINDS: Final[Mapping[type, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read: `datum` is in fastavro's form, and of use only where `problems` is empty."""
+    """What was read: a datum (see `towpath.contract.datum`), of use only where `problems` is empty."""
 
     datum: Any
     problems: tuple[str, ...]
@@ -57,7 +61,7 @@ def read_json(schemas: Schemas, name: str, value: Any) -> Reading:
 
 
 def write_json(schemas: Schemas, name: str, datum: Any) -> Any:
-    """Return a datum in fastavro's form (as `Converter.out` gives it, or as fastavro read it) as JSON."""
+    """Return a datum (see `towpath.contract.datum`) as JSON."""
     return _write(schemas, Reference(name), datum)
 
 
@@ -110,15 +114,12 @@ class _Reader:
         if value is None and schema.nullable:
             return None
         if len(schema.present) == 1:
-            branch = schema.present[0]
-            datum = self._value(branch, value, path)
-            is_record = isinstance(branch, Reference) and isinstance(self.schemas[branch.name], RecordSchema)
-            return (branch.name, datum) if is_record and isinstance(branch, Reference) else datum
-        names = [branch.name for branch in schema.present if isinstance(branch, Reference)]
-        if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in names:
-            return self._refuse(path, f"takes an object with one key out of {', '.join(names)}")
+            return self._value(schema.present[0], value, path)
+        by_name = {branch_name(branch): branch for branch in schema.present}
+        if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in by_name:
+            return self._refuse(path, f"takes an object with one key out of {', '.join(by_name)}")
         (name,) = value
-        return (name, self.record(self.schemas.record(name), value[name], path))
+        return (name, self._value(by_name[name], value[name], path))
 
     def _named(self, name: str, value: Any, path: str) -> Any:
         match self.schemas[name]:
@@ -129,6 +130,8 @@ class _Reader:
                     shown = misspelt(value, symbols) if isinstance(value, str) else ""
                     return self._refuse(path, f"takes one of {', '.join(symbols)}{shown}")
                 return value
+            case FixedSchema(logical=str() as logical, precision=precision, scale=scale):
+                return self._primitive(Primitive("bytes", logical, precision, scale), value, path)
             case FixedSchema(size=size):
                 content = self._primitive(Primitive("bytes"), value, path)
                 if content is not None and len(content) != size:
@@ -205,18 +208,35 @@ def _aware(text: str) -> datetime:
     return parsed
 
 
+def _without_zone(parsed: Any) -> Any:
+    if parsed.tzinfo is not None:
+        raise ValueError("a zone")
+    return parsed
+
+
+def _take_duration(_: Primitive, value: Any) -> Duration:
+    takes = "an object of months, days and milliseconds, whole numbers of 32 bits, none negative"
+    parts = {"months", "days", "milliseconds"}
+    if not isinstance(value, dict) or not set(value) <= parts:
+        raise _Refused(f"takes {takes}, not {_kind(value)}")
+    if not all(type(part) is int and 0 <= part < 2**32 for part in value.values()):
+        raise _Refused(f"takes {takes}, not another one")
+    return Duration(**value)
+
+
 def _take_decimal(schema: Primitive, value: Any) -> Decimal:
     takes = f"a decimal of {schema.precision} digits, {schema.scale} after the point, as a text"
     try:
         parsed = Decimal(_take_text(value, takes))
     except InvalidOperation:
         raise _Refused(f"takes {takes}, not another text") from None
-    if not fits_decimal(parsed, schema.precision or 0, schema.scale or 0):
+    if unscaled(parsed, schema.precision or 0, schema.scale or 0) is None:
         raise _Refused(f"takes {takes}, not another one")
     return parsed
 
 
 _TIME: Final = "a time in ISO 8601 with its zone"
+_LOCAL_TIME: Final = "a time in ISO 8601 without a zone"
 _TAKE: Final[Mapping[str, Callable[[Primitive, Any], Any]]] = {
     "null": _take_class(type(None), "null"),
     "boolean": _take_class(bool, "true or false"),
@@ -227,37 +247,21 @@ _TAKE: Final[Mapping[str, Callable[[Primitive, Any], Any]]] = {
     "bytes": _take_bytes,
     "string": _take_class(str, "a text"),
     "date": _take_parsed(date.fromisoformat, "a date in ISO 8601"),
-    "time-millis": _take_parsed(time.fromisoformat, "a time of day in ISO 8601"),
-    "time-micros": _take_parsed(time.fromisoformat, "a time of day in ISO 8601"),
+    "time-millis": _take_parsed(lambda text: _without_zone(time.fromisoformat(text)), "a time of day in ISO 8601"),
+    "time-micros": _take_parsed(lambda text: _without_zone(time.fromisoformat(text)), "a time of day in ISO 8601"),
     "timestamp-millis": _take_parsed(_aware, _TIME),
     "timestamp-micros": _take_parsed(_aware, _TIME),
+    "timestamp-nanos": _take_whole,
+    "local-timestamp-millis": _take_parsed(lambda text: _without_zone(datetime.fromisoformat(text)), _LOCAL_TIME),
+    "local-timestamp-micros": _take_parsed(lambda text: _without_zone(datetime.fromisoformat(text)), _LOCAL_TIME),
+    "local-timestamp-nanos": _take_whole,
+    "duration": _take_duration,
     "uuid": _take_parsed(UUID, "a UUID"),
     "decimal": _take_decimal,
 }
 
 
-def default_datum(schemas: Schemas, schema: AvroType, default: Any) -> Any:  # noqa: PLR0911 - a case each
-    """Return a default, given in Avro's own JSON form, as the datum that a reader would get."""
-    match schema:
-        case Union():
-            return default_datum(schemas, schema.branches[0], default)
-        case Array(items=items):
-            return [default_datum(schemas, items, item) for item in default]
-        case Map(values=values):
-            return {key: default_datum(schemas, values, item) for key, item in default.items()}
-        case Reference(name=name):
-            named = schemas[name]
-            if isinstance(named, RecordSchema):
-                given = {item.name: default.get(item.name, item.default) for item in named.fields}
-                return {item.name: default_datum(schemas, item.type, given[item.name]) for item in named.fields}
-            return default.encode("latin-1") if isinstance(named, FixedSchema) else default
-        case Primitive(name="bytes"):
-            return default.encode("latin-1")
-        case _:
-            return default
-
-
-def _write(schemas: Schemas, schema: AvroType, datum: Any) -> Any:  # noqa: PLR0911 - a case each
+def _write(schemas: Schemas, schema: AvroType, datum: Any) -> Any:
     match schema:
         case Array(items=items):
             return [_write(schemas, items, item) for item in datum]
@@ -269,15 +273,21 @@ def _write(schemas: Schemas, schema: AvroType, datum: Any) -> Any:  # noqa: PLR0
             named = schemas[name]
             if isinstance(named, RecordSchema):
                 return {item.name: _write(schemas, item.type, datum[item.name]) for item in named.fields}
-            return base64.b64encode(datum).decode() if isinstance(named, FixedSchema) else datum
-        case Primitive(name="bytes", logical=None):
+            return _plain(datum)
+        case _:
+            return _plain(datum)
+
+
+def _plain(datum: Any) -> Any:
+    match datum:
+        case bytes():
             return base64.b64encode(datum).decode()
-        case Primitive(logical="timestamp-millis") if isinstance(datum, int):
-            return (EPOCH + timedelta(milliseconds=datum)).isoformat()
-        case Primitive(logical="timestamp-micros") if isinstance(datum, int):
-            return (EPOCH + timedelta(microseconds=datum)).isoformat()
-        case Primitive(logical=str()):
-            return datum.isoformat() if isinstance(datum, date | datetime | time) else str(datum)
+        case date() | datetime() | time():
+            return datum.isoformat()
+        case Duration():
+            return {"months": datum.months, "days": datum.days, "milliseconds": datum.milliseconds}
+        case UUID() | Decimal():
+            return str(datum)
         case _:
             return datum
 
@@ -285,7 +295,8 @@ def _write(schemas: Schemas, schema: AvroType, datum: Any) -> Any:  # noqa: PLR0
 def _write_union(schemas: Schemas, schema: Union, datum: Any) -> Any:
     if datum is None:
         return None
-    name, inner = datum if isinstance(datum, tuple) else (None, datum)
     if len(schema.present) == 1:
-        return _write(schemas, schema.present[0], inner)
-    return {name: _write(schemas, Reference(str(name)), inner)}
+        return _write(schemas, schema.present[0], datum)
+    name, inner = datum
+    branch = next(branch for branch in schema.present if branch_name(branch) == name)
+    return {name: _write(schemas, branch, inner)}

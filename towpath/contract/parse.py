@@ -1,14 +1,23 @@
-"""Reads Avro's JSON into `towpath.contract.schema`, refusing by name whatever Avro would silently ignore. Pure."""
+"""Reads Avro's JSON into `towpath.contract.schema`. Pure.
+
+Two ways: a project's own files strictly, where what looks like a misspelt attribute or logical type is refused, since
+a promise that is ignored is a broken one; foreign schemas (a registry's, or files to import) as Avro's libraries do.
+Either way every mistake of a file is found, not the first alone.
+"""
 
 import difflib
-import keyword
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final
 
+from towpath.contract.binary import PRECISION_MAX
+from towpath.contract.defaults import default_problem
+from towpath.contract.problems import BrokenSchemas, JsonPath, Problem, line_of
 from towpath.contract.schema import (
     LOGICAL_TYPES,
     MISSING,
+    NULL,
     PRIMITIVES,
     Array,
     AvroType,
@@ -20,36 +29,129 @@ from towpath.contract.schema import (
     Primitive,
     RecordSchema,
     Reference,
+    Schemas,
     Union,
+    branch_name,
+    references,
 )
-from towpath.errors import ContractError
+from towpath.contract.values import DURATION_BYTES, UUID_BYTES
 
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-# Attribute -> whether it must be there, for each complex type.
+NAMED_KINDS: Final = frozenset({"record", "error", "enum", "fixed"})
+_COMPLEX: Final = NAMED_KINDS | {"array", "map"}
+# Objects inside each other in a file; more would pass Python's own limit of frames somewhere.
+_NESTING_MAX: Final = 64
+_ORDERS: Final = frozenset({"ascending", "descending", "ignore"})
+# The attributes that each complex type may have, and those that it must have.
 _ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
     "record": frozenset({"type", "name", "namespace", "doc", "aliases", "fields"}),
+    "error": frozenset({"type", "name", "namespace", "doc", "aliases", "fields"}),
     "enum": frozenset({"type", "name", "namespace", "doc", "aliases", "symbols", "default"}),
-    "fixed": frozenset({"type", "name", "namespace", "doc", "aliases", "size"}),
+    "fixed": frozenset({"type", "name", "namespace", "doc", "aliases", "size", "logicalType", "precision", "scale"}),
     "array": frozenset({"type", "items"}),
     "map": frozenset({"type", "values"}),
-    "field": frozenset({"name", "type", "default", "doc", "aliases"}),
+    "field": frozenset({"name", "type", "default", "doc", "aliases", "order"}),
     "primitive": frozenset({"type", "logicalType", "precision", "scale"}),
 }
+_REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
+    "record": ("name", "fields"),
+    "error": ("name", "fields"),
+    "enum": ("name", "symbols"),
+    "fixed": ("name", "size"),
+    "array": ("items",),
+    "map": ("values",),
+    "field": ("name", "type"),
+    "primitive": ("type",),
+}
+# From here on a custom attribute looks like one of Avro's with a letter wrong; `doc` and `docs` are two things.
+_LIKENESS: Final = 0.8
 
 
-def parse(content: Any, *, source: str) -> dict[str, NamedSchema]:
+@dataclass(slots=True)
+class ParsedFile:
+    """What one file defines: `schemas` by full name, the outermost first; `outermost` are those at its top.
+
+    `problems` is empty for a file that can be used. `text` is the file's own, where it is known, for its lines.
+    """
+
+    source: str
+    text: str | None
+    foreign: bool = False
+    schemas: dict[str, NamedSchema] = field(default_factory=dict)
+    outermost: tuple[str, ...] = ()
+    problems: list[Problem] = field(default_factory=list)
+    paths: dict[str, JsonPath] = field(default_factory=dict)
+
+    def find(self, place: str, path: JsonPath, text: str, fix: str = "") -> None:
+        """Add a problem."""
+        line = None if self.text is None else line_of(self.text, path)
+        self.problems.append(Problem(self.source, line, place, text, fix or f"correct {self.source}"))
+
+    def check_closed(self, schemas: Schemas, *, hint: str = "") -> None:
+        """Add a problem for each name that `schemas` do not define, and each default that does not fit its type."""
+        for name, schema in self.schemas.items():
+            unknown = [target for target in references(schema) if target not in schemas]
+            for target in dict.fromkeys(unknown):
+                self.find(
+                    "",
+                    self.paths.get(name, ()),
+                    f"unknown type {target!r}{misspelt(target, schemas.by_name)}{hint}",
+                    "define it in a file of its own, or correct the name",
+                )
+            if isinstance(schema, RecordSchema) and not self.foreign:
+                self._check_defaults(schema, schemas)
+
+    def _check_defaults(self, schema: RecordSchema, schemas: Schemas) -> None:
+        for item in schema.fields:
+            inside = {name for target in references(item.type) for name in schemas.reachable(target)}
+            if not item.has_default or any(
+                target not in schemas for name in inside for target in references(schemas[name])
+            ):
+                continue
+            if any(target not in schemas for target in references(item.type)):
+                continue
+            problem = default_problem(schemas, item.type, item.default)
+            if problem:
+                place = f"{schema.name}.{item.name}"
+                self.find(place, self.paths.get(place, ()), f"the default {item.default!r} does not fit: {problem}")
+
+
+def parse(content: Any, *, source: str, foreign: bool = False) -> dict[str, NamedSchema]:
     """Return the named schemas that one Avro file defines, the outermost first, by full name.
 
-    `source` names the file in errors. Raises ContractError, naming the place, for anything that is not Avro and for
-    attributes that Avro does not know.
+    `source` names the file in errors. With `foreign`, attributes and logical types that Avro ignores are ignored.
+    Raises BrokenSchemas with every mistake; types that other files define are no mistakes here.
     """
-    parser = _Parser(source)
-    if not isinstance(content, dict) or content.get("type") not in {"record", "enum", "fixed"}:
-        raise ContractError(f"{source}: a file holds one record, enum or fixed", next_step="give it a type and a name")
-    outermost = parser.type(content, "", source)
-    assert isinstance(outermost, Reference)
-    found = parser.found
-    return {outermost.name: found[outermost.name], **found}
+    found = parse_file(content, source=source, foreign=foreign)
+    if found.problems:
+        raise BrokenSchemas(found.problems)
+    found.check_closed(Schemas(found.schemas))
+    defaults = [problem for problem in found.problems if "unknown type" not in problem.text]
+    if defaults:
+        raise BrokenSchemas(defaults)
+    return found.schemas
+
+
+def parse_file(content: Any, *, source: str, text: str | None = None, foreign: bool = False) -> ParsedFile:
+    """Return what one file defines, and everything that is wrong with it. `text` gives its problems their lines."""
+    found = ParsedFile(source, text, foreign)
+    parser = _Parser(found)
+    whole = content if isinstance(content, list) else [content]
+    outermost = []
+    for place, item in enumerate(whole):
+        path: JsonPath = (place,) if isinstance(content, list) else ()
+        if not isinstance(item, dict) or (not isinstance(content, list) and item.get("type") not in NAMED_KINDS):
+            found.find(
+                "", path, "a file holds one record, enum or fixed, or a list of them", "give it a type and a name"
+            )
+            continue
+        outer = parser.type(item, "", source, path)
+        if isinstance(outer, Reference):
+            outermost.append(outer.name)
+    found.outermost = tuple(outermost)
+    first = {name: found.schemas[name] for name in outermost if name in found.schemas}
+    found.schemas = {**first, **found.schemas}
+    return found
 
 
 def misspelt(unknown: str, known: Iterable[str], *, likeness: float = 0.6) -> str:
@@ -62,145 +164,231 @@ def misspelt(unknown: str, known: Iterable[str], *, likeness: float = 0.6) -> st
 
 
 class _Parser:
-    """Walks one file; remembers the named types that it defines."""
+    """Walks one file, and goes on after a mistake: what is wrong counts as null."""
 
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self.found: dict[str, NamedSchema] = {}
+    def __init__(self, file: ParsedFile) -> None:
+        self._file = file
+        self._strict = not file.foreign
 
-    def type(self, content: Any, namespace: str, where: str) -> AvroType:  # noqa: PLR0911 - a case each
+    def type(self, content: Any, namespace: str, where: str, path: JsonPath) -> AvroType:
+        if len(path) > 2 * _NESTING_MAX:
+            return self._wrong(where, path[: 2 * _NESTING_MAX], f"types are nested deeper than {_NESTING_MAX} levels")
         if isinstance(content, str):
-            return Primitive(content) if content in PRIMITIVES else Reference(_full_name(content, namespace))
+            return self._by_name(content, namespace, where, path)
         if isinstance(content, list):
-            return self._union(content, namespace, where)
-        if not isinstance(content, dict):
-            raise self._error(where, f"{content!r} is no Avro type")
-        kind = content.get("type")
-        if kind in {"record", "enum", "fixed"}:
-            return self._named(kind, content, namespace, where)
-        if kind == "array":
-            self._known(content, "array", where, required={"items"})
-            return Array(self.type(content["items"], namespace, f"{where}[]"))
-        if kind == "map":
-            self._known(content, "map", where, required={"values"})
-            return Map(self.type(content["values"], namespace, f"{where}{{}}"))
-        if isinstance(kind, dict | list):
-            self._known(content, "primitive", where, required={"type"})
-            return self.type(kind, namespace, where)
-        if kind in PRIMITIVES:
-            return self._primitive(kind, content, where)
-        raise self._error(where, f"{kind!r} is no Avro type{misspelt(str(kind), PRIMITIVES | {'record', 'enum'})}")
+            return self._union(content, namespace, where, path)
+        if isinstance(content, dict):
+            return self._object(content, namespace, where, path)
+        return self._wrong(where, path, f"{content!r} is no Avro type")
 
-    def _primitive(self, name: str, content: dict[str, Any], where: str) -> Primitive:
-        self._known(content, "primitive", where, required=set())
-        logical = content.get("logicalType")
-        if logical is None:
+    def _by_name(self, name: str, namespace: str, where: str, path: JsonPath) -> AvroType:
+        if name in PRIMITIVES:
             return Primitive(name)
+        if name in _COMPLEX:
+            missing = _REQUIRED[name][-1]
+            return self._wrong(
+                where, path, f'{name!r} is no type by itself: write {{"type": "{name}", "{missing}": ...}}'
+            )
+        full = _full_name(name, namespace)
+        # Without a namespace of its own, a name may also mean a type that has none.
+        return Reference(name if full not in self._file.schemas and name in self._file.schemas else full)
+
+    def _object(  # noqa: PLR0911 - a case each
+        self, content: dict[str, Any], namespace: str, where: str, path: JsonPath
+    ) -> AvroType:
+        kind = content.get("type")
+        if isinstance(kind, dict | list):
+            return self.type(kind, namespace, where, (*path, "type"))
+        if not isinstance(kind, str):
+            return self._wrong(where, path, f"{kind!r} is no Avro type")
+        if kind in NAMED_KINDS:
+            return self._named(kind, content, namespace, where, path)
+        if kind in {"array", "map"}:
+            inner = {"array": "items", "map": "values"}[kind]
+            if not self._known(content, kind, where, path):
+                return NULL
+            found = self.type(content[inner], namespace, f"{where}{'[]' if kind == 'array' else '{}'}", (*path, inner))
+            return Array(found) if kind == "array" else Map(found)
+        if kind in PRIMITIVES:
+            self._known(content, "primitive", where, path)
+            return Primitive(kind, *self._logical(content, kind, where, path))
+        meant = misspelt(kind, PRIMITIVES | _COMPLEX, likeness=0.7)
+        if meant or not _is_full_name(kind):
+            return self._wrong(where, path, f"{kind!r} is no Avro type{meant}")
+        return self._by_name(kind, namespace, where, path)
+
+    def _logical(
+        self, content: dict[str, Any], carrier: str, where: str, path: JsonPath, *, size: int = 0
+    ) -> tuple[str | None, int | None, int | None]:
+        """Return logical type, precision and scale. One that Avro does not know is an attribute like any other."""
+        logical = content.get("logicalType")
+        if not isinstance(logical, str):
+            return None, None, None
         if logical not in LOGICAL_TYPES:
-            raise self._error(where, f"unknown logical type {logical!r}{misspelt(str(logical), LOGICAL_TYPES)}")
-        if name not in LOGICAL_TYPES[logical]:
-            raise self._error(where, f"{logical} is carried by {sorted(LOGICAL_TYPES[logical])}, not by {name}")
+            meant = misspelt(logical, LOGICAL_TYPES, likeness=_LIKENESS)
+            if meant and self._strict:
+                self._wrong(where, path, f"unknown logical type {logical!r}{meant}")
+            return None, None, None
+        problem = _logical_problem(logical, content, carrier, size)
+        if problem:
+            if self._strict:
+                self._wrong(where, path, problem)
+            return None, None, None
         if logical != "decimal":
-            return Primitive(name, logical)
-        precision, scale = content.get("precision"), content.get("scale", 0)
-        if not isinstance(precision, int) or not isinstance(scale, int) or not 0 <= scale <= precision:
-            raise self._error(where, "a decimal needs a precision, and a scale between 0 and the precision")
-        return Primitive(name, logical, precision, scale)
+            return logical, None, None
+        return logical, content["precision"], content.get("scale", 0)
 
-    def _union(self, content: list[Any], namespace: str, where: str) -> Union:
-        branches = tuple(self.type(branch, namespace, where) for branch in content)
-        kinds = [branch.name if isinstance(branch, Primitive | Reference) else type(branch) for branch in branches]
-        if len(branches) < 2 or len(set(kinds)) != len(kinds) or any(isinstance(b, Union) for b in branches):
-            raise self._error(where, "a union needs two or more different types and holds no union")
-        return Union(branches)
+    def _union(self, content: list[Any], namespace: str, where: str, path: JsonPath) -> AvroType:
+        found = [self.type(branch, namespace, where, (*path, place)) for place, branch in enumerate(content)]
+        names = [branch_name(branch) for branch in found]
+        if not found or len(set(names)) != len(names) or any(isinstance(branch, Union) for branch in found):
+            return self._wrong(where, path, "a union needs different types, one at least, and holds no union")
+        return Union(tuple(found))
 
-    def _named(self, kind: str, content: dict[str, Any], namespace: str, where: str) -> Reference:
-        self._known(
-            content, kind, where, required={"name"} | {"record": {"fields"}, "enum": {"symbols"}}.get(kind, {"size"})
-        )
-        name = _full_name(content["name"], content.get("namespace", namespace))
-        for part in name.split("."):
-            if not _NAME.match(part):
-                raise self._error(where, f"{name!r} is no Avro name")
-        if name in self.found:
-            raise self._error(where, f"{name} is defined twice")
-        own_namespace = name.rpartition(".")[0]
-        aliases = tuple(_full_name(alias, own_namespace) for alias in content.get("aliases", ()))
-        common = {"doc": content.get("doc", ""), "aliases": aliases}
+    def _named(self, kind: str, content: dict[str, Any], namespace: str, where: str, path: JsonPath) -> AvroType:
+        if not self._known(content, kind, where, path):
+            return NULL
+        given, space = content["name"], content.get("namespace", namespace)
+        if not isinstance(given, str) or not isinstance(space, str | None):
+            return self._wrong(where, path, f"{given!r} is no Avro name")
+        name = _full_name(given, space or "")
+        if not _is_full_name(name):
+            return self._wrong(where, path, f"{name!r} is no Avro name: letters, digits and _, no digit first")
+        if name in PRIMITIVES | _COMPLEX:
+            return self._wrong(where, path, f"{name!r} is a type of Avro's own")
+        if name in self._file.schemas:
+            return self._wrong(where, path, f"{name} is defined twice")
+        self._file.paths[name] = path
+        own = name.rpartition(".")[0]
+        common: dict[str, Any] = {
+            "doc": self._text(content, name, path),
+            "aliases": tuple(_full_name(alias, own) for alias in self._names(content, "aliases", name, path)),
+            "properties": self._properties(content, kind),
+        }
+        self._file.schemas[name] = RecordSchema(name, ())  # so that a field may refer to the record that holds it
         if kind == "enum":
-            self.found[name] = EnumSchema(name, self._symbols(content, name), content.get("default"), **common)
+            symbols, default = self._symbols(content, name, path)
+            self._file.schemas[name] = EnumSchema(name, symbols, default, **common)
         elif kind == "fixed":
-            self.found[name] = FixedSchema(name, content["size"], **common)
+            self._file.schemas[name] = self._fixed(content, name, path, common)
         else:
-            self.found[name] = RecordSchema(name, ())  # so that a field may refer to the record that holds it
-            fields = tuple(self._field(item, own_namespace, name) for item in content["fields"])
-            names = [item.name for item in fields]
-            if len(set(names)) != len(names):
-                raise self._error(name, "two fields have the same name")
-            self.found[name] = RecordSchema(name, fields, **common)
+            fields = self._fields(content["fields"], own, name, path)
+            self._file.schemas[name] = RecordSchema(name, fields, is_error=kind == "error", **common)
         return Reference(name)
 
-    def _symbols(self, content: dict[str, Any], where: str) -> tuple[str, ...]:
-        symbols = tuple(content["symbols"])
-        if not symbols or len({symbol.upper() for symbol in symbols}) != len(symbols):
-            raise self._error(where, "the symbols must be there, and differ in more than their case")
+    def _fixed(self, content: dict[str, Any], name: str, path: JsonPath, common: dict[str, Any]) -> FixedSchema:
+        size = content["size"]
+        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+            self._wrong(name, path, f"the size {size!r} is no number of bytes")
+            size = 0
+        logical, precision, scale = self._logical(content, "fixed", name, path, size=size)
+        return FixedSchema(name, size, logical=logical, precision=precision, scale=scale, **common)
+
+    def _symbols(self, content: dict[str, Any], where: str, path: JsonPath) -> tuple[tuple[str, ...], str | None]:
+        symbols = self._names(content, "symbols", where, path)
+        if not symbols:
+            self._wrong(where, path, "an enum needs symbols")
         for symbol in symbols:
             if not _NAME.match(symbol):
-                raise self._error(where, f"{symbol!r} is no symbol of an enum")
+                self._wrong(where, path, f"{symbol!r} is no symbol of an enum: letters, digits and _, no digit first")
+        twice = next((symbol for symbol in symbols if symbols.count(symbol) > 1), None)
+        if twice is not None:
+            self._wrong(where, path, f"the symbol {twice!r} stands there twice")
         default = content.get("default")
         if default is not None and default not in symbols:
-            raise self._error(where, f"the default {default!r} is none of the symbols{misspelt(str(default), symbols)}")
-        return symbols
+            self._wrong(where, path, f"the default {default!r} is none of the symbols{misspelt(str(default), symbols)}")
+            default = None
+        return symbols, default
 
-    def _field(self, content: Any, namespace: str, record: str) -> Field:
+    def _fields(self, content: Any, namespace: str, record: str, path: JsonPath) -> tuple[Field, ...]:
+        if not isinstance(content, list):
+            self._wrong(record, path, f"the fields are a list, not {content!r}")
+            return ()
+        found = [self._field(item, namespace, record, (*path, "fields", place)) for place, item in enumerate(content)]
+        names = [item.name for item in found if item is not None]
+        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+            self._wrong(record, path, f"two fields have the same name: {name!r}")
+        return tuple({item.name: item for item in found if item is not None}.values())
+
+    def _field(self, content: Any, namespace: str, record: str, path: JsonPath) -> Field | None:
         if not isinstance(content, dict) or not isinstance(content.get("name"), str):
-            raise self._error(record, f"a field needs a name: {content!r}")
+            self._wrong(record, path, f"a field is an object with a name, not {content!r:.80}")
+            return None
         name = content["name"]
         where = f"{record}.{name}"
-        self._known(content, "field", where, required={"type"})
-        if not _NAME.match(name) or keyword.iskeyword(name) or name.startswith("_") or name.isupper():
-            raise self._error(where, "a field's name is lower case and not a word of Python")
-        schema = self.type(content["type"], namespace, where)
-        default = content.get("default", MISSING)
-        if default is not MISSING:
-            self._check_default(schema, default, where)
-        return Field(name, schema, default, content.get("doc", ""), tuple(content.get("aliases", ())))
+        self._file.paths[where] = path
+        if not self._known(content, "field", where, path):
+            return None
+        if not _NAME.match(name):
+            self._wrong(where, path, "a field's name is made of letters, digits and _, no digit first")
+            return None
+        order = content.get("order", "ascending")
+        if order not in _ORDERS:
+            self._wrong(where, path, f"the order {order!r} is none of {', '.join(sorted(_ORDERS))}")
+        return Field(
+            name,
+            self.type(content["type"], namespace, where, (*path, "type")),
+            content.get("default", MISSING),
+            self._text(content, where, path),
+            self._names(content, "aliases", where, path),
+            order,
+            self._properties(content, "field"),
+        )
 
-    def _check_default(self, schema: AvroType, default: Any, where: str) -> None:
-        """Avro takes a union's default to be of its first branch; most libraries let anything pass."""
-        first = schema.branches[0] if isinstance(schema, Union) else schema
-        match first:
-            case Primitive(name="null"):
-                fits = default is None
-            case Primitive(name="boolean"):
-                fits = isinstance(default, bool)
-            case Primitive(name="int" | "long"):
-                fits = isinstance(default, int) and not isinstance(default, bool)
-            case Primitive(name="float" | "double"):
-                fits = isinstance(default, int | float) and not isinstance(default, bool)
-            case Primitive():
-                fits = isinstance(default, str)
-            case Array():
-                fits = isinstance(default, list)
-            case Map():
-                fits = isinstance(default, dict)
-            case _:  # an enum's symbol, a record's fields, a fixed's bytes: checked where the type is known
-                fits = default is not None
-        if not fits:
-            also = ", the first type of the union" if isinstance(schema, Union) else ""
-            raise self._error(where, f"the default {default!r} does not fit the type{also}")
+    def _text(self, content: dict[str, Any], where: str, path: JsonPath) -> str:
+        doc = content.get("doc") or ""
+        if not isinstance(doc, str):
+            self._wrong(where, path, f"the doc is a text, not {doc!r:.80}")
+        return str(doc)
 
-    def _known(self, content: dict[str, Any], kind: str, where: str, *, required: set[str]) -> None:
+    def _names(self, content: dict[str, Any], attribute: str, where: str, path: JsonPath) -> tuple[str, ...]:
+        names = content.get(attribute) or []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            self._wrong(where, path, f"the {attribute} are a list of texts, not {names!r:.80}")
+            return ()
+        return tuple(names)
+
+    def _properties(self, content: dict[str, Any], kind: str) -> Mapping[str, Any]:
         known = _ATTRIBUTES[kind]
-        for attribute in content:
-            if attribute not in known:
-                raise self._error(where, f"unknown attribute {attribute!r}{misspelt(attribute, known)}")
-        for attribute in sorted(required - set(content)):
-            raise self._error(where, f"{attribute!r} is missing")
+        return {attribute: value for attribute, value in content.items() if attribute not in known}
 
-    def _error(self, where: str, problem: str) -> ContractError:
-        place = "" if where == self._source else f"{where}: "
-        return ContractError(f"{self._source}: {place}{problem}", next_step=f"mend {self._source}")
+    def _known(self, content: dict[str, Any], kind: str, where: str, path: JsonPath) -> bool:
+        """Return whether all is there that must be; what looks like a misspelt attribute is a problem of its own."""
+        absent = _ATTRIBUTES[kind] - set(content) - {"doc"}
+        for attribute in content:
+            if self._strict and attribute not in _ATTRIBUTES[kind]:
+                meant = misspelt(attribute, absent, likeness=_LIKENESS)
+                if meant:
+                    self._wrong(where, path, f"unknown attribute {attribute!r}{meant}")
+        missing = [attribute for attribute in _REQUIRED[kind] if attribute not in content]
+        for attribute in missing:
+            self._wrong(where, path, f"{attribute!r} is missing")
+        return not missing
+
+    def _wrong(self, where: str, path: JsonPath, problem: str) -> AvroType:
+        self._file.find("" if where == self._file.source else where, path, problem)
+        return NULL
+
+
+def _logical_problem(logical: str, content: dict[str, Any], carrier: str, size: int) -> str | None:
+    if carrier not in LOGICAL_TYPES[logical]:
+        return f"{logical} is carried by {sorted(LOGICAL_TYPES[logical])}, not by {carrier}"
+    wanted = {"uuid": UUID_BYTES, "duration": DURATION_BYTES}.get(logical)
+    if carrier == "fixed" and wanted is not None and size != wanted:
+        return f"{logical} takes {wanted} bytes, not {size}"
+    if logical != "decimal":
+        return None
+    precision, scale = content.get("precision"), content.get("scale", 0)
+    whole = all(isinstance(number, int) and not isinstance(number, bool) for number in (precision, scale))
+    if not whole or not 0 <= scale <= precision or not 0 < precision <= PRECISION_MAX:  # type: ignore[operator]
+        return f"a decimal needs a precision up to {PRECISION_MAX}, and a scale between 0 and the precision"
+    if carrier == "fixed" and 10**precision > 2 ** max(8 * size - 1, 0):  # type: ignore[operator]
+        return f"{size} bytes do not hold {precision} digits"
+    return None
+
+
+def _is_full_name(name: str) -> bool:
+    return all(_NAME.match(part) for part in name.split("."))
 
 
 def _full_name(name: str, namespace: str) -> str:

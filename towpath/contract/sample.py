@@ -8,7 +8,7 @@ from random import Random
 from typing import Any, Final
 from uuid import UUID
 
-from towpath.contract.convert import EPOCH
+from towpath.contract.record import Duration
 from towpath.contract.schema import (
     Array,
     AvroType,
@@ -21,6 +21,7 @@ from towpath.contract.schema import (
     Schemas,
     Union,
 )
+from towpath.contract.values import EPOCH, LOCAL_EPOCH
 
 _ITEMS_MAX: Final = 3
 # Records may contain themselves; past this depth lists stay empty and what may be null is null.
@@ -30,37 +31,35 @@ _MILLISECONDS_2100: Final = 4_102_444_800_000
 
 
 def sample(schemas: Schemas, name: str, chance: Random) -> dict[str, Any]:
-    """Return one random datum of the record called `name`, in fastavro's form."""
+    """Return one random datum of the record called `name` (see `towpath.contract.datum`)."""
     return {item.name: _value(schemas, item.type, chance, 0) for item in schemas.record(name).fields}
 
 
 def _value(schemas: Schemas, schema: AvroType, chance: Random, depth: int) -> Any:  # noqa: PLR0911 - a case each
     match schema:
         case Primitive():
-            return (
-                _decimal(schema, chance)
-                if schema.logical == "decimal"
-                else _MAKE[schema.logical or schema.name](chance)
-            )
+            return _plain(schema.logical or schema.name, schema, chance)
         case Array(items=items):
             return [_value(schemas, items, chance, depth + 1) for _ in range(_count(chance, depth))]
         case Map(values=values):
             return {_text(chance): _value(schemas, values, chance, depth + 1) for _ in range(_count(chance, depth))}
         case Union():
-            if schema.nullable and (depth >= _DEPTH_MAX or chance.random() < 0.3):
+            if schema.nullable and (depth >= _DEPTH_MAX or not schema.present or chance.random() < 0.3):
                 return None
-            branch = chance.choice(schema.present)
-            datum = _value(schemas, branch, chance, depth + 1)
-            named = isinstance(branch, Reference) and isinstance(schemas[branch.name], RecordSchema)
-            return (branch.name, datum) if named and isinstance(branch, Reference) else datum
+            # Deep inside, what holds no record again, so that a record that contains itself comes to an end.
+            shallow = [branch for branch in schema.present if not isinstance(branch, Reference)]
+            branch = chance.choice(shallow if shallow and depth >= _DEPTH_MAX else schema.present)
+            return schema.datum(branch, _value(schemas, branch, chance, depth + 1))
         case Reference(name=name):
             match schemas[name]:
                 case RecordSchema(fields=fields):
                     return {item.name: _value(schemas, item.type, chance, depth + 1) for item in fields}
                 case EnumSchema(symbols=symbols):
                     return chance.choice(symbols)
-                case FixedSchema(size=size):
+                case FixedSchema(size=size, logical=None):
                     return chance.randbytes(size)
+                case FixedSchema(logical=str() as logical) as fixed:
+                    return _plain(logical, fixed, chance)
 
 
 def _count(chance: Random, depth: int) -> int:
@@ -77,9 +76,13 @@ def _whole(chance: Random, bits: int) -> int:
     return chance.choice((chance.randint(-70, 70), chance.randint(-largest, largest - 1), -largest, largest - 1))
 
 
-def _decimal(schema: Primitive, chance: Random) -> Decimal:
-    largest: int = 10 ** (schema.precision or 0) - 1
-    return Decimal(chance.randint(-largest, largest)).scaleb(-(schema.scale or 0))
+def _plain(kind: str, schema: Primitive | FixedSchema, chance: Random) -> Any:
+    if kind != "decimal":
+        return _MAKE[kind](chance)
+    digits = chance.randint(1, schema.precision or 1)
+    largest: int = 10**digits - 1
+    sign, digits_of = chance.randint(0, 1), tuple(int(digit) for digit in str(chance.randint(0, largest)))
+    return Decimal((sign if any(digits_of) else 0, digits_of, -(schema.scale or 0)))
 
 
 def _single(chance: Random) -> float:
@@ -106,5 +109,16 @@ _MAKE: Final[Mapping[str, Callable[[Random], Any]]] = {
     "time-micros": lambda chance: _time_of_day(chance, 1),
     "timestamp-millis": lambda chance: EPOCH + timedelta(milliseconds=chance.randint(0, _MILLISECONDS_2100)),
     "timestamp-micros": lambda chance: EPOCH + timedelta(microseconds=chance.randint(0, _MILLISECONDS_2100 * 1000)),
+    "timestamp-nanos": lambda chance: _whole(chance, 64),
+    "local-timestamp-millis": lambda chance: (
+        LOCAL_EPOCH + timedelta(milliseconds=chance.randint(-(10**12), _MILLISECONDS_2100))
+    ),
+    "local-timestamp-micros": lambda chance: (
+        LOCAL_EPOCH + timedelta(microseconds=chance.randint(-(10**15), _MILLISECONDS_2100 * 1000))
+    ),
+    "local-timestamp-nanos": lambda chance: _whole(chance, 64),
+    "duration": lambda chance: Duration(
+        months=chance.randrange(2**32), days=chance.randrange(400), milliseconds=chance.randrange(2**32)
+    ),
     "uuid": lambda chance: UUID(int=chance.getrandbits(128)),
 }

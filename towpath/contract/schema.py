@@ -1,28 +1,35 @@
 """Avro schemas as frozen values: what the generator, the codec and the compatibility rules reason about.
 
-Pure. Stricter than Avro itself: an attribute that Avro would ignore (a misspelt `default`) is refused by name, since
-an ignored promise is a broken one.
+Pure. Attributes that Avro does not know are kept as `properties`: they are annotations, and no part of what is promised
+to readers.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
 from towpath.errors import ContractError
 
 PRIMITIVES: Final = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
-# Logical type -> the Avro types that may carry it. Avro lets a reader ignore one it does not know; we refuse it.
+# Logical type -> the Avro types that may carry it.
 LOGICAL_TYPES: Final[Mapping[str, frozenset[str]]] = {
     "date": frozenset({"int"}),
     "time-millis": frozenset({"int"}),
     "time-micros": frozenset({"long"}),
     "timestamp-millis": frozenset({"long"}),
     "timestamp-micros": frozenset({"long"}),
-    "uuid": frozenset({"string"}),
-    "decimal": frozenset({"bytes"}),
+    "timestamp-nanos": frozenset({"long"}),
+    "local-timestamp-millis": frozenset({"long"}),
+    "local-timestamp-micros": frozenset({"long"}),
+    "local-timestamp-nanos": frozenset({"long"}),
+    "uuid": frozenset({"string", "fixed"}),
+    "decimal": frozenset({"bytes", "fixed"}),
+    "duration": frozenset({"fixed"}),
 }
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,10 @@ class Union:
         """Return the branches other than null."""
         return tuple(branch for branch in self.branches if branch != NULL)
 
+    def datum(self, branch: "AvroType", inner: Any) -> Any:
+        """Return a datum of one branch: with the branch's name where more than one is possible."""
+        return inner if branch == NULL or len(self.present) == 1 else (branch_name(branch), inner)
+
 
 @dataclass(frozen=True, slots=True)
 class Reference:
@@ -75,6 +86,11 @@ class Reference:
 
 AvroType = Primitive | Array | Map | Union | Reference
 NULL: Final = Primitive("null")
+
+
+def branch_name(branch: AvroType) -> str:
+    """Return the name that Avro's JSON gives a branch of a union."""
+    return branch.name if isinstance(branch, Primitive | Reference) else type(branch).__name__.lower()
 
 
 class _Missing:
@@ -89,13 +105,15 @@ MISSING: Final = _Missing()
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One field of a record. `default` is Avro's JSON form of it, or MISSING."""
+    """One field of a record. `default` is Avro's JSON form of it, or MISSING; `properties` are attributes of yours."""
 
     name: str
     type: AvroType
     default: Any = MISSING
     doc: str = ""
     aliases: tuple[str, ...] = ()
+    order: str = "ascending"
+    properties: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     @property
     def has_default(self) -> bool:
@@ -105,12 +123,14 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class RecordSchema:
-    """A record; `name` is the full name."""
+    """A record; `name` is the full name. `is_error` is true of those that Avro's protocols call errors."""
 
     name: str
     fields: tuple[Field, ...]
     doc: str = ""
     aliases: tuple[str, ...] = ()
+    is_error: bool = False
+    properties: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +142,21 @@ class EnumSchema:
     default: str | None = None
     doc: str = ""
     aliases: tuple[str, ...] = ()
+    properties: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
 
 @dataclass(frozen=True, slots=True)
 class FixedSchema:
-    """`size` bytes, no more and no less."""
+    """`size` bytes, no more and no less, perhaps with a logical type on top."""
 
     name: str
     size: int
     doc: str = ""
     aliases: tuple[str, ...] = ()
+    logical: str | None = None
+    precision: int | None = None
+    scale: int | None = None
+    properties: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
 
 NamedSchema = RecordSchema | EnumSchema | FixedSchema
@@ -223,6 +248,27 @@ def unions(schema: NamedSchema | AvroType) -> Iterator[Union]:
                 yield from unions(branch)
 
 
+def has_map(schemas: Schemas, schema: AvroType) -> bool:
+    """Return whether values of a type hold a map: the one thing in a record that a program can change."""
+
+    def holds(current: AvroType) -> bool:
+        match current:
+            case Map():
+                return True
+            case Array(items=inner):
+                return holds(inner)
+            case Union(branches=branches):
+                return any(holds(branch) for branch in branches)
+            case _:
+                return False
+
+    inside = {name for target in references(schema) for name in schemas.reachable(target)}
+    records = [schemas[name] for name in inside]
+    return holds(schema) or any(
+        holds(item.type) for found in records if isinstance(found, RecordSchema) for item in found.fields
+    )
+
+
 class _Writer:
     """Writes one schema as JSON, each named type in full once."""
 
@@ -240,14 +286,17 @@ class _Writer:
             head["doc"] = schema.doc
         if schema.aliases:
             head["aliases"] = list(schema.aliases)
+        if self._docs:
+            head |= schema.properties
         match schema:
             case RecordSchema():
-                return {"type": "record", **head, "fields": [self._field(item) for item in schema.fields]}
+                kind = "error" if schema.is_error else "record"
+                return {"type": kind, **head, "fields": [self._field(item) for item in schema.fields]}
             case EnumSchema():
                 default = {} if schema.default is None else {"default": schema.default}
                 return {"type": "enum", **head, "symbols": list(schema.symbols), **default}
             case FixedSchema():
-                return {"type": "fixed", **head, "size": schema.size}
+                return {"type": "fixed", **head, "size": schema.size, **_logical(schema)}
 
     def _field(self, item: Field) -> dict[str, Any]:
         written: dict[str, Any] = {"name": item.name, "type": self._type(item.type)}
@@ -257,6 +306,9 @@ class _Writer:
             written["doc"] = item.doc
         if item.aliases:
             written["aliases"] = list(item.aliases)
+        if self._docs:
+            written |= {"order": item.order} if item.order != "ascending" else {}
+            written |= item.properties
         return written
 
     def _type(self, schema: AvroType) -> Any:
@@ -264,9 +316,7 @@ class _Writer:
             case Primitive(logical=None):
                 return schema.name
             case Primitive():
-                numbers = {"precision": schema.precision, "scale": schema.scale}
-                present = {name: value for name, value in numbers.items() if value is not None}
-                return {"type": schema.name, "logicalType": schema.logical, **present}
+                return {"type": schema.name, **_logical(schema)}
             case Array():
                 return {"type": "array", "items": self._type(schema.items)}
             case Map():
@@ -275,3 +325,9 @@ class _Writer:
                 return [self._type(branch) for branch in schema.branches]
             case Reference():
                 return schema.name if schema.name in self._written else self.named(schema.name)
+
+
+def _logical(schema: Primitive | FixedSchema) -> dict[str, Any]:
+    """Return the attributes of a logical type; none where there is none."""
+    numbers = {"logicalType": schema.logical, "precision": schema.precision, "scale": schema.scale}
+    return {name: value for name, value in numbers.items() if value is not None}

@@ -16,8 +16,9 @@ import pytest
 from tests.unit.contract.test_generate import CARD, CASH, EVERYTHING, SIZE, one_of_everything
 from tests.unit.contract.workshop import Workshop, field, record
 from towpath.contract.codec import Codec, UndecodableRecord, UnknownSchema, WriterSchema, schema_id_of, wire_prefix
-from towpath.contract.convert import compile_converters
+from towpath.contract.datum import encode_datum
 from towpath.contract.files import load_classes, load_contracts, schema_sets
+from towpath.contract.json_form import write_json
 from towpath.contract.sample import sample
 from towpath.errors import ContractError, PeerError, ProgrammerError
 from towpath.settings import load_settings
@@ -72,23 +73,16 @@ def test_every_type_survives_the_round_trip(everything: Workshop) -> None:
 def test_all_records_of_the_project_and_the_engine_survive_the_round_trip() -> None:
     """Random data of every schema becomes a record, bytes, and the same record again."""
     contracts = load_contracts(schema_sets(load_settings()))
-    classes = load_classes(contracts)
-    converters = compile_converters(contracts.schemas, classes)
     codec = Codec.of(contracts)
     chance = Random(SEED)
-    for name, converter in converters.items():
+    for schema in contracts.schemas.records():
+        name = schema.name
         for _ in range(50):
-            built = converter.back(_plain(sample(contracts.schemas, name, chance)))
-            assert codec.decode(codec.encode(built)) == built, f"{name}, seed {SEED}"
-
-
-def _plain(datum: Any) -> Any:
-    """Return a datum as fastavro's reader gives it: unions with one record carry no name."""
-    if isinstance(datum, tuple):
-        return _plain(datum[1])
-    if isinstance(datum, dict):
-        return {key: _plain(value) for key, value in datum.items()}
-    return [_plain(item) for item in datum] if isinstance(datum, list) else datum
+            datum = sample(contracts.schemas, name, chance)
+            built = codec.from_json(name, write_json(contracts.schemas, name, datum))
+            payload = codec.encode(built)
+            assert codec.decode(payload) == built, f"{name}, seed {SEED}"
+            assert payload[5:] == encode_datum(contracts.schemas, name, datum), f"{name}, seed {SEED}"
 
 
 def test_apaches_library_reads_what_the_codec_writes(everything: Workshop) -> None:
@@ -126,7 +120,7 @@ def test_apaches_library_reads_what_the_codec_writes(everything: Workshop) -> No
         ({"grid": ((1,), (2**31,))}, "grid[1][0] takes an int of 32 bits, not a larger one"),
         ({"weights": {"a": "b"}}, "weights{} takes a float, not str"),
         ({"weights": ()}, "weights takes a dict, not tuple"),
-        ({"paid_by": "card"}, "paid_by takes shop.order.Card, not str"),
+        ({"paid_by": "card"}, "paid_by takes shop.order.Card or shop.order.Cash or None, not str"),
         ({"at": datetime(2026, 1, 1)}, "at takes a datetime with a time zone, not datetime"),
         ({"at": 5}, "at takes a datetime with a time zone, not int"),
         ({"day": datetime(2026, 1, 1, tzinfo=UTC)}, "day takes a date, not datetime"),
