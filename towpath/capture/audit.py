@@ -52,7 +52,7 @@ def audit(
     connection.rollback()
     deadline = clock.monotonic_seconds() + timeout_seconds
     while True:
-        certain = postgres.has_carried(connection, slot, end)
+        certain = postgres.has_carried(connection, service, slot, end)
         connection.rollback()
         verdict = Audit(service, certain, compare(written, kafka.carried_ids(settings, written, since)))
         if verdict.complete or certain or clock.monotonic_seconds() > deadline:

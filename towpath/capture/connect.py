@@ -16,6 +16,19 @@ from towpath.settings import ConnectSettings
 RETRY_SECONDS = 0.1
 """Between two tries while Connect rebalances or a task starts, both of which take some tenths of a second."""
 
+POSITION_GONE = "no longer available on the server"
+"""Debezium's words for a stored position that is older than what its replication slot begins with."""
+REFUSALS = (
+    "InvalidTopicException",
+    "UnknownTopicOrPartitionException",
+    "RecordTooLargeException",
+    "InvalidTimestampException",
+    "InvalidRecordException",
+    "more invalid records",
+    "is not present in metadata",
+)
+"""What Kafka's producer says of a record that is at fault itself; the last of a topic that is not there."""
+
 
 @dataclass(frozen=True, slots=True)
 class TaskStatus:
@@ -57,6 +70,16 @@ class ConnectorStatus:
             if task.state == "FAILED":
                 return task.cause or f"task {task.number} failed without saying why"
         return f"connector {self.name} failed" if self.state == "FAILED" else None
+
+    @property
+    def position_gone(self) -> bool:
+        """Return whether it failed since its slot no longer has what comes after the last that it carried."""
+        return POSITION_GONE in (self.failure or "")
+
+    @property
+    def refused_by_kafka(self) -> bool:
+        """Return whether it failed since Kafka refused a record, which it will refuse again."""
+        return any(kind in (self.failure or "") for kind in REFUSALS)
 
 
 class ConnectClient:
@@ -106,24 +129,6 @@ class ConnectClient:
         )
         return ConnectorStatus(name, answer["connector"]["state"], answer["connector"]["worker_id"], tasks)
 
-    def wait_until_running(self, name: str, timeout_seconds: float) -> ConnectorStatus:
-        """Wait until a connector and its task run. Raises WorldError with the task's own cause where they do not."""
-        deadline = self._clock.monotonic_seconds() + timeout_seconds
-        while True:
-            try:
-                status = self.status(name)
-            except NotFoundError:  # its first status comes a moment after its configuration
-                status = ConnectorStatus(name, "UNASSIGNED", "", ())
-            if status.running:
-                return status
-            if status.failure or self._clock.monotonic_seconds() > deadline:
-                raise WorldError(
-                    f"connector {name} does not run: {status.failure or f'{status.state} for {timeout_seconds:g} s'}",
-                    kept="every message, in the outbox and in the slot",
-                    next_step=f"mend the cause, then towpath capture restart {name}",
-                )
-            time.sleep(RETRY_SECONDS)
-
     def restart(self, name: str, *, only_failed: bool = True) -> None:
         """Restart a connector and its tasks, by default only what failed. Raises NotFoundError."""
         flag = "true" if only_failed else "false"
@@ -134,8 +139,28 @@ class ConnectClient:
         self._ask("PUT", f"/connectors/{name}/pause", subject=name)
 
     def resume(self, name: str) -> None:
-        """Let a resting connector go on. Raises NotFoundError."""
+        """Let a resting or stopped connector go on. Raises NotFoundError."""
         self._ask("PUT", f"/connectors/{name}/resume", subject=name)
+
+    def stop(self, name: str, timeout_seconds: float) -> None:
+        """End a connector's tasks, and return once none of them is left: nothing more of it reaches Kafka.
+
+        Raises NotFoundError, and WorldError where they have not ended in time.
+        """
+        self._ask("PUT", f"/connectors/{name}/stop", subject=name)
+        deadline = self._clock.monotonic_seconds() + timeout_seconds
+        while (status := self.status(name)).state != "STOPPED" or status.tasks:
+            if self._clock.monotonic_seconds() > deadline:
+                raise WorldError(
+                    f"connector {name} has not stopped within {timeout_seconds:g} s: it is {status.state}",
+                    kept="every message, in the outbox and in the slot",
+                    next_step="towpath logs connect",
+                )
+            time.sleep(RETRY_SECONDS)
+
+    def forget_position(self, name: str) -> None:
+        """Forget how far a stopped connector has read: it begins anew where its slot does. Raises NotFoundError."""
+        self._ask("DELETE", f"/connectors/{name}/offsets", subject=name)
 
     def delete(self, name: str) -> None:
         """Remove a connector; its slot and its offsets stay. Raises NotFoundError."""

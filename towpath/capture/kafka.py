@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from towpath.capture.freshness import Freshness
 from towpath.clock import Clock, SystemClock
@@ -62,6 +62,21 @@ def carried_ids(settings: Settings, topics: Iterable[str], since: datetime) -> d
                 with contextlib.suppress(ValueError):
                     found[message.topic() or ""][UUID(value.decode("ascii", "replace"))] += 1
     return found
+
+
+def topic_settings(settings: Settings, topics: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Return the settings of those of `topics` that Kafka has, in its names. Raises WorldError."""
+    admin = AdminClient({**settings.kafka.client_config(), "log_level": 2})
+    try:
+        known = admin.list_topics(timeout=TIMEOUT_SECONDS).topics
+        asked = [ConfigResource(ResourceType.TOPIC, name) for name in topics if name in known]
+        answers = admin.describe_configs(asked, request_timeout=TIMEOUT_SECONDS) if asked else {}
+        return {
+            resource.name: {name: entry.value for name, entry in answer.result(TIMEOUT_SECONDS).items()}
+            for resource, answer in answers.items()
+        }
+    except KafkaException as error:
+        raise _away(error) from error
 
 
 def _away(error: KafkaException) -> WorldError:

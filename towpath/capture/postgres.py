@@ -1,14 +1,15 @@
 """Asks PostgreSQL how capture stands: the slot, how far it is behind, what the outbox holds; and re-emits from it."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 
+from towpath.capture.refusal import Refusal, UncarriedRow
 from towpath.errors import NotFoundError, RefusedError, WorldError
 from towpath.outbox.message import COLUMNS
 from towpath.settings import Settings
@@ -21,6 +22,33 @@ SELECT to_jsonb(slot),
        pg_wal_lsn_diff(pg_current_wal_lsn(), slot.confirmed_flush_lsn)::bigint,
        pg_wal_lsn_diff(pg_current_wal_lsn(), slot.restart_lsn)::bigint
 FROM pg_replication_slots AS slot WHERE slot.slot_name = %s
+"""
+
+WRITERS_TIMEOUT = "30s"
+"""Longest wait for the transactions that have written into an outbox; behind it every other writer waits too."""
+
+_SANE_TIME = "greatest(least(created_at, timestamp '9000-01-01'), timestamp '1000-01-01')"
+_TEXTS = [name for name in COLUMNS if name not in {"id", "topic", "payload", "saga_id", "attempt", "round"}]
+_RECORD_BYTES = " + ".join(["octet_length(payload)", *(f"coalesce(octet_length({name}), 0)" for name in _TEXTS)])
+_OPEN = """
+FROM outbox WHERE created_at >= %s
+  AND NOT EXISTS (SELECT FROM carried WHERE carried.id = outbox.id)
+"""
+_UNCARRIED_IDS = f"SELECT DISTINCT id {_OPEN}"
+_UNCARRIED = f"""
+SELECT id, topic, key, bytes, at FROM (
+  SELECT DISTINCT ON (id) * FROM (SELECT id, topic, key, {{1}} AS bytes, {{2}} AS at, {{0}} {_OPEN}) AS rows
+  ORDER BY id, committed_at NULLS FIRST, written_as) AS first
+ORDER BY committed_at NULLS FIRST, written_as
+"""  # noqa: S608 - of constants of this file
+_SET_ASIDE = """
+INSERT INTO outbox_skipped (id, message, payload, cause, actor, reason)
+SELECT DISTINCT ON (id) id, to_jsonb(kept) - 'payload' - 'committed_at' - 'written_as' - 'sequence' - 'refused_as',
+  payload, refused_as, %s, %s
+FROM (SELECT outbox.*, refused.cause AS refused_as, {} FROM outbox
+      JOIN unnest(%s::uuid[], %s::text[]) AS refused (refused_id, cause) ON refused_id = outbox.id) AS kept
+ORDER BY id, committed_at NULLS FIRST, written_as
+ON CONFLICT (id) DO NOTHING
 """
 
 
@@ -84,7 +112,7 @@ def current_lsn(connection: Connection) -> str:
     return str(connection.execute("SELECT pg_current_wal_insert_lsn()").fetchall()[0][0])
 
 
-def has_carried(connection: Connection, slot: str, lsn: str) -> bool:
+def has_carried(connection: Connection, service: str, slot: str, lsn: str) -> bool:
     """Return whether Kafka has confirmed everything up to `lsn`. Raises NotFoundError where there is no slot."""
     row = connection.execute(
         "SELECT confirmed_flush_lsn >= %s::pg_lsn FROM pg_replication_slots WHERE slot_name = %s", (lsn, slot)
@@ -93,7 +121,7 @@ def has_carried(connection: Connection, slot: str, lsn: str) -> bool:
         raise NotFoundError(
             f"there is no slot {slot}",
             kept="every message, in the outbox",
-            next_step="towpath up makes it; messages from before then need towpath capture re-emit",
+            next_step=f"towpath capture recover {service}",
         )
     return bool(row[0])
 
@@ -124,7 +152,7 @@ def commit_order(connection: Connection) -> sql.SQL:
     where a transaction of the same key overtook another: `keeps_commit_times` says so.
     """
     if keeps_commit_times(connection):
-        return sql.SQL("pg_xact_commit_timestamp(xmin) AS committed_at, sequence AS written_as")
+        return sql.SQL("pg_xact_commit_timestamp(outbox.xmin) AS committed_at, sequence AS written_as")
     return sql.SQL("NULL::timestamptz AS committed_at, sequence AS written_as")
 
 
@@ -161,6 +189,130 @@ def write_anew(connection: Connection, ids: Collection[UUID], since: datetime) -
         ).format(columns, commit_order(connection)),
         (list(ids), _utc(since)),
     ).rowcount
+
+
+def drop_slot(connection: Connection, slot: str) -> None:
+    """Drop a slot that nobody reads."""
+    connection.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+
+
+def oldest_message(connection: Connection) -> datetime | None:
+    """Return when the oldest message that the outbox still has was written, None where it has none."""
+    (oldest,) = connection.execute(f"SELECT min({_SANE_TIME}) FROM outbox").fetchall()[0]  # noqa: S608
+    return None if oldest is None else oldest.replace(tzinfo=UTC)
+
+
+def topics_written(connection: Connection, since: datetime) -> tuple[str, ...]:
+    """Return the topics of the messages that were written since `since`."""
+    rows = connection.execute("SELECT DISTINCT topic FROM outbox WHERE created_at >= %s ORDER BY 1", (_utc(since),))
+    return tuple(topic for (topic,) in rows)
+
+
+def uncarried_rows(connection: Connection, carried: Iterable[UUID], since: datetime) -> list[UncarriedRow]:
+    """Return the messages written since `since` whose ids are not among `carried`, in order of commit."""
+    with connection.transaction():
+        _note_carried(connection, carried)
+        rows = connection.execute(
+            sql.SQL(_UNCARRIED).format(commit_order(connection), sql.SQL(_RECORD_BYTES), sql.SQL(_SANE_TIME)),
+            (_utc(since),),
+        ).fetchall()
+    return [UncarriedRow(id_, topic, key, size, at.replace(tzinfo=UTC)) for id_, topic, key, size, at in rows]
+
+
+def write_uncarried(
+    connection: Connection,
+    advance: Connection,
+    slot: str,
+    carried: Iterable[UUID],
+    since: datetime,
+    refusals: Collection[Refusal],
+    *,
+    actor: str,
+    reason: str,
+) -> tuple[int, int]:
+    """Write anew what is not among `carried`, but move `refusals` aside; return how many rows each were.
+
+    Nothing may read the slot meanwhile. Writers wait, so that nothing is written between the messages that go anew and
+    those that the slot would have carried: the slot is moved, on the connection `advance`, past all that is written,
+    and what follows is in order of commit again. Where this ends half way, the slot stands further on and the messages
+    are still uncarried: the same call does the rest. Raises WorldError where a writer's transaction stays open.
+    """
+    aside = [refused.row.id for refused in refusals]
+    try:
+        with connection.transaction():
+            _note_carried(connection, carried)
+            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(WRITERS_TIMEOUT))
+            connection.execute("LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE")
+            found = connection.execute(sql.SQL(_UNCARRIED_IDS), (_utc(since),)).fetchall()
+            wanted = [id_ for (id_,) in found if id_ not in set(aside)]
+            skipped = connection.execute(
+                sql.SQL(_SET_ASIDE).format(commit_order(connection)),
+                (actor, reason, aside, [refused.cause for refused in refusals]),
+            ).rowcount
+            connection.execute("DELETE FROM outbox WHERE id = ANY(%s)", (aside,))  # no event: inserts alone are
+            advance.execute(
+                "SELECT pg_replication_slot_advance(%s, greatest(confirmed_flush_lsn, pg_current_wal_flush_lsn()))"
+                " FROM pg_replication_slots WHERE slot_name = %s",
+                (slot, slot),
+            )
+            return write_anew(connection, wanted, since), skipped
+    except errors.LockNotAvailable as error:
+        raise WorldError(
+            f"a transaction that wrote into the outbox was open for longer than {WRITERS_TIMEOUT}",
+            kept="every message, in the outbox",
+            next_step="end it (pg_stat_activity shows it), then run the same command again",
+        ) from error
+
+
+def skipped_messages(connection: Connection) -> list[dict[str, Any]]:
+    """Return what was stepped over and is kept aside, the oldest first."""
+    rows = connection.execute(
+        "SELECT id, message->>'topic', message->>'key', message->>'type', octet_length(payload), cause, actor, reason,"
+        " skipped_at FROM outbox_skipped ORDER BY skipped_at, id"
+    )
+    names = ("id", "topic", "key", "type", "payload_bytes", "cause", "actor", "reason", "skipped_at")
+    return [dict(zip(names, row, strict=True)) for row in rows]
+
+
+def send_skipped(connection: Connection, message: UUID, topic: str | None) -> None:
+    """Write a message that was stepped over into the outbox again, to `topic` if one is given, and commit.
+
+    It has its own id and the present time. Raises NotFoundError where it is not kept, RefusedError with the outbox's
+    own words where it is still none that Kafka takes.
+    """
+    columns = [name for name in COLUMNS if name not in {"topic", "payload"}]
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    fields = sql.SQL(", ").join(sql.SQL("(filled).{}").format(sql.Identifier(name)) for name in columns)
+    try:
+        with connection.transaction():
+            written = connection.execute(
+                sql.SQL(
+                    "INSERT INTO outbox (topic, payload, {0}) SELECT coalesce(%s, (filled).topic), payload, {1} FROM"
+                    " (SELECT payload, jsonb_populate_record(NULL::outbox, message) AS filled FROM outbox_skipped"
+                    "  WHERE id = %s) AS kept"
+                ).format(names, fields),
+                (topic, message),
+            ).rowcount
+            if not written:
+                raise NotFoundError(
+                    f"no message {message} was stepped over here", next_step="towpath capture skipped lists them"
+                )
+            connection.execute("DELETE FROM outbox_skipped WHERE id = %s", (message,))
+    except errors.CheckViolation as error:
+        raise RefusedError(
+            f"it is still refused: {error.diag.message_primary}",
+            kept="the message, where it is kept aside",
+            next_step=error.diag.message_hint or "give it another topic with --topic",
+        ) from error
+
+
+def _note_carried(connection: Connection, carried: Iterable[UUID]) -> None:
+    connection.execute("CREATE TEMP TABLE carried (id uuid NOT NULL) ON COMMIT DROP")
+    with connection.cursor() as cursor, cursor.copy("COPY carried FROM STDIN (FORMAT BINARY)") as copy:
+        copy.set_types(["uuid"])
+        for id_ in carried:
+            copy.write_row((id_,))
+    connection.execute("ANALYZE carried")
 
 
 def slots_of(connection: Connection, slots: Sequence[str]) -> dict[str, SlotState]:

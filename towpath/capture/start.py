@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable
 
 from towpath.capture import postgres
-from towpath.capture.connect import ConnectClient
+from towpath.capture.connect import ConnectClient, ConnectorStatus
 from towpath.capture.connector import outbox_connector
 from towpath.capture.kafka import ensure_heartbeat_topics
 from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
-from towpath.errors import WorldError
+from towpath.errors import NotFoundError, WorldError
 from towpath.outbox.names import connector_name, slot_name
 from towpath.settings import Settings
 
@@ -53,17 +53,45 @@ def wait_until_captured(
     name = connector_name(settings.project.name, service)
     slot = slot_name(settings.project.name, service)
     deadline = clock.monotonic_seconds() + timeout_seconds
-    connect.wait_until_running(name, timeout_seconds)
     with postgres.connect(settings, service) as connection:
         while True:
-            state = postgres.slot_state(connection, slot)
-            if state is not None and state.active:
+            state, status = postgres.slot_state(connection, slot), _status(connect, name)
+            if state is not None and state.active and status is not None and status.running:
                 return
-            failure = connect.status(name).failure
+            failure = status.failure if status else None
             if failure or clock.monotonic_seconds() > deadline:
                 raise WorldError(
                     f"connector {name} does not read {service}'s outbox: {failure or 'no sign of it in the database'}",
                     kept="every message, in the outbox",
-                    next_step=f"mend the cause, then towpath capture restart {name}",
+                    next_step=next_step(service, status, state),
                 )
             time.sleep(POLL_SECONDS)
+
+
+def next_step(service: str, status: ConnectorStatus | None, slot: postgres.SlotState | None) -> str | None:
+    """Return what to run where the outbox of `service` is not read; None where it is."""
+    if slot is None or slot.lost:
+        return f"towpath capture recover {service}"
+    if status is None:
+        return "towpath provision"
+    if status.failure:
+        return after_failure(service, status)
+    if status.state in ("STOPPED", "PAUSED"):
+        return f"towpath capture recover {service}"
+    return None if status.running and slot.active else "towpath logs connect"
+
+
+def after_failure(service: str, status: ConnectorStatus) -> str:
+    """Return what to run where the connector of `service` has failed."""
+    if status.position_gone:
+        return f"towpath capture recover {service}"
+    if status.refused_by_kafka:
+        return f"towpath capture recover {service} --dry-run"
+    return f"remove the cause, then: towpath capture restart {service}"
+
+
+def _status(connect: ConnectClient, name: str) -> ConnectorStatus | None:
+    try:
+        return connect.status(name)
+    except NotFoundError:  # its first status comes a moment after its configuration
+        return None

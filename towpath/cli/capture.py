@@ -2,7 +2,9 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
+from getpass import getuser
 from typing import Annotated, Any
+from uuid import UUID
 
 import typer
 
@@ -23,6 +25,10 @@ def register(app: typer.Typer) -> None:
     group.command()(restart)
     group.command()(audit)
     group.command("re-emit")(re_emit)
+    group.command()(recover)
+    group.command()(skip)
+    group.command()(skipped)
+    group.command()(resend)
     app.add_typer(group)
 
 
@@ -30,6 +36,7 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
     """Show each service's connector and slot. Exit code 1 where an outbox is not read."""
     from towpath.capture import postgres
     from towpath.capture.connect import ConnectClient
+    from towpath.capture.start import next_step
     from towpath.outbox.names import connector_name, slot_name
 
     settings = load_settings()
@@ -41,9 +48,10 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
                 connector = connect.status(name)
                 state, failure = ("running" if connector.running else connector.state.lower()), connector.failure
             except NotFoundError:
-                state, failure = "missing", "towpath up, or towpath provision, makes it"
+                connector, state, failure = None, "missing", "Connect does not know it"
             with postgres.connect(settings, service) as connection:
                 slot = postgres.slot_state(connection, slot_name(settings.project.name, service))
+                aside = len(postgres.skipped_messages(connection))
             rows.append(
                 {
                     "service": service,
@@ -52,11 +60,13 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
                     "read": slot is not None and slot.active,
                     "lag_bytes": None if slot is None else slot.lag_bytes,
                     "retained_bytes": None if slot is None else slot.retained_bytes,
+                    "skipped": aside,
                     "cause": failure or (slot.invalidation_reason if slot else None),
+                    "next": next_step(service, connector, slot),
                 }
             )
     _show(rows, as_json)
-    if not all(row["read"] for row in rows):
+    if not all(row["read"] and row["connector"] == "running" for row in rows):
         sys.exit(int(ExitCode.FAILED))
 
 
@@ -94,7 +104,8 @@ def audit(services: Services = None, hours: Hours = 24.0, as_json: AsJson = Fals
         ]
     _show(rows, as_json)
     if any(row["missing"] for row in rows):
-        output.note("next: towpath capture re-emit SERVICE, if what is missing is certain")
+        for service in dict.fromkeys(row["service"] for row in rows if row["missing"]):
+            output.note(f'next: towpath capture re-emit {service} --reason "..."')
         sys.exit(int(ExitCode.FAILED))
 
 
@@ -120,7 +131,7 @@ def re_emit(
         raise RefusedError(
             f"{len(missing)} messages of {service} may still be on their way",
             kept="every message, in the outbox",
-            next_step="towpath capture status; wait until the slot has caught up",
+            next_step=f"towpath capture status {service} says whether its outbox is read; wait until it has caught up",
         )
     if missing and not dry_run:
         output.ask(f"Write {len(missing)} messages of {service} anew?", yes=yes)
@@ -130,6 +141,131 @@ def re_emit(
         output.emit_json({"service": service, "messages": len(missing), "written": not dry_run, "reason": reason})
     else:
         output.note(f"{service}: {len(missing)} messages {'would be' if dry_run else 'were'} written anew ({reason})")
+
+
+Actor = Annotated[str | None, typer.Option("--actor", help="Who does it; by default the user of this machine.")]
+Reason = Annotated[str, typer.Option(help="Why; it is kept beside each message that is stepped over.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what is wrong and what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Service = Annotated[str, typer.Argument(help="The service whose outbox it is.")]
+
+
+def recover(
+    service: Service,
+    reason: Reason = "capture stood still",
+    actor: Actor = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Set capture going again after a lost slot: make it anew, and send what it never carried, in order of commit.
+
+    Consumers that have had a message drop it. Where the outbox is read, nothing is done. Exit code 6 where Kafka
+    refuses a message: `towpath capture skip` steps over it.
+    """
+    _set_going(service, (), actor=actor, reason=reason, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def skip(
+    service: Service,
+    message: Annotated[UUID, typer.Argument(help="The id of the message that Kafka refuses.")],
+    reason: Reason,
+    actor: Actor = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Step over one message that Kafka refuses, and let capture go on. It is kept: `towpath capture skipped` shows it.
+
+    Later messages of its key are not held back. Exit code 5 where the message does not wait to be carried.
+    """
+    _set_going(service, (message,), actor=actor, reason=reason, dry_run=dry_run, yes=yes, as_json=as_json)
+
+
+def skipped(services: Services = None, as_json: AsJson = False) -> None:
+    """List the messages that were stepped over and are kept aside, with cause, actor and reason."""
+    from towpath.capture import postgres
+
+    settings = load_settings()
+    rows: list[dict[str, Any]] = []
+    for service in _services(settings, services):
+        with postgres.connect(settings, service) as connection:
+            rows += [{"service": service, **row} for row in postgres.skipped_messages(connection)]
+    if as_json or rows:
+        _show(rows, as_json)
+    else:
+        output.note("nothing is kept aside")
+
+
+def resend(
+    service: Service,
+    message: Annotated[UUID, typer.Argument(help="The id of a message that `skipped` lists.")],
+    topic: Annotated[str | None, typer.Option(help="Send it to this topic instead of its own.")] = None,
+) -> None:
+    """Send a message that was stepped over, under its own id and the present time."""
+    from towpath.capture import postgres
+
+    settings = load_settings()
+    _services(settings, [service])
+    with postgres.connect(settings, service) as connection:
+        postgres.send_skipped(connection, message, topic)
+    output.note(f"{message} is in the outbox of {service} again")
+
+
+def _set_going(
+    service: str, messages: tuple[UUID, ...], *, actor: str | None, reason: str, dry_run: bool, yes: bool, as_json: bool
+) -> None:
+    from towpath.capture import postgres
+    from towpath.capture import recover as recovery
+    from towpath.capture.connect import ConnectClient
+    from towpath.contract.catalogue import Catalogue
+
+    settings = load_settings()
+    _services(settings, [service])
+    with ConnectClient(settings.connect) as connect, postgres.connect(settings, service) as connection:
+        found = recovery.diagnose(connection, connect, settings, service)
+        for message in set(messages) - {row.id for row in found.uncarried}:
+            raise NotFoundError(
+                f"message {message} of {service} does not wait to be carried",
+                kept="everything as it was",
+                next_step=f"towpath capture recover {service} --dry-run lists what waits",
+            )
+        outcome = {
+            "service": service,
+            "trouble": found.trouble,
+            "waiting": len(found.uncarried),
+            "refused": [{"id": one.row.id, "topic": one.row.topic, "cause": one.cause} for one in found.refusals],
+            "done": False,
+        }
+        if (messages or not found.reading) and not dry_run:
+            output.note(f"{service}: {found.trouble or 'its outbox is read'}; {len(found.uncarried)} messages wait")
+            output.ask(f"Stop the connector of {service} and send them anew?", yes=yes)
+            done = recovery.recover(
+                connection, connect, settings, Catalogue.load(settings), service,
+                skip=messages, actor=actor or getuser(), reason=reason,
+            )  # fmt: skip
+            outcome |= {"done": True, "slot_made": done.slot_made, "written": done.written, "skipped": done.skipped}
+    if as_json:
+        output.emit_json(outcome)
+    else:
+        _tell(outcome)
+
+
+def _tell(outcome: dict[str, Any]) -> None:
+    service = outcome["service"]
+    if outcome["done"]:
+        made = "its slot was made anew; " if outcome["slot_made"] else ""
+        output.note(
+            f"{service}: its outbox is read; {made}{outcome['written']} messages were sent anew, "
+            f"{outcome['skipped']} stepped over"
+        )
+        return
+    output.note(f"{service}: {outcome['trouble'] or 'its outbox is read'}; {outcome['waiting']} messages wait")
+    for one in outcome["refused"]:
+        output.note(f"Kafka refuses {one['id']}: {one['cause']}")
+        output.note(f'next: towpath capture skip {service} {one["id"]} --reason "..."')
+    if outcome["trouble"] and not outcome["refused"]:
+        output.note(f"next: towpath capture recover {service}")
 
 
 def _audit(settings: Settings, service: str, hours: float) -> Any:

@@ -96,12 +96,12 @@ class Show:
     def step(self, text: str) -> None:
         """Something begins that may take a moment."""
         self._end()
-        output.note(f"  [dim]{text}[/]")
+        output.styled(f"  [dim]{text}[/]")
 
     def ready(self, name: str, seconds: float) -> None:
         """A part became ready."""
         self._end()
-        output.note(f"  [green]✓[/] {name} [dim]{seconds:.1f} s[/]")
+        output.styled(f"  [green]✓[/] {name} [dim]{seconds:.1f} s[/]")
 
     # --- What a run tells
 
@@ -129,12 +129,12 @@ class Show:
 
     def killed(self, name: str) -> None:
         """A process was killed."""
-        output.note(f"  [red]✗[/] SIGKILL {name}")
+        output.styled(f"  [red]✗[/] SIGKILL {name}")
 
     def judging(self) -> None:
         """Databases and topics are read."""
         self._end()
-        output.note("  [dim]reading four databases and every topic[/]")
+        output.styled("  [dim]reading four databases and every topic[/]")
 
     def _end(self) -> None:
         for bar in (self._download, self._traffic):

@@ -33,8 +33,20 @@ def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def note(text: str) -> None:
-    """Tell the person at the terminal something that is not the result."""
-    notes.print(text, highlight=False)
+    """Tell the person at the terminal something that is not the result, word by word as it is given."""
+    notes.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def styled(text: str) -> None:
+    """Tell it with Rich's markup: nothing in `text` may come from elsewhere unless it is escaped."""
+    notes.print(text, highlight=False, soft_wrap=True)
+
+
+def problem(subject: str, finding: str, fix: str | None) -> None:
+    """Tell of something that is wrong, and what to run."""
+    styled(f"[bold red]problem[/]: {escape(subject)}: {escape(finding)}")
+    if fix:
+        styled(f"[bold]next[/]: {escape(fix)}")
 
 
 def ask(question: str, *, yes: bool) -> None:
@@ -47,8 +59,8 @@ def ask(question: str, *, yes: bool) -> None:
 
 def show_error(error: TowpathError) -> None:
     """Write an error's cause, what was kept, and what to run next, on stderr."""
-    notes.print(f"[bold red]error[/]: {error.cause}", highlight=False)
+    styled(f"[bold red]error[/]: {escape(error.cause)}")
     if error.kept:
-        notes.print(f"[green]kept[/]: {error.kept}", highlight=False)
+        styled(f"[green]kept[/]: {escape(error.kept)}")
     if error.next_step:
-        notes.print(f"[bold]next[/]: {error.next_step}", highlight=False)
+        styled(f"[bold]next[/]: {escape(error.next_step)}")

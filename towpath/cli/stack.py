@@ -6,15 +6,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from towpath.cli import output
 from towpath.errors import ExitCode, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from towpath.stack.findings import Finding
 
 FOLLOW_SECONDS = 0.2
 WIDTH_OF_FILES = 160
@@ -57,7 +61,7 @@ def up(
     if as_json:
         output.emit_json({"started": started, "seconds": seconds, "processes": _rows(settings)})
         return
-    output.note(f"[green]ready[/] in {seconds} s" if started else "[green]ready[/]: it was up already")
+    output.styled(f"[green]ready[/] in {seconds} s" if started else "[green]ready[/]: it was up already")
     _show(_table(_rows(settings)))
 
 
@@ -97,15 +101,30 @@ def status(as_json: AsJson = False) -> None:
     settings = load_settings()
     rows = _rows(settings)
     total = sum(row["memory_bytes"] or 0 for row in rows)
+    problems = _problems(settings, rows)
     if as_json:
-        output.emit_json({"running": bool(rows), "memory_bytes": total, "processes": rows})
+        report = {"running": bool(rows), "memory_bytes": total, "processes": rows}
+        output.emit_json({**report, "problems": [problem.to_json() for problem in problems]})
     elif rows:
         _show(_table(rows))
         output.note(f"memory, shared pages counted once: {total / 2**20:,.0f} MiB")
+        for problem in problems:
+            output.problem(problem.subject, problem.finding, problem.fix)
     else:
         output.note("not running; start it with towpath up")
-    if not rows or any(row["state"] != "ready" for row in rows if row["state"] != "stopped"):
+    if not rows or problems or any(row["state"] != "ready" for row in rows if row["state"] != "stopped"):
         sys.exit(int(ExitCode.FAILED))
+
+
+def _problems(settings: Settings, rows: list[dict[str, Any]]) -> "list[Finding]":
+    """Return what is wrong though the processes run; where a part does not, its row says so already."""
+    from towpath.stack.doctor import troubles
+    from towpath.stack.supervisor.spec import Group
+
+    parts = [row for row in rows if row["group"] == Group.PART.value]
+    if not parts or any(row["state"] != "ready" for row in parts):
+        return []
+    return troubles(settings)
 
 
 def _rows(settings: Settings) -> list[dict[str, Any]]:
@@ -164,7 +183,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             "" if memory is None else f"{memory / 2**20:,.0f} MiB",
             row["version"],
             "" if row["uptime_seconds"] is None else _duration(row["uptime_seconds"]),
-            row["reason"] or (f"started {row['starts']} times" if row["starts"] > 1 else ""),
+            escape(row["reason"] or "") or (f"started {row['starts']} times" if row["starts"] > 1 else ""),
         )
     return table
 
@@ -231,7 +250,7 @@ def doctor(as_json: AsJson = False) -> None:
             table.add_column(title)
         for one in findings:
             mark = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
-            table.add_row(mark[one.severity.value], one.subject, one.finding, one.fix or "")
+            table.add_row(mark[one.severity.value], escape(one.subject), escape(one.finding), escape(one.fix or ""))
         _show(table)
     if any(one.severity.value == "problem" for one in findings):
         sys.exit(int(ExitCode.FAILED))

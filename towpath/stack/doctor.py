@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 
 from towpath.capture.connect import ConnectClient
-from towpath.capture.postgres import connect, slots_of
+from towpath.capture.postgres import connect, keeps_commit_times, skipped_messages, slots_of
 from towpath.clock import SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.kafka import compare_topics, open_transactions
@@ -50,6 +50,13 @@ def examine(settings: Settings) -> list[Finding]:
     return [finding for look in looks for finding in _safely(look)]
 
 
+def troubles(settings: Settings) -> list[Finding]:
+    """Return what is wrong though every process runs: what `status` shows beside the processes."""
+    looks: list[Callable[[], Iterator[Finding]]] = [lambda: _connectors(settings)]
+    found = [finding for look in looks for finding in _safely(look)]
+    return [finding for finding in found if finding.severity is judge.Severity.PROBLEM]
+
+
 def _safely(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
     """Yield what a look finds; where it cannot look, that is the finding."""
     try:
@@ -88,6 +95,13 @@ def _slots(settings: Settings) -> Iterator[Finding]:
         slot = slot_name(settings.project.name, service)
         with closing(connect(settings, service)) as connection:
             yield judge.slot(service, slot, slots_of(connection, [slot]).get(slot))
+            yield from filter(
+                None,
+                (
+                    judge.commit_times(service, kept=keeps_commit_times(connection)),
+                    judge.skipped(service, len(skipped_messages(connection))),
+                ),
+            )
 
 
 def _connectors(settings: Settings) -> Iterator[Finding]:
@@ -95,7 +109,7 @@ def _connectors(settings: Settings) -> Iterator[Finding]:
         known = set(client.names())
         for service in captured_databases(settings):
             name = connector_name(settings.project.name, service)
-            yield judge.connector(name, client.status(name) if name in known else None)
+            yield judge.connector(service, name, client.status(name) if name in known else None)
 
 
 def _topics(settings: Settings) -> Iterator[Finding]:

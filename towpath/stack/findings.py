@@ -6,6 +6,7 @@ from typing import Any
 
 from towpath.capture.connect import ConnectorStatus
 from towpath.capture.postgres import SlotState
+from towpath.capture.start import after_failure
 from towpath.contract.kafka import OpenTransaction, TopicFinding
 from towpath.errors import TowpathError
 from towpath.settings import StackSettings
@@ -127,30 +128,49 @@ def slot(service: str, name: str, state: SlotState | None) -> Finding:
     """Judge the replication slot through which a service's outbox is captured."""
     subject = f"slot {name}"
     if state is None:
-        return _problem(subject, "it does not exist: nothing of this outbox is carried", "towpath up")
+        fix = f"towpath capture recover {service}"
+        return _problem(subject, "it does not exist: nothing of this outbox is carried", fix)
     if state.lost:
-        return _problem(
-            subject,
-            f"lost ({state.invalidation_reason or 'its write-ahead log is gone'})",
-            f"towpath capture audit {service}: what was not carried is sent again from the outbox",
-        )
+        why = state.invalidation_reason or "its write-ahead log is gone"
+        return _problem(subject, f"lost ({why})", f"towpath capture recover {service}")
     lag = f"{state.lag_bytes // MEBIBYTE:,} MiB not carried yet"
     if not state.active:
-        return _problem(subject, f"nobody reads it; {lag}", "towpath logs connect")
+        return _problem(subject, f"nobody reads it; {lag}", f"towpath capture recover {service} --dry-run")
     if state.lag_bytes > LAG_BYTES_WARNING:
-        return _warning(subject, lag, "towpath logs connect; it is lost once it is 2 GB behind")
+        return _warning(subject, f"{lag}; it is lost once it is 2 GB behind", "towpath logs connect")
     return _ok(subject, f"read; {state.lag_bytes:,} bytes not carried yet")
 
 
-def connector(name: str, status: ConnectorStatus | None) -> Finding:
+def commit_times(service: str, *, kept: bool) -> Finding | None:
+    """Judge whether the server of an outbox keeps commit times; None where it does."""
+    if kept:
+        return None
+    return _warning(
+        f"outbox of {service}",
+        "its server keeps no commit times: what is sent again after a lost slot is in order of writing, not of commit",
+        "set track_commit_timestamp = on in its postgresql.conf, and restart it",
+    )
+
+
+def skipped(service: str, count: int) -> Finding | None:
+    """Judge messages that were stepped over; None where there are none."""
+    if not count:
+        return None
+    said = f"{count} messages that Kafka refused are kept aside"
+    return _warning(f"outbox of {service}", said, f"towpath capture skipped {service}")
+
+
+def connector(service: str, name: str, status: ConnectorStatus | None) -> Finding:
     """Judge a connector and its task."""
     subject = f"connector {name}"
     if status is None:
-        return _problem(subject, "Connect does not know it", "towpath up")
+        return _problem(subject, "Connect does not know it", "towpath provision")
     if status.failure:
-        return _problem(subject, status.failure, f"mend the cause, then towpath capture restart {name}")
+        return _problem(subject, status.failure, after_failure(service, status))
     if not status.running:
         tasks = ", ".join(f"task {task.number} {task.state}" for task in status.tasks) or "no task"
+        if status.state in ("STOPPED", "PAUSED"):
+            return _problem(subject, f"{status.state}; {tasks}", f"towpath capture recover {service}")
         return _warning(subject, f"{status.state}; {tasks}", "towpath logs connect")
     return _ok(subject, "connector and task run")
 

@@ -1,6 +1,8 @@
 """`towpath capture` on the real stack."""
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from towpath.capture.connect import ConnectClient
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.registry import load_codec
 from towpath.outbox.message import from_record
-from towpath.outbox.names import connector_name
+from towpath.outbox.names import connector_name, slot_name
 from towpath.outbox.postgres import write
 
 pytestmark = pytest.mark.stack
@@ -81,3 +83,92 @@ def test_a_service_that_is_not_there_is_a_mistake_in_usage(stack: RunningStack) 
     code, _, said = towpath("status", "shipping")
     assert code == 2
     assert "identity" in said
+
+
+def run(*arguments: str) -> tuple[int, str, str]:
+    """Run a verb as a person does; return its exit code and what it said."""
+    command = [sys.executable, "-c", "from towpath.cli import main; main()", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def advice(said: str) -> list[list[str]]:
+    """Return the arguments of each command that a text tells one to run, as a shell would split them."""
+    return [shlex.split(found)[1:] for found in re.findall(r"next: .*?(towpath [^\n]*)", said)]
+
+
+def test_a_lost_slot_is_told_by_status_and_doctor_and_recovered_by_what_they_say(stack: RunningStack) -> None:
+    """With the stored offset of a connector that has carried; each command is run as it was printed."""
+    register_somebody(stack)
+    assert towpath("audit", "identity", "--hours", "1", "--json")[0] == 0
+    name = connector_name(stack.settings.project.name, "identity")
+    slot = slot_name(stack.settings.project.name, "identity")
+    with (
+        ConnectClient(stack.settings.connect) as connect,
+        psycopg.connect(stack.settings.postgres.database_url("identity"), autocommit=True) as server,
+    ):
+        connect.stop(name, 30)
+        server.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
+        register_somebody(stack)
+        server.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+        connect.resume(name)
+        while not connect.status(name).position_gone:
+            time.sleep(0.1)
+    code, rows, _ = towpath("status", "identity", "--json")
+    assert code == 1
+    assert rows[0]["next"] == "towpath capture recover identity"
+    code, _, said = run("status")
+    assert code == 1
+    assert ["capture", "recover", "identity"] in advice(said), said
+    code, said, _ = run("doctor", "--json")
+    assert code == 1
+    fixes = {one["subject"]: one["fix"] for one in json.loads(said) if one["severity"] == "problem"}
+    assert fixes[f"connector {name}"] == "towpath capture recover identity"
+    code, outcome, _ = towpath("recover", "identity", "--dry-run", "--json")
+    assert (code, outcome["done"], outcome["waiting"], outcome["refused"]) == (0, False, 1, [])
+    code, _, said = run("capture", "recover", "identity")
+    assert code == 6
+    assert "--yes" in said
+    code, outcome, _ = towpath("recover", "identity", "--yes", "--json")
+    assert (code, outcome["done"], outcome["written"]) == (0, True, 1)
+    assert towpath("audit", "identity", "--hours", "1", "--json")[0] == 0
+    assert towpath("status", "identity", "--json")[0] == 0
+    code, outcome, _ = towpath("recover", "identity", "--json")
+    assert (code, outcome["done"], outcome["trouble"]) == (0, False, None)
+
+
+def test_a_row_that_kafka_refuses_is_stepped_over_by_what_is_said(stack: RunningStack) -> None:
+    """`recover` names it and the command that steps over it; `skipped` keeps it, `resend` sends it."""
+    url = stack.settings.postgres.database_url("identity")
+    bad = uuid4()
+    with psycopg.connect(url, autocommit=True) as database:
+        database.execute("ALTER TABLE outbox DISABLE TRIGGER outbox_refuse")
+        try:
+            database.execute(
+                "INSERT INTO outbox (id, topic, key, type, payload) VALUES (%s, 'identity events', 'c-1', 'T', '')",
+                (bad,),
+            )
+        finally:
+            database.execute("ALTER TABLE outbox ENABLE TRIGGER outbox_refuse")
+    deadline = time.monotonic() + 60
+    while towpath("status", "identity", "--json")[0] == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    (row,) = towpath("status", "identity", "--json")[1]
+    assert row["next"] == "towpath capture recover identity --dry-run"
+    code, _, said = run(*shlex.split(row["next"])[1:])
+    assert code == 0
+    ((_, *skip),) = [found for found in advice(said) if "skip" in found]
+    assert skip[:3] == ["skip", "identity", str(bad)]
+    code, outcome, said = towpath(*skip, "--yes", "--json")
+    assert (code, outcome["skipped"]) == (0, 1), said
+    assert towpath("status", "identity", "--json")[:2][0] == 0
+    code, kept, _ = towpath("skipped", "identity", "--json")
+    assert [one["id"] for one in kept] == [str(bad)]
+    code, _, said = towpath("resend", "identity", str(bad))
+    assert code == 6
+    assert "identity events" in said
+    assert towpath("skip", "identity", str(bad), "--reason", "again", "--yes")[0] == 5
+    assert run("capture", "resend", "identity", str(bad), "--topic", "identity.events")[0] == 0
+    assert towpath("skipped", "identity", "--json")[1] == []
+    assert towpath("audit", "identity", "--hours", "1", "--json")[0] == 0

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from towpath.capture.connect import ConnectorStatus, TaskStatus
+from towpath.capture.connect import POSITION_GONE, ConnectorStatus, TaskStatus
 from towpath.capture.postgres import SlotState
 from towpath.contract.kafka import OpenTransaction, TopicFinding
 from towpath.errors import WorldError
@@ -103,13 +103,40 @@ def test_slots(state: SlotState | None, expected: Severity) -> None:
         (None, Severity.PROBLEM),
         (RUNNING, Severity.OK),
         (replace(RUNNING, tasks=()), Severity.WARNING),
-        (replace(RUNNING, state="PAUSED"), Severity.WARNING),
+        (replace(RUNNING, state="PAUSED"), Severity.PROBLEM),
+        (replace(RUNNING, state="STOPPED", tasks=()), Severity.PROBLEM),
         (replace(RUNNING, tasks=(TaskStatus(0, "FAILED", "w", "Oops\nCaused by: gone"),)), Severity.PROBLEM),
     ],
 )
 def test_connectors(status: ConnectorStatus | None, expected: Severity) -> None:
-    """A connector that is missing or failed is a problem; one that rests or has no task yet a warning."""
-    assert severity(findings.connector("c", status)) is expected
+    """A connector that is missing, failed or at rest is a problem; one that has no task yet a warning."""
+    assert severity(findings.connector("order", "c", status)) is expected
+
+
+@pytest.mark.parametrize(
+    ("trace", "fix"),
+    [
+        (f"io.debezium.DebeziumException: ..., but this is {POSITION_GONE}.", "towpath capture recover order"),
+        (
+            "Caused by: org.apache.kafka.common.errors.RecordTooLargeException",
+            "towpath capture recover order --dry-run",
+        ),
+        ("Caused by: out of disk", "remove the cause, then: towpath capture restart order"),
+    ],
+)
+def test_a_failed_connector_is_mended_by_what_ended_it(trace: str, fix: str) -> None:
+    """The advice names the service, which is what the verbs of capture take."""
+    failed = replace(RUNNING, tasks=(TaskStatus(0, "FAILED", "w", trace),))
+    assert findings.connector("order", "craftygoods-order-outbox", failed).fix == fix
+
+
+def test_an_outbox_says_what_a_person_should_know() -> None:
+    """Messages that were stepped over, and a server on which a re-emit cannot keep the order of commit."""
+    assert findings.skipped("order", 0) is None
+    assert findings.commit_times("order", kept=True) is None
+    for finding in (findings.skipped("order", 2), findings.commit_times("order", kept=False)):
+        assert finding is not None
+        assert severity(finding) is Severity.WARNING
 
 
 def test_topics_and_looks_that_fail() -> None:
