@@ -1,81 +1,28 @@
 """What a person asks of real instances, on the whole stack: approve, cancel one, cancel several, and be refused."""
 
 import json
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-import psycopg
 import pytest
 
-from pipelines.services.catalog import list_product
-from pipelines.services.identity import register_customer
-from pipelines.services.identity.rules import Customer
-from pipelines.services.order import place_order
-from schemas.records.order import OrderLine, OrderPlaced
+from tests.acceptance.shop import await_instance, instance, open_shop, waits_for_approval
 from tests.acceptance.test_instances import found, run
 from tests.stack_fixture import RunningStack
-from towpath.cli.saga_instances import read_instances
-from towpath.contract.catalogue import Catalogue
-from towpath.contract.registry import load_codec
-from towpath.orchestrator.instance_status import Instance
-from towpath.project import worker_names
-from towpath.stack.workers import start_workers
 
-WAIT_SECONDS_MAX = 60.0
-PRICE_CENTS = 1_500_00
 ORDERS = 5
 
 
 @pytest.fixture(scope="module")
 def waiting(stack: RunningStack) -> list[str]:
     """Place orders above the limit, and return their ids once each waits for a person."""
-    settings = stack.settings
-    start_workers(settings, stack.client, worker_names(settings))
-    codec = load_codec(settings, Catalogue.load(settings))
-    customer_id, sku = f"customer-{uuid4().hex[:8]}", f"clock-{uuid4().hex[:8]}"
-    with psycopg.connect(settings.postgres.database_url("identity")) as connection:
-        rich = Customer(customer_id, verified=True, credit_limit_cents=100_000_00)
-        register_customer(connection, codec, rich, "Ann", event_id=uuid4())
-    with psycopg.connect(settings.postgres.database_url("catalog")) as connection:
-        list_product(
-            connection, codec, sku=sku, name="Clock", unit_price_cents=PRICE_CENTS, on_hand=50, event_id=uuid4()
-        )
+    shop = open_shop(stack)
     orders = [f"large-{uuid4().hex[:8]}" for _ in range(ORDERS)]
-    with psycopg.connect(settings.postgres.database_url("order")) as connection:
-        for order_id in orders:
-            order = OrderPlaced(
-                order_id=order_id,
-                customer_id=customer_id,
-                lines=(OrderLine(sku=sku, quantity=1, unit_price_cents=PRICE_CENTS),),
-                total_cents=PRICE_CENTS,
-                currency="EUR",
-                card_token="card-1",
-                placed_at=datetime.now(UTC),
-            )
-            place_order(connection, codec, order, event_id=uuid4())
     for order_id in orders:
-        await_instance(stack, order_id, lambda one: "approval waiting" in one.under_way)
+        shop.place(order_id)
+    for order_id in orders:
+        await_instance(stack, order_id, waits_for_approval)
     return orders
-
-
-def instance(stack: RunningStack, order_id: str) -> Instance | None:
-    """Return how the order's instance stands, None where there is none yet."""
-    listed = read_instances(stack.settings, "place_order")
-    return next((one for one in listed if one.state.key == order_id), None)
-
-
-def await_instance(stack: RunningStack, order_id: str, condition: Callable[[Instance], bool]) -> Instance:
-    """Wait until an order's instance is as it should be."""
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
-    while True:
-        one = instance(stack, order_id)
-        if one is not None and condition(one):
-            return one
-        assert time.monotonic() < deadline, f"{order_id} stands at {one}"
-        time.sleep(0.5)
 
 
 def test_a_signal_answers_the_wait(stack: RunningStack, waiting: list[str]) -> None:

@@ -87,6 +87,16 @@ def _away(error: KafkaException) -> WorldError:
     )
 
 
+def services_behind(settings: Settings, services: Iterable[str], now_milliseconds: int) -> tuple[str, ...]:
+    """Return those of `services` whose capture is known to be behind, by their heartbeats. Raises WorldError."""
+    names = tuple(services)
+    topics = {heartbeat_topic(settings.project.name, name): name for name in names}
+    freshness = Freshness(names, settings.connect.heartbeat_seconds)
+    for message in read_to_end(settings, topics):
+        freshness.beat(topics[message.topic()], message.timestamp()[1])
+    return freshness.behind(now_milliseconds)
+
+
 class CaptureWatch:
     """Follows the heartbeats of some services in a thread of its own: `behind()` may be asked from any other."""
 

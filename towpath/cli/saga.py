@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from towpath.cli import output, saga_check, saga_instances, saga_requests, saga_upgrade
+from towpath.cli import output, saga_check, saga_instances, saga_requests, saga_upgrade, saga_why
 from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, recorded_path
 from towpath.errors import ContractError
 from towpath.settings import Settings, load_settings
@@ -20,6 +20,7 @@ def register(app: typer.Typer) -> None:
     saga_upgrade.register(saga_app)
     saga_instances.register(saga_app)
     saga_requests.register(saga_app)
+    saga_why.register(saga_app)
     app.add_typer(saga_app, name="saga")
 
 

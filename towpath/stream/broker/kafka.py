@@ -8,11 +8,19 @@ import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+)
 from confluent_kafka import Producer as RdProducer
 from confluent_kafka import TopicPartition as RdTopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
@@ -423,9 +431,12 @@ class KafkaProducer:
             self._producer.flush(0)
 
 
-def read_records(settings: Settings, topics: Iterable[str]) -> Iterator[ConsumedRecord]:
-    """Yield the committed records of `topics` to their end, each partition's in order (see `read_to_end`)."""
-    return (_consumed(message) for message in read_to_end(settings, topics))
+def read_records(settings: Settings, topics: Iterable[str], since: datetime | None = None) -> Iterator[ConsumedRecord]:
+    """Yield the committed records of `topics`, from `since` on to their end, each partition's in order.
+
+    See `read_to_end`, which says what it raises.
+    """
+    return (_consumed(message) for message in read_to_end(settings, topics, since))
 
 
 def _consumed(message: Any) -> ConsumedRecord:
@@ -516,6 +527,25 @@ class KafkaBroker:
         if self._admin_client is None:
             self._admin_client = AdminClient(_quiet(self._client))
         return self._admin_client
+
+    def group_members(self, group: str) -> frozenset[str]:
+        """Return the ids of those that the group has as members."""
+        found = self._admin.describe_consumer_groups([group], request_timeout=ADMIN_TIMEOUT_SECONDS)
+        return frozenset(member.member_id for member in self._result(found[group]).members)
+
+    def group_offsets(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the offsets that `group` has committed for `partitions`; those without one are left out.
+
+        Raises BrokerAway.
+        """
+        places = [RdTopicPartition(*partition) for partition in partitions]
+        asked = [ConsumerGroupTopicPartitions(group, places)]
+        found = self._admin.list_consumer_group_offsets(asked, request_timeout=ADMIN_TIMEOUT_SECONDS)
+        return {
+            TopicPartition(place.topic, place.partition): place.offset
+            for place in self._result(found[group]).topic_partitions
+            if place.offset >= 0
+        }
 
     def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
         """Return how many partitions each topic has."""
