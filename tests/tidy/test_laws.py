@@ -22,6 +22,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "orchestrator": frozenset({"contract", "saga", "stream", "view"}),
     "participant": frozenset({"contract", "outbox", "stream"}),
     "client": frozenset({"contract", "outbox", "saga", "orchestrator"}),
+    "replay": frozenset({"contract", "saga", "stream", "orchestrator", "view"}),
     "demo": frozenset(
         {"contract", "outbox", "saga", "stream", "deadletter", "view", "orchestrator", "project", "stack"}
     ),

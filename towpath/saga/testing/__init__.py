@@ -4,7 +4,7 @@ Rule: nothing here draws lots or reads a clock. `adversary` alone imports Hypoth
 """
 
 from towpath.saga.testing.conversation import Conversation, given
-from towpath.saga.testing.golden import HistoryChanged, history_of, read_history, replay, write_history
+from towpath.saga.testing.golden import HistoryChanged, history_of, inputs_of, read_history, replay, write_history
 from towpath.saga.testing.samples import sample
 from towpath.saga.testing.world import Move, World
 
@@ -15,6 +15,7 @@ __all__ = [
     "World",
     "given",
     "history_of",
+    "inputs_of",
     "read_history",
     "replay",
     "sample",

@@ -77,6 +77,12 @@ def replay(definition: Definition, history: dict[str, Any], name: str = "history
             )
 
 
+def inputs_of(definition: Definition, history: dict[str, Any]) -> list[Input]:
+    """Return the inputs of a golden history, in their order, with the records that `definition` declares."""
+    classes = classes_of(definition)
+    return [_input(entry["input"], classes) for entry in history["entries"]]
+
+
 def classes_of(definition: Definition) -> dict[str, type]:
     """Return every class that an input of this saga may carry, by name."""
     kinds = {definition.starts_on}
