@@ -18,7 +18,7 @@ from towpath.saga.advance import advance
 from towpath.saga.definition import Definition
 from towpath.saga.effects import AnswerParent, CompensateSaga, Effect, Happened, Record, SendCommand, StartSaga
 from towpath.saga.inputs import Action, OperatorAsked
-from towpath.saga.state import SagaState, StepState, StepStatus
+from towpath.saga.state import Direction, SagaState, StepState, StepStatus, direction_of
 from towpath.stream.broker.record import Headers
 
 REQUEST_NAMESPACE = uuid5(NAMESPACE_URL, "towpath:operator-request")
@@ -30,7 +30,10 @@ _CAN_BE_RETRIED = NEED_A_PERSON | {StepStatus.BACKOFF, StepStatus.UNDO_BACKOFF}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. `step` and `item` are empty where it is about the whole saga; `reply` is what a skip gives."""
+    """One request. `step` and `item` are empty where it is about the whole saga; `reply` is what a skip gives.
+
+    `direction`, `attempt` and `round` are what the person saw of the step; attempt 0 where it is about the whole saga.
+    """
 
     id: str
     saga: str
@@ -42,6 +45,25 @@ class Request:
     step: str = ""
     item: str = ""
     reply: object | None = None
+    direction: Direction = Direction.DO
+    attempt: int = 0
+    round: int = 0
+
+    def as_input(self, at_milliseconds: int) -> OperatorAsked:
+        """Return it as the machine's input, arriving at that time (UTC, since 1970)."""
+        return OperatorAsked(
+            self.id,
+            at_milliseconds,
+            self.action,
+            self.actor,
+            self.reason,
+            self.step,
+            self.item,
+            self.reply,
+            self.direction,
+            self.attempt,
+            self.round,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +107,29 @@ def request_of(
         state.status.value,
         _form_of(reply),
     ]
+    direction, attempt, round_ = Direction.DO, 0, 0
     for name, cell in cells(state):
         if action not in OF_A_STEP or name == (step, item):
             seen.append([*name, cell.status.value, cell.attempt, cell.round])
+        if action in OF_A_STEP and name == (step, item):
+            direction = direction_of(cell.status)
+            attempt, round_ = cell.attempt, cell.round
     id_ = str(uuid5(REQUEST_NAMESPACE, json.dumps(seen)))
-    return Request(id_, state.saga, state.saga_id, state.key, action, actor, reason, step, item, reply)
+    return Request(
+        id_,
+        state.saga,
+        state.saga_id,
+        state.key,
+        action,
+        actor,
+        reason,
+        step,
+        item,
+        reply,
+        direction,
+        attempt,
+        round_,
+    )
 
 
 def cells(state: SagaState) -> Iterator[tuple[tuple[str, str], StepState]]:
@@ -104,17 +144,7 @@ def preview(definition: Definition, state: SagaState, request: Request, at_milli
     """Return what the machine would decide if `request` arrived at `at_milliseconds` (UTC, since 1970) and nothing else
     came before it.
     """
-    asked = OperatorAsked(
-        request.id,
-        at_milliseconds,
-        request.action,
-        request.actor,
-        request.reason,
-        request.step,
-        request.item,
-        request.reply,
-    )
-    decision = advance(definition, state, asked)
+    decision = advance(definition, state, request.as_input(at_milliseconds))
     entry = next(effect for effect in decision.effects if isinstance(effect, Record))
     after = decision.state or state
     return Preview(
@@ -134,6 +164,9 @@ def to_record(codec: Codec, request: Request) -> tuple[str, bytes, bytes, Header
         step=request.step,
         item=request.item,
         reply=Messages(codec).wrap_optional(request.reply),
+        direction=request.direction.value,
+        attempt=request.attempt,
+        round=request.round,
         actor=request.actor,
         reason=request.reason,
     )
