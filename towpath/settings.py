@@ -84,6 +84,10 @@ class RegistrySettings(_Section):
     url: str = Field("http://127.0.0.1:8081/apis/ccompat/v7", description="Base URL of the Confluent API.")
     username: str | None = Field(None, description="User for basic authentication.")
     password: SecretStr | None = Field(None, description="Password for basic authentication.")
+    token: SecretStr | None = Field(None, description="Token for bearer authentication, instead of user and password.")
+    subject_strategy: Literal["record", "topic", "topic_record"] = Field(
+        "record", description="What schemas are filed under: the record's name, the topic's, or both."
+    )
     timeout_seconds: float = Field(10.0, gt=0, description="Longest wait for one answer.")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from towpath.cli import output
+from towpath.cli import contracts_check, contracts_deploy, output
 from towpath.cli.contracts_report import (
     FormatOption,
     JsonOption,
@@ -35,6 +35,10 @@ contracts_app = typer.Typer(
 def register(app: typer.Typer) -> None:
     """Add the verbs to `app`."""
     app.add_typer(contracts_app, name="contracts")
+
+
+contracts_check.register(contracts_app)
+contracts_deploy.register(contracts_app)
 
 
 @contracts_app.command()

@@ -143,7 +143,7 @@ def format_of(form: str) -> "Format":
 
 def show(findings: Sequence["Finding"]) -> None:
     """Print findings for a person."""
-    colours = {"error": "red", "warning": "yellow", "waived": "blue"}
+    colours = {"error": "red", "warning": "yellow", "waived": "blue", "note": "dim"}
 
     def line(text: str) -> None:
         output.results.print(text, highlight=False, soft_wrap=True)

@@ -20,7 +20,10 @@ def closed_set_findings(parties: Parties, catalogue: Catalogue) -> tuple[Finding
     for party in parties.by_name.values():
         if party.kind is PartyKind.SAGA:
             for asking in party.asks:
-                found.update(dict.fromkeys(_asking(party, asking, parties)))
+                service = parties.by_name.get(asking.participant)
+                # Of a service of another project nothing is known but its topic.
+                if service is not None and service.kind is PartyKind.SERVICE:
+                    found.update(dict.fromkeys(asking_findings(party, asking, service)))
             found.update(dict.fromkeys(_retention(party, catalogue)))
             found.update(dict.fromkeys(_untaken(party, catalogue)))
         elif party.kind is PartyKind.SERVICE:
@@ -30,10 +33,8 @@ def closed_set_findings(parties: Parties, catalogue: Catalogue) -> tuple[Finding
     return tuple(found)
 
 
-def _asking(saga: Party, asking: Asking, parties: Parties) -> Iterator[Finding]:
-    service = parties.by_name.get(asking.participant)
-    if service is None or service.kind is not PartyKind.SERVICE:
-        return  # a service of another project: its topic is all that is known of it
+def asking_findings(saga: Party, asking: Asking, service: Party) -> Iterator[Finding]:
+    """Yield where a step of `saga` and the service that it asks contradict each other."""
     step = f"{'the undo of ' if asking.is_undo else ''}step {asking.step} of {saga.label}"
     for command in asking.commands:
         answering = service.answering(command)

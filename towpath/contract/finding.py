@@ -13,6 +13,7 @@ class Severity(StrEnum):
     ERROR = "error"
     WARNING = "warning"
     WAIVED = "waived"
+    NOTE = "note"
 
 
 @dataclass(frozen=True, slots=True)

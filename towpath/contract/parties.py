@@ -96,6 +96,18 @@ class Party:
                 }
                 for one in self.answers
             ],
+            "asks": [
+                {
+                    "step": one.step,
+                    "participant": one.participant,
+                    "commands": list(one.commands),
+                    "succeeds": sorted(one.succeeds),
+                    "fails": sorted(one.fails),
+                    "is_undo": one.is_undo,
+                    "undoes": list(one.undoes),
+                }
+                for one in self.asks
+            ],
             "deadline_days": self.deadline_days,
         }
 
@@ -110,6 +122,18 @@ class Party:
             answers=tuple(
                 Answering(one["command"], frozenset(one["succeeds"]), frozenset(one["fails"]), one.get("of"))
                 for one in value["answers"]
+            ),
+            asks=tuple(
+                Asking(
+                    one["step"],
+                    one["participant"],
+                    tuple(one["commands"]),
+                    frozenset(one["succeeds"]),
+                    frozenset(one["fails"]),
+                    one["is_undo"],
+                    tuple(one["undoes"]),
+                )
+                for one in value["asks"]
             ),
             deadline_days=value["deadline_days"],
         )

@@ -4,7 +4,7 @@ The rule: one finding a cause. A field that breaks three versions for four consu
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from towpath.contract.catalogue import Catalogue, Compatibility, Topic, TopicKind
 from towpath.contract.compatibility import Break, breaks
@@ -80,8 +80,24 @@ def compare_forms(name: str, forms: Sequence[Form], catalogue: Catalogue, partie
                     cause = causes.setdefault((backward, item.place, item.problem), _Cause(item, backward))
                     cause.readers[reader.label] = reader
                     cause.writers[writer.label] = writer
-    done.findings = [_finding(name, cause, catalogue, parties) for cause in causes.values()]
+    by_place: dict[str, list[Finding]] = {}
+    for cause in causes.values():
+        by_place.setdefault(cause.item.place, []).append(_finding(name, cause, catalogue, parties))
+    done.findings = [_merged(found) for found in by_place.values()]
     return done
+
+
+def _merged(found: Sequence[Finding]) -> Finding:
+    """Return what is wrong at one place as one finding: a type that changed breaks both directions."""
+    if len(found) == 1:
+        return found[0]
+    return replace(
+        found[0],
+        problem="; ".join(one.problem for one in found),
+        breaks=tuple(dict.fromkeys(who for one in found for who in one.breaks)),
+        fix=" or ".join(dict.fromkeys(one.fix for one in found)),
+        sample=next((one.sample for one in found if one.sample), ""),
+    )
 
 
 def _finding(name: str, cause: _Cause, catalogue: Catalogue, parties: Parties) -> Finding:

@@ -1,7 +1,8 @@
 """Speaks to a schema registry with Confluent's API (Apicurio's `/apis/ccompat/v7`, Confluent's own, others alike).
 
-Subjects follow RecordNameStrategy: one subject a record, named by its full name, so that a record has one lineage
-wherever it travels. Schemas are registered without their documentation: mending a sentence makes no new version.
+By default there is one subject a record, named by its full name, so that a record has one lineage wherever it travels;
+`[registry] subject_strategy` names subjects by topic instead. Schemas are registered without their documentation:
+another sentence makes no new version. What others registered may refer to other subjects: it is read made whole.
 """
 
 import json
@@ -10,17 +11,24 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import httpx
 
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec, WriterSchema
+from towpath.contract.compatibility import breaks
 from towpath.contract.files import Contracts, load_classes, load_contracts, schema_sets
-from towpath.errors import ConfigurationError, ContractError, WorldError
+from towpath.contract.schema import Schemas
+from towpath.contract.snapshot import Snapshot, schemas_of
+from towpath.contract.subjects import SubjectStrategy, full_name, inline, subjects_of
+from towpath.errors import ConfigurationError, ContractError, TowpathError, WorldError
 from towpath.settings import RegistrySettings, Settings
 
 _MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 QUESTIONS_AT_ONCE: Final = 4
+_DELETED: Final = "?deleted=true"
+_ENGINE: Final = "towpath."
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +49,16 @@ class RegistryClient:
 
     def __init__(self, settings: RegistrySettings) -> None:
         password = settings.password.get_secret_value() if settings.password else ""
+        headers = {"Accept": f"{_MEDIA_TYPE}, application/json", "Content-Type": _MEDIA_TYPE}
+        if settings.token:
+            headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
+        self._strategy = SubjectStrategy(settings.subject_strategy)
         self._url = settings.url.rstrip("/")
         self._http = httpx.Client(
             base_url=self._url,
             auth=(settings.username, password) if settings.username else None,
             timeout=settings.timeout_seconds,
-            headers={"Accept": f"{_MEDIA_TYPE}, application/json", "Content-Type": _MEDIA_TYPE},
+            headers=headers,
         )
 
     def __enter__(self) -> Self:
@@ -57,37 +69,62 @@ class RegistryClient:
     ) -> None:
         self._http.close()
 
-    def subjects(self) -> tuple[str, ...]:
-        """Return all subjects."""
-        return tuple(self._ask("GET", "/subjects"))
+    def subjects(self, *, deleted: bool = False) -> tuple[str, ...]:
+        """Return all subjects; those that were deleted and can still be read as well, where `deleted` is set."""
+        return tuple(self._ask("GET", f"/subjects{_DELETED if deleted else ''}"))
 
     def add(self, subject: str, avro: Mapping[str, Any]) -> int:
         """Register one schema and return its id; one that is there already keeps its id.
 
         Raises ContractError where the registry finds it incompatible.
         """
-        answer = self._ask("POST", f"/subjects/{subject}/versions", {"schema": _text(avro)})
+        answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": _text(avro)})
         return int(answer["id"])
 
     def find(self, subject: str, avro: Mapping[str, Any]) -> int | None:
-        """Return the id under which exactly this schema is registered, or None."""
-        answer = self._ask("POST", f"/subjects/{subject}", {"schema": _text(avro)}, absent=True)
-        return None if answer is None else int(answer["id"])
+        """Return the id under which this schema is registered, or None.
 
-    def writers(self, subject: str) -> tuple[WriterSchema, ...]:
-        """Return every version that is registered under `subject`."""
-        versions = self._ask("GET", f"/subjects/{subject}/versions", absent=True) or ()
-        answers = [self._ask("GET", f"/subjects/{subject}/versions/{version}") for version in versions]
-        return tuple(WriterSchema(int(answer["id"]), json.loads(answer["schema"])) for answer in answers)
+        One that others registered with documentation, or with references to other subjects, is found as well.
+        """
+        answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}", {"schema": _text(avro)}, absent=True)
+        if answer is not None:
+            return int(answer["id"])
+        wanted = _fingerprint(avro)
+        for writer in reversed(self.writers(subject, deleted=False)):
+            if wanted is not None and _fingerprint(writer.avro) == wanted:
+                return writer.schema_id
+        return None
+
+    def writers(self, subject: str, *, deleted: bool = True) -> tuple[WriterSchema, ...]:
+        """Return every version that is registered under `subject`, each whole in itself.
+
+        What was deleted softly is read as well, unless `deleted` is false: its records still lie in topics.
+        """
+        flag = _DELETED if deleted else ""
+        path = f"/subjects/{quote(subject, safe='')}/versions"
+        versions = self._ask("GET", f"{path}{flag}", absent=True) or ()
+        answers = [self._ask("GET", f"{path}/{version}{flag}") for version in versions]
+        return tuple(
+            WriterSchema(int(answer["id"]), self._whole(answer))
+            for answer in answers
+            if answer.get("schemaType", "AVRO") == "AVRO"
+        )
 
     def writer(self, schema_id: int) -> WriterSchema | None:
         """Return the schema with this id, or None. For `Codec.learn`, when a record names an id not known yet."""
         answer = self._ask("GET", f"/schemas/ids/{schema_id}", absent=True)
-        return None if answer is None else WriterSchema(schema_id, json.loads(answer["schema"]))
+        return None if answer is None else WriterSchema(schema_id, self._whole(answer))
+
+    def compatibility(self, subject: str) -> str:
+        """Return the mode that the registry holds `subject` to, its own default included, by Confluent's name of it."""
+        answer = self._ask("GET", f"/config/{quote(subject, safe='')}?defaultToGlobal=true", absent=True)
+        if answer is None:
+            answer = self._ask("GET", "/config")
+        return str(answer["compatibilityLevel"])
 
     def set_compatibility(self, subject: str, mode: str) -> None:
         """Have the registry itself hold `subject` to `mode`, by Confluent's name of it."""
-        self._ask("PUT", f"/config/{subject}", {"compatibility": mode})
+        self._ask("PUT", f"/config/{quote(subject, safe='')}", {"compatibility": mode})
 
     def register(
         self, contracts: Contracts, catalogue: Catalogue, *, dry_run: bool = False
@@ -95,42 +132,104 @@ class RegistryClient:
         """Register every record that travels in a topic: released versions first, then the form of today.
 
         What is there already keeps its id. With `dry_run` nothing is written.
+
+        Raises ContractError where the registry finds a form incompatible, with what it cannot be read beside.
         """
         done: list[Registration] = []
-        for subject in catalogue.values():
-            forms = [*contracts.versions(subject).items(), (None, contracts.schemas)]
-            for version, form in forms:
-                avro = form.avro(subject, docs=False)
-                known = self.find(subject, avro)
-                schema_id = known if known is not None or dry_run else self.add(subject, avro)
-                if not any(other.schema_id == schema_id and schema_id is not None for other in done):
-                    done.append(Registration(subject, version, schema_id, is_new=known is None))
-            if not dry_run:
-                self.set_compatibility(subject, catalogue.compatibility(subject).name)
+        for record in catalogue.values():
+            for subject in subjects_of(record, catalogue, self._strategy):
+                known_here: set[int] = set()
+                for version, form in [*contracts.versions(record).items(), (None, contracts.schemas)]:
+                    avro = form.avro(record, docs=False)
+                    known = self.find(subject, avro)
+                    schema_id = known
+                    if known is None and not dry_run:
+                        schema_id = self._add(subject, record, avro, form, version)
+                    if schema_id is None or schema_id not in known_here:
+                        done.append(Registration(subject, version, schema_id, is_new=known is None))
+                    known_here |= set() if schema_id is None else {schema_id}
+                if not dry_run:
+                    self.set_compatibility(subject, catalogue.compatibility(record).name)
         return tuple(done)
+
+    def _add(self, subject: str, record: str, avro: Mapping[str, Any], form: Schemas, version: int | None) -> int:
+        """Register one form; where the registry refuses it, say why in our words: registries say little."""
+        try:
+            return self.add(subject, avro)
+        except ContractError as error:
+            label = "the form of today" if version is None else f"version {version}"
+            mode = self.compatibility(subject)
+            reasons: list[str] = []
+            for number, writer in enumerate(self.writers(subject, deleted=False), 1):
+                there = schemas_of(record, writer.avro, f"{subject} version {number}")
+                for reader, written, words in (
+                    (form, there, f"{label} cannot read what the registry's version {number} wrote"),
+                    (there, form, f"the registry's version {number} cannot read what {label} writes"),
+                ):
+                    reasons += [f"{words}: {item}" for item in breaks(record, reader=reader, writer=written)]
+            said = "; ".join(reasons) or error.cause
+            raise ContractError(
+                f"the registry holds {subject} to {mode} and refuses {label}: {said}",
+                kept="what is registered, as it was; no release keeps some of it, or the test would have said so",
+                next_step="towpath contracts check --against registry says who breaks; keep what runs as released "
+                f"versions of {record}, then change it compatibly",
+            ) from error
 
     def load_codec(self, contracts: Contracts, catalogue: Catalogue, topics: Iterable[str] | None = None) -> Codec:
         """Fetch the ids of every record that travels in `topics` (default: in any), and build the codec.
 
         It needs no network after. Raises ContractError where a schema of ours is not registered.
         """
-        subjects = catalogue.values() if topics is None else catalogue.values_in(topics)
+        records = catalogue.values() if topics is None else catalogue.values_in(topics)
 
-        def fetch(subject: str) -> tuple[int | None, tuple[WriterSchema, ...]]:
-            return self.find(subject, contracts.schemas.avro(subject, docs=False)), self.writers(subject)
+        def fetch(record: str) -> tuple[int | None, tuple[WriterSchema, ...]]:
+            avro = contracts.schemas.avro(record, docs=False)
+            subjects = subjects_of(record, catalogue, self._strategy)
+            ids = [self.find(subject, avro) for subject in subjects]
+            known = {writer.schema_id: writer for subject in subjects for writer in self.writers(subject)}
+            return (None if None in ids else ids[0]), tuple(known.values())
 
         # Side by side, since a registry takes its time for each: three questions a subject.
         with ThreadPoolExecutor(QUESTIONS_AT_ONCE) as pool:
-            fetched = dict(zip(subjects, pool.map(fetch, subjects), strict=True))
+            fetched = dict(zip(records, pool.map(fetch, records), strict=True))
         current: dict[str, int] = {}
-        for subject, (schema_id, _) in fetched.items():
+        for record, (schema_id, _) in fetched.items():
             if schema_id is None:
                 raise ContractError(
-                    f"{subject}: this form of the schema is not registered", next_step="towpath contracts register"
+                    f"{record}: this form of the schema is not registered", next_step="towpath contracts register"
                 )
-            current[subject] = schema_id
+            current[record] = schema_id
         known = [writer for _, writers in fetched.values() for writer in writers]
         return Codec(contracts.schemas, load_classes(contracts), current, known)
+
+    def snapshot(self, catalogue: Catalogue) -> Snapshot:
+        """Return the latest form of each record of `catalogue` that the registry holds; its topics it does not know.
+
+        The engine's own records are left out: they change with the engine, and not with the project.
+        """
+        records: dict[str, Schemas] = {}
+        for record in catalogue.values():
+            for subject in subjects_of(record, catalogue, self._strategy):
+                writers = self.writers(subject, deleted=False)
+                if writers and not record.startswith(_ENGINE):
+                    records[record] = schemas_of(record, writers[-1].avro, f"{subject} in the registry")
+        return Snapshot("the registry's latest version", records)
+
+    def _whole(self, answer: Mapping[str, Any]) -> Any:
+        """Return the schema of an answer, with everything that it refers to written out."""
+        avro = json.loads(answer["schema"])
+        named: dict[str, Any] = {}
+        self._collect(answer.get("references") or (), named)
+        return inline(avro, named) if named else avro
+
+    def _collect(self, references: Iterable[Mapping[str, Any]], named: dict[str, Any]) -> None:
+        for reference in references:
+            if reference["name"] in named:
+                continue
+            path = f"/subjects/{quote(reference['subject'], safe='')}/versions/{reference['version']}{_DELETED}"
+            answer = self._ask("GET", path)
+            named[reference["name"]] = json.loads(answer["schema"])
+            self._collect(answer.get("references") or (), named)
 
     def _ask(self, method: str, path: str, body: Any = None, *, absent: bool = False) -> Any:
         """Return the registry's answer; None where it has no such thing and `absent` allows that."""
@@ -146,11 +245,13 @@ class RegistryClient:
         if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
             raise ConfigurationError(
                 f"the registry at {self._url} refuses us: {answer.status_code}",
-                next_step="set [registry] username and password",
+                next_step="set [registry] username and password, or token",
             )
         if answer.status_code in {httpx.codes.CONFLICT, httpx.codes.UNPROCESSABLE_ENTITY}:
             raise ContractError(
-                f"the registry refuses {path}: {message}", next_step="towpath contracts test says who would break"
+                f"the registry refuses {path}: {message}",
+                kept="what is registered, as it was",
+                next_step="towpath contracts check --against registry says who would break",
             )
         raise self._away(f"{method} {path}: {answer.status_code} {message}")
 
@@ -166,6 +267,19 @@ def load_codec(settings: Settings, catalogue: Catalogue, topics: Iterable[str] |
     """Build the codec for what travels in `topics` (default: in any), with the registry's ids."""
     with RegistryClient(settings.registry) as client:
         return client.load_codec(load_contracts(schema_sets(settings)), catalogue, topics)
+
+
+def _fingerprint(avro: Mapping[str, Any]) -> str | None:
+    """Return what two schemas have in common that say the same; None for one that is not read here."""
+    try:
+        schemas = schemas_of(_name(avro), avro, "the registry")
+        return schemas.fingerprint(_name(avro))
+    except (TowpathError, AttributeError, KeyError, TypeError):
+        return None
+
+
+def _name(avro: Mapping[str, Any]) -> str:
+    return full_name(str(avro["name"]), str(avro.get("namespace") or ""))
 
 
 def _text(avro: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 from towpath.contract.finding import Finding, Severity
 
 _SARIF_SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
-_LEVELS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.WAIVED: "note"}
+_LEVELS: Final = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.WAIVED: "note", Severity.NOTE: "note"}
 
 
 class Format(StrEnum):
@@ -160,7 +160,12 @@ def _fingerprint(one: Finding) -> str:
 
 
 def _github(title: str, findings: Sequence[Finding]) -> str:
-    commands = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.WAIVED: "notice"}
+    commands = {
+        Severity.ERROR: "error",
+        Severity.WARNING: "warning",
+        Severity.WAIVED: "notice",
+        Severity.NOTE: "notice",
+    }
     lines = []
     for one in findings:
         where = f"file={_property(one.file)},line={one.line or 1}," if one.file else ""

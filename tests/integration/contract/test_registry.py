@@ -20,9 +20,12 @@ from tests.integration.contract.shop import Shop
 from tests.unit.contract.test_compatibility import evolved_pair
 from tests.unit.contract.workshop import field
 from towpath.contract.catalogue import Catalogue
+from towpath.contract.changes import compare
 from towpath.contract.codec import Codec, UnknownSchema
 from towpath.contract.compatibility import breaks
+from towpath.contract.parties import Parties
 from towpath.contract.registry import RegistryClient
+from towpath.contract.snapshot import Snapshot
 from towpath.errors import ConfigurationError, ContractError, WorldError
 from towpath.settings import RegistrySettings, Settings
 
@@ -157,9 +160,8 @@ def test_the_verb_registers_what_is_new_and_tells_ids(stack: RunningStack) -> No
 
 
 @contextmanager
-def guarded(registry: str, user: str, password: str) -> Iterator[str]:
-    """Put a door in front of a registry that lets in only who gives the right name and password."""
-    wanted = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+def guarded(registry: str, wanted: str) -> Iterator[str]:
+    """Put a door in front of a registry that lets in only who is authorised as `wanted` says."""
     base = httpx.URL(registry)
 
     class Door(BaseHTTPRequestHandler):
@@ -196,7 +198,8 @@ def guarded(registry: str, user: str, password: str) -> Iterator[str]:
 
 def test_a_registry_behind_basic_authentication(shop: Shop, settings: Settings) -> None:
     """With name and password it works as without; with a wrong one the error names the settings, not the password."""
-    with guarded(settings.registry.url, "towpath", "secret") as url:
+    wanted = "Basic " + base64.b64encode(b"towpath:secret").decode()
+    with guarded(settings.registry.url, wanted) as url:
         right = RegistrySettings(url=url, username="towpath", password=SecretStr("secret"))
         with RegistryClient(right) as client:
             contracts = shop.generate()
@@ -207,3 +210,93 @@ def test_a_registry_behind_basic_authentication(shop: Shop, settings: Settings) 
             client.subjects()
         assert "[registry] username and password" in str(caught.value)
         assert "wrong-one" not in str(caught.value)
+
+
+def test_a_registry_behind_a_token(shop: Shop, settings: Settings) -> None:
+    """Bearer authentication, by the settings alone; a wrong token is not told."""
+    with guarded(settings.registry.url, "Bearer right-one") as url:
+        with RegistryClient(RegistrySettings(url=url, token=SecretStr("right-one"))) as client:
+            assert client.register(shop.contracts(), shop.catalogue())
+        with (
+            RegistryClient(RegistrySettings(url=url, token=SecretStr("wrong-one"))) as client,
+            pytest.raises(ConfigurationError) as caught,
+        ):
+            client.subjects()
+        assert "or token" in str(caught.value)
+        assert "wrong-one" not in str(caught.value)
+
+
+def test_a_refusal_says_what_cannot_be_read(shop: Shop, client: RegistryClient) -> None:
+    """The registry names nothing; the error names the version that it holds, the field, and what to run."""
+    client.register(shop.contracts(), shop.catalogue())
+    shop.define(field("order_id"), field("total", "int"), field("currency"))
+    with pytest.raises(ContractError) as caught:
+        client.register(shop.contracts(), shop.catalogue())
+    assert "holds " + shop.record + " to FULL_TRANSITIVE and refuses the form of today" in caught.value.cause
+    assert "cannot read what the registry's version 1 wrote: OrderPlaced.currency" in caught.value.cause
+    assert caught.value.next_step is not None
+    assert "towpath contracts check --against registry" in caught.value.next_step
+    assert len(client.writers(shop.record)) == 1
+
+
+def test_what_was_deleted_softly_can_still_be_read(shop: Shop, client: RegistryClient, settings: Settings) -> None:
+    """Its records lie in topics; a new form is not held against it any more."""
+    contracts = shop.generate()
+    client.register(contracts, shop.catalogue())
+    codec = client.load_codec(contracts, shop.catalogue())
+    old = codec.encode(shop.classes().OrderPlaced(order_id="o-1", total=5))
+    shop.define(field("order_id"), field("total", "int"), field("note", default=""))
+    contracts = shop.generate()
+    client.register(contracts, shop.catalogue())
+    httpx.delete(f"{settings.registry.url}/subjects/{shop.record}/versions/1").raise_for_status()
+    assert len(client.writers(shop.record, deleted=False)) == 1
+    assert len(client.writers(shop.record)) == 2
+    read = client.load_codec(contracts, shop.catalogue()).decode(old)
+    assert read == shop.classes().OrderPlaced(order_id="o-1", total=5, note="")
+
+
+def test_a_schema_that_refers_to_other_subjects_is_read_whole(
+    shop: Shop, client: RegistryClient, settings: Settings
+) -> None:
+    """As others register them; the same schema is found although we write it out."""
+    space = f"shop.{shop.name}"
+    line = {"type": "record", "name": "OrderLine", "namespace": space, "fields": [field("sku")]}
+    client.add(f"{space}.OrderLine", line)
+    lines = field("lines", {"type": "array", "items": f"{space}.OrderLine"})
+    order = {"type": "record", "name": "OrderPlaced", "namespace": space, "fields": [field("order_id"), lines]}
+    reference = {"name": f"{space}.OrderLine", "subject": f"{space}.OrderLine", "version": 1}
+    answer = httpx.post(
+        f"{settings.registry.url}/subjects/{shop.record}/versions",
+        json={"schema": json.dumps(order), "references": [reference]},
+    ).raise_for_status()
+    whole = {**order, "fields": [field("order_id"), field("lines", {"type": "array", "items": line})]}
+    (writer,) = client.writers(shop.record)
+    assert writer.avro == whole
+    assert client.find(shop.record, whole) == answer.json()["id"]
+
+
+def test_subjects_may_be_named_by_topic(shop: Shop, settings: Settings) -> None:
+    """By topic, and by topic and record: the same bytes are read, whatever the registry calls their subject."""
+    contracts = shop.generate()
+    placed = shop.classes().OrderPlaced(order_id="o-1", total=5)
+    for strategy, subject in (
+        ("topic", f"{shop.topic_name}-value"),
+        ("topic_record", f"{shop.topic_name}-{shop.record}"),
+    ):
+        chosen = settings.registry.model_copy(update={"subject_strategy": strategy})
+        with RegistryClient(chosen) as client:
+            (done,) = client.register(contracts, shop.catalogue())
+            assert done.subject == subject
+            codec = client.load_codec(contracts, shop.catalogue())
+            assert codec.decode(codec.encode(placed)) == placed
+
+
+def test_what_is_registered_is_compared_with_the_files(shop: Shop, client: RegistryClient) -> None:
+    """`check --against registry` sees a form that runs and that no file here keeps."""
+    client.register(shop.contracts(), shop.catalogue())
+    assert client.compatibility(shop.record) == "FULL_TRANSITIVE"
+    shop.define(field("order_id"), field("total", "string"))
+    here = Snapshot.of("here", shop.contracts(), shop.catalogue())
+    (found,) = compare(client.snapshot(shop.catalogue()), here, Parties.of((), shop.catalogue()))
+    assert "readers of the registry's latest version cannot read" in found.problem
+    assert found.place == "OrderPlaced.total"

@@ -1,0 +1,55 @@
+"""Reads a project's contracts as they were at a commit, from the repository that the project lies in."""
+
+import io
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.files import SchemaSet, engine_set, load_contracts
+from towpath.contract.snapshot import Snapshot
+from towpath.errors import NotFoundError
+from towpath.settings import PROJECT_FILE, Settings, load_settings
+
+
+def snapshot_at(settings: Settings, reference: str) -> Snapshot:
+    """Return the contracts at `reference`: a commit, branch or tag.
+
+    Raises NotFoundError where there is no such commit or it held no contracts, ContractError where they were wrong.
+    """
+    # A reference that begins with a dash would be taken for an option.
+    commit = _git(settings.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{reference}^{{commit}}")
+    named = commit.decode().strip()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        schemas = _schemas_at(settings, named, root)
+        _extract(settings.root, named, schemas, root)
+        source = SchemaSet(settings.project.name, root / schemas / "avro", "unused", root / "unused", root)
+        contracts = load_contracts((engine_set(), source))
+        return Snapshot.of(reference, contracts, Catalogue.read(root / schemas / "topics"))
+
+
+def _schemas_at(settings: Settings, commit: str, root: Path) -> str:
+    """Return the folder of the schemas at that commit: it may have been another one."""
+    try:
+        _extract(settings.root, commit, PROJECT_FILE, root)
+    except NotFoundError:
+        return settings.project.schemas
+    return load_settings(root).project.schemas
+
+
+def _extract(root: Path, commit: str, path: str, target: Path) -> None:
+    with tarfile.open(fileobj=io.BytesIO(_git(root, "archive", "--format=tar", commit, "--", path))) as archive:
+        archive.extractall(target, filter="data")
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, check=False)
+    except FileNotFoundError as error:
+        raise NotFoundError("there is no git on this machine", next_step="compare with a snapshot file") from error
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip() or f"git {' '.join(arguments)} failed"
+        raise NotFoundError(f"git: {said}", next_step="git fetch, or name a commit that has the project's contracts")
+    return done.stdout

@@ -1,0 +1,163 @@
+"""Reads records that really exist as each of their readers does: what examples and chance did not think of. Pure.
+
+A record comes as bytes with the schema that wrote it, whether it was taken from a topic or from a file.
+"""
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from towpath.contract.avro_readers import FastavroReader, write_body
+from towpath.contract.codec import WIRE_PREFIX_BYTES, Codec, WriterSchema, wire_prefix
+from towpath.contract.files import Contracts
+from towpath.contract.finding import Finding
+from towpath.contract.json_form import read_json
+from towpath.contract.parties import Parties
+from towpath.errors import ContractError, TowpathError
+
+RULE: Final = "real-record"
+_READER: Final = FastavroReader()
+WriterOf = Callable[[int], WriterSchema | None]
+
+
+@dataclass(frozen=True, slots=True)
+class RealRecord:
+    """One record. `origin` says where it lies; `writer` is the schema that wrote it, None where nobody knows it."""
+
+    origin: str
+    topic: str
+    body: bytes
+    schema_id: int
+    writer: WriterSchema | None
+
+
+@dataclass(slots=True)
+class RecordCheck:
+    """Reads records one after the other, and keeps one finding a cause, with how many records show it."""
+
+    contracts: Contracts
+    parties: Parties
+    codec: Codec
+    records: int = 0
+    readings: int = 0
+    _found: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
+    _count: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+
+    def read(self, records: Iterable[RealRecord]) -> None:
+        """Read each of `records` as all its readers do."""
+        for record in records:
+            self.records += 1
+            if record.writer is None:
+                problem = f"no schema with id {record.schema_id} is registered"
+                self._note(record, record.topic, "nobody", problem, "unknown id", (), "register what wrote it")
+                continue
+            if record.writer.name not in self.contracts.schemas:
+                problem = f"no Avro file defines {record.writer.name}"
+                self._note(record, record.topic, "nobody", problem, "unknown", (), "add it to the Avro files")
+                continue
+            self._read(record, record.writer)
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what was found."""
+        return tuple(
+            Finding(one.rule, one.subject, f"{one.problem} ({count} of {self.records} records)", one.breaks, one.fix)
+            for key, one in self._found.items()
+            for count in [self._count[key]]
+        )
+
+    def _read(self, record: RealRecord, writer: WriterSchema) -> None:
+        name = writer.name
+        here = [party for party, use in self.parties.readers(name) if not record.topic or use.topic == record.topic]
+        own = tuple(dict.fromkeys(one.label for one in here if name not in self._schemas_of(one.name)))
+        self.readings += 1
+        self.codec.learn(WriterSchema(record.schema_id, writer.avro))
+        try:
+            self.codec.decode(wire_prefix(record.schema_id) + record.body)
+        except TowpathError as error:
+            fix = "keep what wrote it as a released version, and change the schema so that it can be read"
+            self._note(record, name, "the form of today", error.cause, type(error).__name__, own, fix)
+        for party in dict.fromkeys(one.name for one in here if name in self._schemas_of(one.name)):
+            self.readings += 1
+            wanted = self._schemas_of(party)[name].avro(name, docs=False)
+            try:
+                _READER.read(record.body, writer=writer.avro, reader=wanted)
+            except Exception as error:  # a library raises what it likes
+                file = f"schemas/readers/{party}/{name.rpartition('.')[2]}.avsc"
+                said = f"{type(error).__name__}: {error}"
+                self._note(record, name, party, said, type(error).__name__, (party,), f"see {file}")
+
+    def _schemas_of(self, party: str) -> Mapping[str, Any]:
+        return self.parties.reader_schemas.get(party, {})
+
+    def _note(
+        self, record: RealRecord, subject: str, reader: str, said: str, kind: str, breaks: tuple[str, ...], fix: str
+    ) -> None:
+        key = (subject or record.origin, reader, kind)
+        self._count[key] += 1
+        if key not in self._found:
+            problem = f"{record.origin}: {reader} cannot read it: {said}"
+            self._found[key] = Finding(RULE, key[0], problem, breaks, fix)
+
+
+def from_wire(origin: str, topic: str, value: bytes | None, writer_of: WriterOf) -> RealRecord | None:
+    """Return a record in the registry's wire format; None for a tombstone. Raises ContractError for other bytes."""
+    if value is None:
+        return None
+    if len(value) < WIRE_PREFIX_BYTES or value[0] != 0:
+        raise ContractError(
+            f"{origin}: it is not in the registry's wire format", next_step="ask the owner of the topic what wrote it"
+        )
+    schema_id = int.from_bytes(value[1:WIRE_PREFIX_BYTES], "big")
+    return RealRecord(origin, topic, value[WIRE_PREFIX_BYTES:], schema_id, writer_of(schema_id))
+
+
+def from_lines(shown: str, text: str, contracts: Contracts, writer_of: WriterOf) -> Iterator[RealRecord]:
+    """Yield the records of a file of JSON lines: `{"value": "<base64 of the wire format>"}`, or `{"type": "<full
+    name>", "record": {...}}` with an optional `"version"`. Both may name their `"topic"`.
+
+    Raises ContractError naming the line that is neither.
+    """
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        origin = f"{shown}:{number}"
+        try:
+            content = json.loads(line)
+            topic = str(content.get("topic", ""))
+            if "value" in content:
+                found = from_wire(origin, topic, base64.b64decode(content["value"], validate=True), writer_of)
+                if found is not None:
+                    yield found
+                continue
+            yield _written(origin, topic, content, contracts, -number)
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise ContractError(
+                f'{origin}: it is neither {{"value": "<base64>"}} nor {{"type": ..., "record": ...}}: {error}',
+                next_step="write one record a line, as the documentation shows",
+            ) from error
+
+
+def _written(origin: str, topic: str, content: Mapping[str, Any], contracts: Contracts, made_id: int) -> RealRecord:
+    name, version = str(content["type"]), content.get("version")
+    schemas = contracts.schemas if version is None else contracts.versions(name)[int(version)]
+    reading = read_json(schemas, name, content["record"])
+    if reading.problems:
+        raise ContractError(f"{origin}: {'; '.join(reading.problems)}", next_step="fix the record")
+    avro = schemas.avro(name, docs=False)
+    # An id that no registry gives: only this process sees it.
+    schema_id = made_id % 2**31
+    return RealRecord(origin, topic, write_body(avro, reading.datum), schema_id, WriterSchema(schema_id, avro))
+
+
+def from_container(shown: str, stream: Any) -> Iterator[RealRecord]:
+    """Yield the records of an Avro object container file (`.avro`), which carries its own schema."""
+    import fastavro
+
+    reader = fastavro.reader(stream)
+    avro: Any = reader.writer_schema
+    writer = WriterSchema(2**31 - 1, {key: value for key, value in avro.items() if not key.startswith("__")})
+    for number, datum in enumerate(reader, 1):
+        yield RealRecord(f"{shown}:{number}", "", write_body(writer.avro, datum), writer.schema_id, writer)
