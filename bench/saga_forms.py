@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 import psycopg
 
 from towpath.contract.codec import Codec
+from towpath.outbox.message import OutboxMessage
 from towpath.settings import Settings
 
 _NAMESPACE = UUID("6f2a1c52-6b0e-4f0e-9a3d-5b1f0f3f2c11")
@@ -31,8 +32,8 @@ class Form(Protocol):
         """Make tables and bring in what the sagas need."""
         ...
 
-    def start(self, connection: psycopg.Connection[Any], codec: Codec, key: str) -> UUID:
-        """Write what starts the saga of `key`, in the connection's own transaction; return the event's id."""
+    def start(self, connection: psycopg.Connection[Any], codec: Codec, key: str) -> OutboxMessage:
+        """Write what starts the saga of `key`, in the connection's own transaction, and return it."""
         ...
 
     def done(self, settings: Settings, keys: Sequence[str]) -> int:
@@ -78,14 +79,13 @@ class ThreeSteps:
 
         make_tables(settings)
 
-    def start(self, connection: psycopg.Connection[Any], codec: Codec, key: str) -> UUID:
+    def start(self, connection: psycopg.Connection[Any], codec: Codec, key: str) -> OutboxMessage:
         """Ask for a trip."""
         from bench.booking.flight import request_trip
         from bench.booking.records.flight import TripRequested
 
         trip = TripRequested(trip_id=key, traveller=f"traveller {key}", nights=2, price_cents=420_00)
-        request_trip(connection, codec, trip, event_id=event_id(key))
-        return event_id(key)
+        return request_trip(connection, codec, trip, event_id=event_id(key))
 
     def done(self, settings: Settings, keys: Sequence[str]) -> int:
         """Count the trips that are booked everywhere."""
@@ -104,14 +104,14 @@ class FiveSteps:
         self._skus: list[str] = []
         self._customers: list[str] = []
 
-    def prepare(self, settings: Settings, codec: Codec) -> None:
-        """Register customers with credit, and fill the shelves."""
+    def prepare(self, settings: Settings, codec: Codec, tag: str = "bench") -> None:
+        """Register customers with credit, and fill the shelves; `tag` keeps them apart from those of others."""
         from pipelines.services.catalog.service import list_product
         from pipelines.services.identity.rules import Customer
         from pipelines.services.identity.service import register_customer
 
-        self._customers = [f"bench-customer-{number}" for number in range(SHELVES)]
-        self._skus = [f"bench-article-{number}" for number in range(SHELVES)]
+        self._customers = [f"{tag}-customer-{number}" for number in range(SHELVES)]
+        self._skus = [f"{tag}-article-{number}" for number in range(SHELVES)]
         with connect(settings, "identity") as connection:
             for name in self._customers:
                 customer = Customer(name, verified=True, credit_limit_cents=10_000_00)
@@ -128,7 +128,7 @@ class FiveSteps:
                     event_id=event_id(sku),
                 )
 
-    def start(self, connection: psycopg.Connection[Any], codec: Codec, key: str) -> UUID:
+    def start(self, connection: psycopg.Connection[Any], codec: Codec, key: str) -> OutboxMessage:
         """Place an order of two lines."""
         from pipelines.services.order import place_order
         from schemas.records.order import OrderLine, OrderPlaced
@@ -147,8 +147,7 @@ class FiveSteps:
             card_token=f"card-{key}",
             placed_at=datetime.now(UTC),
         )
-        place_order(connection, codec, order, event_id=event_id(key))
-        return event_id(key)
+        return place_order(connection, codec, order, event_id=event_id(key))
 
     def done(self, settings: Settings, keys: Sequence[str]) -> int:
         """Count the orders that are confirmed and whose money is captured, in full."""

@@ -28,6 +28,7 @@ from towpath.contract.catalogue import Catalogue, TopicKind
 from towpath.contract.codec import Codec
 from towpath.contract.registry import load_codec
 from towpath.orchestrator import records as wire
+from towpath.outbox.kafka import KafkaHandover
 from towpath.project import worker_names
 from towpath.settings import Settings, load_settings
 from towpath.stack.client import StackClient
@@ -56,10 +57,14 @@ def our_stack(form: Form) -> Iterator["Ours"]:
     ports = {f"TOWPATH_STACK__{name.upper()}": str(free_port()) for name in PORTS}
     os.environ.update({**form.environment, **ports, "TOWPATH_STACK__HOME": str(home), "PYTHONPATH": str(ROOT)})
     settings = load_settings(ROOT)
+    ours: Ours | None = None
     try:
         up(settings)
-        yield Ours(form, settings)
+        ours = Ours(form, settings)
+        yield ours
     finally:
+        if ours is not None:
+            ours.close()
         down(settings)
         shutil.rmtree(home, ignore_errors=True)
 
@@ -99,6 +104,7 @@ class Follower:
                 "isolation.level": "read_committed",
                 "fetch.wait.max.ms": 50,
                 "fetch.queue.backoff.ms": 5,
+                "log_level": 0,  # the stack ends before this does
             }
         )
         count = len(self._consumer.list_topics(topic, 10).topics[topic].partitions)
@@ -150,6 +156,7 @@ class Ours:
         self.settings = settings
         self._number = 0
         self._metric_ports: list[int] = []
+        self._handover = KafkaHandover(settings.kafka, per_second=50, name="bench")
         catalogue = Catalogue.load(settings)
         self._topics = {topic.name: topic.kind for topic in catalogue.live()}
         self._stamp()
@@ -271,6 +278,12 @@ class Ours:
             frozenset(key.encode() for key in keys),
         )
 
+    def _start(self, connection: Any, key: str) -> None:
+        """Start one saga as an application does: commit, then hand the start over."""
+        message = self.form.start(connection, self.codec, key)
+        connection.commit()
+        self._handover.hand_over((message,))
+
     def rate(self, rate: float, seconds: float) -> dict[str, Any]:
         """Start so many a second for so long, each in a transaction of its own."""
         keys = self.keys(int(rate * seconds))
@@ -284,8 +297,7 @@ class Ours:
                 if wait > 0:
                     time.sleep(wait)
                 placed[key] = time.time()
-                self.form.start(connection, self.codec, key)
-                connection.commit()
+                self._start(connection, key)
         ended = self.follower.wait_for(keys, 30)
         found = self._start_to_end(placed)
         held = ended and found["p99_milliseconds"] < P99_HELD_MILLISECONDS and late_seconds < 1
@@ -305,8 +317,7 @@ class Ours:
         with connect(self.settings, self.form.start_service) as connection:
             for key in keys:
                 begin = time.time()
-                self.form.start(connection, self.codec, key)
-                connection.commit()
+                self._start(connection, key)
                 if self.follower.wait_for([key], ALONE_SECONDS_MAX):
                     found.append((self.follower.ended[key][0] - begin) * 1000)
         found.sort()
@@ -318,9 +329,14 @@ class Ours:
             "hops": self.hops(keys, began),
         }
 
+    def close(self) -> None:
+        """Let go of Kafka, before it stops."""
+        self.follower.close()
+        self._handover.close()
+
     def only_postgres(self) -> None:
         """Stop everything but PostgreSQL, so that peers have the machine to themselves."""
-        self.follower.close()
+        self.close()
         with StackClient(Home(self.settings.stack_home)) as client:
             for name in client.status():
                 if name != "postgres":

@@ -10,6 +10,9 @@ UNIT_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
 RECORDS = Counter("towpath_records", "Records whose unit of work was committed.", ["application", "topic"])
 UNITS = Counter("towpath_units", "Units of work that were committed.", ["application"])
 UNITS_ABORTED = Counter("towpath_units_aborted", "Units of work that were aborted.", ["application", "reason"])
+HANDED_OVER = Counter(
+    "towpath_handed_over", "Messages sent to Kafka directly after their commit, ahead of capture.", ["application"]
+)
 DEAD_LETTERS = Counter("towpath_dead_letters", "Records sent to a dead-letter topic.", ["application", "topic", "kind"])
 TIMERS_FIRED = Counter("towpath_timers_fired", "Timers whose record was produced.", ["application"])
 TIMER_LATENESS_SECONDS = Histogram(

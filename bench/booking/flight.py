@@ -8,16 +8,18 @@ from bench.booking import postgres
 from bench.booking.records.flight import CancelSeat, ReserveSeat, SeatCancelled, SeatReserved, TripRequested
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
-from towpath.outbox.message import from_record
+from towpath.outbox.message import OutboxMessage, from_record
 from towpath.outbox.postgres import write
 from towpath.participant import Context, Service, handle, undo
 
 EVENTS = "flight.events"
 
 
-def request_trip(connection: Any, codec: Codec, trip: TripRequested, *, event_id: UUID) -> None:
-    """Ask for a trip, in the connection's own transaction; committing it starts book_trip."""
-    write(connection, [from_record(codec, EVENTS, trip.trip_id, trip, id=event_id)])
+def request_trip(connection: Any, codec: Codec, trip: TripRequested, *, event_id: UUID) -> OutboxMessage:
+    """Ask for a trip, in the connection's own transaction; committing it starts book_trip. Returns what does."""
+    message = from_record(codec, EVENTS, trip.trip_id, trip, id=event_id)
+    write(connection, [message])
+    return message
 
 
 def reserve_seats(contexts: Sequence[Context[ReserveSeat]]) -> list[Record]:

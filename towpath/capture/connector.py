@@ -25,6 +25,8 @@ from towpath.settings import Settings
 QUEUE_BYTES_MAX = 16 * 1024 * 1024
 """Of each connector's queue. Four of them take 64 MiB at most, a quarter of Connect's heap of 256 MiB."""
 
+VIEWS_POLL_MILLISECONDS = 250
+
 
 @dataclass(frozen=True, slots=True)
 class Connector:
@@ -65,13 +67,19 @@ def outbox_connector(settings: Settings, catalogue: Catalogue, service: str) -> 
         **_heartbeat(settings),
         **_event_router(),
         **_converters(),
-        "poll.interval.ms": str(settings.connect.poll_interval_milliseconds),
+        "poll.interval.ms": str(_poll_milliseconds(settings, service)),
         "max.queue.size.in.bytes": str(QUEUE_BYTES_MAX),
         # The database may be away for a while, at start too: it is tried again for ever, and often.
         "errors.max.retries": "-1",
         "retriable.restart.connector.wait.ms": "1000",
     }
     return Connector(connector_name(project, service), config)
+
+
+def _poll_milliseconds(settings: Settings, service: str) -> int:
+    """Return how often the connector looks: for the views' dead letters, which nobody waits for, seldom."""
+    often = settings.connect.poll_interval_milliseconds
+    return max(often, VIEWS_POLL_MILLISECONDS) if service == VIEWS_DATABASE else often
 
 
 def parse_address(url: str) -> Address:

@@ -14,6 +14,7 @@ from towpath.capture.freshness import Freshness
 from towpath.clock import Clock, SystemClock
 from towpath.contract.kafka import read_to_end
 from towpath.errors import WorldError
+from towpath.outbox.handover import HANDED_OVER
 from towpath.outbox.names import heartbeat_topic
 from towpath.settings import Settings
 
@@ -52,12 +53,16 @@ def ensure_heartbeat_topics(settings: Settings, services: Iterable[str]) -> None
 def carried_ids(settings: Settings, topics: Iterable[str], since: datetime) -> dict[str, Counter[UUID]]:
     """Return how often each id lies in each of `topics`, from `since` to the end as it stands now.
 
-    Reads committed records. Records without a valid `id` header are not from an outbox and are passed over.
+    Reads committed records. Records without a valid `id` header are not from an outbox and are passed over, and so are
+    copies that were handed over directly: what Debezium carried is counted, since that is what is guaranteed.
     Raises WorldError where Kafka does not answer.
     """
     found: dict[str, Counter[UUID]] = {topic: Counter() for topic in topics}
     for message in read_to_end(settings, found, since):
-        for name, value in message.headers() or ():
+        headers = message.headers() or ()
+        if any(name == HANDED_OVER for name, _ in headers):
+            continue
+        for name, value in headers:
             if name == "id" and value is not None:
                 with contextlib.suppress(ValueError):
                     found[message.topic() or ""][UUID(value.decode("ascii", "replace"))] += 1

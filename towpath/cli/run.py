@@ -78,12 +78,16 @@ Build = tuple[Iterable[str], Callable[[Any, Callable[[], Awaitable[None]]], Any]
 
 
 def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
-    from towpath.participant.agent import create_participant
+    from towpath.outbox.kafka import KafkaHandover
+    from towpath.participant.agent import application_name, create_participant
     from towpath.project import load_services
 
     service = _find(load_services(settings), f"service:{name}", name)
+    per_second = settings.participant.direct_replies_per_second
+    application = application_name(settings, name)
+    handover = KafkaHandover(settings.kafka, per_second=per_second, name=application) if per_second else None
     return catalogue.topics_of(name), lambda codec, on_ready: create_participant(
-        settings, service, codec, catalogue, slot=slot, on_ready=on_ready
+        settings, service, codec, catalogue, slot=slot, on_ready=on_ready, handover=handover
     )
 
 

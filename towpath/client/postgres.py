@@ -21,6 +21,7 @@ from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.errors import WorldError
 from towpath.orchestrator.sagas_view import NAME, SagaInstance
+from towpath.outbox.handover import Handover
 from towpath.outbox.message import from_record
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.outbox.postgres import write
@@ -39,9 +40,19 @@ _BY_KEY = _SELECT + sql.SQL(" WHERE key = %s AND saga = %s ORDER BY started_at D
 
 
 class Client:
-    """Starts sagas and follows them. Holds no connection: safe to share between threads."""
+    """Starts sagas and follows them. Holds no connection to a database: safe to share between threads."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, codec: Codec, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        catalogue: Catalogue,
+        codec: Codec,
+        clock: Clock | None = None,
+        *,
+        handover: Handover | None = None,
+    ) -> None:
+        """Take what starts and follows sagas; with a `handover`, `hand_over` spares a start the wait for capture."""
+        self._handover = handover
         self._settings = settings
         self._catalogue = catalogue
         self._codec = codec
@@ -57,8 +68,17 @@ class Client:
         ContractError for an event that breaks its schema, ConfigurationError for one that does not start this saga.
         """
         topic = start_topic(self._catalogue, saga, type(event))
-        write(connection, [from_record(self._codec, topic, key, event, id=event_id, **headers)])
-        return Started.by(saga, key, event_id)
+        message = from_record(self._codec, topic, key, event, id=event_id, **headers)
+        write(connection, [message])
+        return Started.by(saga, key, event_id, message)
+
+    def hand_over(self, started: Started) -> bool:
+        """Take a start to Kafka at once, now that its transaction is committed; return whether it was sent.
+
+        Never before the commit: what was rolled back must not start anything. Without a hand-over, or under load,
+        this does nothing, and capture brings the event a moment later, as it does in any case. Never raises.
+        """
+        return bool(started.message and self._handover and self._handover.hand_over((started.message,)))
 
     def standing(self, saga_id: str) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""

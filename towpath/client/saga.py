@@ -1,6 +1,6 @@
 """What an application knows of a saga that it started. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
@@ -8,6 +8,7 @@ from towpath.contract.catalogue import Catalogue, TopicKind
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, TowpathError
 from towpath.orchestrator.sagas_view import ENDINGS, SagaInstance
+from towpath.outbox.message import OutboxMessage
 from towpath.saga.keys import saga_id_of
 from towpath.saga.state import Status
 
@@ -20,11 +21,13 @@ class Started:
     saga_id: str
     key: str
     event_id: UUID
+    message: OutboxMessage | None = field(default=None, repr=False, compare=False)
+    """The outbox row that starts it, where a client wrote it: what `Client.hand_over` takes to Kafka."""
 
     @classmethod
-    def by(cls, saga: str, key: str, event_id: UUID) -> "Started":
+    def by(cls, saga: str, key: str, event_id: UUID, message: OutboxMessage | None = None) -> "Started":
         """Return the instance of `saga` that the event `event_id` starts."""
-        return cls(saga, saga_id_of(saga, str(event_id)), key, event_id)
+        return cls(saga, saga_id_of(saga, str(event_id)), key, event_id, message)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from towpath.orchestrator.instances import Instances
 from towpath.orchestrator.mapping import Messages, parent_from_wire
 from towpath.orchestrator.performer import Performer
 from towpath.orchestrator.record_context import RecordContext, UnitLike
+from towpath.orchestrator.repetition import repeats_reply
 from towpath.orchestrator.retention import FORGET, Retention
 from towpath.saga.advance import advance
 from towpath.saga.definition import Definition, Kind, SecondStart
@@ -112,7 +113,10 @@ class Orchestrator:
             self._decoded(context),
             record.header("item") or "",
         )
-        self._apply(context, envelope.required(record, "saga_id"), input_, type(input_.reply).__name__)
+        saga_id = envelope.required(record, "saga_id")
+        state = self._instances.load(context, saga_id)
+        if state is None or not repeats_reply(state, input_):
+            self._apply(context, saga_id, input_, type(input_.reply).__name__)
 
     def _signal(self, context: RecordContext) -> None:
         record = context.record
@@ -249,8 +253,10 @@ class Orchestrator:
             id_, record.timestamp_milliseconds, event, key, envelope.parent(record), envelope.carried(record)
         )
         saga_id, detail = saga_id_of(self.name, id_), type(event).__name__
-        if self._instances.load(context, saga_id) is not None:
-            self._apply(context, saga_id, input_, detail)  # a repetition: the machine refuses it
+        known = self._instances.load(context, saga_id)
+        if known is not None:
+            if input_.parent is not None or known.start_id != id_:
+                self._apply(context, saga_id, input_, detail)  # the machine refuses it
             return
         if withdrawn_by(context, saga_id) is not None:
             reason = "its parent was told already that it left nothing behind"

@@ -14,11 +14,13 @@ from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.errors import WorldError
+from towpath.outbox.handover import Handover
 from towpath.participant.core import check_retention
 from towpath.participant.execution import Answerer
 from towpath.participant.postgres import keep_up
 from towpath.participant.service import Service
 from towpath.settings import Settings
+from towpath.stream.engine.postgres import DatabaseUnit
 from towpath.stream.faust_app.agent import DatabaseOptions, StreamApp, create_app
 
 log = structlog.get_logger("towpath.participant")
@@ -41,11 +43,13 @@ def create_participant(
     slot: str,
     clock: Clock | None = None,
     on_ready: Callable[[], Awaitable[None]] | None = None,
+    handover: Handover | None = None,
     **stream_options: Any,
 ) -> StreamApp:
     """Return the application that answers the commands of `service`.
 
-    `slot` tells this worker from its siblings. Raises ConfigurationError where the inbox would forget a command
+    `slot` tells this worker from its siblings. `handover` takes replies to Kafka after their commit, ahead of capture;
+    without one, capture alone does. Raises ConfigurationError where the inbox would forget a command
     that can still come back, NotFoundError where the catalogue lacks the topic of its commands.
     """
     commands = catalogue.topic(service.commands_topic)
@@ -76,7 +80,10 @@ def create_participant(
     @app.agent(app.batch_topic(commands.name))
     async def answer_commands(batches: Any) -> None:
         async for batch in batches:
-            await app.unit.run(partial(answerer.answer, records=batch.records, now=clock.now()))
+            unit: DatabaseUnit = app.unit
+            answered = await unit.run(partial(answerer.answer, records=batch.records, now=clock.now()))
+            if handover is not None and answered.replies:
+                unit.after_commit(partial(handover.hand_over, answered.replies))
 
     @app.timer(interval=UPKEEP_SECONDS, on_leader=False)  # type: ignore[untyped-decorator]
     async def upkeep() -> None:
@@ -99,5 +106,7 @@ def create_participant(
         close = getattr(outside, "close", None)
         if close is not None:
             await asyncio.to_thread(close)
+        if handover is not None:
+            await asyncio.to_thread(handover.close)
 
     return app

@@ -42,6 +42,8 @@ class Answered:
     refused: int
     replayed: int
     ignored: int
+    replies: tuple[OutboxMessage, ...] = ()
+    """Replies to first attempts: these may also be handed over directly, once they are committed."""
 
 
 class Answerer:
@@ -69,7 +71,9 @@ class Answerer:
             self._run_wave(batch, wave)
         postgres.store(connection, batch.ledger.added, batch.ledger.marked)
         write(connection, batch.messages)
-        return Answered(batch.carried_out, batch.refused, batch.replayed, batch.ignored)
+        # Of a first attempt there is one reply only, so the saga knows a second copy of it for what it is.
+        first = tuple(message for message in batch.messages if message.attempt == 1)
+        return Answered(batch.carried_out, batch.refused, batch.replayed, batch.ignored, first)
 
     def _read(self, record: ConsumedRecord) -> Command:
         try:

@@ -22,7 +22,7 @@ from towpath.view.dedup.postgres import forget, sort_and_remember
 from towpath.view.postgres import ViewTable, create_table
 from towpath.view.view import Occurrence, View, fold_records
 
-GATHERING = Gathering(units_worth=20.0, seconds_max=0.5)
+GATHERING = Gathering(units_worth=20.0, seconds_max=0.5, crowd_records=12)
 """A view may be half a second behind a crowd: nothing waits for it, and a unit costs it six statements."""
 
 

@@ -27,7 +27,7 @@ from schemas.records.order import (
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.errors import NotFoundError, ProgrammerError, RefusedError
-from towpath.outbox.message import from_record
+from towpath.outbox.message import OutboxMessage, from_record
 from towpath.outbox.postgres import write
 from towpath.participant import Context, Service, handle, undo
 
@@ -140,8 +140,10 @@ def _told(replies: Sequence[Record], contexts: Sequence[Context[Any]]) -> list[R
 # Doors
 
 
-def place_order(connection: Connection, codec: Codec, order: OrderPlaced, *, event_id: UUID) -> None:
+def place_order(connection: Connection, codec: Codec, order: OrderPlaced, *, event_id: UUID) -> OutboxMessage:
     """Accept an order, in the connection's own transaction; committing it starts place_order.
+
+    Returns the message that does: once committed, it may also be handed over to Kafka.
 
     Raises ProgrammerError where the total is not that of the lines, psycopg's UniqueViolation for an order id that is
     taken.
@@ -152,7 +154,9 @@ def place_order(connection: Connection, codec: Codec, order: OrderPlaced, *, eve
             f"order {order.order_id}: its lines cost {cost_cents} cents, its total says {order.total_cents}"
         )
     postgres.add_order(connection, order)
-    write(connection, [from_record(codec, EVENTS, order.order_id, order, id=event_id)])
+    message = from_record(codec, EVENTS, order.order_id, order, id=event_id)
+    write(connection, [message])
+    return message
 
 
 def approve_order(connection: Connection, codec: Codec, order_id: str, *, approver: str, event_id: UUID) -> None:

@@ -12,8 +12,11 @@ from confluent_kafka import Consumer, Producer
 from tests.integration.capture.conftest import SERVICE, Captured
 from towpath.capture.audit import audit
 from towpath.capture.connector import Connector, outbox_connector
+from towpath.capture.kafka import carried_ids
 from towpath.capture.postgres import re_emit, slot_state
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError, WorldError
+from towpath.outbox.handover import HANDED_OVER
+from towpath.outbox.kafka import KafkaHandover
 from towpath.outbox.message import OutboxMessage
 from towpath.outbox.postgres import maintain, write
 
@@ -182,6 +185,43 @@ def test_the_audit_finds_all_that_arrived_and_counts_repeats(captured: Captured,
     assert again == {b"o-0": first[b"o-0"], b"o-1": first[b"o-1"]}
     (topic,) = audit(captured.connection, captured.settings, SERVICE, since).topics
     assert (topic.written, topic.repeated, topic.complete) == (50, 2, True)
+
+
+def test_a_copy_that_was_handed_over_is_debeziums_record_and_no_evidence_of_capture(
+    captured: Captured, tail: Consumer
+) -> None:
+    """Same key, value, partition and headers but for the mark; the audit counts what Debezium carried alone."""
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    sent = message(
+        "ö-1",
+        topic=captured.topic,
+        saga_id=uuid4(),
+        saga="place_order",
+        step="stock",
+        direction="do",
+        attempt=1,
+        round=1,
+    )
+    write(captured.connection, [sent])
+    captured.connection.commit()
+    handover = KafkaHandover(captured.settings.kafka, per_second=50, name="test")
+    assert handover.hand_over((sent,)) == 1
+    (direct,) = receive(tail, 1)
+    handover.close()
+    counted = carried_ids(captured.settings, [captured.topic], since)
+    assert counted[captured.topic] == {}
+    captured.start()
+    (debeziums,) = receive(tail, 1)
+    assert (direct.key(), direct.value(), direct.partition()) == (
+        debeziums.key(),
+        debeziums.value(),
+        debeziums.partition(),
+    )
+    headers = text_headers(direct)
+    assert headers.pop(HANDED_OVER) == "1"
+    assert headers == text_headers(debeziums)
+    counted = carried_ids(captured.settings, [captured.topic], since)
+    assert counted[captured.topic] == {sent.id: 1}
 
 
 def test_what_a_lost_slot_never_carried_is_found_and_re_emitted(captured: Captured, tail: Consumer) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -15,6 +15,8 @@ from tests.integration.service_fixture import Asked, NewService
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError
+from towpath.outbox.handover import Handover
+from towpath.outbox.message import OutboxMessage
 from towpath.participant import Context, Service, handle, handle_each
 from towpath.participant.agent import create_participant
 from towpath.settings import ParticipantSettings, StreamSettings
@@ -37,6 +39,7 @@ class World:
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
+        self.handover: Handover | None = None
         self.settings = asked.settings.model_copy(update={"stream": STREAM})
         self.broker = MemoryBroker(STREAM)
         for topic in ("catalog.commands", "catalog.commands.dead"):
@@ -49,7 +52,13 @@ class World:
     def app(self, served: Service | None = None) -> StreamApp:
         """Return a worker."""
         return create_participant(
-            self.settings, served or service, CODEC, Catalogue.load(self.settings), slot="a", broker=self.broker
+            self.settings,
+            served or service,
+            CODEC,
+            Catalogue.load(self.settings),
+            slot="a",
+            broker=self.broker,
+            handover=self.handover,
         )
 
     def send(self, asking: Asking, **changes: Any) -> None:
@@ -209,3 +218,53 @@ def test_a_worker_whose_inbox_forgets_too_early_does_not_start(world: World) -> 
     world.settings = world.settings.model_copy(update={"participant": ParticipantSettings(inbox_keep_days=60)})
     with pytest.raises(ConfigurationError, match="may come back for 90 days"):
         world.app()
+
+
+class Notes:
+    """A hand-over that notes what it is given, and how many replies were committed at that moment."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.given: list[tuple[UUID, int]] = []
+
+    def hand_over(self, messages: tuple[OutboxMessage, ...]) -> int:
+        """Note it."""
+        committed = self.world.count("place_order.replies")
+        self.given += [(message.id, committed) for message in messages]
+        return len(messages)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_replies_are_handed_over_once_they_are_committed(world: World) -> None:
+    """With the id of their row; only those to first attempts, of which the saga knows the twin."""
+    notes = Notes(world)
+    world.handover = notes
+    world.send(reserve("o-1"))
+    world.run(lambda: world.count("place_order.replies") == 1)
+    ((id_,),) = world.asked.rows("SELECT id FROM outbox WHERE topic = 'place_order.replies'")
+    assert notes.given == [(id_, 1)]
+    world.send(reserve("o-1").again())
+    world.run(lambda: world.count("place_order.replies") == 2)
+    assert len(notes.given) == 1
+
+
+def test_what_is_rolled_back_is_never_handed_over(world: World) -> None:
+    """A batch that fails has answered nothing, whatever its handler returned first."""
+    notes = Notes(world)
+    world.handover = notes
+    failed: list[str] = []
+
+    def fail_once(contexts: Sequence[Context[ReserveStock]]) -> Sequence[Record]:
+        replies = service.handlings[ReserveStock].handler(contexts)
+        if not failed:
+            failed.append(contexts[0].key)
+            world.asked.rows(f"SELECT pg_terminate_backend({contexts[0].connection.info.backend_pid})")
+        return replies
+
+    world.send(reserve("o-1"))
+    failing = Service("catalog", handlers=[handle(ReserveStock, fail_once, succeeds=StockReserved, fails=OutOfStock)])
+    world.run(lambda: world.count("place_order.replies") == 1, failing)
+    assert failed
+    assert [committed for _, committed in notes.given] == [1]

@@ -138,8 +138,7 @@ def test_the_same_start_event_twice_is_one_saga() -> None:
     context = desktop(place_order.saga)
     placed(context)
     sent = context.give("order.events", order_placed(), id="event-1")
-    assert commands(sent) == []
-    assert history(sent)[0].happened == "refused"
+    assert sent == []
 
 
 def test_a_second_start_for_a_key_is_refused_where_the_definition_says_so() -> None:
@@ -168,7 +167,7 @@ def test_state_survives_a_worker_and_an_aborted_unit_leaves_nothing() -> None:
     assert context.stored() == before
     assert history(context.reply(first, verified))[0].happened == "replied"
     context.orchestrator = desktop(place_order.saga).orchestrator
-    assert history(context.reply(first, verified))[0].happened == "refused"
+    assert context.reply(first, verified) == []
 
 
 def test_an_instance_of_a_version_that_the_worker_lacks_makes_it_wait() -> None:

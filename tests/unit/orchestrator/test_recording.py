@@ -48,7 +48,7 @@ class Tape:
 
 
 def confirmed() -> Tape:
-    """Return a run with a signal that came before its saga, and everything repeated once."""
+    """Return a run with a signal that came before its saga, much that is repeated, and an approval too many."""
     tape = Tape()
     tape.note(tape.context.give("place_order.signals", OrderApproved(order_id="order-1", approver="grace"), id="s-1"))
     first = tape.place(2_000_00)
@@ -58,6 +58,7 @@ def confirmed() -> Tape:
     paid = PaymentAuthorised(order_id="order-1", authorisation_id="a-1", amount_cents=2_000_00)
     payment = tape.note(tape.context.reply(first["reserve_stock"], RESERVED))["authorise_payment"]
     confirm = tape.note(tape.context.reply(payment, paid))["confirm_order"]
+    tape.note(tape.context.give("place_order.signals", OrderApproved(order_id="order-1", approver="ada"), id="s-2"))
     tape.note(tape.context.reply(confirm, OrderConfirmed(order_id="order-1", confirmed_at=tape.context.clock.now())))
     return tape
 

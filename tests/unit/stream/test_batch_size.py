@@ -2,7 +2,7 @@
 
 import pytest
 
-from towpath.stream.engine.batch_size import CROWD_RECORDS, RECORDS_AT_FIRST, RECORDS_MIN, BatchSize, Gathering
+from towpath.stream.engine.batch_size import RECORDS_AT_FIRST, RECORDS_MIN, BatchSize, Gathering
 
 
 def after(size: BatchSize, seconds_a_record: float, units: int = 20, unit_seconds: float = 0.0) -> int:
@@ -55,23 +55,23 @@ def test_a_small_unit_that_took_long_counts() -> None:
 
 def test_slow_commits_do_not_make_records_dear() -> None:
     """The commit is told apart: units do not shrink because commits are slow, they grow with them."""
-    slow = after(BatchSize(2_000, 0.1), 1e-3, unit_seconds=0.2)
+    slow = after(BatchSize(2_000, 0.1, Gathering(units_worth=4.0)), 1e-3, unit_seconds=0.2)
     assert slow == pytest.approx(800, rel=0.02), "four times what the commit takes"
     assert slow > after(BatchSize(2_000, 0.1), 1e-3, unit_seconds=0.001)
 
 
 def test_records_gather_only_where_many_come() -> None:
     """A few records are handled at once; a crowd gathers until it is worth its commit, and never for longer."""
-    size = BatchSize(2_000, 0.1, Gathering(units_worth=4.0, seconds_max=0.25))
+    size = BatchSize(2_000, 0.1, Gathering(units_worth=4.0, seconds_max=0.25, crowd_records=24))
     for _ in range(20):
-        size.took(CROWD_RECORDS - 1, 0.001, 0.02)
+        size.took(23, 0.001, 0.02)
     assert size.gather_seconds == 0.0
-    size.took(CROWD_RECORDS, 0.001, 0.02)
+    size.took(24, 0.001, 0.02)
     assert size.gather_seconds == pytest.approx(0.079, rel=0.05)
-    size.took(CROWD_RECORDS, 0.5, 0.02)
+    size.took(24, 0.5, 0.02)
     assert size.gather_seconds == 0.0, "it was worth its commit"
     for _ in range(20):
-        size.took(CROWD_RECORDS, 0.001, 1.0)
+        size.took(24, 0.001, 1.0)
     assert size.gather_seconds == 0.25
 
 

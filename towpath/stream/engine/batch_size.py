@@ -11,19 +11,19 @@ RECORDS_MIN = 20
 RECORDS_AT_FIRST = 500
 WEIGHT = 0.3
 """Of the newest unit in the moving average: a few units after a change, the size follows it."""
-CROWD_RECORDS = 24
-"""Records in one unit from which on others are believed to follow at once. One saga alone never brings so many."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gathering:
     """How long records may gather while many come: until they are worth `units_worth` times what a unit itself costs.
 
-    At 4 a fifth of the time goes into units, four fifths into records. `seconds_max` bounds the wait.
+    At 8 a ninth of the time goes into units, the rest into records. `seconds_max` bounds the wait. With `crowd_records`
+    in one unit many are believed to come: 200 sagas a second, which nobody should wait for, bring about 30 a unit.
     """
 
-    units_worth: float = 4.0
+    units_worth: float = 8.0
     seconds_max: float = 0.25
+    crowd_records: int = 48
 
 
 class BatchSize:
@@ -58,7 +58,7 @@ class BatchSize:
             return
         self._seconds_a_unit += WEIGHT * (unit_seconds - self._seconds_a_unit)
         self._gather_seconds = 0.0
-        if CROWD_RECORDS <= records < self.records:
+        if self._gathering.crowd_records <= records < self.records:
             worth = self._gathering.units_worth * self._seconds_a_unit - seconds
             self._gather_seconds = min(max(worth, 0.0), self._gathering.seconds_max)
         # A few quick ones say little: what is the same for every unit weighs too much in them.

@@ -36,6 +36,9 @@ CONNECT_TIMEOUT_SECONDS = 5
 LOCK_TIMEOUT_SECONDS = 5.0
 """Longest wait for a row that another worker's open transaction holds; that one is ended by its own time-out."""
 
+SHOW_SECONDS = 1.0
+"""How far the group's offsets, which only show lag, may be behind those of the database."""
+
 _LOCK = """
 SELECT topic, partition, topic_id, next_offset FROM towpath_offsets
  WHERE application = %s AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
@@ -94,6 +97,15 @@ class DatabaseUnit(Unit):
         self.letters: list[OutboxMessage] = []
         self.parked: dict[tuple[int, bytes], Parked | None] = {}
         self.begun = False
+        self.committed: list[Callable[[], object]] = []
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        """Call `function` once the unit is committed, at once and in the event loop's thread; never after an abort.
+
+        A worker that is killed in between has committed and not called: what is done here may be lost.
+        """
+        self.require_open()
+        self.committed.append(function)
 
     async def run(self, function: Callable[[Connection], T]) -> T:
         """Run `function(connection)` in this unit's transaction, in the unit's own thread, and return its result.
@@ -137,6 +149,8 @@ class DatabaseTransaction:
         self._loop = loop
         self._connection: Connection | None = None
         self._expected: dict[TopicPartition, int] = {}
+        self._unshown: dict[TopicPartition, int] = {}
+        self._shown_at_seconds = float("-inf")
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{options.application}-database")
 
     async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
@@ -271,17 +285,35 @@ class DatabaseTransaction:
         """Write dead letters and offsets, and commit."""
         assert isinstance(unit, DatabaseUnit)
         unit.close()
+        if not offsets:  # nothing but to show what is owed
+            await self._show()
+            return False
         await self._in_thread(self._commit, unit, offsets)
-        await self._loop.show_offsets(offsets)
+        for function in unit.committed:
+            function()
+        self._unshown.update(offsets)
+        if self._show_is_due():
+            await self._show()
         return True
+
+    def _show_is_due(self) -> bool:
+        return self._clock.monotonic_seconds() - self._shown_at_seconds >= SHOW_SECONDS
+
+    async def _show(self) -> None:
+        """Let people see the lag in the group's offsets; one request for each unit would be a tenth of its cost."""
+        offsets, self._unshown = self._unshown, {}
+        self._shown_at_seconds = self._clock.monotonic_seconds()
+        await self._loop.show_offsets(offsets)
 
     @property
     def owes_offsets(self) -> bool:
-        """Return False: each unit writes its own."""
-        return False
+        """Return whether the group's offsets are behind, for as long as they may be."""
+        return bool(self._unshown) and self._show_is_due()
 
     def forget_offsets(self, partitions: Iterable[TopicPartition]) -> None:
-        """Do nothing: nothing waits."""
+        """Show nothing of these partitions any more."""
+        for partition in partitions:
+            self._unshown.pop(partition, None)
 
     def _commit(self, unit: DatabaseUnit, offsets: Mapping[TopicPartition, int]) -> None:
         try:
