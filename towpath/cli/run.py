@@ -106,15 +106,16 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
             f"saga {name} cannot run: {finding.subject}: {finding.problem}",
             next_step=f"{finding.fix}; towpath contracts test names all that is missing",
         )
-    starts_on = definitions[max(definitions)].starts_on
-    sub = only_started_by_sagas(name, starts_on.SCHEMA_NAME, sagas, catalogue)
+    starts = [kind for kind in definitions[max(definitions)].starts if hasattr(kind, "SCHEMA_NAME")]
+    by_events = [kind for kind in starts if not only_started_by_sagas(name, kind.SCHEMA_NAME, sagas, catalogue)]
+    topics = dict.fromkeys(start_topic(catalogue, name, kind) for kind in by_events)
     watch = CaptureWatch(settings, participants_of(definitions))
     return catalogue.topics_of(name), lambda codec, on_ready: create_orchestrator(
         settings,
         definitions,
         codec,
         slot=slot,
-        start_topic=None if sub else start_topic(catalogue, name, starts_on),
+        start_topic=tuple(topics) or None,
         declared_topics=catalogue.topics,
         hold_deadlines=watch.behind,
         on_ready=on_ready,

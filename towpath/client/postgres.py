@@ -83,13 +83,13 @@ class Client:
     def standing(self, saga_id: str) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
         with self._views() as connection:
-            return _one(connection, saga_id)
+            return _one(connection, self._codec, saga_id)
 
     def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
         with self._views() as connection, connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
             try:
-                return [standing_of(row) for row in cursor.execute(_BY_KEY, (key, saga))]
+                return [standing_of(row, self._codec) for row in cursor.execute(_BY_KEY, (key, saga))]
             except errors.UndefinedTable:
                 return []
 
@@ -103,7 +103,7 @@ class Client:
             # Listening begins before the first look, so that no change slips in between.
             connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(NAME)))
             while True:
-                standing = _one(connection, saga_id)
+                standing = _one(connection, self._codec, saga_id)
                 if standing is not None and (standing.ended or standing.stuck):
                     return standing
                 left_seconds = deadline - self._clock.monotonic_seconds()
@@ -134,10 +134,10 @@ class Client:
             ) from error
 
 
-def _one(connection: Connection, saga_id: str) -> InstanceStatus | None:
+def _one(connection: Connection, codec: Codec, saga_id: str) -> InstanceStatus | None:
     with connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
         try:
             row = cursor.execute(_BY_ID, (saga_id,)).fetchone()
         except errors.UndefinedTable:  # no worker has kept the view yet
             return None
-    return None if row is None else standing_of(row)
+    return None if row is None else standing_of(row, codec)

@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from towpath.contract.catalogue import Catalogue, TopicKind
+from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, TowpathError
 from towpath.orchestrator.sagas_view import ENDINGS, SagaInstance
@@ -35,6 +36,7 @@ class InstanceStatus:
     """How an instance stands. `status` is running, compensating, completed, compensated, or stuck.
 
     `reason` says why it compensates or is stuck; `waiting_for` names the events or persons that it waits for.
+    `result` is what it came to: the record of `saga.result`, once it has completed.
     """
 
     saga: str
@@ -47,6 +49,7 @@ class InstanceStatus:
     started_at: datetime
     updated_at: datetime
     ended_at: datetime | None
+    result: Record | None = None
 
     @property
     def ended(self) -> bool:
@@ -59,8 +62,8 @@ class InstanceStatus:
         return self.status == Status.STUCK.value
 
 
-def standing_of(row: SagaInstance) -> InstanceStatus:
-    """Return what a row of the view says."""
+def standing_of(row: SagaInstance, codec: Codec) -> InstanceStatus:
+    """Return what a row of the view says. Raises what `Codec.decode` raises for a result that it does not know."""
     return InstanceStatus(
         saga=row.saga,
         saga_id=row.saga_id,
@@ -72,6 +75,7 @@ def standing_of(row: SagaInstance) -> InstanceStatus:
         started_at=row.started_at,
         updated_at=row.updated_at,
         ended_at=row.ended_at,
+        result=None if row.result is None else codec.decode(row.result),
     )
 
 

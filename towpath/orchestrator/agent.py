@@ -25,7 +25,7 @@ def create_orchestrator(
     codec: Codec,
     *,
     slot: str,
-    start_topic: str | None,
+    start_topic: str | tuple[str, ...] | None,
     declared_topics: Collection[str],
     hold_deadlines: Callable[[], bool] | None = None,
     on_ready: Callable[[], Awaitable[None]] | None = None,
@@ -33,7 +33,8 @@ def create_orchestrator(
 ) -> StreamApp:
     """Return the application that runs all versions of one saga.
 
-    `slot` tells this worker from its siblings. `start_topic` is None for a saga that only other sagas start.
+    `slot` tells this worker from its siblings. `start_topic` is None for a saga that only other sagas start, and
+    several topics where its start events lie in several.
     `declared_topics` are the catalogue's: a saga without waits needs no signals topic. `hold_deadlines` says whether
     capture is behind, so that deadlines must not fire. Raises ConfigurationError where the stream's settings
     contradict each other.

@@ -44,7 +44,7 @@ from towpath.stream.broker.record import ConsumedRecord
 class Orchestrator:
     """Runs all versions of one saga. One for each worker; what it remembers is only a cache of the unit's state.
 
-    `start_topic` is None for a saga that only other sagas start.
+    `start_topic` is where its start events come from: a topic, or several; None for a saga that only other sagas start.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Orchestrator:
         definitions: Mapping[int, Definition],
         codec: Codec,
         *,
-        start_topic: str | None,
+        start_topic: str | tuple[str, ...] | None,
         finished_retention_milliseconds: int,
     ) -> None:
         self._definitions = definitions
@@ -67,10 +67,12 @@ class Orchestrator:
         self._retention = Retention(codec, finished_retention_milliseconds)
         self._performer = Performer(self.name, codec, self._messages, self._retention)
         # Where two versions start on the same type, the newer one does.
-        self._starts = {_type_of(definitions[version].starts_on): version for version in sorted(definitions)}
+        self._starts = {
+            _type_of(kind): version for version in sorted(definitions) for kind in definitions[version].starts
+        }
         self._changelog = envelope.topic_of(self.name, envelope.STATE)
         self._handlers: dict[str, Callable[[RecordContext], None]] = {
-            **({start_topic: self._start} if start_topic is not None else {}),
+            **dict.fromkeys((start_topic,) if isinstance(start_topic, str) else start_topic or (), self._start),
             envelope.topic_of(self.name, envelope.REPLIES): self._reply,
             envelope.topic_of(self.name, envelope.SIGNALS): self._signal,
             envelope.topic_of(self.name, envelope.TIMERS): self._timer,
@@ -189,7 +191,7 @@ class Orchestrator:
         asked = record.header("saga_version") or ""
         if asked.isdigit() and int(asked) in self._definitions:
             # A version of that number that starts on something else is not the one that the parent knows.
-            same = _type_of(self._definitions[int(asked)].starts_on) == type_
+            same = type_ in map(_type_of, self._definitions[int(asked)].starts)
             version = int(asked) if same else version
         self._begin(context, version, event)
 

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 
 from towpath.errors import PeerError
-from towpath.saga.effects import AnswerParent, CompensateSaga, SendCommand, StartSaga
+from towpath.saga.effects import AnswerParent, CompensateSaga, PublishEvent, SendCommand, StartSaga
 from towpath.saga.keys import command_id_of, idempotency_key_of
 from towpath.saga.state import Direction, ParentReference
 from towpath.stream.broker.record import ConsumedRecord, Headers
@@ -15,13 +15,14 @@ from towpath.stream.broker.record import ConsumedRecord, Headers
 CARRIED = ("traceparent", "tenant")
 """Headers of a start event that every message of its saga carries on."""
 
-REPLIES, SIGNALS, TIMERS, OPERATOR, HISTORY, STATE = (
+REPLIES, SIGNALS, TIMERS, OPERATOR, HISTORY, STATE, EVENTS = (
     "replies",
     "signals",
     "timers",
     "operator",
     "history",
     "state",
+    "events",
 )
 
 
@@ -151,6 +152,13 @@ def answer_headers(effect: AnswerParent, type_: str, along: dict[str, str]) -> H
         attempt=asked.attempt,
         round=asked.round,
         **along,
+    )
+
+
+def event_headers(effect: PublishEvent, type_: str, along: dict[str, str]) -> Headers:
+    """Return the headers of an event that a saga publishes; repeated, it has the same id."""
+    return headers_of(
+        id=effect.event_id, type=type_, saga_id=effect.saga_id, saga=effect.saga, step=effect.step, **along
     )
 
 

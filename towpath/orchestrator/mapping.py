@@ -42,7 +42,7 @@ class Messages:
         found = self._remembered.get(id(record))
         if found is not None:
             return found[1]
-        written = to_wire(record)
+        written = self._to_wire(record)
         message = wire.Message(type=written.SCHEMA_NAME, payload=self._codec.encode(written))
         self._remember(record, message)
         return message
@@ -50,13 +50,13 @@ class Messages:
     def read(self, payload: bytes) -> Any:
         """Return the record in `payload`, and remember it as it came. Raises what `Codec.decode` raises."""
         decoded = self._codec.decode(payload)
-        record = from_wire(decoded)
+        record = self._from_wire(decoded)
         self._remember(record, wire.Message(type=decoded.SCHEMA_NAME, payload=payload))
         return record
 
     def unwrap(self, message: wire.Message) -> Any:
         """Return the record that `message` carries. Raises what `Codec.decode` raises."""
-        record = from_wire(self._codec.decode(message.payload))
+        record = self._from_wire(self._codec.decode(message.payload))
         self._remember(record, message)
         return record
 
@@ -67,6 +67,24 @@ class Messages:
     def unwrap_optional(self, message: wire.Message | None) -> Any:
         """Return the record that `message` carries, None for none."""
         return None if message is None else self.unwrap(message)
+
+    def _to_wire(self, message: Any) -> Record:
+        """Return the Avro record of what the machine itself sends; the project's records are Avro records already."""
+        if isinstance(message, SubsagaCompleted):
+            result = self.wrap_optional(message.result)
+            return wire.SubsagaCompleted(saga=message.saga, saga_id=message.saga_id, result=result)
+        if isinstance(message, SubsagaCompensated):
+            return wire.SubsagaCompensated(saga=message.saga, saga_id=message.saga_id)
+        assert isinstance(message, Record)
+        return message
+
+    def _from_wire(self, record: Record) -> Any:
+        """Return what the machine knows `record` as."""
+        if isinstance(record, wire.SubsagaCompleted):
+            return SubsagaCompleted(record.saga, record.saga_id, self.unwrap_optional(record.result))
+        if isinstance(record, wire.SubsagaCompensated):
+            return SubsagaCompensated(record.saga, record.saga_id)
+        return record
 
     def _remember(self, record: object, message: wire.Message) -> None:
         self._remembered[id(record)] = (record, message)
@@ -100,25 +118,6 @@ _NAMES = {record.SCHEMA_NAME: name_of(kind) for kind, record in _WIRE.items()}
 def wire_name(kind: type) -> str:
     """Return the full Avro name of the record as which messages of the class `kind` travel."""
     return name_of(_WIRE.get(kind, kind))
-
-
-def to_wire(message: Any) -> Record:
-    """Return the Avro record of what the machine itself sends; the project's records are Avro records already."""
-    if isinstance(message, SubsagaCompleted):
-        return wire.SubsagaCompleted(saga=message.saga, saga_id=message.saga_id)
-    if isinstance(message, SubsagaCompensated):
-        return wire.SubsagaCompensated(saga=message.saga, saga_id=message.saga_id)
-    assert isinstance(message, Record)
-    return message
-
-
-def from_wire(record: Record) -> Any:
-    """Return what the machine knows `record` as."""
-    if isinstance(record, wire.SubsagaCompleted):
-        return SubsagaCompleted(record.saga, record.saga_id)
-    if isinstance(record, wire.SubsagaCompensated):
-        return SubsagaCompensated(record.saga, record.saga_id)
-    return record
 
 
 def parent_to_wire(parent: ParentReference) -> wire.ParentReference:

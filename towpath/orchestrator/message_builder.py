@@ -12,14 +12,14 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages, headers_to_wire, parent_to_wire
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Activity, Definition
-from towpath.saga.effects import AnswerParent, CompensateSaga, Happened, SendCommand, StartSaga
+from towpath.saga.effects import AnswerParent, CompensateSaga, Finish, Happened, PublishEvent, SendCommand, StartSaga
 from towpath.saga.effects import Record as Entry
 from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Signalled, Started
-from towpath.saga.state import Direction, SagaState, StepStatus
+from towpath.saga.state import Direction, SagaState, Status, StepStatus
 from towpath.stream.broker.record import Headers
 
-Sending = SendCommand | StartSaga | CompensateSaga | AnswerParent
-_SENDING = (SendCommand, StartSaga, CompensateSaga, AnswerParent)
+Sending = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent
+_SENDING = (SendCommand, StartSaga, CompensateSaga, AnswerParent, PublishEvent)
 
 
 class Outgoing(NamedTuple):
@@ -85,8 +85,16 @@ class MessageBuilder:
             waiting_for=waiting,
             message=self._carried_by(input_),
             sent=tuple(message.told for message in outgoing),
+            result=self._result(definition, state, decision),
             **_came(input_),
         )
+
+    def _result(self, definition: Definition, state: SagaState, decision: Decision) -> wire.Message | None:
+        """Return what the saga came to, where it completes with this decision and says so."""
+        completes = state.status is Status.COMPLETED and isinstance(decision.effects[-1], Finish)
+        if definition.result is None or not completes:
+            return None
+        return self._messages.wrap_optional(state.steps[definition.result].result)
 
     def refusal(
         self, key: str, version: int, input_: Input, detail: str, reason: str, outgoing: tuple[Outgoing, ...] = ()
@@ -132,6 +140,10 @@ class MessageBuilder:
                 topic, key = envelope.topic_of(effect.parent.saga, envelope.REPLIES), effect.parent.key
                 message = self._messages.wrap(effect.reply)
                 headers = envelope.answer_headers(effect, message.type, along)
+            case PublishEvent():
+                topic, key = envelope.topic_of(effect.saga, envelope.EVENTS), effect.key
+                message = self._messages.wrap(effect.event)
+                headers, step = envelope.event_headers(effect, message.type, along), effect.step
         told = wire.SentMessage(
             topic=topic,
             type=message.type,

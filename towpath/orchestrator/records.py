@@ -172,10 +172,11 @@ class HistoryEntry(Record):
     asked_because: A person's reason, also where the request was refused.
     parent: The parent that started it as its sub-saga, or that asked it to undo itself.
     headers: What came with the start event and is carried on.
+    result: What the saga came to, in the entry with which it completed, if it says so.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.HistoryEntry"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "b7b0e18534a2f57822760e52b3e2df9f1c02ae1fe212e3ab79df1f89a6826474"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "0e166c8ffb13693b90b0a34a57e8d8ecfb536b5115e77bee9bd951690b04cd5b"
 
     saga: str
     version: int
@@ -201,6 +202,7 @@ class HistoryEntry(Record):
     asked_because: str = ""
     parent: ParentReference | None = None
     headers: tuple[Header, ...] = ()
+    result: Message | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,13 +412,15 @@ class SubsagaCompleted(Record):
 
     saga: Name of the sub-saga.
     saga_id: Its instance.
+    result: What it came to, if it says so.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.SubsagaCompleted"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "d422bcf4ed0a5c5f3de5233241499fa9c1db7e8c272d981976d44c5bb230c642"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "6939c4a9ec59ce1c13f12029992b29642b477be3b586b965dfe771e7767d48c0"
 
     saga: str
     saga_id: str
+    result: Message | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,8 @@ class SagaInstance:
     started_at: datetime
     updated_at: datetime
     ended_at: datetime | None
+    result: bytes | None = None
+    """What it came to, as it travels on the wire; None where it says nothing or has not completed."""
 
 
 def fold(row: SagaInstance | None, entry: HistoryEntry, at: Occurrence) -> SagaInstance:
@@ -63,7 +65,15 @@ def fold(row: SagaInstance | None, entry: HistoryEntry, at: Occurrence) -> SagaI
         refused=row.refused + (entry.happened == "refused"),
         updated_at=moment,
         ended_at=(row.ended_at if row.status == entry.status else moment) if ended else None,
+        result=_result(row, entry),
     )
+
+
+def _result(row: SagaInstance, entry: HistoryEntry) -> bytes | None:
+    """Return what a saga came to; one that is undone after all came to nothing."""
+    if entry.status != Status.COMPLETED.value:
+        return None
+    return row.result if entry.result is None else entry.result.payload
 
 
 def instance_of(entry: HistoryEntry, _: Occurrence) -> str | None:
@@ -79,6 +89,7 @@ def sagas_view(sagas: Iterable[str]) -> View[Any]:
         row=SagaInstance,
         key="saga_id",
         folds=frozenset({HistoryEntry}),
+        version=2,
         fold=fold,
         row_key=instance_of,
         notify_field="saga_id",

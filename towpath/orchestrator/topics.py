@@ -13,7 +13,7 @@ from towpath.contract.record import Record
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import wire_name
-from towpath.saga.definition import Activity, Definition, StepDefinition
+from towpath.saga.definition import Activity, Definition, Kind, StepDefinition
 
 Sagas = Mapping[str, Mapping[int, Definition]]
 
@@ -44,7 +44,7 @@ def topic_findings(sagas: Sagas, catalogue: Catalogue) -> tuple[Finding, ...]:
     found: dict[Finding, None] = {}
     for name, versions in sagas.items():
         for definition in versions.values():
-            needs = tuple(_needs(definition, catalogue))
+            needs = tuple(_needs(definition, catalogue, told_only=_told_only(definition, sagas, catalogue)))
             for need in needs:
                 found.update(dict.fromkeys(_unmet(need, name, catalogue)))
             meeting = {need.topic for need in needs} | set(_meeting(definition, catalogue))
@@ -58,7 +58,14 @@ def only_started_by_sagas(name: str, starts_on: str, sagas: Sagas, catalogue: Ca
     return name in children_of(sagas) and not any(name in topic.consumers for topic in events)
 
 
-def _needs(definition: Definition, catalogue: Catalogue) -> Iterator[_Need]:
+def _told_only(definition: Definition, sagas: Sagas, catalogue: Catalogue) -> bool:
+    """Say whether parents alone hear of a saga's result: only they start it, and they may still ask it back."""
+    starts = [wire_name(kind) for kind in definition.starts]
+    children = all(only_started_by_sagas(definition.name, kind, sagas, catalogue) for kind in starts)
+    return children and definition.kind is Kind.COMPENSATABLE
+
+
+def _needs(definition: Definition, catalogue: Catalogue, *, told_only: bool) -> Iterator[_Need]:
     name = definition.name
     signals = envelope.topic_of(name, envelope.SIGNALS)
     own: list[tuple[str, type[Record]]] = [
@@ -69,16 +76,26 @@ def _needs(definition: Definition, catalogue: Catalogue) -> Iterator[_Need]:
     ]
     for kind, record in own:
         yield _Need(envelope.topic_of(name, kind), record.SCHEMA_NAME, name, "")
+    for cancelling in definition.cancels:
+        yield _Need(signals, wire_name(cancelling), "", name)
     for step in definition.steps:
-        yield from _needs_of_step(name, step)
+        if step.activity is not Activity.RESULT or not told_only:
+            yield from _needs_of_step(name, step)
 
 
 def _needs_of_step(name: str, step: StepDefinition) -> Iterator[_Need]:
     replies, signals = envelope.topic_of(name, envelope.REPLIES), envelope.topic_of(name, envelope.SIGNALS)
+    events = envelope.topic_of(name, envelope.EVENTS)
+    if step.remind is not None:
+        yield _Need(events, wire_name(step.remind.event), name, "")
+    if step.prolong is not None:
+        yield _Need(signals, wire_name(step.prolong.signal), "", name)
     does = step.participant if step.child is None else step.child.name
     for kind in step.outcomes:
         if step.activity is Activity.WAIT:
             yield _Need(signals, wire_name(kind), "", name)
+        elif step.activity in (Activity.EVENT, Activity.RESULT):
+            yield _Need(events, wire_name(kind), name, "")
         else:
             yield _Need(replies, wire_name(kind), does, name)
     if step.undo is not None:
@@ -87,7 +104,10 @@ def _needs_of_step(name: str, step: StepDefinition) -> Iterator[_Need]:
     if step.child is not None:
         child = envelope.topic_of(step.child.name, envelope.SIGNALS)
         asked = (wire.ParentAsked,) if step.undo is not None else ()
-        for record in (step.child.starts_on, *asked, wire.ParentEnded):
+        if step.child.result is not None:
+            for kind in step.child.steps[step.child.result].outcomes:
+                yield _Need(replies, wire_name(kind), does, name)
+        for record in (*step.child.starts, *asked, wire.ParentEnded):
             yield _Need(child, wire_name(record), name, step.child.name)
 
 

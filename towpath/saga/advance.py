@@ -1,71 +1,21 @@
-"""The saga machine: every transition of every saga, in this one file.
+"""The saga machine: every transition of every saga, in this one file (what begins and ends at once: beginning.py).
 
 `advance(definition, state, input) -> Decision(state, effects)` is total and pure. It reads no clock, draws no lots, and
 never changes what it is given: the same three values give the same decision on every machine, for ever.
 
-An input changes one step (or turns the whole saga round); then the graph is settled: forward, whatever has become
-ready begins; backward, whatever may be undone now is undone. These are the rules.
-
-FORWARD
- 1. A step begins when all that it requires is settled (succeeded or skipped). Its condition is asked then, once. If it
-    does not hold, the step is skipped and those that need it receive None.
- 2. Every attempt of a command has a deadline. An attempt that is not answered in time is followed, after a pause with
-    full jitter, by the next one under the same idempotency key, which asks for the recorded outcome and never for a
-    second effect; until attempts or time are used up.
- 3. A reply is matched by step, item, direction, attempt and round. Attempts of one round share one recorded outcome, so
-    the reply to an earlier attempt of the round settles the step as well as the latest one does (else a participant
-    slower than one deadline would never be heard); an attempt that was never sent, another round, or the other
-    direction, is refused. A timer must match exactly.
- 4. A wait takes the first answer. One that comes before the wait has begun is kept and taken when it begins, because
-    a signal and the reply that begins its wait travel in different partitions of time: a person's decision is not lost
-    for having been quick. Later answers are refused.
-
-TURNING ROUND
- 5. Before the pivot is sent, the saga turns round on a business failure, on attempts used up, on a wait that timed out
-    (where that means to compensate), on the saga's deadline, on cancel. Sending the pivot is the point of no return:
-    after that only its own business failure turns the saga round, and cancel and compensate are refused.
- 6. Past the point of no return a step whose attempts are used up is stuck, and at the saga's deadline every step under
-    way is. A stuck step holds back only what requires it; a late answer to it is still taken. The saga is stuck while
-    any step is.
-
-BACKWARD
- 7. An undo is owed from the moment that a command was sent (it may have happened) until a business failure, which by
-    contract left no effect, discharges it. Items of an `each` owe one each; the start event may owe one, the last.
- 8. A step is undone when all that came after it in the graph is; independent branches are undone side by side.
-    A step that is unanswered when the saga turns round has nothing after it, so its undo is sent at once, and its late
-    reply, which could no longer discharge the undo, is refused.
- 9. Nothing interrupts an undo: neither cancel nor deadline nor operator. It has its own policy; once that is used up,
-    or the participant says that it cannot, the step is stuck, and is never forgotten.
-
-PEOPLE
-10. Retry sends the next attempt now, with its policy afresh; only after a recorded failure does it begin a new round.
-    Skip takes a given reply as the step's own. Resume retries all that is stuck. Cancel and compensate turn round.
-    Each request is decided once (requests.py), and refused where the step moved on from what the person saw.
-
-WHAT IS REFUSED
-11. An input that no rule takes is recorded as refused and leaves the state as it was, but for a person's request,
-    whose id is remembered: replies, timers and signals refuse their own repetition by matching, requests do not.
-12. A timer that fires before it is due is refused and set again, so that it is never lost.
-13. A start that is not to begin (its key has an instance) goes backward at once: only the start itself is undone. A
-    sub-saga that has ended answers again a parent that starts it by a further attempt: the answer may have been lost.
+The rules that it follows stand on top of this room, in __init__.py, with their numbers.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from towpath.saga.beginning import is_skipped, settle_at_once
 from towpath.saga.decision_builder import SAGA_TIMER, DecisionBuilder, becoming, outcomes_of, policy_of, timer_of
 from towpath.saga.definition import Activity, Definition, Kind, OnTimeout, StepDefinition
-from towpath.saga.effects import (
-    AnswerParent,
-    Effect,
-    Finish,
-    Happened,
-    Record,
-    SetTimer,
-    SubsagaCompensated,
-    SubsagaCompleted,
-)
+from towpath.saga.effects import AnswerParent, Effect, Finish, Happened, Record, SetTimer
+from towpath.saga.effects import SubsagaCompensated as Compensated
+from towpath.saga.effects import SubsagaCompleted as Completed
 from towpath.saga.history import facts_of
 from towpath.saga.inputs import (
     Action,
@@ -99,6 +49,7 @@ from towpath.saga.state import (
 _DO, _UNDO = Direction.DO, Direction.UNDO
 _PENDING, _SENT, _BACKOFF, _WAITING = StepStatus.PENDING, StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING
 _SUCCEEDED, _SKIPPED, _FAILED = StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.FAILED
+_DECLINED = StepStatus.DECLINED
 _UNKNOWN, _ABANDONED, _STUCK = StepStatus.UNKNOWN, StepStatus.ABANDONED, StepStatus.STUCK
 _UNDOING, _UNDO_BACKOFF, _UNDONE = StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDONE
 _UNDO_STUCK, _UNDO_FAILED = StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED
@@ -122,7 +73,7 @@ class Decision:
 
 
 def advance(definition: Definition, state: SagaState | None, input_: Input) -> Decision:
-    """Decide what follows from `input_`, by the rules on top of this file.
+    """Decide what follows from `input_`, by the rules on top of this room.
 
     `state` is None until the saga has started. Raises BuilderError, and nothing else, where a function of the
     definition raises on the instance's data.
@@ -138,8 +89,8 @@ def advance(definition: Definition, state: SagaState | None, input_: Input) -> D
         refusal = handle(builder, input_)
     if refusal is not None:
         saga_id, status = ("", None) if state is None else (state.saga_id, state.status)
-        if state is not None and type(input_) is OperatorAsked:
-            state = with_refused(state, input_)
+        if state is not None:
+            state = with_refused(state, input_, definition.prolongs)
         facts = facts_of(input_)
         entry = Record(saga_id, input_.id, builder.at, Happened.REFUSED, *facts[1:7], refusal, facts[8], status)
         return Decision(state, (entry, *builder.effects))
@@ -190,20 +141,20 @@ def _begin_what_is_ready(builder: DecisionBuilder) -> bool:
         if status is _PENDING:
             for required in step.requires:
                 status = steps[required].status
-                if status is not _SUCCEEDED and status is not _SKIPPED:
+                if status is not _SUCCEEDED and status is not _SKIPPED and status is not _DECLINED:
                     break
             else:
                 _begin(builder, position, step)
                 if builder.direction is _UNDO:
                     break
             status = steps[position].status
-        if status is not _SUCCEEDED and status is not _SKIPPED:
+        if status is not _SUCCEEDED and status is not _SKIPPED and status is not _DECLINED:
             unsettled = True
     return unsettled
 
 
 def _undo_what_is_free(builder: DecisionBuilder) -> bool:
-    """Undo each step that owes it and after which nothing is left to undo; return whether any undo is outstanding."""
+    """Undo each step that owes it and whose undo waits for no other; return whether any undo is outstanding."""
     definition = builder.definition
     outstanding = 0
     for position in range(len(builder.steps) - 1, -1, -1):
@@ -213,7 +164,7 @@ def _undo_what_is_free(builder: DecisionBuilder) -> bool:
         elif (status is _SUCCEEDED or status is _UNKNOWN) and _owes(
             definition.steps[position], builder.steps[position]
         ):
-            if not definition.descendants[position] & outstanding:
+            if not definition.undone_before[position] & outstanding:
                 _undo(builder, position)
             outstanding |= 1 << position
     return outstanding != 0
@@ -234,8 +185,15 @@ def _finish(builder: DecisionBuilder) -> None:
 
 def _answer(builder: DecisionBuilder, parent: ParentReference) -> None:
     """Tell the parent how this sub-saga has ended."""
-    ending = SubsagaCompleted if builder.status is Status.COMPLETED else SubsagaCompensated
-    builder.effects.append(AnswerParent(builder.saga_id, parent, ending(builder.definition.name, builder.saga_id)))
+    builder.effects.append(AnswerParent(builder.saga_id, parent, _ending(builder)))
+
+
+def _ending(builder: DecisionBuilder) -> Completed[object] | Compensated:
+    """Return what a sub-saga that has ended tells its parent."""
+    name, result = builder.definition.name, builder.definition.result
+    if builder.status is Status.COMPENSATED:
+        return Compensated(name, builder.saga_id)
+    return Completed(name, builder.saga_id, None if result is None else builder.steps[result].result)
 
 
 def _committed(builder: DecisionBuilder) -> bool:
@@ -266,16 +224,33 @@ def _close(builder: DecisionBuilder, sent_becomes: StepStatus, waiting_becomes: 
 
 def _begin(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
     state = builder.steps[position]
-    if step.when is not None and not builder.call(step, step.when, builder.arguments(step.needs)):
+    if is_skipped(builder, step):
         builder.put(position, "", StepState(step.key, _SKIPPED))
     elif step.over is not None:
         _begin_each(builder, position, step)
     elif step.policy is not None:
         builder.send_anew(position, "", state, _DO)
-    elif state.result is not None:
-        _take(builder, position, "", state, state.result)
+    elif step.activity is Activity.WAIT:
+        if state.result is not None:
+            _take(builder, position, "", state, state.result)
+        else:
+            builder.wait(position, state)
+    elif step.activity is Activity.DELAY:
+        _begin_delay(builder, position, step, state)
     else:
-        builder.wait(position, state)
+        settle_at_once(builder, position, step)
+
+
+def _begin_delay(builder: DecisionBuilder, position: int, step: StepDefinition, state: StepState) -> None:
+    due = builder.at + step.wait_milliseconds
+    until = due if step.until is None else builder.until(step)
+    if until <= due:
+        builder.wait(position, state, max(builder.at, until))
+    elif step.kind is Kind.RETRIABLE:
+        builder.put(position, "", StepState(step.key, _STUCK, state.attempt))
+    else:
+        builder.put(position, "", StepState(step.key, _FAILED))
+        _turn_round(builder, Cause(CauseKind.TOO_LATE, step.key))
 
 
 def _begin_each(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
@@ -298,6 +273,9 @@ def _take(builder: DecisionBuilder, position: int, item: str, cell: StepState, a
     """Settle a step by the reply or signal that it was waiting for, whose class it declares."""
     step = builder.definition.steps[position]
     succeeds = step.outcomes[type(answer)]
+    if type(answer) in step.tolerated:
+        builder.put(position, item, becoming(cell, _DECLINED, answer))
+        return
     builder.put(position, item, becoming(cell, _SUCCEEDED if succeeds else _FAILED, answer))
     if not succeeds:
         _turn_round(builder, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
@@ -379,7 +357,9 @@ def _give_up(builder: DecisionBuilder, position: int, timer: Timer, cell: StepSt
 
 def _wait_over(builder: DecisionBuilder, position: int, cell: StepState) -> None:
     step = builder.definition.steps[position]
-    if step.activity is Activity.DELAY:
+    if step.remind is not None and builder.at < cell.give_up_milliseconds:
+        builder.remind(position, cell)
+    elif step.activity is Activity.DELAY:
         builder.put(position, "", becoming(cell, _SUCCEEDED))
     elif step.on_timeout is OnTimeout.PROCEED:
         builder.put(position, "", becoming(cell, _SKIPPED))
@@ -395,7 +375,7 @@ def _wait_over(builder: DecisionBuilder, position: int, cell: StepState) -> None
 
 def _started(builder: DecisionBuilder, input_: Started) -> str | None:
     definition = builder.definition
-    if type(input_.event) is not definition.starts_on:
+    if type(input_.event) not in definition.starts:
         return f"{type(input_.event).__name__} does not start this saga"
     undo = definition.steps[0].undo
     untold = input_.refused and undo is not None and not undo.when_refused
@@ -456,6 +436,10 @@ def _replied(builder: DecisionBuilder, input_: Replied) -> str | None:
 
 
 def _signalled(builder: DecisionBuilder, input_: Signalled) -> str | None:
+    if type(input_.signal) in builder.definition.cancels:
+        return _give_up_for(builder, Cause(CauseKind.CANCELLED, reply=input_.signal))
+    if type(input_.signal) in builder.definition.prolongs:
+        return _decided_once(builder, input_, _prolong)
     position = builder.definition.waits.get(type(input_.signal))
     if position is None:
         return f"no wait of this saga takes {type(input_.signal).__name__}"
@@ -472,6 +456,18 @@ def _signalled(builder: DecisionBuilder, input_: Signalled) -> str | None:
     return None
 
 
+def _prolong(builder: DecisionBuilder, input_: Signalled) -> str | None:
+    position = builder.definition.prolongs[type(input_.signal)]
+    cell, prolong = builder.steps[position], builder.definition.steps[position].prolong
+    assert prolong is not None  # that is how the step was found
+    if cell.status is not _WAITING:
+        return f"the wait is {cell.status.value}: there is nothing to prolong"
+    if cell.round > prolong.times_max:
+        return f"the wait was prolonged {prolong.times_max} times already"
+    builder.prolong(position, cell)
+    return None
+
+
 def _parent_asked(builder: DecisionBuilder, input_: ParentAsked) -> str | None:
     if builder.parent is None or builder.parent.saga_id != input_.parent.saga_id:
         return "the saga that asks is not the parent of this one"
@@ -485,15 +481,18 @@ def _parent_asked(builder: DecisionBuilder, input_: ParentAsked) -> str | None:
     return None
 
 
-def _unrecognised(_: DecisionBuilder, __: Unrecognised) -> str | None:
-    return "nothing in this saga takes such a message"
-
-
 # --- People ---------------------------------------------------------------------------------------------------------
 
 
 def _operator_asked(builder: DecisionBuilder, input_: OperatorAsked) -> str | None:
-    refusal = not_new(builder.recent, builder.forgotten, input_) or _ACTIONS[input_.action](builder, input_)
+    return _decided_once(builder, input_, _ACTIONS[input_.action])
+
+
+def _decided_once(
+    builder: DecisionBuilder, input_: Any, decide: Callable[[DecisionBuilder, Any], str | None]
+) -> str | None:
+    """Decide about what nothing but its own id tells from its repetition; say why it is refused."""
+    refusal = not_new(builder.recent, builder.forgotten, input_) or decide(builder, input_)
     if refusal is None:
         builder.recent, builder.forgotten = remembered(builder.recent, builder.forgotten, input_)
     return refusal
@@ -505,14 +504,19 @@ def _asked_about(builder: DecisionBuilder, input_: OperatorAsked) -> tuple[int, 
     return found if isinstance(found, str) else outdated(input_, found[1]) or found
 
 
-def _turn_round_for(builder: DecisionBuilder, input_: OperatorAsked) -> str | None:
+def _give_up_for(builder: DecisionBuilder, cause: Cause) -> str | None:
+    """Turn the saga round because somebody wishes it, or say why that is no longer possible."""
     if builder.direction is _UNDO:
         return "the saga compensates already"
     if _committed(builder):
         return "the saga is past its point of no return: what was done stays done"
-    kind = CauseKind.CANCELLED if input_.action is Action.CANCEL else CauseKind.OPERATOR
-    _turn_round(builder, Cause(kind, actor=input_.actor, reason=input_.reason))
+    _turn_round(builder, cause)
     return None
+
+
+def _turn_round_for(builder: DecisionBuilder, input_: OperatorAsked) -> str | None:
+    kind = CauseKind.CANCELLED if input_.action is Action.CANCEL else CauseKind.OPERATOR
+    return _give_up_for(builder, Cause(kind, actor=input_.actor, reason=input_.reason))
 
 
 def _retry(builder: DecisionBuilder, input_: OperatorAsked) -> str | None:
@@ -533,6 +537,8 @@ def _try_again(builder: DecisionBuilder, position: int, item: str, cell: StepSta
         builder.send_anew(position, item, cell, _UNDO, round_=cell.round + 1)
     elif cell.status is _UNDO_STUCK or cell.status is _UNDO_BACKOFF:
         builder.send_anew(position, item, cell, _UNDO, attempt=cell.attempt + 1, round_=cell.round)
+    elif step.activity is Activity.DELAY:
+        _begin_delay(builder, position, step, cell)
     elif step.policy is None:
         builder.wait(position, cell)
     elif step.over is not None and not item:
@@ -561,14 +567,13 @@ def _skip(builder: DecisionBuilder, input_: OperatorAsked) -> str | None:
         builder.put(position, input_.item, becoming(cell, _UNDONE))
     elif cell.status is not _STUCK:
         return f"the step is {cell.status.value}: only a step that is stuck can be skipped"
-    elif step.activity is Activity.DELAY:
-        builder.put(position, "", becoming(cell, _SUCCEEDED))
     elif step.over is not None and not input_.item:
         return "its list has too many items; retry it under a definition that allows them"
-    elif type(reply) not in step.outcomes:
+    elif type(reply) not in (step.outcomes or (type(None),)):
         return f"the step does not declare {type(reply).__name__}"
+    elif reply is None:
+        builder.put(position, "", becoming(cell, _SUCCEEDED))
     else:
-        assert reply is not None
         _take(builder, position, input_.item, cell, reply)
     return None
 
@@ -588,5 +593,5 @@ _HANDLERS: dict[type, Callable[[DecisionBuilder, Any], str | None]] = {
     Signalled: _signalled,
     OperatorAsked: _operator_asked,
     ParentAsked: _parent_asked,
-    Unrecognised: _unrecognised,
+    Unrecognised: lambda _, __: "nothing in this saga takes such a message",
 }

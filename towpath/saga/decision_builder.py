@@ -4,10 +4,11 @@ No rule lives here. advance.py decides; this file writes down: it replaces cells
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
-from towpath.saga.definition import Definition, Policy, StepDefinition
-from towpath.saga.effects import CancelTimer, CompensateSaga, Effect, SendCommand, SetTimer, StartSaga
+from towpath.saga.definition import Activity, Definition, Policy, StepDefinition
+from towpath.saga.effects import CancelTimer, CompensateSaga, Effect, PublishEvent, SendCommand, SetTimer, StartSaga
 from towpath.saga.errors import BuilderError
 from towpath.saga.inputs import Started, Timer, TimerKind
 from towpath.saga.keys import saga_id_of
@@ -27,6 +28,7 @@ _PRECEDENCE = (
     StepStatus.UNKNOWN,
     StepStatus.SUCCEEDED,
     StepStatus.UNDONE,
+    StepStatus.DECLINED,
     StepStatus.FAILED,
 )
 
@@ -163,12 +165,30 @@ class DecisionBuilder:
         """Return what a function receives: the start event, then the results needed, in order."""
         arguments: list[Any] = [self.event]
         for needed in needs:
-            step = self.steps[needed]
-            if self.definition.steps[needed].over is None:
-                arguments.append(step.result)
+            defined = self.definition.steps[needed]
+            if defined.over is not None or defined.instead_of is not None or defined.activity is Activity.MERGE:
+                arguments.append(self._value(needed))
             else:
-                arguments.append(tuple(item.result for item in step.items))
+                arguments.append(self.steps[needed].result)
         return arguments
+
+    def _value(self, position: int) -> Any:
+        """Return the result of a step: its own, all of a list, or that of the step whose place it takes."""
+        defined, state = self.definition.steps[position], self.steps[position]
+        if defined.activity is Activity.MERGE:
+            taken = (need for need in defined.needs if self._taken(need))
+            return next((self._value(need) for need in taken), None)
+        if defined.instead_of is not None and state.status is StepStatus.SKIPPED:
+            return self._value(defined.instead_of)
+        if defined.over is not None:
+            return tuple(item.result for item in state.items)
+        return state.result
+
+    def _taken(self, position: int) -> bool:
+        """Say whether the branch in which a step lies, or which it is, was taken."""
+        step = self.definition.steps[position]
+        branches = (position,) if step.activity is Activity.BRANCH else step.only_in
+        return all(self.steps[branch].status is StepStatus.SUCCEEDED for branch in branches)
 
     def call(self, step: StepDefinition, function: Callable[..., Any] | None, arguments: list[Any]) -> Any:
         """Call a function of the definition. Raises BuilderError where it raises."""
@@ -176,8 +196,22 @@ class DecisionBuilder:
         try:
             return function(*arguments)
         except Exception as error:
-            name = getattr(function, "__name__", repr(function))
-            raise BuilderError(self.definition.name, step.key, name) from error
+            raise BuilderError(self.definition.name, step.key, _name(function)) from error
+
+    def option(self, step: StepDefinition) -> int:
+        """Return which of its options a choice takes. Raises BuilderError where its function names none of them."""
+        chosen = self.call(step, step.build, self.arguments(step.needs))
+        try:
+            return step.options.index(chosen)
+        except ValueError as error:
+            raise BuilderError(self.definition.name, step.key, _name(step.build)) from error
+
+    def until(self, step: StepDefinition) -> int:
+        """Return when a delay is over, in milliseconds since 1970. Raises BuilderError where that is no such time."""
+        moment = self.call(step, step.until, self.arguments(step.needs))
+        if not isinstance(moment, datetime) or moment.tzinfo is None:
+            raise BuilderError(self.definition.name, step.key, _name(step.until))
+        return int(moment.timestamp() * 1000)
 
     def _command(self, step: StepDefinition, item: str, direction: Direction) -> tuple[str, object]:
         if direction is Direction.DO:
@@ -236,11 +270,46 @@ class DecisionBuilder:
         timer = Timer(TimerKind.ATTEMPT, step.key, item, direction, attempt, round_)
         self.effects += (effect, SetTimer(self.saga_id, timer, due))
 
-    def wait(self, position: int, cell: StepState) -> None:
+    def publish(self, step: StepDefinition, event: object, number: int = 0) -> None:
+        """Publish an event; `number` is that of a reminder."""
+        self.effects.append(PublishEvent(self.definition.name, self.saga_id, self.key, step.key, event, number))
+
+    def wait(self, position: int, cell: StepState, due: int | None = None) -> None:
         """Begin a wait or a delay (again: its timer then has the next attempt's number)."""
         step = self.definition.steps[position]
-        due = self.at + step.wait_milliseconds
-        waiting = StepState(step.key, StepStatus.WAITING, cell.attempt + 1, 1, due)
+        over = self.at + step.wait_milliseconds if due is None else due
+        last, give_up, attempt = 0, 0, cell.attempt + 1
+        if step.remind is not None or step.prolong is not None:
+            give_up = over
+            last = attempt + (step.remind.reminders_max if step.remind is not None else 0)
+        self._await(position, attempt, 1, over, last, give_up)
+
+    def remind(self, position: int, cell: StepState) -> None:
+        """Publish the reminder that is due, and go on waiting."""
+        step = self.definition.steps[position]
+        remind = step.remind
+        assert remind is not None  # only a wait that reminds has timers before it is over
+        number = remind.reminders_max - (cell.attempt_last - cell.attempt) + 1
+        event = self.call(step, remind.build, [*self.arguments(step.needs), number])
+        self.publish(step, event, cell.attempt)
+        give_up = cell.give_up_milliseconds
+        self._await(position, cell.attempt + 1, cell.round, give_up, cell.attempt_last, give_up)
+
+    def prolong(self, position: int, cell: StepState) -> None:
+        """Move the end of a wait that is under way; a reminder that is due before it stays where it is."""
+        prolong = self.definition.steps[position].prolong
+        assert prolong is not None  # only such a wait is prolonged
+        self.cancel(position, "", cell)
+        give_up = cell.give_up_milliseconds + prolong.by_milliseconds
+        due = cell.due_milliseconds if cell.due_milliseconds < cell.give_up_milliseconds else give_up
+        self._await(position, cell.attempt, cell.round + 1, due, cell.attempt_last, give_up)
+
+    def _await(self, position: int, attempt: int, round_: int, due: int, last: int, give_up: int) -> None:
+        """Wait until `due`, or until the next reminder if there is one before that."""
+        step = self.definition.steps[position]
+        if step.remind is not None and attempt < last and due == give_up:
+            due = min(due, self.at + step.remind.every_milliseconds)
+        waiting = StepState(step.key, StepStatus.WAITING, attempt, round_, due, last, give_up)
         self.put(position, "", waiting)
         self.effects.append(SetTimer(self.saga_id, timer_of(step.key, "", waiting), due))
 
@@ -266,6 +335,10 @@ class DecisionBuilder:
         if self.deadline:
             self.deadline = 0
             self.effects.append(CancelTimer(self.saga_id, SAGA_TIMER))
+
+
+def _name(function: Callable[..., Any] | None) -> str:
+    return getattr(function, "__name__", repr(function))
 
 
 def policy_of(step: StepDefinition, direction: Direction) -> Policy:

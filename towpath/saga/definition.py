@@ -34,6 +34,15 @@ class Activity(StrEnum):
     WAIT = "wait"
     DELAY = "delay"
     SUBSAGA = "subsaga"
+    CHOICE = "choice"  # decides which of the branches that follow it is taken; settled at once
+    BRANCH = "branch"  # one of them: succeeds if it is taken, else it is skipped, with all that lies in it
+    MERGE = "merge"  # joins the branches of a choice: its result is that of the branch that was taken
+    EVENT = "event"  # publishes an event; settled at once, nobody answers
+    RESULT = "result"  # the same, of the saga's result: the last step
+
+
+# What is settled in the decision in which it begins.
+AT_ONCE = (Activity.CHOICE, Activity.BRANCH, Activity.MERGE, Activity.EVENT, Activity.RESULT)
 
 
 class OnTimeout(StrEnum):
@@ -92,6 +101,28 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class RemindDefinition:
+    """What a wait publishes while nobody answers: an event every so often, at most so many times.
+
+    Its function receives what the step's condition would, then the number of the reminder, from 1.
+    """
+
+    build: Callable[..., object]
+    event: type
+    every_milliseconds: int
+    reminders_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProlongDefinition:
+    """An event that moves the deadline of a wait that is under way, by so much, at most so many times."""
+
+    signal: type
+    by_milliseconds: int
+    times_max: int
+
+
+@dataclass(frozen=True, slots=True)
 class UndoDefinition:
     """How a step (or the start event) is undone."""
 
@@ -102,6 +133,7 @@ class UndoDefinition:
     policy: Policy
     takes_cause: bool = False  # the start's undo learns why
     when_refused: bool = False  # the start is undone also where the saga was not to begin
+    in_order: bool = True  # False: it waits for no other undo of a step, and none of them waits for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +154,23 @@ class StepDefinition:
     over: Callable[..., Any] | None = None  # the list of an `each`
     items_max: int = 0
     on_timeout: OnTimeout | None = None
-    wait_milliseconds: int = 0  # of a wait: its deadline; of a delay: its length
+    wait_milliseconds: int = 0  # of a wait: its deadline; of a delay: its length, or the longest it may be
     child: "Definition | None" = None
     holds: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
+    tolerated: tuple[type, ...] = ()  # outcomes that settle the step though nothing was done: they are results
+    instead_of: int | None = None  # begins only if that step was declined; else it takes over its result
+    options: tuple[str, ...] = ()  # of a choice: its branches, which are the steps that follow it, in this order
+    only_in: tuple[int, ...] = ()  # the branches in which this step lies: it begins only if all of them are taken
+    until: Callable[..., Any] | None = None  # of a delay: when it is over
+    remind: RemindDefinition | None = None
+    prolong: ProlongDefinition | None = None
+
+    @property
+    def wait_longest_milliseconds(self) -> int:
+        """Return how long a wait or a delay may last at most, with every prolongation."""
+        prolong = self.prolong
+        return self.wait_milliseconds + (prolong.by_milliseconds * prolong.times_max if prolong is not None else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +183,17 @@ class Definition:
     deadline_milliseconds: int
     steps: tuple[StepDefinition, ...]
     second_start: SecondStart = SecondStart.REFUSE_WHILE_OPEN
+    also_starts_on: tuple[type, ...] = ()
+    cancels: tuple[type, ...] = ()  # signals that cancel the saga
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
     waits: Mapping[type, int] = field(init=False, repr=False, compare=False)
+    prolongs: Mapping[type, int] = field(init=False, repr=False, compare=False)
     pivot: int | None = field(init=False)
     committed_from_start: bool = field(init=False)
     ancestors: tuple[int, ...] = field(init=False, repr=False)  # per step, a bit mask of all that come before it
     descendants: tuple[int, ...] = field(init=False, repr=False)  # per step, a bit mask of all that come after it
+    undone_before: tuple[int, ...] = field(init=False, repr=False)  # per step, a mask of all that its undo waits for
+    result: int | None = field(init=False)
 
     def __post_init__(self) -> None:
         steps = self.steps
@@ -157,6 +207,15 @@ class Definition:
             sum(1 << later for later, mask in enumerate(ancestors) if mask >> position & 1)
             for position in range(len(steps))
         )
+        free = sum(
+            1 << position for position, step in enumerate(steps) if step.undo is not None and not step.undo.in_order
+        )
+        undone_before = tuple(
+            # The start's undo is the last, whatever the others wait for.
+            after if not position else 0 if free >> position & 1 else after & ~free
+            for position, after in enumerate(descendants)
+        )
+        results = [position for position, step in enumerate(steps) if step.activity is Activity.RESULT]
         pivots = [position for position, step in enumerate(steps) if step.kind is Kind.PIVOT]
         derived = {
             "index": {step.key: position for position, step in enumerate(steps)},
@@ -166,6 +225,11 @@ class Definition:
                 if step.activity is Activity.WAIT
                 for signal in step.outcomes
             },
+            "prolongs": {
+                step.prolong.signal: position for position, step in enumerate(steps) if step.prolong is not None
+            },
+            "undone_before": undone_before,
+            "result": results[0] if results else None,
             "pivot": pivots[0] if pivots else None,
             "committed_from_start": all(step.kind in (Kind.START, Kind.RETRIABLE) for step in steps),
             "ancestors": tuple(ancestors),
@@ -173,6 +237,27 @@ class Definition:
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def starts(self) -> tuple[type, ...]:
+        """Return every class of event that starts this saga."""
+        return (self.starts_on, *self.also_starts_on)
+
+    @property
+    def signals(self) -> frozenset[type]:
+        """Return every class of signal that this saga takes: answers to waits, what prolongs them, what cancels it."""
+        return frozenset((*self.waits, *self.prolongs, *self.cancels))
+
+    def results_of(self, position: int) -> Mapping[type, bool]:
+        """Return the classes that the result of a step may have, and whether each lets the saga go on."""
+        step = self.steps[position]
+        if step.activity is Activity.MERGE:
+            return {kind: ok for need in step.needs for kind, ok in self.results_of(need).items()}
+        if step.instead_of is None:
+            return step.outcomes
+        declined = self.steps[step.instead_of].tolerated
+        others = {kind: ok for kind, ok in self.results_of(step.instead_of).items() if kind not in declined}
+        return {**others, **step.outcomes}
 
     def step(self, key: str) -> StepDefinition:
         """Return the step with that key. Raises KeyError."""

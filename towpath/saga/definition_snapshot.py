@@ -2,7 +2,8 @@
 
 The outline is plain JSON. It says everything about a saga that other people rely on: steps by key, their order, who
 does them, which replies mean what, how they are undone, and every time and limit. Two definitions with equal outlines
-decide alike as far as their functions do.
+decide alike as far as their functions do. Words of the language that came later stand in it only where they are used,
+so that what was recorded before stays as it was.
 """
 
 import hashlib
@@ -17,6 +18,8 @@ from towpath.saga.definition import (
     Kind,
     OnTimeout,
     Policy,
+    ProlongDefinition,
+    RemindDefinition,
     SecondStart,
     StepDefinition,
     UndoDefinition,
@@ -39,6 +42,10 @@ def definition_snapshot_of(definition: Definition) -> DefinitionSnapshot:
         "starts_on": name_of(definition.starts_on),
         "deadline_milliseconds": definition.deadline_milliseconds,
         "second_start": definition.second_start.value,
+        **_used(
+            also_starts_on=[name_of(kind) for kind in definition.also_starts_on],
+            cancels=[name_of(kind) for kind in definition.cancels],
+        ),
         "steps": [_step_outline(definition, step) for step in definition.steps],
     }
 
@@ -63,6 +70,37 @@ def _step_outline(definition: Definition, step: StepDefinition) -> DefinitionSna
         "child": None if step.child is None else definition_snapshot_of(step.child),
         "holds": list(step.holds),
         "touches": list(step.touches),
+        **_used(
+            tolerated=[name_of(kind) for kind in step.tolerated],
+            instead_of=None if step.instead_of is None else definition.steps[step.instead_of].key,
+            options=list(step.options),
+            only_in=_keys(definition, step.only_in),
+            until=_function_name(step.until),
+            remind=None if step.remind is None else _remind_outline(step.remind),
+            prolong=None if step.prolong is None else _prolong_outline(step.prolong),
+        ),
+    }
+
+
+def _used(**words: Any) -> DefinitionSnapshot:
+    """Return what is said by words that came later, without those that are not used."""
+    return {word: said for word, said in words.items() if said}
+
+
+def _remind_outline(remind: RemindDefinition) -> DefinitionSnapshot:
+    return {
+        "build": _function_name(remind.build),
+        "event": name_of(remind.event),
+        "every_milliseconds": remind.every_milliseconds,
+        "reminders_max": remind.reminders_max,
+    }
+
+
+def _prolong_outline(prolong: ProlongDefinition) -> DefinitionSnapshot:
+    return {
+        "signal": name_of(prolong.signal),
+        "by_milliseconds": prolong.by_milliseconds,
+        "times_max": prolong.times_max,
     }
 
 
@@ -76,6 +114,7 @@ def _undo_outline(definition: Definition, undo: UndoDefinition) -> DefinitionSna
         "takes_cause": undo.takes_cause,
         # Written only where it is so: definitions that were recorded before there was such a choice stay the same.
         **({"when_refused": True} if undo.when_refused else {}),
+        **({} if undo.in_order else {"in_order": False}),
     }
 
 
@@ -107,6 +146,7 @@ def _decisive(snapshot: DefinitionSnapshot, step: StepDefinition) -> DefinitionS
     return {
         **snapshot,
         **{name: snapshot[name] is not None for name in ("build", "when", "over")},
+        **_used(until="until" in snapshot, remind=step.remind and {**snapshot["remind"], "build": True}),
         "requires": sorted(snapshot["requires"]),
         "undo": snapshot["undo"] and {**snapshot["undo"], "build": snapshot["undo"]["build"] is not None},
         "child": step.child and [step.child.name, step.child.kind.value],
@@ -116,9 +156,9 @@ def _decisive(snapshot: DefinitionSnapshot, step: StepDefinition) -> DefinitionS
 def differences(before: DefinitionSnapshot, after: DefinitionSnapshot) -> list[str]:
     """Say in words what differs between two outlines of one saga, step by step; nothing if they are equal."""
     words = [
-        f"{name} was {before[name]!r} and is {after[name]!r}"
-        for name in before
-        if name not in ("version", "steps") and before[name] != after[name]
+        f"{name} was {before.get(name)!r} and is {after.get(name)!r}"
+        for name in {**before, **after}
+        if name not in ("version", "steps") and before.get(name) != after.get(name)
     ]
     then, now = ({step["key"]: step for step in outline["steps"]} for outline in (before, after))
     words += [f"step {key} is gone" for key in then if key not in now]
@@ -161,6 +201,8 @@ class _Reader:
             outline["deadline_milliseconds"],
             tuple(self._step(step, positions) for step in outline["steps"]),
             SecondStart(outline["second_start"]),
+            tuple(self._class(name) for name in outline.get("also_starts_on", ())),
+            tuple(self._class(name) for name in outline.get("cancels", ())),
         )
 
     def _step(self, outline: DefinitionSnapshot, positions: dict[str, int]) -> StepDefinition:
@@ -184,7 +226,23 @@ class _Reader:
             child=None if child is None else _Reader(self._classes).definition(child),
             holds=tuple(outline["holds"]),
             touches=tuple(outline["touches"]),
+            tolerated=tuple(self._class(name) for name in outline.get("tolerated", ())),
+            instead_of=positions[outline["instead_of"]] if "instead_of" in outline else None,
+            options=tuple(outline.get("options", ())),
+            only_in=tuple(positions[key] for key in outline.get("only_in", ())),
+            until=self._function(outline.get("until")),
+            remind=self._remind(outline["remind"]) if "remind" in outline else None,
+            prolong=self._prolong(outline["prolong"]) if "prolong" in outline else None,
         )
+
+    def _remind(self, outline: DefinitionSnapshot) -> RemindDefinition:
+        build = self._function(outline["build"])
+        assert build is not None  # every reminder has one
+        event = self._class(outline["event"])
+        return RemindDefinition(build, event, outline["every_milliseconds"], outline["reminders_max"])
+
+    def _prolong(self, outline: DefinitionSnapshot) -> ProlongDefinition:
+        return ProlongDefinition(self._class(outline["signal"]), outline["by_milliseconds"], outline["times_max"])
 
     def _undo(self, outline: DefinitionSnapshot, positions: dict[str, int]) -> UndoDefinition:
         return UndoDefinition(
@@ -195,6 +253,7 @@ class _Reader:
             policy=Policy(**outline["policy"]),
             takes_cause=outline["takes_cause"],
             when_refused=outline.get("when_refused", False),
+            in_order=outline.get("in_order", True),
         )
 
     def _outcomes(self, outline: dict[str, bool]) -> dict[type, bool]:

@@ -64,7 +64,7 @@ def states_of(definition: Definition) -> Graph:
     pivot = definition.pivot
     halts = any(step.on_timeout is OnTimeout.HALT for step in definition.steps)
     rows: list[tuple[Box, ...]] = [
-        (Box("begin", (definition.starts_on.__name__,), "start"),),
+        (Box("begin", (_starts(definition),), "start"),),
         (_status(Status.RUNNING),),
     ]
     lines = [Line("begin", "running"), Line("running", "completed", "every step settled")]
@@ -110,19 +110,55 @@ def _status(status: Status) -> Box:
 def _box(definition: Definition, step: StepDefinition) -> Box:
     if step.activity is Activity.START:
         undo = f"undo: {step.undo.participant}" if step.undo is not None else ""
-        return Box(step.key, tuple(filter(None, (definition.starts_on.__name__, undo))), Kind.START.value)
+        cancels = ", ".join(kind.__name__ for kind in definition.cancels)
+        cancels = f"cancelled by {cancels}" if cancels else ""
+        return Box(step.key, tuple(filter(None, (_starts(definition), cancels, undo))), Kind.START.value)
     lines = [step.key, _what(step)]
     if step.when is not None:
         lines.append(f"when {getattr(step.when, '__name__', 'its condition holds')}")
+    if step.instead_of is not None:
+        lines.append(f"instead of {definition.steps[step.instead_of].key}")
     fails = [outcome.__name__ for outcome, succeeds in step.outcomes.items() if not succeeds]
     if fails:
         lines.append("fails: " + ", ".join(fails))
+    if step.tolerated:
+        lines.append("goes on after: " + ", ".join(kind.__name__ for kind in step.tolerated))
+    lines += _moments(step)
     if step.undo is not None:
-        lines.append(f"undo: {getattr(step.undo.build, '__name__', 'the saga undoes itself')}")
+        name = getattr(step.undo.build, "__name__", "the saga undoes itself")
+        lines.append(f"undo: {name}" + ("" if step.undo.in_order else ", in any order"))
     return Box(step.key, tuple(lines), step.kind.value)
 
 
-def _what(step: StepDefinition) -> str:
+def _starts(definition: Definition) -> str:
+    return " or ".join(kind.__name__ for kind in definition.starts)
+
+
+def _moments(step: StepDefinition) -> list[str]:
+    """Return what a wait says of its reminders and of what prolongs it."""
+    lines = []
+    if step.remind is not None:
+        every = _words(step.remind.every_milliseconds)
+        lines.append(f"reminds: {step.remind.event.__name__}, every {every}, {step.remind.reminders_max} times at most")
+    if step.prolong is not None:
+        by = _words(step.prolong.by_milliseconds)
+        lines.append(f"prolonged: {step.prolong.signal.__name__}, by {by}, {step.prolong.times_max} times at most")
+    return lines
+
+
+_AT_ONCE = {Activity.BRANCH: "if it is chosen", Activity.MERGE: "joins the branches"}
+
+
+def _what(step: StepDefinition) -> str:  # noqa: PLR0911 - a case each
+    if step.activity in _AT_ONCE:
+        return _AT_ONCE[step.activity]
+    if step.activity is Activity.CHOICE:
+        return f"chooses by {getattr(step.build, '__name__', 'a function')}"
+    if step.activity in (Activity.EVENT, Activity.RESULT):
+        return "publishes " + ", ".join(kind.__name__ for kind in step.outcomes)
+    if step.until is not None:
+        name = getattr(step.until, "__name__", "a time")
+        return f"lasts until {name}, {_words(step.wait_milliseconds)} at most"
     if step.activity is Activity.WAIT:
         return f"waits {_words(step.wait_milliseconds)}, then {step.on_timeout.value if step.on_timeout else ''}"
     if step.activity is Activity.DELAY:

@@ -2,18 +2,25 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Generic, TypeVar
 
 from towpath.saga.inputs import Timer
 from towpath.saga.keys import idempotency_key_of, saga_id_of, start_id_of_child
 from towpath.saga.state import Direction, ParentReference, Status
 
+ResultT = TypeVar("ResultT")
+
 
 @dataclass(frozen=True, slots=True)
-class SubsagaCompleted:
-    """A sub-saga completed: the result that its parent's step has."""
+class SubsagaCompleted(Generic[ResultT]):
+    """A sub-saga completed: the result that its parent's step has. `result` is the sub-saga's own, None if it has none.
+
+    A class's fields need a default where older states lack them; that of `result` stands for "it has none".
+    """
 
     saga: str
     saga_id: str
+    result: ResultT = None  # type: ignore[assignment]  # a saga without a result is a SubsagaCompleted[None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +125,24 @@ class AnswerParent:
 
     saga_id: str
     parent: ParentReference
-    reply: SubsagaCompleted | SubsagaCompensated
+    reply: SubsagaCompleted[object] | SubsagaCompensated
+
+
+@dataclass(frozen=True, slots=True)
+class PublishEvent:
+    """Publish an event in this saga's own topic of events; nobody answers. `number` counts a wait's reminders."""
+
+    saga: str
+    saga_id: str
+    key: str
+    step: str
+    event: object
+    number: int = 0
+
+    @property
+    def event_id(self) -> str:
+        """Return the id of the event: the same, however often it is published."""
+        return idempotency_key_of(self.saga_id, self.step, str(self.number or ""), Direction.DO, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,4 +206,6 @@ class Finish:
     status: Status
 
 
-Effect = SendCommand | StartSaga | CompensateSaga | AnswerParent | SetTimer | CancelTimer | Record | Finish
+Effect = (
+    SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent | SetTimer | CancelTimer | Record | Finish
+)

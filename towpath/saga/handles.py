@@ -7,12 +7,13 @@ from typing import Any, Final, Generic, Required, TypedDict, TypeVar, TypeVarTup
 
 from towpath.saga.definition import OnTimeout, Participant
 from towpath.saga.errors import DefinitionError
-from towpath.saga.rules import Backoff, Draft, UndoParts
+from towpath.saga.rules import Backoff, Draft, RemindParts, UndoParts
 from towpath.saga.state import Cause
 
 StartT = TypeVar("StartT")
 ResultT = TypeVar("ResultT")
 OtherT = TypeVar("OtherT")
+ThirdT = TypeVar("ThirdT")
 ItemT = TypeVar("ItemT")
 ResultTs = TypeVarTuple("ResultTs")
 
@@ -57,14 +58,39 @@ AnyNeeds = Needs[StartT, *tuple[Any, ...]]
 
 @dataclass(frozen=True, slots=True)
 class OneOf(Generic[ResultT]):
-    """Several classes that all mean success; `one_of` makes it."""
+    """Several classes that all let the saga go on; `one_of` makes it."""
 
     classes: tuple[type, ...]
+    tolerated: tuple[type, ...] = ()
 
 
-def one_of(first: type[ResultT], second: type[OtherT]) -> OneOf[ResultT | OtherT]:
-    """Declare that either of two classes means success; the result is then one or the other."""
-    return OneOf((first, second))
+@dataclass(frozen=True, slots=True)
+class Tolerated(Generic[ResultT]):
+    """A business failure with which the saga goes on; `tolerated` makes it."""
+
+    kind: type[ResultT]
+
+
+def tolerated(failure: type[ResultT]) -> Tolerated[ResultT]:
+    """Declare a business failure with which the saga goes on: it is the step's result, and nothing is left to undo."""
+    return Tolerated(failure)
+
+
+@overload
+def one_of(
+    first: type[ResultT] | Tolerated[ResultT], second: type[OtherT] | Tolerated[OtherT], /
+) -> OneOf[ResultT | OtherT]: ...
+@overload
+def one_of(
+    first: type[ResultT] | Tolerated[ResultT],
+    second: type[OtherT] | Tolerated[OtherT],
+    third: type[ThirdT] | Tolerated[ThirdT],
+    /,
+) -> OneOf[ResultT | OtherT | ThirdT]: ...
+def one_of(*kinds: Any) -> OneOf[Any]:
+    """Declare that any of two or three classes lets the saga go on; the result is then one of them."""
+    classes = tuple(kind.kind if isinstance(kind, Tolerated) else kind for kind in kinds)
+    return OneOf(classes, tuple(kind.kind for kind in kinds if isinstance(kind, Tolerated)))
 
 
 Success = type[ResultT] | OneOf[ResultT]
@@ -76,6 +102,32 @@ class NoEffect:
 
 
 NO_EFFECT: Final = NoEffect()
+
+
+@dataclass(frozen=True, slots=True)
+class Prolong:
+    """An event that moves the deadline of a wait that is under way `by` so much, at most `times` times."""
+
+    on: type[Any]
+    by: timedelta
+    times: int
+
+
+class Remind:
+    """An event that a wait publishes `every` so often while nobody answers, at most `times` times.
+
+    Its function receives the start event, what the wait needs, then the number of the reminder, from 1.
+    """
+
+    def __init__(
+        self,
+        reminder: Callable[..., object],
+        *,
+        event: type[Any],
+        every: timedelta,
+        times: int,
+    ) -> None:
+        self.parts = RemindParts(reminder, event, every, times)
 
 
 class Timing(TypedDict, total=False):
@@ -121,6 +173,8 @@ class Undo(Generic[StartT]):
     Its function receives the start event and the results that its own `needs` names. These must come before the step
     in the graph; the step's own result is not among them, since its outcome may be unknown (the participant knows it:
     an undo names the command that it undoes). A reply in `fails` says that it cannot be undone, and calls a person.
+    Undos run in reverse order of the graph; `in_order=False` says that this one need not wait for any other, and none
+    for it.
     """
 
     @overload
@@ -130,6 +184,7 @@ class Undo(Generic[StartT]):
         *,
         succeeds: type[Any],
         fails: Classes = (),
+        in_order: bool = True,
         **timing: Unpack[UndoTiming],
     ) -> None: ...
     @overload
@@ -140,6 +195,7 @@ class Undo(Generic[StartT]):
         needs: Needs[StartT, *ResultTs],
         succeeds: type[Any],
         fails: Classes = (),
+        in_order: bool = True,
         **timing: Unpack[UndoTiming],
     ) -> None: ...
     def __init__(
@@ -149,9 +205,12 @@ class Undo(Generic[StartT]):
         needs: Any = None,
         succeeds: type[Any],
         fails: Classes = (),
+        in_order: bool = True,
         **timing: Unpack[UndoTiming],
     ) -> None:
-        self.parts = UndoParts(command, succeeds, classes_of(fails), needs, None, _without_by(timing))
+        self.parts = UndoParts(
+            command, succeeds, classes_of(fails), needs, None, _without_by(timing), in_order=in_order
+        )
 
 
 class UndoEach(Generic[StartT, ItemT]):
@@ -164,6 +223,7 @@ class UndoEach(Generic[StartT, ItemT]):
         *,
         succeeds: type[Any],
         fails: Classes = (),
+        in_order: bool = True,
         **timing: Unpack[UndoTiming],
     ) -> None: ...
     @overload
@@ -174,6 +234,7 @@ class UndoEach(Generic[StartT, ItemT]):
         needs: Needs[StartT, *ResultTs],
         succeeds: type[Any],
         fails: Classes = (),
+        in_order: bool = True,
         **timing: Unpack[UndoTiming],
     ) -> None: ...
     def __init__(
@@ -183,9 +244,12 @@ class UndoEach(Generic[StartT, ItemT]):
         needs: Any = None,
         succeeds: type[Any],
         fails: Classes = (),
+        in_order: bool = True,
         **timing: Unpack[UndoTiming],
     ) -> None:
-        self.parts = UndoParts(command, succeeds, classes_of(fails), needs, None, _without_by(timing))
+        self.parts = UndoParts(
+            command, succeeds, classes_of(fails), needs, None, _without_by(timing), in_order=in_order
+        )
 
 
 class UndoStart(Generic[StartT]):
@@ -224,6 +288,11 @@ def classes_of(declared: Any) -> tuple[Any, ...]:
     if isinstance(declared, OneOf):
         return declared.classes
     return declared if isinstance(declared, tuple) else (declared,)
+
+
+def tolerated_in(declared: Any) -> tuple[type, ...]:
+    """Return the failures that `succeeds` names as tolerated."""
+    return declared.tolerated if isinstance(declared, OneOf) else ()
 
 
 def names_of(declared: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -7,9 +7,10 @@ the start event and in that order; a type checker compares them with the functio
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar, Unpack, overload
+from typing import Any, TypeVar, Unpack, overload
 
-from towpath.saga.definition import Activity, Definition, Kind, OnTimeout, Participant, SecondStart
+from towpath.saga.course import Course
+from towpath.saga.definition import Activity, Definition, Kind, Participant, SecondStart
 from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
 from towpath.saga.errors import DefinitionError
 from towpath.saga.handles import (
@@ -19,6 +20,7 @@ from towpath.saga.handles import (
     ItemT,
     Needs,
     NoEffect,
+    OtherT,
     ResultT,
     ResultTs,
     RetriableOptions,
@@ -31,13 +33,14 @@ from towpath.saga.handles import (
     UndoStart,
     classes_of,
     names_of,
+    tolerated_in,
 )
 from towpath.saga.rules import Draft, StepParts
 
 ChildStartT = TypeVar("ChildStartT")
 
 
-class Saga(Generic[StartT]):
+class Saga(Course[StartT]):
     """A saga in the making; `definition` compiles it, after which no step can be added."""
 
     def __init__(
@@ -45,14 +48,22 @@ class Saga(Generic[StartT]):
         name: str,
         *,
         version: int,
-        starts_on: type[StartT],
+        starts_on: Success[StartT],
         deadline: timedelta,
         undo: UndoStart[StartT] | None = None,
+        cancel_on: Classes = (),
         second_start: SecondStart = SecondStart.REFUSE_WHILE_OPEN,
     ) -> None:
-        parts = undo.parts if undo is not None else None
+        first, *others = classes_of(starts_on)
         self._draft = Draft(
-            name, version=version, starts_on=starts_on, deadline=deadline, undo=parts, second_start=second_start
+            name,
+            version=version,
+            starts_on=first,
+            deadline=deadline,
+            undo=undo.parts if undo is not None else None,
+            second_start=second_start,
+            also_starts_on=tuple(others),
+            cancels=classes_of(cancel_on),
         )
 
     @property
@@ -111,8 +122,35 @@ class Saga(Generic[StartT]):
         undo: Undo[StartT] | NoEffect,
         **options: Unpack[StepOptions[StartT]],
     ) -> Step[StartT, ResultT | None]: ...
+    @overload
+    def step(
+        self,
+        participant: Participant,
+        command: Callable[[StartT], object],
+        *,
+        instead_of: Step[StartT, OtherT],
+        succeeds: Success[ResultT],
+        undo: Undo[StartT] | NoEffect,
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, OtherT | ResultT]: ...
+    @overload
+    def step(
+        self,
+        participant: Participant,
+        command: Callable[[StartT, *ResultTs], object],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        instead_of: Step[StartT, OtherT],
+        succeeds: Success[ResultT],
+        undo: Undo[StartT] | NoEffect,
+        **options: Unpack[StepOptions[StartT]],
+    ) -> Step[StartT, OtherT | ResultT]: ...
     def step(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
-        """Declare a step that can be undone: `undo=Undo(...)`, or `undo=NO_EFFECT` where there is nothing to undo."""
+        """Declare a step that can be undone: `undo=Undo(...)`, or `undo=NO_EFFECT` where there is nothing to undo.
+
+        With `instead_of=other` it stands in for that one: it begins only if the other is declined (a business failure,
+        which then compensates nothing), and its result is that of whichever was done.
+        """
         return self._command(Kind.COMPENSATABLE, participant, command, said)
 
     @overload
@@ -245,77 +283,7 @@ class Saga(Generic[StartT]):
         """Declare an `each` past the pivot."""
         return self._command(Kind.RETRIABLE, participant, command, said)
 
-    # --- waits, delays, sub-sagas -----------------------------------------------------------------------------------
-
-    @overload
-    def wait(
-        self,
-        key: str,
-        *,
-        succeeds: Success[ResultT],
-        fails: Classes = (),
-        within: timedelta,
-        on_timeout: Literal[OnTimeout.COMPENSATE, OnTimeout.HALT],
-        needs: AnyNeeds[StartT] | None = None,
-        after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, ResultT]: ...
-    @overload
-    def wait(
-        self,
-        key: str,
-        *,
-        succeeds: Success[ResultT],
-        fails: Classes = (),
-        within: timedelta,
-        on_timeout: Literal[OnTimeout.PROCEED],
-        needs: AnyNeeds[StartT] | None = None,
-        after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, ResultT | None]: ...
-    @overload
-    def wait(
-        self,
-        key: str,
-        *,
-        when: Callable[[StartT], bool],
-        succeeds: Success[ResultT],
-        fails: Classes = (),
-        within: timedelta,
-        on_timeout: OnTimeout,
-        after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, ResultT | None]: ...
-    @overload
-    def wait(
-        self,
-        key: str,
-        *,
-        needs: Needs[StartT, *ResultTs],
-        when: Callable[[StartT, *ResultTs], bool],
-        succeeds: Success[ResultT],
-        fails: Classes = (),
-        within: timedelta,
-        on_timeout: OnTimeout,
-        after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, ResultT | None]: ...
-    def wait(self, key: str, **said: Any) -> Any:
-        """Declare a wait for an event or a person's decision, and what it means that none comes in time."""
-        return self._add(
-            StepParts(
-                key,
-                self._draft.region(),
-                Activity.WAIT,
-                needs=said.get("needs"),
-                after=said.get("after"),
-                succeeds=classes_of(said["succeeds"]),
-                fails=classes_of(said.get("fails", ())),
-                when=said.get("when"),
-                on_timeout=said["on_timeout"],
-                wait=said["within"],
-            )
-        )
-
-    def delay(self, key: str, *, lasts: timedelta, after: AnyNeeds[StartT] | None = None) -> Step[StartT, None]:
-        """Declare a pause. Steps that name it in `after` begin when it is over."""
-        return self._add(StepParts(key, self._draft.region(), Activity.DELAY, after=after, wait=lasts))
+    # --- sub-sagas ----------------------------------------------------------------------------------------------------
 
     @overload
     def subsaga(
@@ -326,7 +294,7 @@ class Saga(Generic[StartT]):
         within: timedelta,
         key: str | None = None,
         after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, SubsagaCompleted]: ...
+    ) -> Step[StartT, SubsagaCompleted[object]]: ...
     @overload
     def subsaga(
         self,
@@ -337,14 +305,38 @@ class Saga(Generic[StartT]):
         within: timedelta,
         key: str | None = None,
         after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, SubsagaCompleted]: ...
+    ) -> Step[StartT, SubsagaCompleted[object]]: ...
+    @overload
+    def subsaga(
+        self,
+        child: "Saga[ChildStartT]",
+        start: Callable[[StartT], ChildStartT],
+        *,
+        returns: type[OtherT],
+        within: timedelta,
+        key: str | None = None,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, SubsagaCompleted[OtherT]]: ...
+    @overload
+    def subsaga(
+        self,
+        child: "Saga[ChildStartT]",
+        start: Callable[[StartT, *ResultTs], ChildStartT],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        returns: type[OtherT],
+        within: timedelta,
+        key: str | None = None,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, SubsagaCompleted[OtherT]]: ...
     def subsaga(self, child: "Saga[Any]", start: Callable[..., object], **said: Any) -> Any:
         """Declare another saga as a step: started with what `start` returns, awaited, undone with this one.
 
         Its kind follows from the child: one with a pivot is this saga's pivot, one of retriable steps alone is
-        retriable, any other can be undone even after it has completed.
+        retriable, any other can be undone even after it has completed. `returns` names the class of the child's result.
         """
         definition = child.definition
+        self._judge_returned(child.name, definition, said.get("returns"))
         retriable = definition.kind is Kind.RETRIABLE
         return self._add(
             StepParts(
@@ -360,6 +352,15 @@ class Saga(Generic[StartT]):
                 child=definition,
             )
         )
+
+    def _judge_returned(self, name: str, child: Definition, returns: type | None) -> None:
+        declared = tuple(child.steps[child.result].outcomes) if child.result is not None else ()
+        if returns is not None and returns not in declared:
+            named = declared[0].__name__ if declared else "nothing"
+            raise DefinitionError(
+                f"saga {self.name}: it expects saga {name} to return {returns.__name__}, and that returns {named}",
+                next_step="name the class of the sub-saga's own saga.result(..., event=...)",
+            )
 
     # --- what all of them come to -----------------------------------------------------------------------------------
 
@@ -384,6 +385,8 @@ class Saga(Generic[StartT]):
                 build=command,
                 succeeds=classes_of(said["succeeds"]),
                 fails=classes_of(said.get("fails", ())),
+                tolerated=tolerated_in(said["succeeds"]),
+                instead_of=said.get("instead_of"),
                 timing={name: said[name] for name in ("within", "attempts", "retry_for", "backoff") if name in said},
                 undo=None if isinstance(undo, NoEffect) else undo.parts,
                 when=said.get("when"),
@@ -393,6 +396,3 @@ class Saga(Generic[StartT]):
                 touches=names_of(said.get("touches", ())),
             )
         )
-
-    def _add(self, parts: StepParts) -> Step[StartT, Any]:
-        return Step(self._draft, (self._draft.add(parts),))

@@ -1,4 +1,5 @@
-"""The requests of people that an instance remembers: each is decided once, whatever was decided.
+"""The requests of people that an instance remembers, and what prolongs a wait: each is decided once, whatever was
+decided.
 
 A person's request does not refuse its own repetition by matching, as a reply or a timer does: "retry" fits again a day
 later. So the ids of the requests last decided are kept, of those that were refused too: what was refused once must not
@@ -6,9 +7,11 @@ be applied later, to something that the person never saw. One that is older than
 rather than guessed at.
 """
 
+from collections.abc import Container
 from dataclasses import replace
+from typing import TypeGuard
 
-from towpath.saga.inputs import OperatorAsked
+from towpath.saga.inputs import Input, OperatorAsked, Signalled
 from towpath.saga.state import SagaState, StepState, direction_of
 
 RECENT_MAX = 16  # requests of people, who make a few an hour at most
@@ -16,15 +19,20 @@ RECENT_MAX = 16  # requests of people, who make a few an hour at most
 Recent = tuple[tuple[str, int], ...]
 
 
-def not_new(recent: Recent, forgotten_milliseconds: int, input_: OperatorAsked) -> str | None:
+def not_new(recent: Recent, forgotten_milliseconds: int, input_: OperatorAsked | Signalled) -> str | None:
     """Say why a request may not be decided, whatever it asks for."""
-    if not input_.actor or not input_.reason:
+    if isinstance(input_, OperatorAsked) and not (input_.actor and input_.reason):
         return "a request of a person names the actor and the reason"
     if any(id_ == input_.id for id_, _ in recent):
         return "the request was already applied"
     if input_.at_milliseconds <= forgotten_milliseconds:
         return "the request is older than those whose ids are still held: ask again"
     return None
+
+
+def is_request(input_: Input, prolongs: Container[type]) -> TypeGuard[OperatorAsked | Signalled]:
+    """Say whether nothing but its own id tells an input from its repetition; `prolongs` are signals of that kind."""
+    return isinstance(input_, OperatorAsked) or (isinstance(input_, Signalled) and type(input_.signal) in prolongs)
 
 
 def outdated(input_: OperatorAsked, cell: StepState) -> str | None:
@@ -37,7 +45,7 @@ def outdated(input_: OperatorAsked, cell: StepState) -> str | None:
     return f"the person saw another attempt; the step stands at {way.value}, attempt {attempt} of round {round_}"
 
 
-def remembered(recent: Recent, forgotten_milliseconds: int, input_: OperatorAsked) -> tuple[Recent, int]:
+def remembered(recent: Recent, forgotten_milliseconds: int, input_: Input) -> tuple[Recent, int]:
     """Return what is remembered once a request has been decided, and the newest time that is not."""
     recent = (*recent, (input_.id, input_.at_milliseconds))
     if len(recent) <= RECENT_MAX:
@@ -45,9 +53,9 @@ def remembered(recent: Recent, forgotten_milliseconds: int, input_: OperatorAske
     return recent[1:], max(forgotten_milliseconds, recent[0][1])
 
 
-def with_refused(state: SagaState, input_: OperatorAsked) -> SagaState:
+def with_refused(state: SagaState, input_: Input, prolongs: Container[type]) -> SagaState:
     """Return the state that remembers a request which was refused; one that can never be taken need not be."""
-    if not_new(state.recent, state.forgotten_milliseconds, input_) is not None:
+    if not is_request(input_, prolongs) or not_new(state.recent, state.forgotten_milliseconds, input_) is not None:
         return state
     recent, forgotten = remembered(state.recent, state.forgotten_milliseconds, input_)
     return replace(state, recent=recent, forgotten_milliseconds=forgotten)

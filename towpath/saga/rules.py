@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
+from towpath.saga import branches
 from towpath.saga.definition import (
     ATTEMPTS_MAX,
     ITEMS_MAX,
@@ -22,6 +23,8 @@ from towpath.saga.definition import (
     OnTimeout,
     Participant,
     Policy,
+    ProlongDefinition,
+    RemindDefinition,
     SecondStart,
     StepDefinition,
     UndoDefinition,
@@ -31,6 +34,9 @@ from towpath.saga.effects import SubsagaCompensated
 from towpath.saga.errors import DefinitionError
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")  # 63: what PostgreSQL keeps of a name, and topics stay below 249
+
+REMINDERS_MAX = 100  # of one wait: each is an event that somebody reads
+PROLONGED_MAX = 100  # times, of one wait
 
 STEP_ATTEMPTS = 3  # three attempts tell a lost message from a service that is away
 UNDO_RETRIED_FOR = days(1)  # an undo is owed: it outlasts a night's outage before it calls a person
@@ -70,6 +76,26 @@ class UndoParts:
     by: Participant | None
     timing: Mapping[str, Any]
     when_refused: bool = False
+    in_order: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RemindParts:
+    """What a `Remind` was given, not yet judged."""
+
+    build: Callable[..., object]
+    event: type
+    every: timedelta
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProlongParts:
+    """What a `Prolong` was given, not yet judged."""
+
+    on: type
+    by: timedelta
+    times: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +121,12 @@ class StepParts:
     child: Definition | None = None
     holds: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    tolerated: tuple[type, ...] = ()
+    instead_of: "Handles | None" = None
+    until: Callable[..., Any] | None = None
+    remind: RemindParts | None = None
+    prolong: "ProlongParts | None" = None
 
 
 class Draft:
@@ -109,12 +141,16 @@ class Draft:
         deadline: timedelta,
         undo: UndoParts | None,
         second_start: SecondStart,
+        also_starts_on: tuple[type, ...] = (),
+        cancels: tuple[type, ...] = (),
     ) -> None:
         self.name = name
         self.version = version
         self.starts_on = starts_on
         self.deadline = deadline
         self.second_start = second_start
+        self.also_starts_on = also_starts_on
+        self.cancels = cancels
         self.steps: list[StepDefinition] = []
         self._compiled: Definition | None = None
         if not _NAME.fullmatch(name):
@@ -134,7 +170,10 @@ class Draft:
         """Judge a step and add it; return its position. Raises DefinitionError."""
         self._judge_name(parts.key)
         needs, after = self._positions(parts.key, parts.needs), self._positions(parts.key, parts.after)
-        requires = tuple(dict.fromkeys((*needs, *after))) or (0,)
+        instead_of = self._positions(parts.key, parts.instead_of)
+        requires = tuple(dict.fromkeys((*needs, *after, *instead_of))) or (0,)
+        if parts.activity is Activity.RESULT:
+            requires = self._sinks()
         step = StepDefinition(
             key=parts.key,
             kind=parts.kind,
@@ -153,8 +192,16 @@ class Draft:
             child=parts.child,
             holds=parts.holds,
             touches=parts.touches,
+            tolerated=parts.tolerated,
+            instead_of=instead_of[0] if instead_of else None,
+            options=parts.options,
+            only_in=self._branches(parts, requires, needs),
+            until=parts.until,
+            remind=self._remind(parts),
+            prolong=self._prolong(parts),
         )
         self._judge_place(step)
+        self._judge_branches(step)
         self._judge_functions(step)
         if step.child is not None:
             self._judge_second_start(step, step.child)
@@ -168,6 +215,8 @@ class Draft:
             step = replace(step, undo=self._undo(step, parts.undo, 1 if step.over is not None else 0))
         elif step.child is not None and step.kind is Kind.COMPENSATABLE:
             step = replace(step, undo=self._undo_of_child(step))
+        if step.instead_of is not None:
+            self._tolerate(step.instead_of)
         self.steps.append(step)
         return len(self.steps) - 1
 
@@ -183,6 +232,8 @@ class Draft:
                 to_milliseconds(self.deadline),
                 tuple(self.steps),
                 self.second_start,
+                self.also_starts_on,
+                self.cancels,
             )
         return self._compiled
 
@@ -202,6 +253,8 @@ class Draft:
             raise self._step_error(
                 key, "is declared after the definition was used", "declare every step before that, in one module"
             )
+        if self.steps[-1].activity is Activity.RESULT:
+            raise self._step_error(key, "is declared after the result", "declare the saga's result last")
         if not _NAME.fullmatch(key):
             raise self._step_error(key, "is not lower-case words joined by _", 'give it a key: key="reserve_stock"')
         if any(step.key == key for step in self.steps):
@@ -294,6 +347,81 @@ class Draft:
                     f'Saga("{child.name}", second_start=SecondStart.INDEPENDENT, ...)',
                 )
 
+    # --- branches, and what stands in for what --------------------------------------------------------------------
+
+    def _sinks(self) -> tuple[int, ...]:
+        """Return the steps after which nothing comes yet."""
+        required = {position for step in self.steps for position in step.requires}
+        return tuple(position for position in range(len(self.steps)) if position not in required)
+
+    def _branches(self, parts: StepParts, requires: tuple[int, ...], needs: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the branches of choices in which a step lies."""
+        if parts.activity is Activity.RESULT:
+            requires = needs
+        joins = branches.merged if parts.activity is Activity.MERGE else branches.inherited
+        found = joins(self.steps, needs if parts.activity is Activity.MERGE else requires)
+        if found and isinstance(found[0], str):
+            raise self._step_error(parts.key, *found)
+        return found  # what is wrong is told in words, and was raised
+
+    def _judge_branches(self, step: StepDefinition) -> None:
+        once = step.kind is Kind.PIVOT or step.activity is Activity.RESULT
+        if once and step.only_in:
+            names = ", ".join(self.steps[branch].key for branch in step.only_in)
+            raise self._step_error(
+                step.key,
+                f"lies in the branch {names}, so that it may never begin",
+                "join the branches: saga.merge(...)",
+            )
+        if step.kind is Kind.PIVOT and step.tolerated:
+            raise self._step_error(step.key, "tolerates a failure of the pivot", "let a step before it fail instead")
+        if step.instead_of is not None:
+            wrong = branches.may_stand_in(self.steps, step.instead_of)
+            if wrong is not None:
+                raise self._step_error(step.key, *wrong)
+        for position in step.requires:
+            other = branches.replaced_by(self.steps, position)
+            if other is not None and step.activity is not Activity.RESULT:
+                raise self._step_error(
+                    step.key,
+                    f"needs {self.steps[position].key}, for which {self.steps[other].key} may stand in",
+                    f"need {self.steps[other].key}, whose result is that of whichever was done",
+                )
+
+    def _tolerate(self, position: int) -> None:
+        """Let the failures of a step be tolerated: another one stands in for it."""
+        step = self.steps[position]
+        failures = tuple(kind for kind, succeeds in step.outcomes.items() if not succeeds)
+        self.steps[position] = replace(
+            step, outcomes=dict.fromkeys(step.outcomes, True), tolerated=(*step.tolerated, *failures)
+        )
+
+    # --- reminders and moving deadlines ---------------------------------------------------------------------------
+
+    def _remind(self, parts: StepParts) -> RemindDefinition | None:
+        remind, within = parts.remind, parts.wait
+        if remind is None or within is None:
+            return None
+        if not 1 <= remind.times <= REMINDERS_MAX or remind.every < seconds(1) or remind.every * remind.times >= within:
+            raise self._step_error(
+                parts.key,
+                f"reminds {remind.times} times, every {remind.every}, and waits {within}",
+                f"let 1 to {REMINDERS_MAX} reminders fit into the time that it waits",
+            )
+        return RemindDefinition(remind.build, remind.event, to_milliseconds(remind.every), remind.times)
+
+    def _prolong(self, parts: StepParts) -> ProlongDefinition | None:
+        prolong = parts.prolong
+        if prolong is None:
+            return None
+        if not 1 <= prolong.times <= PROLONGED_MAX or prolong.by < seconds(1):
+            raise self._step_error(
+                parts.key,
+                f"may be prolonged {prolong.times} times by {prolong.by}",
+                f"let it be 1 to {PROLONGED_MAX} times",
+            )
+        return ProlongDefinition(prolong.on, to_milliseconds(prolong.by), prolong.times)
+
     def _judge_functions(self, step: StepDefinition) -> None:
         received = ["the start event", *(f"the result of {self.steps[need].key}" for need in step.needs)]
         item = ["an item"] if step.over is not None else []
@@ -303,6 +431,10 @@ class Draft:
             self._judge_function(step.key, step.when, received)
         if step.over is not None:
             self._judge_function(step.key, step.over, received)
+        if step.until is not None:
+            self._judge_function(step.key, step.until, received)
+        if step.remind is not None:
+            self._judge_function(step.key, step.remind.build, [*received, "the number of the reminder"])
 
     def _judge_function(self, key: str, function: Callable[..., object], received: list[str]) -> None:
         try:
@@ -320,7 +452,7 @@ class Draft:
             ) from None
 
     def _judge_wait(self, step: StepDefinition) -> None:
-        if not 0 < step.wait_milliseconds < to_milliseconds(self.deadline):
+        if not 0 < step.wait_milliseconds <= step.wait_longest_milliseconds < to_milliseconds(self.deadline):
             raise self._step_error(
                 step.key, "waits no time, or longer than the whole saga may take", "mend it, or the saga's deadline"
             )
@@ -398,6 +530,7 @@ class Draft:
             policy=self._policy(f"{step.key} (its undo)", timing, Kind.RETRIABLE),
             takes_cause=takes_cause,
             when_refused=parts.when_refused,
+            in_order=parts.in_order,
         )
 
     def _undo_of_child(self, step: StepDefinition) -> UndoDefinition:

@@ -34,6 +34,7 @@ class StepStatus(StrEnum):
     WAITING = "waiting"  # a wait or a delay has begun
     SUCCEEDED = "succeeded"
     SKIPPED = "skipped"  # its condition did not hold, or nobody answered and that means to proceed
+    DECLINED = "declined"  # a business failure that is tolerated: settled, with that reply as its result, owing nothing
     FAILED = "failed"  # business failure, or an answer that did not come: by contract it left no effect
     UNKNOWN = "unknown"  # was sent, will not be asked again: it may or may not have happened
     ABANDONED = "abandoned"  # a wait or delay that compensation ended
@@ -72,15 +73,16 @@ class CauseKind(StrEnum):
     OPERATOR = "operator"
     PARENT = "parent"
     REFUSED = "refused"  # it was not to begin: the key has an instance already
+    TOO_LATE = "too_late"  # a delay would end later than it may
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
     """Why a saga compensates. The builder of the start event's undo receives it.
 
-    `step` and `item` name where it happened, if it happened at a step; `reply` is the business failure, if it was one;
-    `actor` and `reason` are those of the person who asked, if a person did; of a start that was refused, `reason` says
-    why.
+    `step` and `item` name where it happened, if it happened at a step; `reply` is the business failure, if it was one,
+    or the event that cancelled it. `actor` and `reason` are those of the person who asked, if a person did; of a start
+    that was refused, `reason` says why.
     """
 
     kind: CauseKind
@@ -95,6 +97,8 @@ class Cause:
             return f"{self.step}: {type(self.reply).__name__}"
         if self.kind is CauseKind.REFUSED:
             return f"{self.kind.value}: {self.reason}"
+        if self.kind is CauseKind.CANCELLED and self.reply is not None:
+            return f"{self.kind.value} by {type(self.reply).__name__}"
         if self.actor:
             return f"{self.kind.value} by {self.actor}: {self.reason}"
         return f"{self.step}: {self.kind.value}" if self.step else self.kind.value
@@ -106,7 +110,9 @@ class StepState:
 
     `attempt` and `round` are those of the command last sent in the direction that `status` tells. `due_milliseconds`
     is when the running timer fires, 0 where none runs. `attempt_last` and `give_up_milliseconds` bound the present
-    round. `result` is the reply or signal that settled the step, kept while it is undone.
+    round. Of a wait that reminds or can be prolonged, they are the number of its last timer and when it is over, and
+    `round` is one more than the times that it was prolonged. `result` is the reply, signal or event that settled the
+    step, kept while it is undone.
     """
 
     key: str

@@ -8,6 +8,9 @@ version could have brought it where it stands:
  4. What has begun has its (new) requirements settled; what is undone has nothing after it (in the new order) left to
     undo; the point of no return has passed in both versions or in neither.
  5. A step that is gone owed nothing and awaited nothing.
+ 6. What was decided stays decided: a branch that was taken, or was not, is there and belongs to a choice of the same
+    name; a step that has begun lies in branches that are taken, and stands in only for what was declined; a failure
+    that was tolerated is tolerated still.
 Else it is PINNED: it ends under the old version, which must stay deployed until then. It is REFUSED if its state is not
 one of the old version at all: nothing is guessed about it.
 
@@ -18,11 +21,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from towpath.saga.definition import Definition, Kind, StepDefinition
+from towpath.saga.definition import Activity, Definition, Kind, StepDefinition
 from towpath.saga.definition_snapshot import name_of
 from towpath.saga.state import Direction, SagaState, Status, StepState, StepStatus
 
-_SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+_SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.DECLINED)
 _OUT = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING, StepStatus.STUCK)
 _MAY_BE_DONE = (StepStatus.SUCCEEDED, StepStatus.SENT, StepStatus.BACKOFF, StepStatus.STUCK, StepStatus.UNKNOWN)
 _BEING_UNDONE = (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
@@ -81,8 +84,9 @@ def comparable(old: Definition, new: Definition) -> tuple[str, ...]:
         reasons.append(f"they define {old.name} and {new.name}")
     elif new.version <= old.version:
         reasons.append(f"version {new.version} does not follow version {old.version}")
-    if name_of(old.starts_on) != name_of(new.starts_on):
-        reasons.append(f"they start on {name_of(old.starts_on)} and {name_of(new.starts_on)}")
+    starts = [", ".join(name_of(kind) for kind in version.starts) for version in (old, new)]
+    if not {name_of(kind) for kind in old.starts} <= {name_of(kind) for kind in new.starts}:
+        reasons.append(f"they start on {starts[0]} and {starts[1]}")
     return tuple(reasons)
 
 
@@ -121,6 +125,7 @@ def judge(old: Definition, new: Definition, state: SagaState) -> Verdict:
         else:
             reasons += _not_dropped(before, cell)
     reasons += _out_of_order(new, carried, state.direction)
+    reasons += _out_of_branch(new, carried)
     if _committed(old, state.steps) is not _committed(new, carried):
         reasons.append("the point of no return has passed in one version and not in the other")
     if reasons:
@@ -178,10 +183,17 @@ def _not_carried(before: StepDefinition, after: StepDefinition, cell: StepState)
         if _child(before) != _child(after):
             yield f"{key} awaits the saga {_child(before)}, and starts {_child(after)} now"
         yield from _misunderstood(key, before.outcomes, after.outcomes)
+        yield from _not_awaited(before, after)
+        lost = {name_of(kind) for kind in before.tolerated} ^ {name_of(kind) for kind in after.tolerated}
+        if lost:
+            yield f"{key} awaits {', '.join(sorted(lost))}, which is tolerated in one version and not in the other"
     results = {name_of(type(each.result)) for each in _cells(cell) if each.result is not None}
     unknown = sorted(results - {name_of(reply) for reply in after.outcomes})
     if unknown:
         yield f"{key} has the result {', '.join(unknown)}, which it no longer declares"
+    declined = {name_of(type(each.result)) for each in _cells(cell) if each.status is StepStatus.DECLINED}
+    if declined - {name_of(kind) for kind in after.tolerated}:
+        yield f"{key} was declined with {', '.join(sorted(declined))}, which is not tolerated any more"
     undoing = any(status in _BEING_UNDONE for status in statuses)
     if (undoing or _owes(before, cell)) and before.undo is not None:
         if after.undo is None:
@@ -190,6 +202,16 @@ def _not_carried(before: StepDefinition, after: StepDefinition, cell: StepState)
             if before.undo.participant != after.undo.participant:
                 yield f"the undo of {key} is out at {before.undo.participant}, and {after.undo.participant} does it now"
             yield from _misunderstood(f"the undo of {key}", before.undo.outcomes, after.undo.outcomes)
+
+
+def _not_awaited(before: StepDefinition, after: StepDefinition) -> Iterator[str]:
+    """Rule 2, for a wait that is under way: what it reminds with, and what prolongs it."""
+    for word, was, is_ in (("reminds", before.remind, after.remind), ("is prolonged", before.prolong, after.prolong)):
+        if (was is None) is not (is_ is None):
+            yield f"{before.key} has begun as a wait that {word if was else f'is none that {word}'}, and is not now"
+    was_, now = before.prolong, after.prolong
+    if was_ is not None and now is not None and name_of(was_.signal) != name_of(now.signal):
+        yield f"{before.key} awaits {name_of(was_.signal)}, which no longer prolongs it"
 
 
 def _misunderstood(key: str, before: Mapping[type, bool], after: Mapping[type, bool]) -> Iterator[str]:
@@ -230,6 +252,22 @@ def _out_of_order(new: Definition, cells: tuple[StepState, ...], direction: Dire
             for needed in step.undo.needs:
                 if not _begun(cells[needed]):
                     yield f"the undo of {step.key} needs {new.steps[needed].key}, which has not begun"
+
+
+def _out_of_branch(new: Definition, cells: tuple[StepState, ...]) -> Iterator[str]:
+    """Rule 6, by the branches of the new version; a choice that was made has all its branches decided."""
+    for position, (step, cell) in enumerate(zip(new.steps, cells, strict=True)):
+        if step.activity is Activity.CHOICE and cell.status is StepStatus.SUCCEEDED:
+            branches = cells[position + 1 : position + 1 + len(step.options)]
+            if sum(branch.status is StepStatus.SUCCEEDED for branch in branches) != 1:
+                yield f"{step.key} was decided between other branches"
+        if cell.status in (StepStatus.PENDING, StepStatus.SKIPPED):
+            continue
+        for branch in step.only_in:
+            if cells[branch].status is not StepStatus.SUCCEEDED:
+                yield f"{step.key} has begun, and {new.steps[branch].key}, in which it lies now, is not taken"
+        if step.instead_of is not None and cells[step.instead_of].status is not StepStatus.DECLINED:
+            yield f"{step.key} has begun, and {new.steps[step.instead_of].key}, for which it stands in, is not declined"
 
 
 def _committed(definition: Definition, cells: tuple[StepState, ...]) -> bool:

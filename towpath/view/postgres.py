@@ -28,6 +28,7 @@ COLUMN_TYPES: Mapping[Any, str] = {
     datetime: "timestamptz",
     date: "date",
     UUID: "uuid",
+    bytes: "bytea",
 }
 
 _NOTIFY = """

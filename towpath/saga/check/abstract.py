@@ -9,10 +9,20 @@ The machine that is explored is the one in production; only what it is given is 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, cast
 
-from towpath.saga.definition import Definition, Kind, Policy, StepDefinition, UndoDefinition
+from towpath.saga.definition import (
+    Activity,
+    Definition,
+    Kind,
+    Policy,
+    ProlongDefinition,
+    RemindDefinition,
+    StepDefinition,
+    UndoDefinition,
+)
 
 # The first attempt, one in the middle, the last. The machine compares an attempt with the first and the last of its
 # round only, so that all those between behave alike.
@@ -20,6 +30,9 @@ ATTEMPTS_TOLD_APART = 3
 
 # No item, one, two that stand for any number of alike ones, and one more than the limit.
 ITEMS_TOLD_APART = 2
+
+# Reminders of a wait, and times that it is prolonged: the first, and the last, which stands for all after the first.
+REMINDERS_TOLD_APART = 2
 
 # Both ends of a round by time are explored by firing the timer in time and too late (see moves.py), whatever
 # `retry_for` says; so it is set out of the way of timers that fire in time: 30,000 years in milliseconds.
@@ -41,6 +54,9 @@ class Role(StrEnum):
     UNDO = "undo"
     WHEN = "when"
     OVER = "over"
+    CHOOSE = "choose"
+    UNTIL = "until"
+    REMIND = "remind"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +86,7 @@ class Oracle:
     options: list[tuple[int, ...]] = field(default_factory=list)
     lasting: set[int] = field(default_factory=set)
     names: list[str] = field(default_factory=list)
+    says: dict[int, tuple[str, ...]] = field(default_factory=dict)  # of choices and times: their options in words
     script: Sequence[int] = ()
     facts: Mapping[int, int] = field(default_factory=dict)
     asked: list[tuple[int, int]] = field(default_factory=list)  # group, index of the option taken
@@ -105,6 +122,8 @@ class Oracle:
     def words(self, choice: Choice) -> str:
         """Say a choice in words."""
         name = self.names[choice.group]
+        if choice.group in self.says:
+            return f"{name} says {self.says[choice.group][choice.value]}"
         if self.options[choice.group] == (1, 0):
             return f"{name} holds" if choice.value else f"{name} does not hold"
         count = "too many" if choice.value > ITEMS_TOLD_APART else str(choice.value)
@@ -127,6 +146,19 @@ class Items:
         return f"item {position}"
 
 
+class Moment(datetime):
+    """A time of which only that matters whether a delay may last until it: the first of all, or the last."""
+
+    def __new__(cls, *, far: bool) -> "Moment":
+        """Make one of the two."""
+        # Not 1970 itself: a timer that is due at 0 is one that does not run.
+        return super().__new__(cls, 9999 if far else 1970, 1, 1, microsecond=1_000, tzinfo=UTC)
+
+    def timestamp(self) -> float:
+        """Return seconds since 1970; of the last of all times, more than any timer can reach."""
+        return 10.0**30 if self.year == 9999 else super().timestamp()
+
+
 class Abstraction:
     """The abstract twin of a definition, and the oracle that its functions ask."""
 
@@ -140,13 +172,71 @@ class Abstraction:
         items_max = min(step.items_max, ITEMS_TOLD_APART)
         return replace(
             step,
-            build=None if step.build is None else self._builder(step.key, Role.BUILD, len(step.needs)),
+            build=self._build(step),
             when=None if step.when is None else self._condition(step),
             over=None if step.over is None else self._list(step, items_max),
+            until=None if step.until is None else self._time(step),
+            remind=None if step.remind is None else self._reminder(step, step.remind),
+            prolong=None if step.prolong is None else _prolong(step.prolong),
             items_max=items_max,
             policy=None if step.policy is None else _policy(step.policy),
             undo=None if step.undo is None else self._undo(step.key, step.undo),
         )
+
+    def _build(self, step: StepDefinition) -> Callable[..., object] | None:
+        if step.build is None:
+            return None
+        if step.activity is Activity.CHOICE:
+            return self._choice(step)
+        if step.activity in (Activity.EVENT, Activity.RESULT):
+            return self._event(step)
+        return self._builder(step.key, Role.BUILD, len(step.needs))
+
+    def _event(self, step: StepDefinition) -> Callable[..., object]:
+        """Return a builder of blank events: unlike a command, an event is a result that other steps may read."""
+        note, (kind,) = self._noting(step.key, Role.BUILD, len(step.needs)), step.outcomes
+
+        def build(*arguments: object) -> object:
+            note(arguments)
+            return blank(kind)
+
+        return build
+
+    def _reminder(self, step: StepDefinition, remind: RemindDefinition) -> RemindDefinition:
+        note = self._noting(step.key, Role.REMIND, len(step.needs))
+
+        def build(*arguments: object) -> object:
+            note(arguments)
+            return blank(remind.event)
+
+        return replace(remind, build=build, reminders_max=min(remind.reminders_max, REMINDERS_TOLD_APART))
+
+    def _choice(self, step: StepDefinition) -> Callable[..., str]:
+        assert step.build is not None
+        options = tuple(range(len(step.options)))
+        oracle, group = self.oracle, self._group(step.build, step.needs, options)
+        oracle.says[group] = step.options
+        note = self._noting(step.key, Role.CHOOSE, len(step.needs))
+
+        def choose(*arguments: object) -> str:
+            note(arguments)
+            return step.options[oracle.ask(group)]
+
+        return choose
+
+    def _time(self, step: StepDefinition) -> Callable[..., Moment]:
+        assert step.until is not None
+        oracle, group = self.oracle, self._group(step.until, step.needs, (0, 1))
+        oracle.says[group] = ("a time that is near enough", "a time that is too far away")
+        if step.kind is Kind.RETRIABLE:
+            oracle.lasting.add(group)
+        note = self._noting(step.key, Role.UNTIL, len(step.needs))
+
+        def until(*arguments: object) -> Moment:
+            note(arguments)
+            return Moment(far=bool(oracle.ask(group)))
+
+        return until
 
     def _undo(self, key: str, undo: UndoDefinition) -> UndoDefinition:
         build = None if undo.build is None else self._builder(key, Role.UNDO, len(undo.needs))
@@ -214,6 +304,10 @@ def _policy(policy: Policy) -> Policy:
         attempts=min(policy.attempts, ATTEMPTS_TOLD_APART),
         retry_for_milliseconds=RETRY_FOR_EVER_MILLISECONDS,
     )
+
+
+def _prolong(prolong: ProlongDefinition) -> ProlongDefinition:
+    return replace(prolong, times_max=min(prolong.times_max, REMINDERS_TOLD_APART))
 
 
 _blanks: dict[type, object] = {}

@@ -7,7 +7,7 @@ from towpath.saga.check.abstract import Abstraction, Choice
 from towpath.saga.check.explore import Happening
 from towpath.saga.check.words import say
 from towpath.saga.definition import START_KEY, Activity, Definition
-from towpath.saga.effects import CompensateSaga, Finish, SendCommand, StartSaga
+from towpath.saga.effects import CompensateSaga, Finish, PublishEvent, SendCommand, StartSaga
 from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Signalled, TimerFired
 from towpath.saga.state import Direction, SagaState
 
@@ -74,6 +74,8 @@ def _answers(definition: Definition, decision: Decision) -> Iterator[str]:
             yield f"saga->>{effect.child}: start as {effect.step}"
         elif isinstance(effect, CompensateSaga):
             yield f"saga->>{effect.child}: compensate"
+        elif isinstance(effect, PublishEvent):
+            yield f"saga-)outside: {type(effect.event).__name__} of {effect.step}"
         elif isinstance(effect, Finish):
             yield f"Note over saga: {effect.status.value}"
     if decision.state is not None:

@@ -25,6 +25,7 @@ _OVER = (
     StepStatus.PENDING,
     StepStatus.SUCCEEDED,
     StepStatus.SKIPPED,
+    StepStatus.DECLINED,
     StepStatus.FAILED,
     StepStatus.UNKNOWN,
     StepStatus.ABANDONED,
@@ -78,7 +79,9 @@ class Encoder:
         elif isinstance(input_, TimerFired):
             step = input_.timer.step
         elif isinstance(input_, Signalled):
-            return key[1 + self.definition.waits[type(input_.signal)]]
+            places = (self.definition.waits, self.definition.prolongs)
+            place = next((found[type(input_.signal)] for found in places if type(input_.signal) in found), None)
+            return key[1 + place] if place is not None else -1
         return key[1 + self.definition.index[step]] if step else -1
 
     def _number(self, content: Hashable) -> int:
@@ -109,6 +112,10 @@ class Encoder:
         round_ = min(2, cell.round) if status in _UNDO_ROUNDS else 0
         answer = 0
         if status is StepStatus.PENDING and cell.result is not None:
-            answer = 1 if self.definition.steps[position].outcomes.get(type(cell.result)) else 2
+            step = self.definition.steps[position]
+            answer = 1 if step.outcomes.get(type(cell.result)) else 2
+            answer = 3 if type(cell.result) in step.tolerated else answer
+        if status is StepStatus.WAITING and cell.give_up_milliseconds:
+            left, round_ = cell.attempt_last - cell.attempt, cell.round
         running = cell.due_milliseconds != 0
         return self._number((position, status._value_, left, round_, answer, running, account._value_))

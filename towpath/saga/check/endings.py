@@ -6,7 +6,7 @@ from towpath.saga.check.explore import Exploration, Found
 from towpath.saga.check.properties import Breach, Property
 from towpath.saga.state import SagaState, Status, StepStatus
 
-_SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+_SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.DECLINED)
 
 
 def judge_graph(exploration: Exploration) -> Iterator[Found]:

@@ -19,17 +19,19 @@ from towpath.saga.effects import (
     CompensateSaga,
     Finish,
     Happened,
+    PublishEvent,
     Record,
     SendCommand,
     SetTimer,
     StartSaga,
+    SubsagaCompleted,
 )
 from towpath.saga.inputs import Action, Input, OperatorAsked, ParentAsked, Replied, Signalled, TimerFired, TimerKind
 from towpath.saga.keys import idempotency_key_of
 from towpath.saga.state import CauseKind, Direction, SagaState, Status, StepState, StepStatus
 
 _DO, _UNDO = Direction.DO, Direction.UNDO
-_SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED)
+_SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.DECLINED)
 _ASKING = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING)
 _TIMED = (*_ASKING, StepStatus.UNDOING, StepStatus.UNDO_BACKOFF)
 NEED_A_PERSON = (StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
@@ -88,12 +90,15 @@ class Judge:
         answered = self._answered(ledger, input_)
         after = self._follow_sending(before, state, answered, decision)
         self._judge_beginnings(before, state)
+        self._judge_branches(before, state)
+        self._judge_events(before, state, input_, decision)
         self._judge_timers(before, state, input_, decision)
         self._judge_status(state, after)
         self._judge_ending(before, state, after, decision)
         if before is not None:
             self._judge_direction(before, state, after, input_)
             self._judge_meaning(before, state, input_)
+            self._judge_declined(before, state, after, input_)
         return after
 
     def _answered(self, ledger: Ledger, input_: Input) -> Ledger:
@@ -155,6 +160,65 @@ class Judge:
             if open_:
                 self._break(Property.FORWARD_ORDER, step.key, f"begins before {', '.join(open_)} is settled")
 
+    def _judge_branches(self, before: SagaState | None, after: SagaState) -> None:
+        """Of a choice exactly one branch is taken; what lies in the others, or is not called for, is skipped."""
+        for position, (step, stands) in enumerate(zip(self.definition.steps, after.steps, strict=True)):
+            old = before.steps[position].status if before is not None else StepStatus.PENDING
+            if old is not StepStatus.PENDING or stands.status is StepStatus.PENDING:
+                continue
+            skipped = stands.status is StepStatus.SKIPPED
+            if step.activity is Activity.CHOICE and not skipped:
+                branches = [after.steps[position + 1 + number].status for number in range(len(step.options))]
+                others = [status for status in branches if status is not StepStatus.SUCCEEDED]
+                if len(branches) != len(others) + 1 or set(others) - {StepStatus.SKIPPED}:
+                    self._break(Property.BRANCHES, step.key, "does not take exactly one of its branches")
+            apart = [branch for branch in step.only_in if after.steps[branch].status is not StepStatus.SUCCEEDED]
+            unwanted = step.instead_of is not None and after.steps[step.instead_of].status is not StepStatus.DECLINED
+            if (apart or unwanted) and not skipped:
+                what = self.definition.steps[apart[0] if apart else step.instead_of or 0].key
+                words = f"begins though {what} was {'not taken' if apart else 'not declined'}"
+                self._break(Property.BRANCHES, step.key, words)
+            always = step.when is None and step.activity is not Activity.BRANCH
+            if skipped and not apart and not unwanted and always and after.direction is _DO:
+                self._break(Property.BRANCHES, step.key, "is skipped, and nothing says so")
+
+    def _judge_declined(self, before: SagaState, after: SagaState, ledger: Ledger, input_: Input) -> None:
+        """What is tolerated leaves nothing, and turns nothing round; nothing else is called declined."""
+        for position, step in enumerate(after.steps):
+            if step is before.steps[position] or self.definition.steps[position].policy is None:
+                continue
+            for cell in step.items or (step,):
+                account = account_of(ledger[position], cell.key if step.items else "")
+                declined = cell.status is StepStatus.DECLINED
+                if declined and account not in (Account.NOT_DONE, Account.NEVER):
+                    self._break(Property.DECLINED, step.key, "is declined, and something was done")
+                if not declined and account is Account.NOT_DONE and after.direction is _DO and not step.items:
+                    self._break(Property.DECLINED, step.key, f"was declined, and is {cell.status.value}")
+        if isinstance(input_, Replied) and before.direction is _DO and after.cause is not None:
+            step_ = self.definition.step(input_.step)
+            if type(input_.reply) in step_.tolerated and after.cause.reply is input_.reply:
+                self._break(Property.DECLINED, step_.key, "tolerates a failure, and it turns the saga round")
+
+    def _judge_events(self, before: SagaState | None, after: SagaState, input_: Input, decision: Decision) -> None:
+        """An event is published once, in the decision that settles its step; a reminder, when its timer fires."""
+        published = [effect for effect in decision.effects if isinstance(effect, PublishEvent)]
+        expected: list[str] = []
+        told_only = after.parent is not None and self.definition.kind is Kind.COMPENSATABLE
+        for position, step in enumerate(self.definition.steps):
+            old = before.steps[position].status if before is not None else StepStatus.PENDING
+            settles = old is StepStatus.PENDING and after.steps[position].status is StepStatus.SUCCEEDED
+            if settles and (step.activity is Activity.EVENT or (step.activity is Activity.RESULT and not told_only)):
+                expected.append(step.key)
+        if before is not None and isinstance(input_, TimerFired) and input_.timer.kind is TimerKind.WAIT:
+            cell = before.step(input_.timer.step)
+            if input_.at_milliseconds < cell.give_up_milliseconds:
+                expected.append(cell.key)
+        if sorted(effect.step for effect in published) != sorted(expected):
+            named = ", ".join(effect.step for effect in published) or "nothing"
+            self._break(Property.EVENTS, ", ".join(expected), f"publishes {named}")
+        if before is not None and before.direction is _UNDO and published:
+            self._break(Property.EVENTS, published[0].step, "is published while the saga compensates")
+
     def _judge_undo(self, after: SagaState, ledger: Ledger, position: int, account: Account, key: str) -> None:
         definition = self.definition
         if account not in OWED:
@@ -166,12 +230,17 @@ class Judge:
         if after.direction is _DO:
             self._break(Property.UNDO_OWED, key, "is undone while the saga goes forward")
         for later in range(position + 1, len(definition.steps)):
-            follows = definition.descendants[position] >> later & 1
+            follows = definition.descendants[position] >> later & 1 and self._in_order(position, later)
             if follows and definition.steps[later].undo is not None and owes(ledger[later]):
                 other = definition.steps[later].key
                 self._break(Property.UNDO_ORDER, key, f"is undone before {other}, which came after it")
         if not self._before_the_pivot(ledger, after):
             self._break(Property.PIVOT, key, "is undone though the pivot was sent and has not failed")
+
+    def _in_order(self, position: int, later: int) -> bool:
+        """Say whether the undo of a step waits for that of one that came after it; the start's waits for all."""
+        own, other = self.definition.steps[position].undo, self.definition.steps[later].undo
+        return position == 0 or (own is not None and own.in_order and other is not None and other.in_order)
 
     def _before_the_pivot(self, ledger: Ledger, after: SagaState) -> bool:
         pivot = self.definition.pivot
@@ -252,6 +321,13 @@ class Judge:
         asked_again = before is not None and before.ended and before.status is after.status
         if (ends or asked_again) and len(answers) != (after.parent is not None):
             self._break(Property.ENDING, "", f"the parent of a sub-saga is told {len(answers)} times how it ended")
+        result = self.definition.result
+        for answer in answers if result is not None else ():
+            if (
+                isinstance(answer.reply, SubsagaCompleted)
+                and answer.reply.result is not after.steps[result or 0].result
+            ):
+                self._break(Property.ENDING, "result", "the parent of a sub-saga is told another result")
         if not after.ended:
             return
         for _, due in timers_of(after):
@@ -281,9 +357,10 @@ class Judge:
             self._break(Property.FAILURE, _subject(input_), "turns the saga round without a cause")
         fails = isinstance(input_, Replied) and not self.definition.step(input_.step).outcomes.get(type(input_.reply))
         if isinstance(input_, Signalled):
-            position = self.definition.waits[type(input_.signal)]
+            position = self.definition.waits.get(type(input_.signal), 0)
             begun = before.steps[position].status is not StepStatus.PENDING
-            fails = begun and not self.definition.steps[position].outcomes[type(input_.signal)]
+            fails = begun and not self.definition.steps[position].outcomes.get(type(input_.signal), position == 0)
+            fails = fails or type(input_.signal) in self.definition.cancels
         asks = isinstance(input_, OperatorAsked) and input_.action in (Action.CANCEL, Action.COMPENSATE)
         if (fails or asks or isinstance(input_, ParentAsked)) and after.direction is _DO:
             self._break(Property.FAILURE, _subject(input_), "does not turn the saga round")
@@ -292,8 +369,20 @@ class Judge:
             if asking or self._before_the_pivot(ledger, after):
                 self._break(Property.DEADLINE, ", ".join(asking), "goes on after the saga's deadline")
 
+    def _judge_prolonged(self, before: SagaState, after: SagaState, input_: Signalled) -> None:
+        """A wait that is prolonged goes on for so much longer, and no more often than it may be."""
+        position = self.definition.prolongs[type(input_.signal)]
+        prolong = self.definition.steps[position].prolong
+        old, new = before.steps[position], after.steps[position]
+        assert prolong is not None  # that is how it was found
+        moved = new.give_up_milliseconds - old.give_up_milliseconds
+        if new.status is not StepStatus.WAITING or moved != prolong.by_milliseconds or old.round > prolong.times_max:
+            self._break(Property.POLICY, new.key, "is not prolonged as it says")
+
     def _judge_meaning(self, before: SagaState, after: SagaState, input_: Input) -> None:
-        """A timer of a step does what the step's policy, or its wait, says."""
+        """A timer of a step does what the step's policy, or its wait, says; so does what prolongs a wait."""
+        if isinstance(input_, Signalled) and type(input_.signal) in self.definition.prolongs:
+            self._judge_prolonged(before, after, input_)
         if not isinstance(input_, TimerFired) or input_.timer == SAGA_TIMER:
             return
         timer = input_.timer
@@ -308,6 +397,9 @@ class Judge:
                 self._break(Property.POLICY, step.key, words)
             elif used_up and timer.direction is _DO and (step.kind is Kind.COMPENSATABLE) != (after.direction is _UNDO):
                 self._break(Property.POLICY, step.key, "its attempts are used up, and the saga goes the wrong way")
+        elif timer.kind is TimerKind.WAIT and input_.at_milliseconds < old.give_up_milliseconds:
+            if new.status is not StepStatus.WAITING or new.give_up_milliseconds != old.give_up_milliseconds:
+                self._break(Property.POLICY, step.key, f"reminds, and is {new.status.value} then")
         elif timer.kind is TimerKind.WAIT and not self._meant(step.activity, step.on_timeout, new, after):
             self._break(Property.POLICY, step.key, f"its time is over, and it is {new.status.value}")
 
@@ -323,8 +415,8 @@ class Judge:
 
 
 def _same_but_remembered(after: SagaState | None, before: SagaState, input_: Input) -> bool:
-    """Say whether nothing has changed but that a person's request, which was refused, is remembered."""
-    if after is None or not isinstance(input_, OperatorAsked):
+    """Say whether nothing has changed but that a request, which was refused, is remembered."""
+    if after is None or not isinstance(input_, OperatorAsked | Signalled):
         return after == before
     new = set(after.recent) - set(before.recent)
     return new <= {(input_.id, input_.at_milliseconds)} and before == replace(

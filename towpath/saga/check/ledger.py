@@ -7,7 +7,7 @@ own words for the same (its StepStatus) are what is on trial, so nothing here re
 from enum import IntEnum
 from typing import TypeAlias
 
-from towpath.saga.definition import Definition
+from towpath.saga.definition import Definition, StepDefinition
 from towpath.saga.inputs import Action, Input, OperatorAsked, Replied
 from towpath.saga.state import Direction
 
@@ -67,7 +67,7 @@ def heard(definition: Definition, input_: Input, account: Account) -> Account:
     if isinstance(input_, Replied):
         step = definition.step(input_.step)
         if input_.direction is Direction.DO:
-            return Account.DONE if step.outcomes.get(type(input_.reply)) else Account.NOT_DONE
+            return Account.DONE if _does(step, input_.reply) else Account.NOT_DONE
         outcomes = step.undo.outcomes if step.undo is not None else {}
         return Account.UNDONE if outcomes.get(type(input_.reply)) else Account.UNDO_REFUSED
     if isinstance(input_, OperatorAsked) and input_.action is Action.SKIP:
@@ -75,5 +75,10 @@ def heard(definition: Definition, input_: Input, account: Account) -> Account:
             return Account.SETTLED
         step = definition.step(input_.step)
         if account is Account.SENT:
-            return Account.DONE if step.outcomes.get(type(input_.reply)) else Account.NOT_DONE
+            return Account.DONE if _does(step, input_.reply) else Account.NOT_DONE
     return account
+
+
+def _does(step: StepDefinition, reply: object) -> bool:
+    """Say whether a reply means that something was done; a failure that is tolerated is one, too."""
+    return bool(step.outcomes.get(type(reply))) and type(reply) not in step.tolerated

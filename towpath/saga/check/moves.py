@@ -14,7 +14,7 @@ from towpath.saga.check.abstract import blank
 from towpath.saga.check.invariants import NEED_A_PERSON
 from towpath.saga.check.ledger import Account, Ledger, account_of
 from towpath.saga.decision_builder import SAGA_TIMER, timer_of
-from towpath.saga.definition import Activity, Definition, SecondStart, StepDefinition
+from towpath.saga.definition import AT_ONCE, Activity, Definition, ProlongDefinition, SecondStart, StepDefinition
 from towpath.saga.inputs import (
     Action,
     Input,
@@ -87,11 +87,11 @@ class Moves:
 
         A sub-saga whose start is refused is none: the orchestrator answers its parent in its place.
         """
-        event = blank(self.definition.starts_on)
-        whole = Started("start", 0, event, "key", PARENT if self.as_child else None)
+        parent = PARENT if self.as_child else None
+        whole = [Started("start", 0, blank(kind), "key", parent) for kind in self.definition.starts]
         if self.as_child or self.definition.second_start is SecondStart.INDEPENDENT:
-            return [whole]
-        return [whole, replace(whole, refused=HAS_ONE)]
+            return whole
+        return [*whole, *(replace(start, refused=HAS_ONE) for start in whole)]
 
     # --- one step or item -------------------------------------------------------------------------------------------
 
@@ -104,8 +104,12 @@ class Moves:
             moves.append(Move(TimerFired("timer", due, timer)))
             if timer.kind is TimerKind.ATTEMPT and state.attempt < state.attempt_last:
                 moves.append(Move(TimerFired("timer", state.give_up_milliseconds + 1, timer)))
+            if timer.kind is TimerKind.WAIT and due < state.give_up_milliseconds:
+                moves.append(Move(TimerFired("timer", state.give_up_milliseconds + 1, timer)))
         if step.activity is Activity.WAIT and state.status in (StepStatus.WAITING, StepStatus.STUCK):
             moves += [Move(Signalled("signal", now, blank(signal))) for signal in step.outcomes]
+        if step.prolong is not None and _may_prolong(step.prolong, state):
+            moves.append(Move(self.prolonging(step.prolong, now)))
         if state.status in _RESTING or state.status in NEED_A_PERSON:
             moves.append(Move(self.ask(Action.RETRY, now, step.key, cell.item), by_person=True))
         if state.status in NEED_A_PERSON:
@@ -142,6 +146,11 @@ class Moves:
         """Return a person's request, with an id of its own and later than all before it."""
         self._asked += 1
         return OperatorAsked(f"ask-{self._asked}", now + 1, action, ACTOR, REASON, step, item, reply)
+
+    def prolonging(self, prolong: ProlongDefinition, now: int) -> Signalled:
+        """Return what prolongs a wait, with an id of its own and later than all before it, as a person's request."""
+        self._asked += 1
+        return Signalled(f"more-{self._asked}", now + 1, blank(prolong.signal))
 
     def of_person(self, state: SagaState, ledger: Ledger, step: str, now: int) -> Iterator[OperatorAsked]:
         """Yield all that a person may ask about one step that is stuck, whether it is taken or not."""
@@ -183,7 +192,14 @@ class Moves:
                 continue
             open_cells += sum(cell.status in _OPEN for cell in step.items or (step,))
             defined = self.definition.steps[other]
-            passes_at_once = defined.when is not None or defined.over is not None or step.result is not None
+            passes_at_once = (
+                defined.when is not None
+                or defined.over is not None
+                or step.result is not None
+                or defined.instead_of is not None
+                or bool(defined.only_in)
+                or defined.activity in AT_ONCE
+            )
             if open_cells > 1 or (step.status is StepStatus.PENDING and not passes_at_once):
                 return False
         return True
@@ -201,6 +217,7 @@ class Moves:
         if self.may_turn(state, ledger):
             if not state.ended:
                 moves += [Move(self.ask(action, now), by_person=True) for action in (Action.CANCEL, Action.COMPENSATE)]
+                moves += [Move(Signalled("signal", now, blank(kind))) for kind in self.definition.cancels]
             if self.as_child:
                 moves.append(Move(ParentAsked("parent", now, PARENT_ASKS)))
         return moves
@@ -230,6 +247,8 @@ class Moves:
         nobody = self.ask(Action.RETRY, now, key, item)
         yield OperatorAsked(nobody.id, nobody.at_milliseconds, Action.RETRY, "", REASON, key, item)
         yield OperatorAsked(nobody.id, nobody.at_milliseconds, Action.RETRY, ACTOR, "", key, item)
+        if step.prolong is not None and (state.ended or not _may_prolong(step.prolong, stands)):
+            yield self.prolonging(step.prolong, now)
         if step.activity is Activity.WAIT:
             takes = stands.status in (StepStatus.WAITING, StepStatus.STUCK)
             takes = takes or (stands.status is StepStatus.PENDING and stands.result is None)
@@ -254,7 +273,7 @@ class Moves:
     def strange_to_saga(self, state: SagaState, ledger: Ledger, now: int) -> Iterator[Input]:
         """Yield inputs that must be refused whatever the steps: foreign, repeated, too late."""
         yield Unrecognised("stray", now, "Stranger")
-        yield Started("stray", now, blank(self.definition.starts_on), "key")
+        yield from (Started("stray", now, blank(kind), "key") for kind in self.definition.starts)
         yield Started("stray", now, Stranger(), "key")
         yield Replied("stray", now, "no_such_step", _DO, 1, 1, Stranger())
         yield Signalled("stray", now, Stranger())
@@ -271,10 +290,15 @@ class Moves:
         if state.ended or not self.may_turn(state, ledger):
             yield self.ask(Action.CANCEL, now)
             yield self.ask(Action.COMPENSATE, now)
+            yield from (Signalled("signal", now, blank(kind)) for kind in self.definition.cancels)
         if state.status is not Status.STUCK:
             yield self.ask(Action.RESUME, now)
         for applied, _ in state.recent[:1]:
             yield OperatorAsked(applied, now + 1, Action.CANCEL, ACTOR, REASON)
+
+
+def _may_prolong(prolong: ProlongDefinition, stands: StepState) -> bool:
+    return stands.status is StepStatus.WAITING and stands.round <= prolong.times_max
 
 
 def _strange_timers(step: StepDefinition, cell: Cell) -> Iterator[TimerFired]:

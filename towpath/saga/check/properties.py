@@ -23,6 +23,9 @@ class Property(StrEnum):
     UNDO_ORDER = "undo_order"
     ONE_INBOX = "one_inbox"
     PIVOT = "pivot"
+    BRANCHES = "branches"
+    DECLINED = "declined"
+    EVENTS = "events"
     ENDING = "ending"
     STATUS = "status"
     DEADLOCK = "deadlock"
@@ -61,6 +64,10 @@ SENTENCES: dict[Property, str] = {
     Property.UNDO_ORDER: "what came after a step is undone before it",
     Property.ONE_INBOX: "an undo goes to the inbox that knows its command, or waits until the command was answered",
     Property.PIVOT: "nothing is undone past the pivot",
+    Property.BRANCHES: "exactly one branch of a choice is taken, and only what lies in it is done; what stands in "
+    "for a step is done only where that one was declined",
+    Property.DECLINED: "a failure that is tolerated leaves nothing to undo, and the saga goes on",
+    Property.EVENTS: "an event is published once, when its step begins, and never on the way back",
     Property.ENDING: "the saga ends once, with nothing left to do and no timer running",
     Property.STATUS: "the status tells how the steps stand",
     Property.DEADLOCK: "there is always something that can happen next: joins cannot deadlock",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from towpath.saga.advance import advance
-from towpath.saga.check.abstract import ATTEMPTS_TOLD_APART, ITEMS_TOLD_APART
+from towpath.saga.check.abstract import ATTEMPTS_TOLD_APART, ITEMS_TOLD_APART, REMINDERS_TOLD_APART
 from towpath.saga.check.diagram import Walk, draw
 from towpath.saga.check.endings import judge_graph
 from towpath.saga.check.explore import STATES_MAX, Exploration, Explorer, Found, Halt
@@ -26,6 +26,7 @@ BOUNDS: Mapping[str, Any] = {
     "rounds_of_an_undo": "first, later",
     "replies_in_flight": "any set of answers to what was sent; each may come late, twice, out of order, or never",
     "requests_of_people": "any number",
+    "reminders_and_prolongations_of_a_wait": f"0 to {REMINDERS_TOLD_APART}",
     "states_max": STATES_MAX,
 }
 
@@ -219,9 +220,17 @@ def _with_children(definitions: Sequence[Definition]) -> list[tuple[Definition, 
 
 
 def _ambiguous(definition: Definition) -> Iterable[Breach]:
+    for kind in (*definition.cancels, *definition.prolongs):
+        does = "cancels the saga" if kind in definition.cancels else "prolongs a wait"
+        others = [step.key for step in definition.steps if kind in step.outcomes]
+        if kind in definition.starts or others:
+            words = f"{does} with {kind.__name__}, which also {f'answers {others[0]}' if others else 'starts it'}"
+            yield Breach(Property.AMBIGUOUS, "", words)
+        elif kind in definition.cancels and kind in definition.prolongs:
+            yield Breach(Property.AMBIGUOUS, "", f"cancels the saga and prolongs a wait with {kind.__name__}")
     for signal, position in definition.waits.items():
         key = definition.steps[position].key
-        if signal is definition.starts_on:
+        if signal in definition.starts:
             yield Breach(Property.AMBIGUOUS, key, f"waits for {signal.__name__}, which also starts the saga")
         for step in definition.steps:
             undo = step.undo.outcomes if step.undo is not None else {}
@@ -245,7 +254,7 @@ def _halts(exploration: Exploration) -> Iterable[StuckPath]:
     return found.values()
 
 
-def _reason(definition: Definition, halt: Halt) -> str:
+def _reason(definition: Definition, halt: Halt) -> str:  # noqa: PLR0911 - a case each
     step = definition.step(halt.step)
     if halt.status is StepStatus.UNDO_FAILED:
         return "the participant says that it cannot be undone"
@@ -253,6 +262,8 @@ def _reason(definition: Definition, halt: Halt) -> str:
         return "its undo was not answered until its attempts were over: it may be undone or not"
     if halt.by == "saga":
         return "the saga's deadline passed while it was under way, past the point of no return"
+    if step.until is not None and halt.by != "saga":
+        return "it would last longer than it may, past the point of no return"
     if halt.by == "wait":
         return "nobody answered in time, and that means to halt"
     if step.over is not None and halt.by != "attempt":

@@ -12,12 +12,14 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from towpath.saga.check.abstract import Call, Role
 from towpath.saga.check.explore import Exploration
 from towpath.saga.check.properties import Breach, Property
-from towpath.saga.definition import Definition, StepDefinition
+from towpath.saga.definition import Activity, Definition, StepDefinition
+from towpath.saga.effects import SubsagaCompleted
 from towpath.saga.state import Cause
 from towpath.saga.testing.samples import sample
 
@@ -115,19 +117,20 @@ class Sampler:
             hint = hints.get(parameters[place + 1], Any) if place + 1 < len(parameters) else Any
             needed = self.definition.steps[position]
             name = getattr(function, "__name__", "a function")
-            if call.missing[place] and not admits(hint, type(None)) and needed.outcomes:
+            results = self.definition.results_of(position)
+            if call.missing[place] and not admits(hint, type(None)) and results:
                 words = f"{name} takes a {_name(hint)}, and gets None where {needed.key} is skipped"
                 self._note(Property.MISSING_RESULT, step.key, words, call.role)
             elif not call.missing[place] and needed.over is None:
-                for kind, ok in needed.outcomes.items():
+                for kind, ok in results.items():
                     if ok and not admits(hint, kind):
                         words = f"{name} takes a {_name(hint)}, and may get a {kind.__name__} of {needed.key}"
                         self._note(Property.MISSING_RESULT, step.key, words, call.role)
 
     def _rows(self, step: StepDefinition, call: Call) -> Iterator[tuple[object, ...]]:
-        columns = [self._of(self.definition.starts_on)]
+        columns: list[Sequence[object]] = [[event for kind in self.definition.starts for event in self._of(kind)]]
         for missing, position in zip(call.missing, self._needs(step, call.role), strict=True):
-            columns.append((None,) if missing else self._results(self.definition.steps[position]))
+            columns.append((None,) if missing else self._results(position))
         count = 1
         for column in columns:
             count *= len(column)
@@ -143,11 +146,16 @@ class Sampler:
             self.result.without_data.add(kind.__name__)
         return found
 
-    def _results(self, step: StepDefinition) -> Sequence[object]:
+    def _results(self, position: int) -> Sequence[object]:
         """Return results that a step may have; of an `each`, tuples of up to two."""
-        results = [result for kind, ok in step.outcomes.items() if ok for result in self._of(kind)]
+        step, declared = self.definition.steps[position], self.definition.results_of(position)
+        child = step.child
+        if child is not None and child.result is not None:
+            (kind,) = child.steps[child.result].outcomes
+            return [SubsagaCompleted(child.name, "child-1", result) for result in self._of(kind)]
+        results = [result for kind, ok in declared.items() if ok for result in self._of(kind)]
         if step.over is None:
-            return results or ((None,) if not step.outcomes else ())
+            return results or ((None,) if not declared else ())
         return [(), *((result,) for result in results), *((result, result) for result in results[:2])]
 
     # --- running ----------------------------------------------------------------------------------------------------
@@ -159,6 +167,9 @@ class Sampler:
         if role is Role.UNDO and step.undo is not None and step.undo.takes_cause:
             for cause in self._causes():
                 self._run(step, call, function, arguments, cause=cause)
+        elif role is Role.REMIND and step.remind is not None:
+            for number in (1, step.remind.reminders_max):
+                self._run(step, call, function, arguments, item=number, value=number)
         elif step.over is not None and role in (Role.BUILD, Role.UNDO):
             items = self._list(step, arguments)
             for item in range(len(items)):
@@ -197,7 +208,7 @@ class Sampler:
             missing_is_to_blame = breach.rule is Property.BUILDER_RAISES and any(call.missing)
             rule = Property.MISSING_RESULT if missing_is_to_blame else breach.rule
             self._note(rule, step.key, breach.words, call.role, arguments, item, cause)
-        if call.role is Role.OVER and arguments[0] in self.samples.examples(self.definition.starts_on):
+        if call.role is Role.OVER and arguments[0] in self.samples.examples(type(arguments[0])):
             count = len(self._list(step, arguments))
             if count > step.items_max:
                 words = f"an example has {count} items, and the limit is {step.items_max}"
@@ -205,8 +216,15 @@ class Sampler:
 
 
 def _function(step: StepDefinition, role: Role) -> Callable[..., Any]:
-    undo = step.undo.build if step.undo is not None else None
-    function = {Role.BUILD: step.build, Role.WHEN: step.when, Role.OVER: step.over, Role.UNDO: undo}[role]
+    function = {
+        Role.BUILD: step.build,
+        Role.CHOOSE: step.build,
+        Role.WHEN: step.when,
+        Role.OVER: step.over,
+        Role.UNTIL: step.until,
+        Role.UNDO: step.undo.build if step.undo is not None else None,
+        Role.REMIND: step.remind.build if step.remind is not None else None,
+    }[role]
     assert function is not None  # it was called
     return function
 
@@ -245,7 +263,7 @@ def try_function(
             yield Breach(Property.WRONG_VALUE, step.key, f"{name} returns what the undo cannot send: {words}")
 
 
-def _wrong(step: StepDefinition, role: Role, value: object) -> str:
+def _wrong(step: StepDefinition, role: Role, value: object) -> str:  # noqa: PLR0911 - a case each
     """Say what is wrong with the value that a function returned."""
     kind = type(value).__name__
     if role is Role.WHEN:
@@ -253,10 +271,20 @@ def _wrong(step: StepDefinition, role: Role, value: object) -> str:
     if role is Role.OVER:
         sequence = hasattr(value, "__len__") and hasattr(value, "__getitem__")
         return "" if sequence else f"a {kind}, not a list or a tuple"
+    if role is Role.CHOOSE:
+        return "" if value in step.options else f"{value!r}, which is none of {', '.join(step.options)}"
+    if role is Role.UNTIL:
+        zoned = isinstance(value, datetime) and value.tzinfo is not None
+        return "" if zoned else f"a {kind}, not a time with its zone"
     if value is None:
         return "nothing"
-    if step.child is not None and role is Role.BUILD and not isinstance(value, step.child.starts_on):
-        return f"a {kind}, not the {step.child.starts_on.__name__} that starts saga {step.child.name}"
+    declared = {step.remind.event} if role is Role.REMIND and step.remind is not None else set(step.outcomes)
+    published = role is Role.REMIND or (role is Role.BUILD and step.activity in (Activity.EVENT, Activity.RESULT))
+    if published and type(value) not in declared:
+        return f"a {kind}, not the {', '.join(each.__name__ for each in declared)} that it says"
+    if step.child is not None and role is Role.BUILD and not isinstance(value, step.child.starts):
+        starts = " or ".join(each.__name__ for each in step.child.starts)
+        return f"a {kind}, not the {starts} that starts saga {step.child.name}"
     return ""
 
 
@@ -291,5 +319,5 @@ def _name(hint: Any) -> str:
 
 def classes_by_name(definition: Definition) -> Mapping[str, type]:
     """Return the record classes that arguments of functions are made of, by name."""
-    kinds = {definition.starts_on, *(kind for step in definition.steps for kind in step.outcomes)}
+    kinds = {*definition.starts, *(kind for step in definition.steps for kind in step.outcomes)}
     return {kind.__name__: kind for kind in kinds}

@@ -39,7 +39,7 @@ def duration_of(definition: Definition) -> Duration:
 
 
 def _longest(step: StepDefinition) -> int:
-    return step.wait_milliseconds if step.policy is None else round_milliseconds(step.policy)
+    return step.wait_longest_milliseconds if step.policy is None else round_milliseconds(step.policy)
 
 
 def _may_turn(step: StepDefinition) -> bool:
@@ -53,7 +53,7 @@ def _longest_undo(definition: Definition) -> int:
     for position in range(len(definition.steps) - 1, -1, -1):
         step = definition.steps[position]
         own = round_milliseconds(step.undo.policy) if step.undo is not None else 0
-        later = [longest[other] for other in range(len(longest)) if definition.descendants[position] >> other & 1]
+        later = [longest[other] for other in range(len(longest)) if definition.undone_before[position] >> other & 1]
         longest[position] = own + max(later, default=0)
     return max(longest)
 
@@ -75,10 +75,11 @@ def fastest_milliseconds(definition: Definition) -> list[int]:
     begins: list[int] = []
     for step in definition.steps:
         begins.append(max((ends[required] for required in step.requires), default=0))
-        own = step.wait_milliseconds if step.activity is Activity.DELAY else 0
+        own = step.wait_milliseconds if step.activity is Activity.DELAY and step.until is None else 0
         if step.child is not None:
             own = fastest_milliseconds(step.child)[-1]
-        ends.append(begins[-1] + (0 if step.when is not None else own))
+        skippable = step.when is not None or step.only_in or step.instead_of is not None
+        ends.append(begins[-1] + (0 if skippable else own))
     return [*begins, max(ends)]
 
 
@@ -95,8 +96,10 @@ def judge_timing(definition: Definition) -> Iterator[Breach]:
         return
     for step, begin in zip(definition.steps, begins, strict=True):
         left = deadline - begin
-        if step.activity is Activity.WAIT and step.wait_milliseconds >= left:
-            words = f"waits {words_for(step.wait_milliseconds)}, and the saga's deadline comes before that is over"
+        if step.activity is Activity.WAIT and step.wait_longest_milliseconds >= left:
+            words = (
+                f"waits {words_for(step.wait_longest_milliseconds)}, and the saga's deadline comes before that is over"
+            )
             yield Breach(Property.FITS_IN_TIME, step.key, words)
         if step.policy is not None:
             yield from _judge_attempts(step.key, step.policy, min(left, step.policy.retry_for_milliseconds))

@@ -43,7 +43,8 @@ def say_input(state: SagaState | None, input_: Input) -> str:  # noqa: PLR0911 -
         case TimerFired():
             return _say_timer(state, input_)
         case Signalled():
-            return f"{type(input_.signal).__name__} arrives"
+            again = state is not None and any(id_ == input_.id for id_, _ in state.recent)
+            return f"{type(input_.signal).__name__} arrives" + (" once more" if again else "")
         case OperatorAsked():
             return _say_request(input_)
         case ParentAsked():
@@ -82,6 +83,8 @@ def _say_timer(state: SagaState | None, input_: TimerFired) -> str:
     what = _place(timer.step, timer.item, timer.direction)
     cell = _cell(state, timer.step, timer.item)
     late = cell is not None and input_.at_milliseconds > cell.give_up_milliseconds
+    if timer.kind is TimerKind.WAIT and cell is not None and input_.at_milliseconds < cell.give_up_milliseconds:
+        return f"{what} reminds"
     return {
         TimerKind.ATTEMPT: f"{what} is not answered in time" + (", nor until its attempts are over" if late else ""),
         TimerKind.BACKOFF: f"the pause of {what} is over",

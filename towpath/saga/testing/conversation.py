@@ -26,6 +26,7 @@ from towpath.saga.effects import (
     CancelTimer,
     CompensateSaga,
     Happened,
+    PublishEvent,
     Record,
     SendCommand,
     SetTimer,
@@ -49,7 +50,7 @@ from towpath.saga.state import Direction, ParentReference, SagaState, Status, St
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Said = SendCommand | StartSaga | CompensateSaga | AnswerParent
+Said = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent
 
 _DOING = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.STUCK, StepStatus.UNKNOWN)
 _UNDOING = (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDO_STUCK)
@@ -62,9 +63,13 @@ def given(
     id: str = "start",  # noqa: A002 - the field's name
     key: str = "key",
     parent: ParentReference | None = None,
+    at: datetime = BEGINNING,
 ) -> "Conversation":
-    """Begin a conversation by the start event. Raises AssertionError if the saga refuses it."""
-    now = (BEGINNING - _EPOCH) // timedelta(milliseconds=1)
+    """Begin a conversation by the start event, `at` a time with its zone.
+
+    Raises AssertionError if the saga refuses it.
+    """
+    now = (at - _EPOCH) // timedelta(milliseconds=1)
     return Conversation(saga.definition if isinstance(saga, Saga) else saga, Started(id, now, event, key, parent))
 
 
@@ -99,7 +104,7 @@ class Conversation:
         A reply goes to the command that is out and declares its class; name the `step` (and the `item`) if several
         are. `attempt` is by default that of the command last sent.
         """
-        if type(message) in self.definition.waits and step is None:
+        if step is None and type(message) in self.definition.signals:
             return self._say(lambda id_, at: Signalled(id_, at, message))
         key, cell, direction = self._addressee(message, step, item)
         tried = cell.attempt if attempt is None else attempt
@@ -204,6 +209,13 @@ class Conversation:
                 return self._expected(sent)
         raise AssertionError(f"expected {reply!r} to the parent; {self._waiting_words()}")
 
+    def expect_event(self, event: object) -> "Conversation":
+        """Expect that the saga has published this event."""
+        for sent in self._unexpected:
+            if isinstance(sent, PublishEvent) and sent.event == event:
+                return self._expected(sent)
+        raise AssertionError(f"expected that {event!r} is published; {self._waiting_words()}")
+
     def expect_nothing(self) -> "Conversation":
         """Expect that nothing is sent but what was expected."""
         self._nothing_unexpected()
@@ -278,7 +290,7 @@ class Conversation:
             match effect:
                 case SendCommand() | StartSaga() | CompensateSaga() if effect.attempt > 1:
                     self._repeated.append(effect)
-                case SendCommand() | StartSaga() | CompensateSaga() | AnswerParent():
+                case SendCommand() | StartSaga() | CompensateSaga() | AnswerParent() | PublishEvent():
                     self._unexpected.append(effect)
                 case SetTimer():
                     self._timers[effect.timer.key] = (effect.due_milliseconds, effect.timer)

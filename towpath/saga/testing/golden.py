@@ -12,6 +12,7 @@ from typing import Any
 
 from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
+from towpath.saga.effects import SubsagaCompleted
 from towpath.saga.inputs import (
     Input,
     OperatorAsked,
@@ -85,9 +86,11 @@ def inputs_of(definition: Definition, history: dict[str, Any]) -> list[Input]:
 
 def classes_of(definition: Definition) -> dict[str, type]:
     """Return every class that an input of this saga may carry, by name."""
-    kinds = {definition.starts_on}
+    kinds = {*definition.starts, *definition.cancels, *definition.prolongs}
     for step in definition.steps:
         kinds |= set(step.outcomes)
+        if step.child is not None and step.child.result is not None:
+            kinds |= set(step.child.steps[step.child.result].outcomes)
         kinds |= set(step.undo.outcomes) if step.undo is not None else set()
     return {kind.__name__: kind for kind in kinds}
 
@@ -99,11 +102,20 @@ def _named(value: Any) -> dict[str, Any]:
         content = getattr(value, field.name)
         carried = field.type is object or field.type == object | None
         plain[field.name] = _record(content) if carried else to_plain(content)
+        if isinstance(content, SubsagaCompleted) and content.result is None:
+            plain[field.name].pop("result", None)
     return plain
 
 
 def _record(record: object) -> dict[str, Any] | None:
-    return None if record is None else {"class": type(record).__name__, **to_plain(record)}
+    if record is None:
+        return None
+    plain = {"class": type(record).__name__, **to_plain(record)}
+    if isinstance(record, SubsagaCompleted):
+        # Its result says its own class; one that there is not stands nowhere, as before sub-sagas had any.
+        del plain["result"]
+        plain |= {} if record.result is None else {"result": _record(record.result)}
+    return plain
 
 
 def _input(plain: dict[str, Any], classes: dict[str, type]) -> Input:
@@ -125,6 +137,9 @@ def _record_of(plain: dict[str, Any], classes: dict[str, type]) -> object:
     """Return a record. One that the saga does not declare is refused whatever it holds, so its class's name will do."""
     content = dict(plain)
     name = content.pop("class")
+    if name == SubsagaCompleted.__name__:
+        result = content.pop("result", None)
+        return SubsagaCompleted(**content, result=None if result is None else _record_of(result, classes))
     made: object = from_plain(classes[name], content) if name in classes else type(name, (), {})()
     return made
 

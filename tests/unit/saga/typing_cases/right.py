@@ -1,9 +1,25 @@
 """Definitions that are right: the type checker says nothing, and knows what each handle holds."""
 
+from datetime import datetime
 from typing import assert_type
 
 from tests.unit.saga.support import Agreed, Denied, Do, No, Opened, Take, Undone, Yes, service
-from towpath.saga import HALT, NO_EFFECT, PROCEED, Saga, Step, Undo, UndoEach, hours, one_of, seconds
+from towpath.saga import (
+    HALT,
+    NO_EFFECT,
+    PROCEED,
+    Prolong,
+    Remind,
+    Saga,
+    Step,
+    Undo,
+    UndoEach,
+    hours,
+    one_of,
+    seconds,
+    tolerated,
+)
+from towpath.saga.effects import SubsagaCompleted
 
 
 def alone(_: Opened) -> Do:
@@ -91,3 +107,61 @@ saga.step(service, with_all, needs=f, undo=NO_EFFECT, succeeds=Yes, within=secon
 child = Saga("child", version=1, starts_on=Opened, deadline=hours(1))
 child.step(service, alone, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
 saga.subsaga(child, again, needs=a, within=hours(0.5))
+
+
+def total(_: Opened, first: Yes) -> Agreed:
+    assert first.note
+    return Agreed()
+
+
+def total_of(_: Opened, done: SubsagaCompleted[Agreed]) -> Do:
+    return Do(str(done.result))
+
+
+def by_note(_: Opened, first: Yes) -> str:
+    return first.note
+
+
+def with_one_of_three(_: Opened, one: Yes | No | None) -> Do:
+    return Do(one.note if one else "")
+
+
+def in_time(_: Opened, first: Yes) -> datetime:
+    return datetime.fromisoformat(first.note)
+
+
+def reminder(_: Opened, first: Yes, number: int) -> Denied:
+    assert first.note * number
+    return Denied()
+
+
+ending = Saga("ending", version=1, starts_on=Opened, deadline=hours(1))
+ending.result(total, event=Agreed, needs=ending.step(service, alone, undo=NO_EFFECT, succeeds=Yes, within=seconds(1)))
+i = saga.subsaga(ending, again, needs=a, returns=Agreed, within=hours(0.5), key="i")
+assert_type(i, Step[Opened, SubsagaCompleted[Agreed]])
+saga.step(service, total_of, needs=i, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+j = saga.step(service, alone, key="j", undo=NO_EFFECT, succeeds=one_of(Yes, tolerated(No)), within=seconds(1))
+assert_type(j, Step[Opened, Yes | No])
+k = saga.step(service, with_yes, key="k", needs=a, instead_of=b, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+assert_type(k, Step[Opened, No | Yes])
+left, right = saga.choose("side", by=by_note, needs=a, options=("left", "right"))
+assert_type(left, Step[Opened, None])
+m = saga.step(service, alone, key="m", after=left, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+n = saga.merge("n", m, right)
+assert_type(n, Step[Opened, Yes | None])
+o = saga.delay("o", needs=a, until=in_time, at_most=hours(0.5))
+assert_type(o, Step[Opened, None])
+p = saga.publish(total, needs=a, event=Agreed)
+assert_type(p, Step[Opened, Agreed])
+q = saga.wait(
+    "q",
+    needs=a,
+    succeeds=Agreed,
+    within=hours(0.5),
+    on_timeout=HALT,
+    reminds=Remind(reminder, event=Denied, every=seconds(9), times=2),
+    prolonged=Prolong(No, by=seconds(9), times=2),
+)
+assert_type(q, Step[Opened, Agreed])
+either = Saga("either", version=1, starts_on=one_of(Opened, Agreed), deadline=hours(1), cancel_on=Denied)
+assert_type(either, Saga[Opened | Agreed])

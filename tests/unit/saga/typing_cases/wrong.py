@@ -10,12 +10,13 @@ from tests.unit.saga.typing_cases.right import (
     is_noted,
     lines,
     take_after,
+    total,
     with_all,
     with_both,
     with_maybe,
     with_yes,
 )
-from towpath.saga import HALT, NO_EFFECT, PROCEED, Saga, Undo, UndoEach, hours, seconds
+from towpath.saga import HALT, NO_EFFECT, PROCEED, Saga, Undo, UndoEach, hours, one_of, seconds, tolerated
 
 
 def for_number(_: Opened, first: Yes, number: int) -> Do:
@@ -72,4 +73,16 @@ saga.retriable(service, alone, key="e22", succeeds=Yes, fails=No, within=seconds
 saga.wait("e23", succeeds=Agreed, within=seconds(9))  # E: does not say what silence means
 saga.wait("e24", succeeds=Agreed, within=seconds(9), on_timeout=HALT, when=is_noted)  # E: a condition on a result that it does not need
 other.step(service, from_elsewhere, after=a, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))  # E: orders by another saga's step
+saga.result(is_noted, event=Agreed, needs=a)  # E: a function that gives another result
+saga.publish(total, event=Agreed)  # E: an event whose function asks for what it is not given
+saga.result(total, event=Denied, needs=a)  # E: a result of another class
+tolerant = saga.step(service, alone, key="e30", undo=NO_EFFECT, succeeds=one_of(Yes, tolerated(No)), within=seconds(1))
+saga.step(service, with_yes, key="e31", needs=tolerant, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))  # E: forgets that a failure is tolerated
+stands_in = saga.step(service, alone, key="e32", instead_of=b, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+saga.step(service, with_yes, key="e33", needs=stands_in, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))  # E: forgets that the other may have been done
+card, _free = saga.choose("way", by=not_a_bool, options=("card", "free"))
+joined = saga.merge("joined", saga.step(service, alone, key="e34", after=card, undo=NO_EFFECT, succeeds=Yes, within=seconds(1)), _free)
+saga.step(service, with_yes, key="e35", needs=joined, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))  # E: forgets that a branch has no result
+saga.choose("e36", by=is_noted, needs=a, options=("card", "free"))  # E: a choice by what is no text
+saga.delay("e37", until=not_a_bool, at_most=hours(1))  # E: a time that is none
 a & other.delay("pause", lasts=seconds(1))  # E: joins handles of two sagas

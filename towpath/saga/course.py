@@ -1,0 +1,281 @@
+"""What a saga says of its own course: waits and delays, choices between branches, events, and its result.
+
+Rule of this file: nothing here asks a participant to do anything. Steps that do are declared in language.py.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Generic, Literal, overload
+
+from towpath.saga.definition import Activity, OnTimeout
+from towpath.saga.handles import (
+    AnyNeeds,
+    Classes,
+    Needs,
+    OtherT,
+    Prolong,
+    Remind,
+    ResultT,
+    ResultTs,
+    StartT,
+    Step,
+    Success,
+    ThirdT,
+    classes_of,
+    tolerated_in,
+)
+from towpath.saga.rules import Draft, StepParts
+
+
+class Course(Generic[StartT]):
+    """The sentences of a saga that concern no participant."""
+
+    _draft: Draft
+
+    # --- waits and delays -------------------------------------------------------------------------------------------
+
+    @overload
+    def wait(
+        self,
+        key: str,
+        *,
+        succeeds: Success[ResultT],
+        fails: Classes = (),
+        within: timedelta,
+        on_timeout: Literal[OnTimeout.COMPENSATE, OnTimeout.HALT],
+        needs: AnyNeeds[StartT] | None = None,
+        after: AnyNeeds[StartT] | None = None,
+        reminds: Remind | None = None,
+        prolonged: Prolong | None = None,
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def wait(
+        self,
+        key: str,
+        *,
+        succeeds: Success[ResultT],
+        fails: Classes = (),
+        within: timedelta,
+        on_timeout: Literal[OnTimeout.PROCEED],
+        needs: AnyNeeds[StartT] | None = None,
+        after: AnyNeeds[StartT] | None = None,
+        reminds: Remind | None = None,
+        prolonged: Prolong | None = None,
+    ) -> Step[StartT, ResultT | None]: ...
+    @overload
+    def wait(
+        self,
+        key: str,
+        *,
+        when: Callable[[StartT], bool],
+        succeeds: Success[ResultT],
+        fails: Classes = (),
+        within: timedelta,
+        on_timeout: OnTimeout,
+        after: AnyNeeds[StartT] | None = None,
+        reminds: Remind | None = None,
+        prolonged: Prolong | None = None,
+    ) -> Step[StartT, ResultT | None]: ...
+    @overload
+    def wait(
+        self,
+        key: str,
+        *,
+        needs: Needs[StartT, *ResultTs],
+        when: Callable[[StartT, *ResultTs], bool],
+        succeeds: Success[ResultT],
+        fails: Classes = (),
+        within: timedelta,
+        on_timeout: OnTimeout,
+        after: AnyNeeds[StartT] | None = None,
+        reminds: Remind | None = None,
+        prolonged: Prolong | None = None,
+    ) -> Step[StartT, ResultT | None]: ...
+    def wait(self, key: str, **said: Any) -> Any:
+        """Declare a wait for an event or a person's decision, and what it means that none comes in time."""
+        return self._add(
+            StepParts(
+                key,
+                self._draft.region(),
+                Activity.WAIT,
+                needs=said.get("needs"),
+                after=said.get("after"),
+                succeeds=classes_of(said["succeeds"]),
+                fails=classes_of(said.get("fails", ())),
+                when=said.get("when"),
+                tolerated=tolerated_in(said["succeeds"]),
+                on_timeout=said["on_timeout"],
+                wait=said["within"],
+                remind=said["reminds"].parts if said.get("reminds") is not None else None,
+                prolong=said.get("prolonged"),
+            )
+        )
+
+    @overload
+    def delay(self, key: str, *, lasts: timedelta, after: AnyNeeds[StartT] | None = None) -> Step[StartT, None]: ...
+    @overload
+    def delay(
+        self,
+        key: str,
+        *,
+        until: Callable[[StartT], datetime],
+        at_most: timedelta,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, None]: ...
+    @overload
+    def delay(
+        self,
+        key: str,
+        *,
+        needs: Needs[StartT, *ResultTs],
+        until: Callable[[StartT, *ResultTs], datetime],
+        at_most: timedelta,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, None]: ...
+    def delay(self, key: str, **said: Any) -> Any:
+        """Declare a pause that lasts so long, or until a time that a function reads from the data (with its zone).
+
+        Steps that name it in `after` begin when it is over. A time that is further away than `at_most` compensates,
+        and past the pivot halts; one that has passed is no pause.
+        """
+        return self._add(
+            StepParts(
+                key,
+                self._draft.region(),
+                Activity.DELAY,
+                needs=said.get("needs"),
+                after=said.get("after"),
+                until=said.get("until"),
+                wait=said["lasts"] if "lasts" in said else said["at_most"],
+            )
+        )
+
+    # --- branches ---------------------------------------------------------------------------------------------------
+
+    @overload
+    def choose(
+        self,
+        key: str,
+        *,
+        by: Callable[[StartT], str],
+        options: Sequence[str],
+        after: AnyNeeds[StartT] | None = None,
+    ) -> tuple[Step[StartT, None], ...]: ...
+    @overload
+    def choose(
+        self,
+        key: str,
+        *,
+        needs: Needs[StartT, *ResultTs],
+        by: Callable[[StartT, *ResultTs], str],
+        options: Sequence[str],
+        after: AnyNeeds[StartT] | None = None,
+    ) -> tuple[Step[StartT, None], ...]: ...
+    def choose(self, key: str, **said: Any) -> Any:
+        """Declare a choice between branches: its function returns one of `options`. Returns a handle for each.
+
+        What comes `after` such a handle lies in that branch, and begins only if it is taken; `merge` joins them again.
+        """
+        options, kind = tuple(said["options"]), self._draft.region()
+        self._add(
+            StepParts(
+                key,
+                kind,
+                Activity.CHOICE,
+                needs=said.get("needs"),
+                after=said.get("after"),
+                build=said["by"],
+                options=options,
+            )
+        )
+        choice = Needs[StartT](self._draft, (len(self._draft.steps) - 1,))
+        return tuple(self._add(StepParts(option, kind, Activity.BRANCH, after=choice)) for option in options)
+
+    @overload
+    def merge(
+        self,
+        key: str,
+        first: Step[StartT, ResultT],
+        second: Step[StartT, OtherT],
+        /,
+        *,
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, ResultT | OtherT]: ...
+    @overload
+    def merge(
+        self,
+        key: str,
+        first: Step[StartT, ResultT],
+        second: Step[StartT, OtherT],
+        third: Step[StartT, ThirdT],
+        /,
+        *more: Step[StartT, ThirdT],
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, ResultT | OtherT | ThirdT]: ...
+    def merge(self, key: str, *branches: Any, after: Any = None) -> Any:
+        """Join the branches of a choice, by the last step of each, or the branch itself where nothing lies in it.
+
+        Exactly one of them was taken, and the result is that of its step.
+        """
+        positions = tuple(position for branch in branches for position in branch.positions)
+        joined: Needs[Any] = Needs(self._draft, positions)
+        return self._add(StepParts(key, self._draft.region(), Activity.MERGE, needs=joined, after=after))
+
+    # --- events and the result --------------------------------------------------------------------------------------
+
+    @overload
+    def publish(
+        self,
+        build: Callable[[StartT], ResultT],
+        *,
+        event: type[ResultT],
+        key: str = "",
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def publish(
+        self,
+        build: Callable[[StartT, *ResultTs], ResultT],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        event: type[ResultT],
+        key: str = "",
+        after: AnyNeeds[StartT] | None = None,
+    ) -> Step[StartT, ResultT]: ...
+    def publish(self, build: Callable[..., object], **said: Any) -> Any:
+        """Declare an event that the saga publishes in its own topic of events; nobody answers, nothing is awaited."""
+        key = str(said.get("key") or getattr(build, "__name__", ""))
+        return self._event(key, Activity.EVENT, build, said)
+
+    @overload
+    def result(self, build: Callable[[StartT], ResultT], *, event: type[ResultT]) -> None: ...
+    @overload
+    def result(
+        self,
+        build: Callable[[StartT, *ResultTs], ResultT],
+        *,
+        needs: Needs[StartT, *ResultTs],
+        event: type[ResultT],
+    ) -> None: ...
+    def result(self, build: Callable[..., object], **said: Any) -> None:
+        """Declare what the saga comes to if it completes: the last that is declared.
+
+        It is published as an event, told to a saga that started this one, and known to clients that await the ending.
+        """
+        self._event("result", Activity.RESULT, build, said)
+
+    def _event(self, key: str, activity: Activity, build: Callable[..., object], said: dict[str, Any]) -> Any:
+        return self._add(
+            StepParts(
+                key,
+                self._draft.region(),
+                activity,
+                needs=said.get("needs"),
+                after=said.get("after"),
+                build=build,
+                succeeds=(said["event"],),
+            )
+        )
+
+    def _add(self, parts: StepParts) -> Step[StartT, Any]:
+        return Step(self._draft, (self._draft.add(parts),))
