@@ -43,3 +43,16 @@ RESTORE_RECORDS_LEFT = Gauge(
 WAITING_FOR_WORLD = Gauge(
     "towpath_waiting_for_world", "1 while a worker waits for something outside to come back.", ["application"]
 )
+PARTITION_HELD = Gauge(
+    "towpath_partition_held",
+    "1 while a partition waits for a person; `kind` says why.",
+    ["application", "topic", "partition", "kind"],
+)
+RECORDS_EXPIRED = Counter(
+    "towpath_records_expired",
+    "Offsets that expired before they were read and were passed over, as stream.expired_records says.",
+    ["application", "topic"],
+)
+MEMBERS_REPLACED = Counter(
+    "towpath_members_replaced", "Group members that were given up, and joined anew.", ["application"]
+)

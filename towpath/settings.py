@@ -198,6 +198,12 @@ class StreamSettings(_Section):
     transaction_timeout_seconds: float = Field(8.0, gt=0, description="Kafka's `transaction.timeout.ms`.")
     session_timeout_seconds: float = Field(10.0, gt=0, description="Kafka's `session.timeout.ms`.")
     poll_interval_seconds_max: float = Field(60.0, gt=0, description="Kafka's `max.poll.interval.ms`.")
+    membership_seconds_max: float = Field(
+        5.0,
+        gt=0,
+        description="How long a worker may be no member of its group, while the cluster answers, before its member is "
+        "given up for a new one.",
+    )
     fetch_wait_milliseconds: int = Field(
         50,
         ge=1,
@@ -214,6 +220,11 @@ class StreamSettings(_Section):
         7.0, gt=0, description="How long applied ids are remembered, in the time of the records, in days."
     )
     handler_attempts_max: int = Field(3, ge=1, description="Runs of a failing handler before its record is dead.")
+    expired_records: Literal["hold", "skip"] = Field(
+        "hold",
+        description="What is done where records expired before they were read: hold the partition until a person "
+        "accepts the loss, or skip them, which a metric counts.",
+    )
     dead_letter_share_max: float = Field(
         0.5, gt=0, le=1, description="Share of the last 100 records that may be dead before the worker stops."
     )

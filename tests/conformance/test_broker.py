@@ -48,7 +48,10 @@ def joined(cluster: Cluster, group: str, topics: Iterable[str]) -> Member:
     member = cluster.broker.member(group, client_id="test")
     member.subscribe(topics)
     polled = poll_until(member, lambda polled: any(isinstance(change, Assigned) for change in polled.changes))
-    member.resume(polled.changes[-1].partitions)
+    partitions = polled.changes[-1].partitions
+    stored, begins = member.committed(partitions), cluster.broker.begin_offsets(partitions)
+    member.seek({place: begins[place] if stored[place] is None else stored[place] or 0 for place in partitions})
+    member.resume(partitions)
     return member
 
 

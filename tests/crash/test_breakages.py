@@ -492,7 +492,7 @@ def metadata_taken_at_commit(patch: Patch) -> None:
     whole = UnitLoop._commit
 
     async def commit(self: UnitLoop, unit: Unit, work: Work) -> None:
-        member = self._member
+        member = self._member._member
         assert isinstance(member, kafka.KafkaMember)
         # Alone it does no harm, since only polling brings a new generation: so here polling goes on beside the work,
         # as it does in workers that have a thread for it.

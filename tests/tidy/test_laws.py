@@ -17,6 +17,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "outbox": frozenset({"contract"}),
     "capture": frozenset({"contract", "outbox"}),
     "stream": frozenset({"contract", "outbox"}),
+    "positions": frozenset({"stream"}),
     "deadletter": frozenset({"stream"}),
     "view": frozenset({"contract", "outbox", "stream"}),
     "orchestrator": frozenset({"contract", "saga", "stream", "view"}),
@@ -28,7 +29,9 @@ ARROWS: dict[str, frozenset[str]] = {
     ),
     "project": frozenset({"contract", "saga", "participant", "view", "orchestrator"}),
     "parties": frozenset({"contract", "saga", "participant", "view", "orchestrator", "project"}),
-    "stack": frozenset({"contract", "outbox", "capture", "stream", "participant", "view", "orchestrator", "project"}),
+    "stack": frozenset(
+        {"contract", "outbox", "capture", "stream", "positions", "participant", "view", "orchestrator", "project"}
+    ),
 }
 # Inside `stream`, a folder may import only the folders before it.
 STREAM_ORDER = ("broker", "state", "engine", "faust_app")

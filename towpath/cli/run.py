@@ -1,15 +1,19 @@
 """The verb `run`: one worker process, until it is told to stop."""
 
 import os
-from collections.abc import Awaitable, Callable, Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from towpath.cli import output
-from towpath.errors import ContractError, NotFoundError
+from towpath.errors import ContractError, NotFoundError, WorldError
 from towpath.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from towpath.stream.engine.worker_status import WorkerStatus
 
 
 def register(app: typer.Typer) -> None:
@@ -48,12 +52,31 @@ def _run_worker(settings: Settings, name: str, slot: str) -> None:
 
     configure_logs(settings, worker=f"{name}/{slot}")
     uvloop.install()
-    worker = build_worker(settings, name, slot)
+    worker = _build_patiently(settings, name, slot)
     if settings.metrics_port is not None:
         from prometheus_client import start_http_server
 
         start_http_server(settings.metrics_port)
     worker.run_worker(loglevel=settings.log_level)
+
+
+def _build_patiently(settings: Settings, name: str, slot: str) -> Any:
+    """Return the worker, once every part that it needs has answered: it may start before them."""
+    import structlog
+
+    from towpath.stream.engine.failures import backoff_seconds
+    from towpath.stream.engine.worker_status import WorkerStatus
+
+    failures = 0
+    while True:
+        try:
+            return build_worker(settings, name, slot)
+        except WorldError as error:
+            failures += 1
+            seconds = backoff_seconds(failures)
+            structlog.get_logger("towpath.cli.run").warning("waiting to start", seconds=seconds, reason=error.cause)
+            _tell_status(WorkerStatus(application=name, slot=slot, is_member=False, waiting_for=error.cause))
+            time.sleep(seconds)
 
 
 def build_worker(settings: Settings, name: str, slot: str) -> Any:
@@ -70,11 +93,11 @@ def build_worker(settings: Settings, name: str, slot: str) -> Any:
         )
     catalogue = Catalogue.load(settings)
     topics, build = builders[kind](settings, catalogue, which, slot)
-    return build(load_codec(settings, catalogue, topics), _tell_ready)
+    return build(load_codec(settings, catalogue, topics), _tell_status)
 
 
 # The topics whose records the worker writes or reads, and what makes it of their codec.
-Build = tuple[Iterable[str], Callable[[Any, Callable[[], Awaitable[None]]], Any]]
+Build = tuple[Iterable[str], Callable[[Any, Callable[["WorkerStatus"], None]], Any]]
 
 
 def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
@@ -86,8 +109,8 @@ def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     per_second = settings.participant.direct_replies_per_second
     application = application_name(settings, name)
     handover = KafkaHandover(settings.kafka, per_second=per_second, name=application) if per_second else None
-    return catalogue.topics_of(name), lambda codec, on_ready: create_participant(
-        settings, service, codec, catalogue, slot=slot, on_ready=on_ready, handover=handover
+    return catalogue.topics_of(name), lambda codec, on_status: create_participant(
+        settings, service, codec, catalogue, slot=slot, on_status=on_status, handover=handover
     )
 
 
@@ -110,7 +133,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     by_events = [kind for kind in starts if not only_started_by_sagas(name, kind.SCHEMA_NAME, sagas, catalogue)]
     topics = dict.fromkeys(start_topic(catalogue, name, kind) for kind in by_events)
     watch = CaptureWatch(settings, participants_of(definitions))
-    return catalogue.topics_of(name), lambda codec, on_ready: create_orchestrator(
+    return catalogue.topics_of(name), lambda codec, on_status: create_orchestrator(
         settings,
         definitions,
         codec,
@@ -118,7 +141,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
         start_topic=tuple(topics) or None,
         declared_topics=catalogue.topics,
         hold_deadlines=watch.behind,
-        on_ready=on_ready,
+        on_status=on_status,
     )
 
 
@@ -131,7 +154,7 @@ def _view(settings: Settings, _: Any, name: str, slot: str) -> Build:
         view = sagas_view(load_sagas(settings))
     else:
         view = _find(load_views(settings), f"view:{name}", name)
-    return view.topics, lambda codec, on_ready: create_view(settings, view, codec, slot=slot, on_ready=on_ready)
+    return view.topics, lambda codec, on_status: create_view(settings, view, codec, slot=slot, on_status=on_status)
 
 
 def _find(found: dict[str, Any], worker: str, name: str) -> Any:
@@ -142,10 +165,10 @@ def _find(found: dict[str, Any], worker: str, name: str) -> Any:
     return found[name]
 
 
-async def _tell_ready() -> None:
-    """Tell whoever supervises this process that it serves."""
-    from towpath.stack.workers import READY_FILE
+def _tell_status(status: "WorkerStatus") -> None:
+    """Tell whoever supervises this process how it stands."""
+    from towpath.stack.workers import READY_FILE, tell_status
 
     path = os.environ.get(READY_FILE)
     if path:
-        Path(path).touch()
+        tell_status(Path(path), status)

@@ -18,6 +18,7 @@ from towpath.stream.broker.dead_letter import (
     ANNOUNCED_HEADER,
     DEAD_HEADER,
     FOLLOWER,
+    POSITION_HEADER,
     STAND_IN,
     DeadLetter,
     Mark,
@@ -202,6 +203,8 @@ def sort_quarantine(records: Iterable[ConsumedRecord]) -> Quarantine:
         settling, text = record.header(SETTLED_HEADER), record.header(DEAD_HEADER)
         announcing = record.header(ANNOUNCED_HEADER) if settling is text is None else None
         try:
+            if record.header(POSITION_HEADER) is not None:
+                continue  # a decision about a position, which lost records and no letter (see towpath/positions)
             if announcing is not None:
                 told = read_announcement(announcing)
                 coming[(told.application, told.partition, as_bytes(told.key), ""), record.topic] += 1

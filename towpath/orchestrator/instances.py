@@ -9,35 +9,38 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from towpath.contract.codec import Codec
-from towpath.errors import PeerError, WorldError
+from towpath.errors import PeerError
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages, state_from_wire, state_to_wire
 from towpath.orchestrator.record_context import RecordContext
 from towpath.saga.definition import Definition
 from towpath.saga.definition_snapshot import fingerprint_of
 from towpath.saga.state import SagaState
+from towpath.stream.broker.position import HoldKind, PartitionHeld
 
 STATES_REMEMBERED_MAX = 10_000
 """Decoded instances kept beside their bytes: at about 4 KiB each, 40 MiB."""
 INSTANCE, _FORGOTTEN = b"i", b"f"
 
 
-class MissingVersion(WorldError):
+class MissingVersion(PartitionHeld):
     """An instance is of a version that this worker was not deployed with: it waits rather than guess."""
 
     def __init__(self, state: SagaState, known: Mapping[int, Definition]) -> None:
         super().__init__(
+            HoldKind.VERSION,
             f"saga {state.saga} {state.saga_id} is of version {state.version}; this worker has {sorted(known)}",
             kept="the instance and its input; the partition waits",
             next_step=f"deploy version {state.version} of {state.saga} beside the newer one",
         )
 
 
-class OtherDefinition(WorldError):
+class OtherDefinition(PartitionHeld):
     """An instance was written under another definition of the same version: it waits rather than guess."""
 
     def __init__(self, state: SagaState) -> None:
         super().__init__(
+            HoldKind.VERSION,
             f"saga {state.saga} {state.saga_id} was begun under another definition: version {state.version} was "
             "edited since",
             kept="the instance and its input; the partition waits",

@@ -1,23 +1,51 @@
 """The project's workers as supervised processes: each is `towpath run NAME`, started again when it dies.
 
-A worker tells that it is ready by making the file that `TOWPATH_READY_FILE` names, once it serves.
+A worker tells how it stands by files: the one that `TOWPATH_READY_FILE` names is there while the worker is ready, and
+beside it lies a `.json` with what it serves, holds and waits for.
 """
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from importlib import metadata
+from pathlib import Path
+from typing import Any
 
 from towpath.settings import Settings
 from towpath.stack.client import StackClient
 from towpath.stack.home import Home
 from towpath.stack.supervisor.spec import Group, Probe, ProbeKind, ProcessSpec
+from towpath.stream.engine.worker_status import WorkerStatus
 
 READY_FILE = "TOWPATH_READY_FILE"
 READY_SECONDS_MAX = 120.0
 # Workers stop before the parts that they use.
 RANK = 2
+STATUS_SUFFIX = ".json"
 _RUN = "from towpath.cli import main; main()"
+
+
+def tell_status(ready: Path, status: WorkerStatus) -> None:
+    """Write how this process's worker stands, and make or remove the file that says that it is ready."""
+    path = ready.with_name(ready.name + STATUS_SUFFIX)
+    written = path.with_name(path.name + ".new")
+    written.write_text(json.dumps({"pid": os.getpid(), **status.to_json()}), encoding="utf-8")
+    written.replace(path)
+    if status.is_ready:
+        ready.touch()
+    else:
+        ready.unlink(missing_ok=True)
+
+
+def told_status(home: Home, process: str, pid: int | None) -> dict[str, Any] | None:
+    """Return how the worker that runs as `pid` last said that it stands, None if it has not said so."""
+    ready = home.ready_file(process)
+    try:
+        content: dict[str, Any] = json.loads(ready.with_name(ready.name + STATUS_SUFFIX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return content if pid is not None and content.get("pid") == pid else None
 
 
 def worker_process(
@@ -48,7 +76,8 @@ def worker_process(
         log_file=str(home.log_file(process)),
         probe=Probe(ProbeKind.FILE, path=str(ready)),
         rank=RANK,
-        ready_seconds=READY_SECONDS_MAX,
+        # However long its stores, or a part that is away, keep it waiting: it says so, and dies by itself.
+        ready_seconds=None,
         stop_seconds=15.0,
     )
 

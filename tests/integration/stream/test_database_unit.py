@@ -8,14 +8,15 @@ import psycopg
 import pytest
 
 from tests.unit.stream.support import SETTINGS, Worker, memory_broker, options_for, working
-from towpath.errors import PeerError, RefusedError
+from towpath.errors import PeerError
 from towpath.stream.broker.dead_letter import read_dead_letter
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
-from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.options import DatabaseOptions, StreamOptions
 from towpath.stream.engine.postgres import DatabaseUnit
+from towpath.stream.engine.worker_status import WorkerStatus
 
 TABLE = "CREATE TABLE IF NOT EXISTS applied (value text, key text)"
 
@@ -243,22 +244,100 @@ def test_a_dead_letter_leaves_through_the_databases_own_outbox(
     assert applied(connection) == ["1", "2"]
 
 
-def test_a_topic_made_anew_is_refused(connection: psycopg.Connection[Any], database_url: str) -> None:
-    """Offsets of the old topic say nothing of the new one: a person decides."""
+def held(statuses: list[WorkerStatus]) -> list[str]:
+    """Return why the worker holds partitions, as it last said."""
+    return [held.kind for held in statuses[-1].held] if statuses else []
+
+
+def decide(connection: psycopg.Connection[Any], topic_id: str, offset: int) -> None:
+    """Decide as `towpath positions accept` does."""
+    connection.execute("UPDATE towpath_offsets SET topic_id = %s, next_offset = %s, note = ''", (topic_id, offset))
+    connection.commit()
+
+
+def test_a_topic_made_anew_is_held_until_a_person_decides(
+    connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    """Offsets of the old topic say nothing of the new one; a decision is taken up without a restart."""
     broker = memory_broker(partitions=1)
     fill(broker, 5)
+    statuses: list[WorkerStatus] = []
 
     async def main() -> None:
         async with working(apply_all, options(broker, database_url), ["in"]) as worker:
             await until(worker, connection, 5)
         broker.create_topic("in", 1)
         fill(broker, 10)
-        async with working(apply_all, options(broker, database_url, slot="b"), ["in"]) as worker:
-            with pytest.raises(RefusedError, match="made anew"):
-                await worker.until(lambda: False)
+        again = options(broker, database_url, slot="b", on_status=statuses.append)
+        async with working(apply_all, again, ["in"]) as worker:
+            await worker.until(lambda: held(statuses) == ["recreated"])
+            assert applied(connection) == numbers(5)
+            decide(connection, broker.topic_ids(["in"])["in"], 7)
+            await until(worker, connection, 10)
+            await worker.until(lambda: statuses[-1].is_ready)
 
     asyncio.run(main())
-    assert applied(connection) == numbers(5)
+    assert applied(connection) == [*numbers(5), "7", "8", "9"]
+
+
+def test_a_log_that_lost_its_tail_holds_its_partition(connection: psycopg.Connection[Any], database_url: str) -> None:
+    """What is written at the lost offsets is not skipped, though the log grows past where the database stands.
+
+    Before, the worker aborted without end, saying that the database and it both stand at 8; then it skipped three.
+    """
+    broker = memory_broker(partitions=1)
+    fill(broker, 8)
+    statuses: list[WorkerStatus] = []
+    place = TopicPartition("in", 0)
+
+    def worker_options() -> StreamOptions:
+        return options(broker, database_url, on_status=statuses.append)
+
+    async def main() -> None:
+        async with working(apply_all, worker_options(), ["in"]) as worker:
+            await until(worker, connection, 8)
+            with broker.changed:
+                broker.log_of(place).truncate(5)
+            await worker.until(lambda: held(statuses) == ["beyond_end"])
+        for index in range(100, 105):
+            broker.append("in", str(index).encode(), key=b"k")
+        statuses.clear()
+        async with working(apply_all, worker_options(), ["in"]) as worker:
+            await worker.until(lambda: held(statuses) == ["beyond_end"])
+            assert "--from 5 " in (statuses[-1].held[0].next_step or "")
+            assert applied(connection) == numbers(8)
+            decide(connection, broker.topic_ids(["in"])["in"], 5)
+            await until(worker, connection, 10)
+
+    asyncio.run(main())
+    assert applied(connection) == [*numbers(8), *map(str, range(100, 105))]
+
+
+def test_records_that_expired_unread_hold_their_partition(
+    connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    """They hold it where something was read before; an application that begins, begins at the oldest record."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 4)
+    place = TopicPartition("in", 0)
+    broker.log_of(place).expire(2)
+    statuses: list[WorkerStatus] = []
+
+    def worker_options() -> StreamOptions:
+        return options(broker, database_url, on_status=statuses.append)
+
+    async def main() -> None:
+        async with working(apply_all, worker_options(), ["in"]) as worker:
+            await until(worker, connection, 4)
+        fill(broker, 4)
+        broker.log_of(place).expire(6)
+        async with working(apply_all, worker_options(), ["in"]) as worker:
+            await worker.until(lambda: held(statuses) == ["expired"])
+            decide(connection, broker.topic_ids(["in"])["in"], 6)
+            await until(worker, connection, 8)
+
+    asyncio.run(main())
+    assert applied(connection) == ["2", "2", "3", "3"]
 
 
 def test_two_workers_share_the_partitions(connection: psycopg.Connection[Any], database_url: str) -> None:

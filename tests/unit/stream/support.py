@@ -16,6 +16,7 @@ from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.unit import KafkaUnit, Unit
 from towpath.stream.faust_app.wiring import build_loop
+from towpath.stream.state.stores import StoreFactory
 
 Handler = Callable[[Any, Groups], Awaitable[None]]
 SETTINGS = StreamSettings(
@@ -87,10 +88,12 @@ class Worker:
 
 
 @asynccontextmanager
-async def working(handler: Handler, options: StreamOptions, topics: list[str]) -> AsyncIterator[Worker]:
-    """Run a worker on `topics`."""
+async def working(
+    handler: Handler, options: StreamOptions, topics: list[str], open_store: StoreFactory | None = None
+) -> AsyncIterator[Worker]:
+    """Run a worker on `topics`; where `open_store` is given, its stores come from there."""
     agents = FunctionAgents(handler)
-    loop = build_loop(options, agents)
+    loop = build_loop(options, agents, open_store=open_store)
     worker = Worker(loop, agents)
     await loop.subscribe(topics)
     worker.task = asyncio.create_task(loop.run())

@@ -27,7 +27,7 @@ def test_a_store_that_another_process_holds_is_opened_once_it_lets_go() -> None:
         restoring = Recovery(memory_broker(), stores, open_store, SystemClock(), application="app")
         restoring.begin([0])
         async with asyncio.timeout(10):
-            while restoring.finished() != {0}:
+            while restoring.finished() != ({0}, {}):
                 await asyncio.sleep(0.01)
         await restoring.close()
 
@@ -48,6 +48,6 @@ def test_a_partition_that_is_given_away_is_waited_for_no_longer() -> None:
         await asyncio.sleep(0.05)
         async with asyncio.timeout(10):
             await restoring.withdraw([0])
-        assert restoring.finished() == set()
+        assert restoring.finished() == (set(), {})
 
     asyncio.run(main())

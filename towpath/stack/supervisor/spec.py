@@ -21,10 +21,13 @@ class Group(StrEnum):
 
 
 class State(StrEnum):
-    """Where a process stands. `READY` means that it answered its own protocol; `FAILED` that it kept dying."""
+    """Where a process stands. `READY` means that it answered its own protocol; `UNREADY` that it was ready and says
+    that it is so no more; `FAILED` that it kept dying.
+    """
 
     STARTING = "starting"
     READY = "ready"
+    UNREADY = "not ready"
     WAITING = "waiting"
     STOPPING = "stopping"
     STOPPED = "stopped"
@@ -88,7 +91,8 @@ class RestartPolicy:
 class ProcessSpec:
     """One process to run and keep running.
 
-    `rank` orders stopping: the highest rank stops first. `ready_seconds` is how long a start may take;
+    `rank` orders stopping: the highest rank stops first. `ready_seconds` is how long a start may take, None
+    for as long as it needs;
     `stop_seconds` how long after `stop_signal` SIGKILL follows; `death_signal` is what the kernel sends it should
     the supervisor itself die.
     """
@@ -104,7 +108,7 @@ class ProcessSpec:
     ports: tuple[int, ...] = ()
     identity: Identity | None = None
     rank: int = 0
-    ready_seconds: float = 90.0
+    ready_seconds: float | None = 90.0
     stop_seconds: float = 20.0
     stop_signal: int = signal.SIGTERM
     death_signal: int = signal.SIGKILL

@@ -25,6 +25,8 @@ from towpath.stack.supervisor.spec import Probe, ProbeKind, ProcessSpec, Process
 
 PROBE_SECONDS = 0.05
 PROBE_TIMEOUT_SECONDS = 5.0
+WATCH_SECONDS = 1.0
+"""Between two looks whether a worker still says that it is ready."""
 ANSWER_BYTES_MAX = 64 * 1024
 
 
@@ -138,7 +140,7 @@ class Supervised:
                 self._end_group()
             elif not gone.is_set() and self.state is State.STARTING:
                 self._set(State.READY)
-            await waiting
+            await self._watch_until(gone)
         finally:
             loop.remove_reader(pidfd)
             os.close(pidfd)
@@ -166,9 +168,22 @@ class Supervised:
                 preexec_fn=before_exec(self.spec.identity, self.spec.death_signal),  # noqa: PLW1509 - no threads here
             )
 
+    async def _watch_until(self, gone: asyncio.Event) -> None:
+        """Wait until it is gone; one that tells by a file goes on being asked, since it may take its word back."""
+        while not gone.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(
+                    gone.wait(), None if self.spec.probe.kind is not ProbeKind.FILE else WATCH_SECONDS
+                )
+            if self.state in (State.READY, State.UNREADY) and not gone.is_set():
+                state = State.READY if await _answers(self.spec.probe) else State.UNREADY
+                if state is not self.state:
+                    self._set(state, None if state is State.READY else "it says that it is not ready")
+
     async def _until_ready(self) -> bool:
-        deadline = time.monotonic() + self.spec.ready_seconds
-        while time.monotonic() < deadline:
+        seconds = self.spec.ready_seconds
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while deadline is None or time.monotonic() < deadline:
             if await _answers(self.spec.probe):
                 return True
             await asyncio.sleep(PROBE_SECONDS)

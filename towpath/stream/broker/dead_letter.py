@@ -16,6 +16,8 @@ from towpath.stream.broker.record import ConsumedRecord, Headers
 DEAD_HEADER = "dead"
 REDRIVE_HEADER = "redrive"
 ANNOUNCED_HEADER = "stand-in"
+POSITION_HEADER = "position"
+"""Of a record that says what a person decided about a position (see towpath/positions)."""
 
 FOLLOWER, STAND_IN = "follower", "stand-in"
 """Kinds of dead letters that nobody is to blame for."""

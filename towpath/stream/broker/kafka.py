@@ -13,21 +13,14 @@ from functools import partial
 from typing import Any
 
 import structlog
-from confluent_kafka import (
-    Consumer,
-    ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    TopicCollection,
-)
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 from confluent_kafka import TopicPartition as RdTopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
 from towpath.contract.kafka import read_to_end
 from towpath.errors import ConfigurationError, TowpathError
 from towpath.settings import KafkaSettings, Settings, StreamSettings
+from towpath.stream.broker.admin.kafka import ADMIN_TIMEOUT_SECONDS, KafkaAdmin, kafka_error, quiet
 from towpath.stream.broker.bounded_call import BoundedCaller
 from towpath.stream.broker.port import (
     Assigned,
@@ -46,21 +39,20 @@ from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 
 log = structlog.get_logger("towpath.stream.broker.kafka")
 
-ADMIN_TIMEOUT_SECONDS = 15.0
 SEEK_TIMEOUT_SECONDS = 10.0
 LEAVE_SECONDS_MAX = 1.0
 OVERDUE_SECONDS = 1.0
 """How long after its own time-out a call is believed to be lost."""
-ERROR_REPEAT_SECONDS = 5.0
 PRODUCER_QUEUE_RECORDS = 1_000_000
 CONSUMER_QUEUE_KIBIBYTES = 32 * 1024
 """Read ahead, for each member. librdkafka's default is 64 MiB; at 200 bytes a record this is 160,000 of them."""
 
-_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _FENCED_WORD = "fenced"
 """librdkafka tells a consumer's fatal error by one code, and which it was in words only."""
+_UNPOSITIONED = frozenset(
+    {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._NO_OFFSET}
+)
 _STALE = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -70,13 +62,6 @@ _STALE = frozenset(
         KafkaError.STALE_MEMBER_EPOCH,
     }
 )
-
-
-def kafka_error(error: KafkaException) -> KafkaError:
-    """Return what librdkafka says of a failed call."""
-    cause = error.args[0]
-    assert isinstance(cause, KafkaError)
-    return cause
 
 
 def read_group_metadata(token: bytes) -> GroupMetadata:
@@ -97,7 +82,8 @@ def consumer_config(client: Mapping[str, str], settings: StreamSettings) -> dict
     """Return the configuration of a group's member, in librdkafka's names."""
     config: dict[str, Any] = {
         **client,
-        "auto.offset.reset": "earliest",
+        # Where the log has not what is to be read next, the loop finds out why; librdkafka would go on elsewhere.
+        "auto.offset.reset": "error",
         "enable.auto.commit": False,
         "isolation.level": "read_committed",
         # Tells where a partition ends, transaction markers included: timers and catch-up need to know.
@@ -138,25 +124,6 @@ def producer_config(client: Mapping[str, str], settings: StreamSettings, transac
     }
 
 
-class _ErrorLog:
-    """Logs what a client says of its connections: each kind now and then, for clients repeat it 20 times a second."""
-
-    def __init__(self) -> None:
-        self._told_at: dict[str, float] = {}
-
-    def __call__(self, error: KafkaError) -> None:
-        """Log an error."""
-        now = time.monotonic()
-        if now - self._told_at.get(error.name(), -ERROR_REPEAT_SECONDS) >= ERROR_REPEAT_SECONDS:
-            self._told_at[error.name()] = now
-            log.warning("broker client", reason=error.name(), detail=error.str(), fatal=error.fatal())
-
-
-def _quiet(config: Mapping[str, Any]) -> dict[str, Any]:
-    # librdkafka would write the same to stderr, past our logs.
-    return {**config, "log_level": 2, "error_cb": _ErrorLog()}
-
-
 class KafkaMember:
     """A group's member on librdkafka. Every call belongs to the same thread, rebalance callbacks included."""
 
@@ -165,7 +132,8 @@ class KafkaMember:
         self._polled = Polled()
         self._known: dict[tuple[str, int], TopicPartition] = {}
         self._subscribed = False
-        self._consumer = Consumer(_quiet(config))
+        self.notes: dict[TopicPartition, str] = {}
+        self._consumer = Consumer(quiet(config))
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group for `topics`."""
@@ -223,6 +191,8 @@ class KafkaMember:
         code = error.code()
         if code == KafkaError._PARTITION_EOF:
             polled.ends[TopicPartition(message.topic(), message.partition())] = message.offset()
+        elif code in _UNPOSITIONED:
+            polled.unpositioned.add(TopicPartition(message.topic(), message.partition()))
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
             raise ConfigurationError(
                 f"topic {message.topic()}: {error.str()}", next_step="create the topic, or mend its access rights"
@@ -235,6 +205,9 @@ class KafkaMember:
             log.warning("consumer", reason=error.name(), detail=error.str(), topic=message.topic())
 
     def _on_assign(self, consumer: Consumer, partitions: list[RdTopicPartition]) -> None:
+        # The loop seeks before it resumes; with an offset of some kind nobody waits for the group's own.
+        for partition in partitions:
+            partition.offset = 0
         if self._incremental:
             consumer.incremental_assign(partitions)
         else:
@@ -287,7 +260,15 @@ class KafkaMember:
         for entry in found:
             if entry.error is not None:
                 raise BrokerAway(f"{entry.topic}[{entry.partition}]: cannot read its offset: {entry.error}")
+        self.notes = {TopicPartition(p.topic, p.partition): p.metadata or "" for p in found}
         return {TopicPartition(p.topic, p.partition): p.offset if p.offset >= 0 else None for p in found}
+
+    def note(self, partition: TopicPartition, offset: int, text: str) -> None:
+        """Commit an offset as it is, with a note beside it."""
+        try:
+            self._consumer.commit(offsets=[RdTopicPartition(*partition, offset, text)], asynchronous=False)
+        except KafkaException as error:
+            raise BrokerAway(f"{partition}: cannot write a note: {kafka_error(error)}") from error
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit without waiting for the answer."""
@@ -312,6 +293,10 @@ class KafkaMember:
                 self._consumer.poll(0.05)
         self._consumer.close()
 
+    def abandon(self) -> None:
+        """Let go: the member that has this one's place fences it, should it ever come back."""
+        self._consumer.close()
+
 
 def _produce_options(
     headers: Headers, timestamp_milliseconds: int | None, delivered: Delivered | None
@@ -333,7 +318,7 @@ class KafkaProducer:
         self.transactional_id = str(config["transactional.id"])
         self._patience_seconds = patience_seconds
         self._caller = BoundedCaller(self.transactional_id)
-        self._producer = RdProducer(_quiet(config))
+        self._producer = RdProducer(quiet(config))
 
     def start(self) -> None:
         """Fence the ghosts of this transactional id."""
@@ -376,12 +361,19 @@ class KafkaProducer:
         if offsets:
             if metadata is None or not metadata.is_member:
                 raise StaleMember("this consumer is no member of its group: its offsets would be taken unchecked")
-            places = [RdTopicPartition(*partition, offset) for partition, offset in offsets.items()]
-            self._insist(
-                lambda seconds: self._producer.send_offsets_to_transaction(places, metadata.token, seconds),
-                TransactionAborted,
-            )
+            self._send_offsets(offsets, metadata.token)
         self._insist(self._producer.commit_transaction, OutcomeUnknown)
+
+    def commit_for_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit with offsets of a group, as nobody of generation -1: those the broker takes unchecked."""
+        self._send_offsets(offsets, b"CGMDv2:\xff\xff\xff\xff" + group.encode() + b"\x00\x00\x01")
+        self._insist(self._producer.commit_transaction, OutcomeUnknown)
+
+    def _send_offsets(self, offsets: Mapping[TopicPartition, int], token: Any) -> None:
+        places = [RdTopicPartition(*partition, offset) for partition, offset in offsets.items()]
+        self._insist(
+            lambda seconds: self._producer.send_offsets_to_transaction(places, token, seconds), TransactionAborted
+        )
 
     def abort(self) -> None:
         """Abort the transaction."""
@@ -456,7 +448,7 @@ class KafkaReader:
     """Reads one partition by itself, read committed."""
 
     def __init__(self, config: Mapping[str, Any], partition: TopicPartition, offset: int) -> None:
-        self._consumer = Consumer(_quiet(config))
+        self._consumer = Consumer(quiet(config))
         self._position = offset
         self._consumer.assign([RdTopicPartition(*partition, offset)])
 
@@ -483,13 +475,12 @@ class KafkaReader:
         self._consumer.close()
 
 
-class KafkaBroker:
+class KafkaBroker(KafkaAdmin):
     """A real cluster."""
 
     def __init__(self, kafka: KafkaSettings, stream: StreamSettings) -> None:
-        self._client: dict[str, str] = kafka.client_config()
+        super().__init__(kafka.client_config())
         self._settings = stream
-        self._admin_client: AdminClient | None = None
 
     def member(self, group: str, *, client_id: str, slot: str | None = None) -> KafkaMember:
         """Return a consumer for `group` that has not joined yet."""
@@ -521,73 +512,3 @@ class KafkaBroker:
             "fetch.queue.backoff.ms": 5,
         }
         return KafkaReader(config, partition, offset)
-
-    @property
-    def _admin(self) -> AdminClient:
-        if self._admin_client is None:
-            self._admin_client = AdminClient(_quiet(self._client))
-        return self._admin_client
-
-    def group_members(self, group: str) -> frozenset[str]:
-        """Return the ids of those that the group has as members."""
-        found = self._admin.describe_consumer_groups([group], request_timeout=ADMIN_TIMEOUT_SECONDS)
-        return frozenset(member.member_id for member in self._result(found[group]).members)
-
-    def group_offsets(self, group: str, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the offsets that `group` has committed for `partitions`; those without one are left out.
-
-        Raises BrokerAway.
-        """
-        places = [RdTopicPartition(*partition) for partition in partitions]
-        asked = [ConsumerGroupTopicPartitions(group, places)]
-        found = self._admin.list_consumer_group_offsets(asked, request_timeout=ADMIN_TIMEOUT_SECONDS)
-        return {
-            TopicPartition(place.topic, place.partition): place.offset
-            for place in self._result(found[group]).topic_partitions
-            if place.offset >= 0
-        }
-
-    def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
-        """Return how many partitions each topic has."""
-        try:
-            known = self._admin.list_topics(timeout=ADMIN_TIMEOUT_SECONDS).topics
-        except KafkaException as error:
-            raise BrokerAway(f"cannot list topics: {kafka_error(error)}") from error
-        return {topic: len(known[topic].partitions) for topic in topics if topic in known}
-
-    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
-        """Return each topic's id (KIP-516)."""
-        found = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=ADMIN_TIMEOUT_SECONDS)
-        return {topic: str(self._result(future).topic_id) for topic, future in found.items()}
-
-    def topic_config(self, topic: str) -> Mapping[str, str]:
-        """Return a topic's configuration."""
-        resource = ConfigResource(ResourceType.TOPIC, topic)
-        found = self._admin.describe_configs([resource], request_timeout=ADMIN_TIMEOUT_SECONDS)
-        return {name: entry.value for name, entry in self._result(found[resource]).items()}
-
-    def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the high watermarks, records of open transactions included."""
-        return self._offsets(partitions, _LATEST)
-
-    def begin_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Return the offsets of the oldest records that are still there."""
-        return self._offsets(partitions, _EARLIEST)
-
-    def _offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
-        wanted = {RdTopicPartition(*partition): spec for partition in partitions}
-        if not wanted:
-            return {}
-        found = self._admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ADMIN_TIMEOUT_SECONDS
-        )
-        return {TopicPartition(p.topic, p.partition): self._result(future).offset for p, future in found.items()}
-
-    def _result(self, future: Any) -> Any:
-        try:
-            return future.result()
-        except KafkaException as error:
-            # A new client next time: after a broker's restart this one repeats an old leader epoch for ever
-            # (FENCED_LEADER_EPOCH), since its answer does not make it look for the new one.
-            self._admin_client = None
-            raise BrokerAway(f"the broker did not answer: {kafka_error(error)}") from error

@@ -53,9 +53,17 @@ class GroupMetadata(NamedTuple):
         return bool(self.member) and self.generation >= 0
 
 
+class GroupMember(NamedTuple):
+    """A member as its group knows it: who it says that it is, and from where it is connected."""
+
+    id: str
+    client_id: str
+    host: str
+
+
 @dataclass(frozen=True, slots=True)
 class Assigned:
-    """Partitions that this member now owns, paused until `Member.resume`."""
+    """Partitions that this member now owns, paused until `Member.resume`; `Member.seek` says first from where."""
 
     partitions: frozenset[TopicPartition]
 
@@ -75,6 +83,8 @@ class Polled:
     groups: Groups = field(default_factory=dict)
     # Next offset of partitions that were read to their end, transaction markers included.
     ends: dict[TopicPartition, int] = field(default_factory=dict)
+    # Partitions whose next offset the log does not have: before its beginning, or beyond its end.
+    unpositioned: set[TopicPartition] = field(default_factory=set)
     changes: list[Assigned | Revoked] = field(default_factory=list)
     metadata: GroupMetadata | None = None
     records: int = 0
@@ -111,8 +121,21 @@ class Member(Protocol):
         """Commit without a transaction, without waiting: for people who look at lag, not for correctness."""
         ...
 
+    @property
+    def notes(self) -> Mapping[TopicPartition, str]:
+        """Return what is noted beside the offsets that `committed` last returned; the next commit removes a note."""
+        ...
+
+    def note(self, partition: TopicPartition, offset: int, text: str) -> None:
+        """Commit an offset as it is, with a note beside it. Raises BrokerAway."""
+        ...
+
     def close(self) -> None:
         """Leave the group."""
+        ...
+
+    def abandon(self) -> None:
+        """Let go without leaving: another member has this one's place. May block for ever; call it aside."""
         ...
 
 
@@ -146,6 +169,13 @@ class Producer(Protocol):
 
         TransactionAborted: it can only be aborted. OutcomeUnknown: it may stand. ProducerFenced: this producer is
         done for. Retries by itself, to a definite answer, for as long as the transaction can live.
+        """
+        ...
+
+    def commit_for_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit the transaction with offsets of a group of which nobody here is a member, unchecked by the broker.
+
+        A person's decision, not a consumer's progress. Raises as `commit` does.
         """
         ...
 
@@ -187,6 +217,16 @@ class Broker(Protocol):
 
     def reader(self, partition: TopicPartition, offset: int) -> PartitionReader:
         """Return a reader of `partition` from `offset`."""
+        ...
+
+    def group_members(self, group: str) -> tuple[GroupMember, ...]:
+        """Return those that the group has as members. Raises BrokerAway."""
+        ...
+
+    def group_offsets(
+        self, group: str, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return what the group has committed, for all or for these, stable or not. Raises BrokerAway."""
         ...
 
     def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:

@@ -18,6 +18,8 @@ class Phase(Enum):
     RESTORING = "restoring"
     """The stores of its number catch up."""
     SERVING = "serving"
+    HELD = "held"
+    """It waits for a person (see `holds.py`)."""
 
 
 @dataclass(slots=True)
@@ -34,6 +36,8 @@ class Assignment:
 
     def __init__(self) -> None:
         self._owned: dict[TopicPartition, Progress] = {}
+        self.changes = 0
+        """Grows whenever a partition is taken, given away, or changes its phase."""
 
     def __contains__(self, partition: TopicPartition) -> bool:
         return partition in self._owned
@@ -56,6 +60,11 @@ class Assignment:
         """Return the owned partitions in a phase."""
         return [partition for partition, progress in self._owned.items() if progress.phase is phase]
 
+    def phase(self, partition: TopicPartition) -> Phase | None:
+        """Return what a partition waits for, None if it is not owned."""
+        progress = self._owned.get(partition)
+        return None if progress is None else progress.phase
+
     def serves(self, partition: TopicPartition) -> bool:
         """Return whether a partition is owned and served."""
         progress = self._owned.get(partition)
@@ -63,24 +72,29 @@ class Assignment:
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
         """Take partitions up, unsettled."""
+        self.changes += 1
         for partition in partitions:
             self._owned[partition] = Progress()
 
     def revoke(self, partitions: Iterable[TopicPartition]) -> None:
         """Give partitions away."""
+        self.changes += 1
         for partition in partitions:
             self._owned.pop(partition, None)
 
     def unsettle(self) -> None:
-        """After an abort whose reason lies outside: nothing is known of the offsets."""
+        """After an abort whose reason lies outside: nothing is known of the offsets. What is held stays held."""
+        self.changes += 1
         for progress in self._owned.values():
-            progress.phase = Phase.UNSETTLED
             progress.end = -1
+            if progress.phase is not Phase.HELD:
+                progress.phase = Phase.UNSETTLED
 
     def set_phase(self, partitions: Iterable[TopicPartition], phase: Phase) -> None:
         """Move partitions, those that are still owned, to a phase."""
         for partition in partitions:
             if partition in self._owned:
+                self.changes += 1
                 self._owned[partition].phase = phase
 
     def processed_to(self, offsets: Iterable[tuple[TopicPartition, int]]) -> None:

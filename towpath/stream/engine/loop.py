@@ -7,10 +7,7 @@ is done between two polls is done by the owner, and group metadata taken with a 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
@@ -24,14 +21,15 @@ from towpath.stream.broker.port import (
     Broker,
     GroupMetadata,
     Groups,
-    Member,
     OutcomeUnknown,
     ProducerFenced,
     Revoked,
     StaleMember,
     TransactionAborted,
 )
+from towpath.stream.broker.position import PartitionHeld
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.agents import Agents, Fault
 from towpath.stream.engine.assignment import Assignment, Phase
 from towpath.stream.engine.batch_size import BatchSize, Gathering
 from towpath.stream.engine.failures import (
@@ -45,13 +43,18 @@ from towpath.stream.engine.failures import (
     backoff_seconds,
     blame,
     ends_the_worker,
+    halve,
     handler_exit,
+    single_out,
 )
+from towpath.stream.engine.membership import MemberHung, Membership
 from towpath.stream.engine.recovery import Recovery
 from towpath.stream.engine.run import Interrupted
+from towpath.stream.engine.settling import Settling
 from towpath.stream.engine.timer_gate import TimerGate
 from towpath.stream.engine.transaction import Transaction
 from towpath.stream.engine.unit import KafkaUnit, Unit
+from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.stream.state.parking import Admission
 
 log = structlog.get_logger("towpath.stream.engine.loop")
@@ -62,37 +65,10 @@ BROKER_ERRORS = (StaleMember, TransactionAborted, OutcomeUnknown, ProducerFenced
 
 IDLE_POLL_SECONDS = 0.25
 """Longest poll: a stop is noticed after so long at the latest."""
+IDLE_ADVANCE_SECONDS = 30.0
+"""How long nothing came before positions are moved past transaction markers: one commit for each lull."""
 SETTLING_POLL_SECONDS = 0.02
 """Longest poll while stores catch up: so much later than necessary a partition is served at most."""
-
-
-class Agents(Protocol):
-    """Who handles the records of a unit."""
-
-    async def handle(self, unit: Unit, groups: Groups, seconds: float) -> None:
-        """Have every record handled, within `seconds`. Raises AgentFailed or Interrupted."""
-        ...
-
-    async def assigned(self, partitions: frozenset[TopicPartition]) -> None:
-        """Learn that these are all the partitions now."""
-        ...
-
-    async def revoked(self, partitions: frozenset[TopicPartition]) -> None:
-        """Learn that these were given away."""
-        ...
-
-    async def ready(self) -> None:
-        """Learn that every owned partition is served."""
-        ...
-
-
-@dataclass(slots=True)
-class Fault:
-    """How often in a row the world failed, and until when to leave it alone (monotonic seconds)."""
-
-    failures: int = 0
-    until_seconds: float = 0.0
-    paused: set[TopicPartition] = field(default_factory=set)
 
 
 class UnitLoop:
@@ -112,6 +88,9 @@ class UnitLoop:
         world_errors: tuple[type[BaseException], ...] = (),
         timer_gate: TimerGate | None = None,
         gathering: Gathering | None = None,
+        keeps_state: bool = False,
+        check_topics: Callable[[list[str]], None] = lambda _topics: None,
+        on_status: Callable[[WorkerStatus], None] | None = None,
     ) -> None:
         self.application = application
         self.settings = settings
@@ -122,8 +101,23 @@ class UnitLoop:
         self._clock = clock
         self._world_errors = world_errors
         self._timer_gate = timer_gate
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{application}-broker")
-        self._member: Member = broker.member(application, client_id=f"{application}-{slot}", slot=slot)
+        self._topics: list[str] = []
+        self._busy_seconds = time.monotonic()
+        self._check_topics = check_topics
+        self._settling = Settling(
+            broker,
+            self.ownership,
+            restoring,
+            application=application,
+            keeps_state=keeps_state,
+            skip_expired=settings.expired_records == "skip",
+            check_topics=self.check_topics,
+            slot=slot,
+            on_status=on_status,
+        )
+        self._member = Membership(
+            broker, application=application, slot=slot, lost_seconds_max=settings.membership_seconds_max
+        )
         self._transaction = transaction_of(self)
         self._batch_size = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed, gathering)
         self._backlog = Backlog(settings.batch_records_max)
@@ -145,7 +139,7 @@ class UnitLoop:
 
     def in_thread(self, call: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         """Run a blocking call in the thread that owns the broker's clients."""
-        return asyncio.get_running_loop().run_in_executor(self._executor, partial(call, *arguments))
+        return self._member.in_thread(call, *arguments)
 
     @property
     def current(self) -> Unit | None:
@@ -154,11 +148,16 @@ class UnitLoop:
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group. The loop itself is `run`."""
-        await self.in_thread(self._member.subscribe, sorted(topics))
+        self._topics = sorted(topics)
+        await self._member.subscribe(self._topics)
+
+    def check_topics(self) -> None:
+        """Raise ConfigurationError where topics no longer fit each other, BrokerAway where Kafka is away. Blocks."""
+        self._check_topics(self._topics)
 
     async def show_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit offsets to the group without a transaction, for people who look at lag."""
-        await self.in_thread(self._member.commit, offsets)
+        await self._member.commit(offsets)
 
     async def run(self) -> None:
         """Work until `stop`. What this raises is not a record's fault: the worker ends with it."""
@@ -176,25 +175,35 @@ class UnitLoop:
                 await self._transaction.abort(self._running)
                 self._running = None
             await self._restoring.close()
-            await self.in_thread(self._member.close)
+            await self._member.close()
             await self._transaction.close()
         finally:
-            self._executor.shutdown(wait=False)
+            self._member.end()
 
     async def _turn(self) -> None:
+        try:
+            await self._take_turn()
+        except MemberHung as error:
+            await self._replace_member(error.cause)
+        member = self._metadata is not None and self._metadata.is_member
+        self._settling.tell_status(is_member=member, waiting_for=self._fault.reason)
+
+    async def _take_turn(self) -> None:
         await self._gather()
-        polled = await self.in_thread(
-            self._member.poll,
-            1 if self._backlog or self._fault.failures else self._batch_size.records,
-            self._poll_seconds(),
+        polled = await self._member.poll(
+            1 if self._backlog or self._fault.failures else self._batch_size.records, self._poll_seconds()
         )
         self._metadata = polled.metadata
         for change in polled.changes:
             await self._change_hands(change)
         for partition, offset in polled.ends.items():
             self.ownership.seen_end(partition, offset)
+        self._lose_positions(polled.unpositioned)
         # What comes before a partition is served will come again, from where its offset is found to be.
         self._backlog.add({p: records for p, records in polled.groups.items() if self.ownership.serves(p)})
+        if await self._member.is_overdue(polled.metadata):
+            await self._replace_member("its group does not have it, though the cluster answers")
+            return
         if self._fault.until_seconds > time.monotonic():
             return
         try:
@@ -209,6 +218,8 @@ class UnitLoop:
                 await self._without_records()
             if work is None and self._fault.failures:
                 await self._world_is_back()
+        except MemberHung:
+            raise
         except WorldError as error:
             await self._wait_for_world(error)
 
@@ -217,6 +228,23 @@ class UnitLoop:
         seconds, self._gather_seconds = self._gather_seconds, 0.0
         if seconds and not self._backlog and not self._fault.failures and not self._stopping:
             await asyncio.sleep(seconds)
+
+    def _lose_positions(self, partitions: set[TopicPartition]) -> None:
+        """The log no longer has what was to be read next: find out anew where these stand, or hold them."""
+        lost = frozenset(partition for partition in partitions if self.ownership.serves(partition))
+        if lost:
+            log.warning("position is not in the log", partitions=sorted(map(str, lost)))
+            self._backlog.drop(lost)
+            self.ownership.set_phase(lost, Phase.UNSETTLED)
+
+    async def _replace_member(self, reason: str) -> None:
+        """Go on with a new member; what this worker owned is lost, as when its session had ended."""
+        owned = self.ownership.partitions
+        if owned:
+            await self._change_hands(Revoked(owned, lost=True))
+        self._metadata = None
+        self._fault.paused.clear()
+        await self._member.replace(reason)
 
     def _poll_seconds(self) -> float:
         waiting = max(self._fault.until_seconds - time.monotonic(), 0.0)
@@ -240,12 +268,14 @@ class UnitLoop:
             self._backlog.drop(change.partitions)
             self._transaction.forget_offsets(change.partitions)
             self.ownership.revoke(change.partitions)
+            self._settling.revoked(change.partitions)
             gone = {p.partition for p in change.partitions} - self.ownership.numbers
             await self._restoring.withdraw(gone)
             log.info("partitions revoked", partitions=sorted(map(str, change.partitions)), lost=change.lost)
             await self._agents.revoked(change.partitions)
             return
         self._ready_told = False
+        self._settling.assigned()
         self.ownership.assign(change.partitions)
         log.info("partitions assigned", partitions=sorted(map(str, change.partitions)))
         await self._agents.assigned(self.ownership.partitions)
@@ -257,38 +287,13 @@ class UnitLoop:
 
     async def _settle(self) -> None:
         """Move partitions on: stable offsets first, then stores, then serve."""
-        unsettled = self.ownership.in_phase(Phase.UNSETTLED)
-        if unsettled:
-            await self._find_positions(unsettled)
-            self.ownership.set_phase(unsettled, Phase.RESTORING)
-            self._restoring.begin({partition.partition for partition in unsettled})
-        restoring = self.ownership.in_phase(Phase.RESTORING)
-        if restoring:
-            done = self._restoring.finished()
-            served = [partition for partition in restoring if partition.partition in done]
-            if served:
-                self.ownership.set_phase(served, Phase.SERVING)
-                await self.in_thread(self._member.resume, served)
-                if self._timer_gate is not None:
-                    self._timer_gate.reset({partition.partition for partition in served})
-        if not self._ready_told and self.ownership.partitions and not self.ownership.in_phase(Phase.RESTORING):
+        served = await self._settling.settle(self._transaction, self._member)
+        if served and self._timer_gate is not None:
+            self._timer_gate.reset({partition.partition for partition in served})
+        owned = self.ownership.partitions
+        if not self._ready_told and owned and len(self.ownership.in_phase(Phase.SERVING)) == len(owned):
             self._ready_told = True
             await self._agents.ready()
-
-    async def _find_positions(self, unsettled: list[TopicPartition]) -> None:
-        told = await self._transaction.positions(unsettled)
-        committed = told if told is not None else await self.in_thread(self._member.committed, unsettled)
-        begins = await asyncio.to_thread(self._broker.begin_offsets, unsettled)
-        positions = {}
-        for partition in unsettled:
-            offset = committed.get(partition)
-            begin = begins[partition]
-            if offset is not None and offset < begin:
-                log.error("records expired before they were read", partition=str(partition), from_=offset, to=begin)
-            positions[partition] = begin if offset is None else max(offset, begin)
-        await self.in_thread(self._member.pause, unsettled)
-        await self.in_thread(self._member.seek, positions)
-        self.ownership.processed_to(positions.items())
 
     async def _start_over(self, work: Work | None = None, *, recover: bool) -> None:
         """Forget what was read and go on from what is committed; after an unknown outcome the stores catch up, too.
@@ -449,6 +454,8 @@ class UnitLoop:
         self._commit_took_seconds = time.monotonic() - began
         if wrote:
             self._commit_seconds.observe(self._commit_took_seconds)
+        self._busy_seconds = time.monotonic()
+        self._settling.processed(offsets)
         self.ownership.processed_to(offsets.items())
         for partition, offset in offsets.items():
             self._backlog.committed(partition, offset)
@@ -471,6 +478,10 @@ class UnitLoop:
 
     async def _after_failure(self, unit: Unit, work: Work, failure: AgentFailed) -> None:
         who = blame(failure.cause, self._world_errors)
+        if isinstance(failure.cause, PartitionHeld):
+            await self._abort(unit, "agent")
+            await self._hold(work, failure, failure.cause)
+            return
         if who is Blame.WORLD:
             self._backlog.put_back([work])
             await self._abort(unit, "agent")
@@ -488,17 +499,33 @@ class UnitLoop:
             exc_info=failure.cause if work.only is not None else None,
         )
 
+    async def _hold(self, work: Work, failure: AgentFailed, error: PartitionHeld) -> None:
+        """Hold the partition of the record that has to wait; the others go on."""
+        culprit = failure.record or work.only
+        if culprit is None and len(work.groups) > 1:
+            self._backlog.put_back(halve(work))
+            return
+        if culprit is not None and work.only is None:
+            self._backlog.put_back(single_out(work, culprit))
+            return
+        partition = next(iter(work.groups)) if culprit is None else culprit.topic_partition
+        self._backlog.put_back([work])
+        held = self._settling.hold(partition, error)
+        self._backlog.drop(frozenset(held))
+        await self._member.pause(held)
+
     async def _wait_for_world(self, error: BaseException) -> None:
         """Leave the world alone for a while: no unit is open, partitions are paused, polling goes on."""
         fault = self._fault
         fault.failures += 1
+        fault.reason = words_of(error)
         seconds = backoff_seconds(fault.failures)
         fault.until_seconds = time.monotonic() + seconds
         self._waiting.set(1)
-        log.warning("waiting for the world", seconds=seconds, failures=fault.failures, reason=words_of(error))
+        log.warning("waiting for the world", seconds=seconds, failures=fault.failures, reason=fault.reason)
         further = self.ownership.partitions - fault.paused
         if further:
-            await self.in_thread(self._member.pause, list(further))
+            await self._member.pause(list(further))
             fault.paused |= further
 
     async def _world_is_back(self) -> None:
@@ -507,7 +534,7 @@ class UnitLoop:
         served = [p for p in self.ownership.in_phase(Phase.SERVING) if p in fault.paused]
         log.info("the world is back", failures=fault.failures)
         if served:
-            await self.in_thread(self._member.resume, served)
+            await self._member.resume(served)
 
     # Between records
 
@@ -518,6 +545,9 @@ class UnitLoop:
         if self._transaction.owes_offsets:
             self._number += 1
             await self._guarded(unit := self._transaction.open(self._number, {}), self._commit_owed(unit))
+        elif time.monotonic() - self._busy_seconds >= IDLE_ADVANCE_SECONDS:
+            self._busy_seconds = time.monotonic()
+            await self._pass_markers()
 
     async def _commit_owed(self, unit: Unit) -> bool:
         await self._transaction.commit(unit, {}, self._metadata)
@@ -534,6 +564,27 @@ class UnitLoop:
         assert isinstance(unit, KafkaUnit)
         await self._guarded(unit, self._fire(unit, number))
         return True
+
+    async def _pass_markers(self) -> None:
+        """Commit the ends of partitions that were read to their end.
+
+        Behind the last record lie transaction markers. A position that stayed before them would look, once retention
+        has removed the records, as if something had expired unread.
+        """
+        owned = self.ownership
+        reached = {p: owned.read_to(p, waiting=False) for p in owned.in_phase(Phase.SERVING)}
+        ends = {p: end for p, end in reached.items() if end > owned.processed(p)}
+        if not ends:
+            return
+        self._number += 1
+        unit = self._transaction.open(self._number, {partition: [] for partition in ends})
+
+        async def commit() -> bool:
+            await self._transaction.commit(unit, ends, self._metadata)
+            self.ownership.processed_to(ends.items())
+            return True
+
+        await self._guarded(unit, commit())
 
     async def _fire(self, unit: KafkaUnit, number: int) -> bool:
         assert self._timer_gate is not None

@@ -10,6 +10,7 @@ from towpath.errors import ConfigurationError
 from towpath.settings import StreamSettings
 from towpath.stream.broker.port import Broker
 from towpath.stream.engine.batch_size import Gathering
+from towpath.stream.engine.worker_status import WorkerStatus
 
 UnitOfWork = Literal["kafka", "database"]
 
@@ -45,6 +46,8 @@ class StreamOptions:
     world_errors: tuple[type[BaseException], ...] = ()
     on_ready: Callable[[], Awaitable[None]] | None = None
     gathering: Gathering | None = None
+    on_status: Callable[[WorkerStatus], None] | None = None
+    """Told how the worker stands, whenever that changes; called in the event loop, so it must not block for long."""
 
     @property
     def transactional_id(self) -> str:

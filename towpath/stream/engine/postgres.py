@@ -15,11 +15,12 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import psycopg
 import structlog
 
-from towpath.errors import ConfigurationError, ProgrammerError, RefusedError, WorldError
+from towpath.errors import ConfigurationError, ProgrammerError, WorldError
 from towpath.outbox.message import HEADER_COLUMNS, OutboxMessage
 from towpath.outbox.postgres import write
 from towpath.stream.broker.dead_letter import DeadLetter, dead_topic, with_original
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
+from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed
 from towpath.stream.engine.loop import UnitLoop
@@ -40,7 +41,7 @@ SHOW_SECONDS = 1.0
 """How far the group's offsets, which only show lag, may be behind those of the database."""
 
 _LOCK = """
-SELECT topic, partition, topic_id, next_offset FROM towpath_offsets
+SELECT topic, partition, topic_id, next_offset, note FROM towpath_offsets
  WHERE application = %s AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
  ORDER BY topic, partition FOR UPDATE
 """
@@ -50,9 +51,10 @@ UPDATE towpath_offsets AS kept SET next_offset = given.next_offset, updated_at =
  WHERE kept.application = %s AND kept.topic = given.topic AND kept.partition = given.partition
 """
 _ADD = """
-INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, 0)
+INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
+_NOTE = "UPDATE towpath_offsets SET note = %s WHERE application = %s AND topic = %s AND partition = %s"
 _PARK = """
 INSERT INTO towpath_parked AS parked (application, partition, key, behind, held) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT (application, partition, key) DO UPDATE SET behind = excluded.behind, held = excluded.held
@@ -188,21 +190,27 @@ class DatabaseTransaction:
             raise DatabaseAway(f"{self.application}: cannot reach the database: {_text(error)}") from error
         self._connection = connection
 
-    async def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+    async def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | PartitionHeld | None]:
         """Return where the database stands, once no other transaction is open over it.
 
-        Raises RefusedError where a topic is another one than that which was applied.
+        In place of a position, why there is none: the topic is another one than that which was applied.
         """
         wanted = list(partitions)
         ids = await asyncio.to_thread(self._broker.topic_ids, {partition.topic for partition in wanted})
-        return await self._in_thread(self._read_positions, wanted, ids)
+        # Where an application stands that has read nothing yet: what expires from then on has expired unread.
+        begins = await asyncio.to_thread(self._broker.begin_offsets, wanted)
+        return await self._in_thread(self._read_positions, wanted, ids, begins)
 
-    def _read_positions(self, wanted: list[TopicPartition], ids: Mapping[str, str]) -> dict[TopicPartition, int]:
+    def _read_positions(
+        self, wanted: list[TopicPartition], ids: Mapping[str, str], begins: Mapping[TopicPartition, int]
+    ) -> dict[TopicPartition, int | PartitionHeld | None]:
         connection = self._connected()
         try:
             with connection.transaction():
                 with connection.cursor() as cursor:
-                    cursor.executemany(_ADD, [(self.application, *place, ids[place.topic]) for place in wanted])
+                    cursor.executemany(
+                        _ADD, [(self.application, *place, ids[place.topic], begins[place]) for place in wanted]
+                    )
                 rows = self._lock(connection, wanted)
                 parked = connection.execute(
                     "SELECT partition, key, behind, held FROM towpath_parked WHERE application = %s",
@@ -210,25 +218,39 @@ class DatabaseTransaction:
                 ).fetchall()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot read its offsets: {_text(error)}") from error
-        for place, (topic_id, _) in rows.items():
-            if topic_id != ids[place.topic]:
-                raise RefusedError(
-                    f"{place.topic} is not the topic that {self.application} has applied: it was made anew",
-                    kept="everything that was applied",
-                    next_step=f"decide what of the new topic to apply, then mend towpath_offsets for {place}",
-                )
         self.parked = {(partition, key): Parked(behind, held) for partition, key, behind, held in parked}
-        self._expected.update({place: offset for place, (_, offset) in rows.items()})
-        return {place: offset for place, (_, offset) in rows.items()}
+        self._expected.update({place: offset for place, (_, offset, _) in rows.items()})
+        return {place: self._position(place, ids[place.topic], *row) for place, row in rows.items()}
+
+    def _position(
+        self, place: TopicPartition, topic_id: str, known_id: str, offset: int, note: str
+    ) -> int | PartitionHeld:
+        if known_id != topic_id:
+            return recreated(self.application, place, offset)
+        end = read_lost_tail(note)
+        return offset if end is None else lost_tail(self.application, place, offset, end)
+
+    async def note(self, partition: TopicPartition, text: str) -> bool:
+        """Write a note beside a stored offset. Raises DatabaseAway."""
+        await self._in_thread(self._note, partition, text)
+        return True
+
+    def _note(self, partition: TopicPartition, text: str) -> None:
+        connection = self._connected()
+        try:
+            with connection.transaction():
+                connection.execute(_NOTE, (text, self.application, *partition))
+        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            raise DatabaseAway(f"{self.application}: cannot write a note: {_text(error)}") from error
 
     def _lock(
         self, connection: Connection, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, tuple[str, int]]:
+    ) -> dict[TopicPartition, tuple[str, int, str]]:
         places = list(partitions)
         rows = connection.execute(
             _LOCK, (self.application, [place.topic for place in places], [place.partition for place in places])
         ).fetchall()
-        return {TopicPartition(topic, number): (topic_id, offset) for topic, number, topic_id, offset in rows}
+        return {TopicPartition(topic, number): (*row,) for topic, number, *row in rows}
 
     def open(self, number: int, groups: Groups) -> DatabaseUnit:
         """Begin a unit. The database's transaction begins with the first call of `run`, or at the commit."""
@@ -268,8 +290,8 @@ class DatabaseTransaction:
             except psycopg.Error as error:
                 raise DatabaseAway(f"{self.application}: {_text(error)}") from error
             for place, records in unit.groups.items():
-                _, found = rows.get(place, ("", -1))
-                if found != self._expected.get(place) or records[0].offset < found:
+                _, found, _ = rows.get(place, ("", -1, ""))
+                if found != self._expected.get(place) or (records and records[0].offset < found):
                     raise StaleMember(
                         f"{place}: the database stands at {found}, this worker at {self._expected.get(place)}: "
                         "another one has applied it since"

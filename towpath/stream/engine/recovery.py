@@ -10,26 +10,39 @@ from towpath import metrics
 from towpath.clock import Clock
 from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker
+from towpath.stream.broker.position import HoldKind, PartitionHeld, accept_command
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine.failures import backoff_seconds
-from towpath.stream.state.changelog import CatchUpStopped, catch_up
+from towpath.stream.state.changelog import CatchUpStopped, StrangeChangelog, catch_up
 from towpath.stream.state.partition_state import Store
 from towpath.stream.state.stores import PartitionStores, StoreFactory
 
 log = structlog.get_logger("towpath.stream.engine.recovery")
+
+LOOKS_MAX = 2
+LOOK_AGAIN_SECONDS = 0.5
+"""A broker that has just started may, for a moment, not know its log's whole end."""
 
 
 class Recovery:
     """The stores of one worker on their way to serving."""
 
     def __init__(
-        self, broker: Broker, stores: PartitionStores, open_store: StoreFactory, clock: Clock, *, application: str
+        self,
+        broker: Broker,
+        stores: PartitionStores,
+        open_store: StoreFactory,
+        clock: Clock,
+        *,
+        application: str,
+        slot: str = "",
     ) -> None:
         self._broker = broker
         self._stores = stores
         self._open_store = open_store
         self._clock = clock
         self._application = application
+        self._slot = slot
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._stops: dict[int, Event] = {}
 
@@ -44,13 +57,20 @@ class Recovery:
             stop = self._stops[number] = Event()
             self._tasks[number] = asyncio.create_task(self._restore(number, stop))
 
-    def finished(self) -> set[int]:
-        """Return the numbers that serve. Raises what a catch-up raised, unless the world was at fault."""
+    def finished(self) -> tuple[set[int], dict[int, PartitionHeld]]:
+        """Return the numbers that serve, and those that cannot, each with why.
+
+        Raises what a catch-up raised, unless the world was at fault.
+        """
+        held: dict[int, PartitionHeld] = {}
         for number, task in list(self._tasks.items()):
             if task.done():
                 del self._tasks[number]
-                task.result()
-        return set(self._stores.partitions)
+                try:
+                    task.result()
+                except PartitionHeld as error:
+                    held[number] = error
+        return set(self._stores.partitions), held
 
     async def _restore(self, number: int, stop: Event) -> None:
         opened: dict[str, Store] = {}
@@ -80,10 +100,16 @@ class Recovery:
         raise CatchUpStopped(str(changelog))
 
     async def _catch_up(self, changelog: TopicPartition, store: Store, stop: Event) -> None:
-        failures = 0
+        failures = looks = 0
         while True:
             try:
                 taken = await asyncio.to_thread(self._read, changelog, store, stop.is_set)
+            except StrangeChangelog as error:
+                looks += 1
+                if looks == LOOKS_MAX:
+                    raise self._held(changelog, error) from error
+                await asyncio.to_thread(stop.wait, LOOK_AGAIN_SECONDS)
+                continue
             except WorldError as error:
                 failures += 1
                 log.warning("catch-up waits", changelog=str(changelog), reason=error.cause)
@@ -91,6 +117,16 @@ class Recovery:
                 continue
             log.info("store serves", changelog=str(changelog), records=taken)
             return
+
+    def _held(self, changelog: TopicPartition, error: StrangeChangelog) -> PartitionHeld:
+        rewrite = f"towpath positions rewrite {self._application} {changelog.topic} {changelog.partition}"
+        return PartitionHeld(
+            HoldKind.CHANGELOG,
+            str(error),
+            kept="the store of this worker, which may be the last copy; its partition number is not served",
+            next_step=f"{rewrite} --slot {self._slot} --reason REASON writes the store into the changelog; or give the "
+            f"store up: {accept_command(self._application, changelog)} --slot {self._slot}",
+        )
 
     def _read(self, changelog: TopicPartition, store: Store, should_stop: Callable[[], bool]) -> int:
         if should_stop():

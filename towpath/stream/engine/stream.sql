@@ -9,7 +9,23 @@ CREATE TABLE IF NOT EXISTS towpath_offsets (
   topic_id    text   NOT NULL,
   next_offset bigint NOT NULL,
   updated_at  timestamptz NOT NULL DEFAULT now(),
+  -- What holds the partition until a person accepts it (see towpath/stream/broker/position.py).
+  note        text   NOT NULL DEFAULT '',
   PRIMARY KEY (application, topic, partition)
+);
+
+-- What a person decided about a position that the log did not have, by `towpath positions`.
+CREATE TABLE IF NOT EXISTS towpath_position_decisions (
+  decided_at  timestamptz NOT NULL DEFAULT now(),
+  application text   NOT NULL,
+  topic       text   NOT NULL,
+  partition   int    NOT NULL,
+  topic_id    text   NOT NULL,
+  offset_before bigint NOT NULL,
+  offset_after  bigint NOT NULL,
+  found       text   NOT NULL,
+  actor       text   NOT NULL,
+  reason      text   NOT NULL
 );
 
 -- Keys whose later records follow a dead one into quarantine, until nothing of them is held there any more.
@@ -25,6 +41,9 @@ CREATE TABLE IF NOT EXISTS towpath_parked (
 -- Only where it is missing: the statement alone would wait for every open unit of work.
 DO $body$
 BEGIN
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_offsets'::regclass AND attname = 'note') THEN
+    ALTER TABLE towpath_offsets ADD COLUMN note text NOT NULL DEFAULT '';
+  END IF;
   IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_parked'::regclass AND attname = 'held') THEN
     ALTER TABLE towpath_parked ADD COLUMN held int NOT NULL DEFAULT 1;
   END IF;

@@ -11,6 +11,7 @@ import structlog
 
 from towpath.clock import Clock
 from towpath.stream.broker.port import Broker, GroupMetadata, Groups, Producer
+from towpath.stream.broker.position import PartitionHeld
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine.unit import KafkaUnit, Unit
 from towpath.stream.state.partition_state import Checkpoint
@@ -38,8 +39,14 @@ class Transaction(Protocol):
         """
         ...
 
-    async def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int] | None:
-        """Return where to read on, or None if the group's own offsets say so."""
+    async def positions(
+        self, partitions: Iterable[TopicPartition]
+    ) -> Mapping[TopicPartition, int | PartitionHeld | None] | None:
+        """Return where to read on, or why it cannot be read; None if the group's own offsets say it."""
+        ...
+
+    async def note(self, partition: TopicPartition, text: str) -> bool:
+        """Write a note beside a stored offset; return False where the group's own offsets are to bear it."""
         ...
 
     def open(self, number: int, groups: Groups) -> Unit:
@@ -108,9 +115,13 @@ class KafkaTransaction:
         await self._in_thread(producer.start)
         self._producer = producer
 
-    async def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int] | None:  # noqa: ARG002
+    async def positions(self, partitions: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         """Return None: the group's own offsets are part of the transaction."""
-        return None
+        return
+
+    async def note(self, partition: TopicPartition, text: str) -> bool:  # noqa: ARG002
+        """Return False: the group's own offsets bear it."""
+        return False
 
     def open(self, number: int, groups: Groups) -> KafkaUnit:
         """Begin a unit. The transaction itself begins with the first record that is sent."""

@@ -18,7 +18,7 @@ from faust.types import TP, RecordMetadata
 from faust.worker import Worker
 
 from towpath.clock import Clock, SystemClock
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, TowpathError
 from towpath.settings import Settings
 from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.port import Broker
@@ -28,6 +28,7 @@ from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.options import DatabaseOptions, StreamOptions, check_options
 from towpath.stream.engine.run import current_unit
 from towpath.stream.engine.unit import KafkaUnit, Unit
+from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.stream.faust_app import transport
 from towpath.stream.faust_app.unsupported import refused_stream_method
 
@@ -203,6 +204,8 @@ class StreamApp(faust.App):
     """A `faust.App` on the transport `towpath://`."""
 
     stream_options: StreamOptions
+    ended_by: TowpathError | None = None
+    """What ended the worker, where it was neither a signal nor a defect."""
 
     def batch_topic(self, *names: str) -> BatchTopic:
         """Return a topic for `@app.agent(...)` whose stream yields `Batch` objects."""
@@ -226,11 +229,16 @@ class StreamApp(faust.App):
     def run_worker(self, *, loglevel: str = "warning") -> None:
         """Run a worker until SIGTERM or SIGINT; exits the process with 0, or 1 after a crash.
 
-        Logs go where the process has set them up (`towpath.logs.configure_logs`); `loglevel` is for Faust's own.
+        Raises what ended the worker where that is an error of ours: its exit code says who must act. Logs go where the
+        process has set them up (`towpath.logs.configure_logs`); `loglevel` is for Faust's own.
         """
         for name in ("faust", "mode"):
             logging.getLogger(name).setLevel(loglevel.upper())
-        StreamWorker(self).execute_from_commandline()
+        try:
+            StreamWorker(self).execute_from_commandline()
+        finally:
+            if self.ended_by is not None:
+                raise self.ended_by
 
     def _refuse_table(self, *arguments: Any, **options: Any) -> Any:
         raise ConfigurationError(
@@ -263,6 +271,7 @@ def create_app(
     world_errors: tuple[type[BaseException], ...] = (),
     on_ready: Callable[[], Awaitable[None]] | None = None,
     gathering: Gathering | None = None,
+    on_status: Callable[[WorkerStatus], None] | None = None,
     broker: Broker | None = None,
     clock: Clock | None = None,
     **faust_options: Any,
@@ -274,6 +283,8 @@ def create_app(
     timers and parked keys; `timers_topic` is where the records of due timers go. `hold_deadlines` is asked before
     timers fire, and holds them while it returns True. `gathering` says how long records may gather under load.
     `broker` is the real one unless a test gives its memory broker.
+    timers fire, and holds them while it returns True. `on_status` is told how the worker stands, whenever that changes;
+    it must not block for long. `broker` is the real one unless a test gives its memory broker.
     Raises ConfigurationError where these contradict each other.
     """
     folder = settings.stream.state_folder
@@ -293,6 +304,7 @@ def create_app(
         world_errors=world_errors,
         on_ready=on_ready,
         gathering=gathering,
+        on_status=on_status,
     )
     check_options(options)
     app = StreamApp(

@@ -20,18 +20,18 @@ from faust.transport import base
 from faust.transport.drivers import TRANSPORTS
 from faust.types import TP, ConsumerMessage, RecordMetadata
 
-from towpath.errors import PeerError, ProgrammerError
-from towpath.stream.broker.dead_letter import dead_topic
+from towpath.errors import PeerError, ProgrammerError, TowpathError, WorldError
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import Batch, ConsumedRecord, Headers, TopicPartition
 from towpath.stream.engine.detached_producer import DetachedProducer, Send
-from towpath.stream.engine.failures import HandlerTooSlow, RecordFailed, handler_exit
+from towpath.stream.engine.failures import HandlerTooSlow, RecordFailed, backoff_seconds, handler_exit
 from towpath.stream.engine.loop import UnitLoop
-from towpath.stream.engine.options import StreamOptions, check_options, check_topics
+from towpath.stream.engine.options import StreamOptions, check_options
 from towpath.stream.engine.run import Run, current_unit
 from towpath.stream.engine.unit import KafkaUnit, Unit
+from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.stream.faust_app.unsupported import refuse_app, refuse_topics
-from towpath.stream.faust_app.wiring import build_loop, options_from_url
+from towpath.stream.faust_app.wiring import build_loop, check_counts, options_from_url
 
 log = structlog.get_logger("towpath.stream.faust_app.transport")
 
@@ -265,16 +265,32 @@ class Consumer(base.Consumer):
         refuse_topics(self.app, names)
         if not names:
             return
-        dead = [dead_topic(name) for name in names]
-        wanted = {*names, *self.options.states, *dead, *filter(None, [self.options.timers_topic])}
-        counts = await asyncio.to_thread(self.options.broker.partition_counts, wanted)
-        check_topics(
-            counts, inputs=names, states=self.options.states, timers_topic=self.options.timers_topic, dead=dead
-        )
+        await self._wait_for_topics(names)
         assert self.loop_of_units is not None
         await self.loop_of_units.subscribe(names)
         if self._worker is None:
             self._worker = self.add_future(self._work())
+
+    async def _wait_for_topics(self, names: list[str]) -> None:
+        """Return once Kafka has answered that the topics fit each other; a worker may start before its broker."""
+        failures = 0
+        while True:
+            try:
+                await asyncio.to_thread(check_counts, self.options, names)
+                return
+            except WorldError as error:
+                failures += 1
+                seconds = backoff_seconds(failures)
+                log.warning("waiting for Kafka to start", seconds=seconds, reason=error.cause)
+                self._tell_waiting(error.cause)
+                await asyncio.sleep(seconds)
+
+    def _tell_waiting(self, reason: str) -> None:
+        if self.options.on_status is not None:
+            status = WorkerStatus(
+                application=self.options.application, slot=self.options.slot, is_member=False, waiting_for=reason
+            )
+            self.options.on_status(status)
 
     async def _work(self) -> None:
         assert self.loop_of_units is not None
@@ -284,6 +300,8 @@ class Consumer(base.Consumer):
             raise
         except BaseException as error:
             log.critical("worker stops", error=type(error).__qualname__, reason=str(error))
+            if isinstance(error, TowpathError):
+                cast("Any", self.app).ended_by = error
             await self.crash(error)
 
     # What the loop asks of the agents

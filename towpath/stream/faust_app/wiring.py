@@ -9,22 +9,24 @@ import structlog
 from towpath.clock import SystemClock
 from towpath.errors import ConfigurationError
 from towpath.settings import KafkaSettings, StreamSettings
+from towpath.stream.broker.dead_letter import dead_topic
 from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.engine.loop import Agents, UnitLoop
-from towpath.stream.engine.options import StreamOptions
+from towpath.stream.engine.agents import Agents
+from towpath.stream.engine.loop import UnitLoop
+from towpath.stream.engine.options import StreamOptions, check_topics
 from towpath.stream.engine.recovery import Recovery
 from towpath.stream.engine.timer_gate import TimerGate
 from towpath.stream.engine.transaction import KafkaTransaction, Transaction
 from towpath.stream.state.partition_state import MemoryStore, Store
-from towpath.stream.state.rocks import open_store
+from towpath.stream.state.rocks import open_store, store_folder
 from towpath.stream.state.stores import PartitionStores, StoreFactory
 
 log = structlog.get_logger("towpath.stream.faust_app.wiring")
 
 
-def build_loop(options: StreamOptions, agents: Agents) -> UnitLoop:
-    """Return the loop of one worker, not yet subscribed."""
+def build_loop(options: StreamOptions, agents: Agents, *, open_store: StoreFactory | None = None) -> UnitLoop:
+    """Return the loop of one worker, not yet subscribed; `open_store` is given where stores lie elsewhere."""
     stores = PartitionStores(options.states, parks=options.parks_keys)
     gate = None
     if options.timers_topic is not None:
@@ -39,7 +41,14 @@ def build_loop(options: StreamOptions, agents: Agents) -> UnitLoop:
         options.broker,
         _transaction_of(options, stores),
         agents,
-        Recovery(options.broker, stores, _store_factory(options), options.clock, application=options.application),
+        Recovery(
+            options.broker,
+            stores,
+            open_store or _store_factory(options),
+            options.clock,
+            application=options.application,
+            slot=options.slot,
+        ),
         options.settings,
         options.clock,
         application=options.application,
@@ -47,7 +56,18 @@ def build_loop(options: StreamOptions, agents: Agents) -> UnitLoop:
         world_errors=options.world_errors,
         timer_gate=gate,
         gathering=options.gathering,
+        keeps_state=bool(options.states),
+        on_status=options.on_status,
+        check_topics=lambda names: check_counts(options, names),
     )
+
+
+def check_counts(options: StreamOptions, names: list[str]) -> None:
+    """Raise ConfigurationError where a topic is missing or partition counts differ, BrokerAway where Kafka is away."""
+    dead = [dead_topic(name) for name in names]
+    wanted = {*names, *options.states, *dead, *filter(None, [options.timers_topic])}
+    counts = options.broker.partition_counts(wanted)
+    check_topics(counts, inputs=names, states=options.states, timers_topic=options.timers_topic, dead=dead)
 
 
 def _transaction_of(options: StreamOptions, stores: PartitionStores) -> Callable[[UnitLoop], Transaction]:
@@ -72,10 +92,9 @@ def _store_factory(options: StreamOptions) -> StoreFactory:
     folder = options.state_folder
     if folder is None:
         return lambda _changelog: MemoryStore()
-    base = folder / options.application / options.slot
 
     def build(changelog: TopicPartition) -> Store:
-        store, damage = open_store(base / changelog.topic / str(changelog.partition))
+        store, damage = open_store(store_folder(folder, options.application, options.slot, *changelog))
         if damage is not None:
             log.warning("store was damaged and is rebuilt", changelog=str(changelog), reason=damage)
         return store

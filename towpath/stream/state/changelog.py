@@ -29,6 +29,10 @@ class CatchUpStopped(Exception):
     """The partition was given away, or the worker stops, while a store was catching up."""
 
 
+class StrangeChangelog(Exception):
+    """A changelog is not the one that a store has followed, or lacks its end: the store may be the last copy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What the changelog says of itself at the time of the catch-up."""
@@ -50,14 +54,24 @@ def bounds_of(broker: Broker, changelog: TopicPartition) -> Bounds:
     )
 
 
-def reason_to_rebuild(checkpoint: Checkpoint | None, bounds: Bounds, now_milliseconds: int) -> str | None:
-    """Return why a store cannot go on from where it stands, or None if it can. A new store has nothing to rebuild."""
+def reason_to_hold(checkpoint: Checkpoint | None, bounds: Bounds) -> str | None:
+    """Return why the changelog cannot be what a store followed, None if it can.
+
+    A store that is rebuilt from such a changelog loses what only it still has.
+    """
     if checkpoint is None:
         return None
     if checkpoint.topic_id != bounds.topic_id:
-        return "its changelog is another topic of the same name"
+        return "the changelog is another topic of the same name: it was made anew"
     if checkpoint.offset > bounds.end:
-        return f"it stands at {checkpoint.offset}, ahead of its changelog, which ends at {bounds.end}"
+        return f"the store stands at {checkpoint.offset}, and the changelog ends at {bounds.end}: it has lost its tail"
+    return None
+
+
+def reason_to_rebuild(checkpoint: Checkpoint | None, bounds: Bounds, now_milliseconds: int) -> str | None:
+    """Return why a store must be read anew from its changelog, which has it all; None where it can go on."""
+    if checkpoint is None:
+        return None
     if checkpoint.offset < bounds.begin:
         return f"it stands at {checkpoint.offset}, before the oldest record of its changelog, {bounds.begin}"
     away_milliseconds = now_milliseconds - checkpoint.written_milliseconds
@@ -77,11 +91,15 @@ def catch_up(
 ) -> int:
     """Bring `store` to the end of `changelog`; return how many records it took. Blocks.
 
-    Raises CatchUpStopped when `should_stop` says so, and BrokerAway where the broker is.
+    Raises CatchUpStopped when `should_stop` says so, BrokerAway where the broker is, and StrangeChangelog
+    where the changelog is not what the store has followed, and the store holds anything.
     """
     bounds = bounds_of(broker, changelog)
     now_milliseconds = int(clock.now().timestamp() * 1000)
-    reason = reason_to_rebuild(store.checkpoint(), bounds, now_milliseconds)
+    strange = reason_to_hold(store.checkpoint(), bounds)
+    if strange is not None and any(True for _ in store.scan(b"")):
+        raise StrangeChangelog(f"{changelog}: {strange}")
+    reason = strange or reason_to_rebuild(store.checkpoint(), bounds, now_milliseconds)
     if reason is not None:
         log.warning("store is rebuilt", changelog=str(changelog), reason=reason)
         store.clear()

@@ -108,6 +108,11 @@ class RocksStore:
         self._database.close()
 
 
+def store_folder(base: Path, application: str, slot: str, changelog: str, partition: int) -> Path:
+    """Return where a worker keeps the store of a changelog partition."""
+    return base / application / slot / changelog / str(partition)
+
+
 def remove_store(folder: Path) -> None:
     """Delete a store's files, whatever they are."""
     shutil.rmtree(folder, ignore_errors=True)

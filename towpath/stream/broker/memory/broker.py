@@ -13,7 +13,7 @@ from towpath.stream.broker.memory.groups import Group
 from towpath.stream.broker.memory.log import PartitionLog
 from towpath.stream.broker.memory.transactions import Transactional
 from towpath.stream.broker.partitioner import partition_of
-from towpath.stream.broker.port import BrokerAway, GroupMetadata
+from towpath.stream.broker.port import BrokerAway, GroupMember, GroupMetadata
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 
 T = TypeVar("T")
@@ -49,6 +49,15 @@ class MemoryBroker:
             self._topics[name] = _Topic(
                 f"{name}-{self._made}", dict(config or {}), [PartitionLog() for _ in range(partitions)]
             )
+
+    def grow_topic(self, name: str, partitions: int) -> None:
+        """Give a topic more partitions; its groups are rebalanced over them, as a member's next look brings about."""
+        with self.changed:
+            logs = self._topics[name].partitions
+            logs.extend(PartitionLog() for _ in range(partitions - len(logs)))
+            for group in self._groups.values():
+                group.rebalance()
+            self.changed.notify_all()
 
     def append(
         self,
@@ -102,11 +111,11 @@ class MemoryBroker:
         self,
         group: str,
         *,
-        client_id: str,  # noqa: ARG002 - shown by real brokers
+        client_id: str,
         slot: str | None = None,
     ) -> MemoryMember:
         """Return a consumer for `group` that has not joined yet."""
-        return MemoryMember(self, group, slot)
+        return MemoryMember(self, group, slot, client_id)
 
     def producer(self, transactional_id: str) -> MemoryProducer:
         """Return a producer that has not started yet."""
@@ -115,6 +124,20 @@ class MemoryBroker:
     def reader(self, partition: TopicPartition, offset: int) -> MemoryReader:
         """Return a reader of `partition` from `offset`."""
         return MemoryReader(self, partition, offset)
+
+    def group_members(self, group: str) -> tuple[GroupMember, ...]:
+        """Return a group's members."""
+        with self.changed:
+            self.faults.meet("metadata")
+            self.pass_time()
+            return tuple(GroupMember(one.id, one.client_id, "/127.0.0.1") for one in self.group(group).members.values())
+
+    def group_offsets(
+        self, group: str, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return a group's offsets."""
+        wanted = None if partitions is None else set(partitions)
+        return {p: offset for p, offset in self.committed_offsets(group).items() if wanted is None or p in wanted}
 
     def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
         """Return how many partitions each topic has."""
@@ -213,6 +236,11 @@ class MemoryBroker:
         kept.groups.add(group.name)
         group.pending.setdefault(kept.session, {}).update(offsets)
 
+    def add_decided_offsets(self, kept: Transactional, offsets: Mapping[TopicPartition, int], group: str) -> None:
+        """Add offsets that nobody's membership guards."""
+        kept.groups.add(group)
+        self.group(group).pending.setdefault(kept.session, {}).update(offsets)
+
     def end(self, transactional_id: str, *, committed: bool) -> None:
         """End a transaction: markers in every partition it wrote to, and its offsets."""
         kept = self._transactionals[transactional_id]
@@ -223,7 +251,7 @@ class MemoryBroker:
         for name in kept.groups:
             offsets = self.group(name).pending.pop(kept.session, {})
             if committed:
-                self.group(name).offsets.update(offsets)
+                self.group(name).commit(offsets)
         kept.open_since_seconds = None
         kept.partitions.clear()
         kept.groups.clear()

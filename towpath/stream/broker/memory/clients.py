@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 class MemoryMember:
     """A group's member in memory."""
 
-    def __init__(self, broker: "MemoryBroker", group: str, slot: str | None = None) -> None:
+    def __init__(self, broker: "MemoryBroker", group: str, slot: str | None = None, client_id: str = "") -> None:
         self._broker = broker
+        self._client_id = client_id
         self._slot = slot
         self._group = broker.group(group)
         self._topics: frozenset[str] = frozenset()
@@ -34,12 +35,13 @@ class MemoryMember:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._told_end: dict[TopicPartition, int] = {}
+        self.notes: dict[TopicPartition, str] = {}
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group."""
         with self._broker.changed:
             self._topics = frozenset(topics)
-            self._member = self._group.join(self._topics, self._broker.now_seconds(), self._slot)
+            self._member = self._group.join(self._topics, self._broker.now_seconds(), self._slot, self._client_id)
 
     # What a test does to it
 
@@ -79,7 +81,7 @@ class MemoryMember:
                 raise MemberFenced(f"{self._group.name}: another worker has taken slot {self._slot}")
             polled.changes.append(Revoked(frozenset(self._positions), lost=True))
             self._forget()
-            self._member = self._group.join(self._topics, now, self._slot)
+            self._member = self._group.join(self._topics, now, self._slot, self._client_id)
             return True
         if member.joined != self._group.generation:
             if self._positions:
@@ -97,7 +99,7 @@ class MemoryMember:
             polled.changes.append(Assigned(member.owned))
         if not polled.changes:
             self._read(polled, records_max)
-        return bool(polled.changes or polled.groups or polled.ends)
+        return bool(polled.changes or polled.groups or polled.ends or polled.unpositioned)
 
     def _forget(self) -> None:
         self._positions.clear()
@@ -110,6 +112,10 @@ class MemoryMember:
             if partition in self._paused or left <= 0:
                 continue
             log = self._broker.log_of(partition)
+            if not log.begin <= position <= log.end:
+                self._paused.add(partition)
+                polled.unpositioned.add(partition)
+                continue
             records, reached = log.read(position, left)
             self._positions[partition] = reached
             if records:
@@ -147,7 +153,14 @@ class MemoryMember:
             for pending in self._group.pending.values():
                 if pending.keys() & set(wanted):
                     raise BrokerAway(f"{self._group.name}: a transaction is open over its offsets")
+            self.notes = {p: note for p in wanted if (note := self._group.notes.get(p))}
             return {partition: self._group.offsets.get(partition) for partition in wanted}
+
+    def note(self, partition: TopicPartition, offset: int, text: str) -> None:
+        """Commit an offset as it is, with a note beside it."""
+        with self._broker.changed:
+            self._group.commit({partition: offset})
+            self._group.notes[partition] = text
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit without a transaction, as a member."""
@@ -156,7 +169,7 @@ class MemoryMember:
                 self._group.check(self._metadata())
             except StaleMember:
                 return
-            self._group.offsets.update(offsets)
+            self._group.commit(offsets)
 
     def close(self) -> None:
         """Leave the group."""
@@ -165,6 +178,9 @@ class MemoryMember:
                 self._group.leave(self._member.id)
                 self._member = None
                 self._broker.changed.notify_all()
+
+    def abandon(self) -> None:
+        """Let go without leaving."""
 
 
 class MemoryProducer:
@@ -236,6 +252,12 @@ class MemoryProducer:
                 delivered(offset)
             self._begun = False
             faults.meet("commit answer")
+
+    def commit_for_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit with offsets of a group."""
+        with self._broker.changed:
+            self._broker.add_decided_offsets(self._kept(), offsets, group)
+        self.commit({}, None)
 
     def abort(self) -> None:
         """Abort."""

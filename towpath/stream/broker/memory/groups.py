@@ -21,6 +21,7 @@ class Membership:
     owned: frozenset[TopicPartition] = frozenset()
     frozen_at_seconds: float | None = None
     polled_at_seconds: float = 0.0
+    client_id: str = ""
 
 
 def range_assignment(
@@ -59,16 +60,22 @@ class Group:
     members: dict[str, Membership] = field(default_factory=dict)
     assignment: dict[str, frozenset[TopicPartition]] = field(default_factory=dict)
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    notes: dict[TopicPartition, str] = field(default_factory=dict)
+    """What was noted beside an offset, until it is committed anew."""
     pending: dict[int, dict[TopicPartition, int]] = field(default_factory=dict)
     """Producer id of each open transaction -> offsets that it will commit."""
     slots: dict[str, str] = field(default_factory=dict)
     """Slot of a static member -> its id of now (KIP-345)."""
     _counter: int = 0
 
-    def join(self, topics: Iterable[str], now_seconds: float, slot: str | None = None) -> Membership:
+    def join(
+        self, topics: Iterable[str], now_seconds: float, slot: str | None = None, client_id: str = ""
+    ) -> Membership:
         """Add a member, and everybody rejoins; or, in a slot that has one, put it in the place of the old one."""
         self._counter += 1
-        member = Membership(f"member-{self._counter}", frozenset(topics), polled_at_seconds=now_seconds)
+        member = Membership(
+            f"member-{self._counter}", frozenset(topics), polled_at_seconds=now_seconds, client_id=client_id
+        )
         before = None
         if slot is not None:
             before = self.members.pop(self.slots.get(slot, ""), None)
@@ -109,6 +116,12 @@ class Group:
                 {other.id: other.topics for other in self.members.values()},
                 {topic: count for topic, count in counts.items() if topic in topics},
             )
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Take offsets, in place of earlier ones and of their notes."""
+        self.offsets.update(offsets)
+        for partition in offsets:
+            self.notes.pop(partition, None)
 
     def check(self, metadata: GroupMetadata) -> None:
         """Raise StaleMember unless `metadata` is that of a member of the current, settled generation."""

@@ -80,6 +80,11 @@ class PartitionLog:
         self.begin = max(self.begin, min(before, self.end))
         self.entries = [entry for entry in self.entries if entry.offset >= self.begin]
 
+    def truncate(self, end: int) -> None:
+        """Lose the tail from an offset on, as a lone broker may that was cut off."""
+        self.end = min(self.end, end)
+        self.entries = [entry for entry in self.entries if entry.offset < self.end]
+
     def compact(self) -> None:
         """Keep the last record of each key below the last stable offset, and no tombstones."""
         last: dict[bytes, int] = {}

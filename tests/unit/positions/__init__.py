@@ -1,0 +1,1 @@
+"""Decisions about positions that a log does not have."""

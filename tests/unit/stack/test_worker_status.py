@@ -1,0 +1,54 @@
+"""A worker's word on how it stands: one that serves nothing is not ready, whatever its process does."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from towpath.stack.home import Home
+from towpath.stack.workers import tell_status, told_status
+from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
+
+HELD = HeldPartition(partition="in[0]", kind="expired", reason="records expired", next_step="towpath positions accept")
+
+
+def status(**fields: object) -> WorkerStatus:
+    return WorkerStatus(application="app", slot="1", **{"is_member": True, **fields})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "ready", "words"),
+    [
+        (status(serving=("in[0]", "in[1]")), True, "serves 2 partitions"),
+        (status(), True, "standby: the other workers of its group have every partition"),
+        (status(is_member=False), False, "is no member of its group"),
+        (status(is_member=False, serving=("in[0]",)), False, "is no member of its group"),
+        (status(serving=("in[1]",), held=(HELD,)), False, "holds in[0] (records expired)"),
+        (status(serving=("in[1]",), recovering=("in[0]",)), False, "1 of 2 partitions catch up"),
+        (status(serving=("in[1]",), waiting_for="the registry is away"), False, "waits: the registry is away"),
+    ],
+)
+def test_readiness_means_partitions_served_or_a_standby_that_says_so(
+    given: WorkerStatus, ready: bool, words: str
+) -> None:
+    """Each way of not serving is told in words; only a member that serves all it owns, or owns nothing, is ready."""
+    assert given.is_ready is ready
+    assert given.words == words
+
+
+def test_the_ready_file_is_there_while_the_worker_is_ready(tmp_path: Path) -> None:
+    """It is taken back when the worker loses its group; beside it lies how the worker stands, of this process alone."""
+    home = Home(tmp_path)
+    home.make()
+    ready = home.ready_file("service:order")
+    tell_status(ready, status(serving=("in[0]",)))
+    assert ready.exists()
+    tell_status(ready, status(serving=("in[1]",), held=(HELD,)))
+    assert not ready.exists()
+    told = told_status(home, "service:order", os.getpid())
+    assert told is not None
+    assert told["held"][0]["next_step"] == "towpath positions accept"
+    assert told_status(home, "service:order", os.getpid() + 1) is None
+    assert told_status(home, "service:catalog", os.getpid()) is None
+    assert json.dumps(told)

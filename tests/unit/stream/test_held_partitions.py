@@ -1,0 +1,248 @@
+"""A partition whose position its log does not have is held, alone, until a person has decided."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.stream.support import copy, memory_broker, options_for, values, working
+from towpath.errors import ConfigurationError
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.port import Groups
+from towpath.stream.broker.position import HoldKind, PartitionHeld, judge
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine import holds, loop
+from towpath.stream.engine.failures import RecordFailed
+from towpath.stream.engine.unit import KafkaUnit
+from towpath.stream.engine.worker_status import WorkerStatus
+from towpath.stream.state.partition_state import MemoryStore
+
+PLACE = TopicPartition("in", 0)
+OTHER = TopicPartition("in", 1)
+
+
+@pytest.fixture(autouse=True)
+def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is held tried again at once."""
+    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.05)
+
+
+def put(broker: MemoryBroker, place: TopicPartition, *texts: str) -> None:
+    for text in texts:
+        broker.append(place.topic, text.encode(), key=b"k", partition=place.partition)
+
+
+def committed(broker: MemoryBroker, place: TopicPartition = PLACE) -> int:
+    return broker.committed_offsets("app").get(place, 0)
+
+
+def holding(statuses: list[WorkerStatus], kind: HoldKind) -> Callable[[], bool]:
+    """Return whether the last status tells of a hold of this kind."""
+    return lambda: bool(statuses) and any(held.kind == kind for held in statuses[-1].held)
+
+
+def accept(broker: MemoryBroker, place: TopicPartition, offset: int) -> None:
+    """Decide as `towpath positions accept` does."""
+    with broker.changed:
+        broker.group("app").commit({place: offset})
+
+
+@pytest.mark.parametrize(
+    ("stored", "kind", "words"),
+    [
+        (10, None, ""),
+        (20, None, ""),
+        (21, HoldKind.BEYOND_END, "it has lost 1 record"),
+        (9, HoldKind.EXPIRED, "up to 1 record expired"),
+    ],
+)
+def test_a_position_is_judged_against_its_log(stored: int, kind: HoldKind | None, words: str) -> None:
+    """Both ends of the log are positions; beyond either, records were lost, and the command that goes on is named."""
+    error = judge("app", PLACE, stored, 10, 20)
+    assert (None if error is None else error.kind) is kind
+    if error is not None:
+        assert words in error.cause
+        assert (error.next_step or "").startswith("towpath positions accept app in 0 --from ")
+
+
+@pytest.mark.parametrize("states", [(), ("counts",)], ids=["without state", "with state"])
+def test_a_log_that_lost_its_tail_is_not_read_on(states: tuple[str, ...]) -> None:
+    """A stored offset beyond the end is held: what is written at the lost offsets is neither skipped nor taken.
+
+    Before, the loop went on once the log had grown past the offset, and skipped what had been written meanwhile.
+    """
+    broker = memory_broker()
+    put(broker, PLACE, *(f"v{n}" for n in range(8)))
+    statuses: list[WorkerStatus] = []
+    options = options_for(broker, states=states, on_status=statuses.append)
+
+    async def main() -> None:
+        async with working(copy, options, ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 8)
+        broker.log_of(PLACE).truncate(5)
+        async with working(copy, options, ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            put(broker, PLACE, *(f"new{n}" for n in range(5, 10)))
+            put(broker, OTHER, "other")
+            await worker.until(lambda: committed(broker, OTHER) == 1)
+            assert committed(broker) == 8
+            assert not statuses[-1].is_ready
+            accept(broker, PLACE, 5)
+            await worker.until(lambda: committed(broker) == 10)
+            await worker.until(lambda: statuses[-1].is_ready)
+
+    asyncio.run(main())
+    out = values(broker.records("out"))
+    assert sorted(out) == sorted([*(f"v{n}" for n in range(8)), *(f"new{n}" for n in range(5, 10)), "other"])
+
+
+def test_a_log_that_loses_its_tail_under_a_running_worker_is_noticed() -> None:
+    """The member is told that its next offset is not there; nothing is taken twice, nothing skipped."""
+    broker = memory_broker(partitions=1)
+    put(broker, PLACE, *(f"v{n}" for n in range(8)))
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 8)
+            with broker.changed:
+                broker.log_of(PLACE).truncate(5)
+            await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            put(broker, PLACE, *(f"new{n}" for n in range(5, 10)))
+            # The log has grown past the stored offset meanwhile: by itself, the hold is not forgotten.
+            await asyncio.sleep(0.3)
+            assert values(broker.records("out")) == [f"v{n}" for n in range(8)]
+        statuses.clear()
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            # Nor by another worker, for which the offset lies well within the log.
+            await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            assert "--from 5 " in (statuses[-1].held[0].next_step or "")
+            accept(broker, PLACE, 5)
+            await worker.until(lambda: committed(broker) == 10)
+
+    asyncio.run(main())
+    assert values(broker.records("out"))[8:] == [f"new{n}" for n in range(5, 10)]
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_records_that_expired_unread_hold_their_partition_unless_a_setting_accepts_the_loss(skip: bool) -> None:
+    """The worker says so and reads nothing; with `expired_records = "skip"` it goes on from the oldest record."""
+    broker = memory_broker()
+    put(broker, PLACE, "v0", "v1")
+    statuses: list[WorkerStatus] = []
+    options = options_for(broker, on_status=statuses.append)
+    settings = options.settings.model_copy(update={"expired_records": "skip" if skip else "hold"})
+    options = options_for(broker, on_status=statuses.append, settings=settings)
+
+    async def main() -> None:
+        async with working(copy, options, ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 2)
+        put(broker, PLACE, "v2", "v3", "v4")
+        broker.log_of(PLACE).expire(4)
+        async with working(copy, options, ["in"]) as worker:
+            if not skip:
+                await worker.until(holding(statuses, HoldKind.EXPIRED))
+                assert statuses[-1].held[0].reason.endswith("up to 2 records expired before they were read")
+                accept(broker, PLACE, 4)
+            await worker.until(lambda: committed(broker) == 5)
+
+    asyncio.run(main())
+    assert values(broker.records("out")) == ["v0", "v1", "v4"]
+
+
+def test_an_idle_worker_commits_past_transaction_markers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When retention has taken a topic that was read whole, nothing looks as if it had expired unread."""
+    monkeypatch.setattr(loop, "IDLE_ADVANCE_SECONDS", 0.05)
+    broker = memory_broker(partitions=1)
+    producer = broker.producer("writer")
+    producer.start()
+    producer.begin()
+    producer.produce("in", b"v0", key=b"k", partition=0)
+    producer.commit({}, None)
+    assert broker.log_of(PLACE).end == 2
+
+    async def main() -> None:
+        async with working(copy, options_for(broker), ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 2)
+        broker.log_of(PLACE).expire(2)
+        put(broker, PLACE, "v1")
+        async with working(copy, options_for(broker), ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 3)
+
+    asyncio.run(main())
+    assert values(broker.records("out")) == ["v0", "v1"]
+
+
+def test_a_changelog_that_was_made_anew_does_not_clear_the_store() -> None:
+    """The store is the last copy: its partition number is held, nothing is applied, nothing removed."""
+    broker = memory_broker(partitions=1)
+    store = MemoryStore()
+    put(broker, PLACE, "v0", "v1")
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        options = options_for(broker, states=("counts",), on_status=statuses.append)
+        async with working(copy, options, ["in"], open_store=lambda _: store) as worker:
+            await worker.until(lambda: committed(broker) == 2)
+        broker.create_topic("counts", 1)
+        put(broker, PLACE, "v2")
+        async with working(copy, options, ["in"], open_store=lambda _: store) as worker:
+            await worker.until(holding(statuses, HoldKind.CHANGELOG))
+            (held,) = statuses[-1].held
+            assert "made anew" in held.reason
+            assert "towpath positions rewrite app counts 0 --slot a" in (held.next_step or "")
+            await asyncio.sleep(0.2)
+            assert committed(broker) == 2
+
+    asyncio.run(main())
+    assert store.get(b"k") == b"2"
+
+
+def test_a_record_that_has_to_wait_holds_its_partition_alone() -> None:
+    """What an unknown version is needed for waits; the other partitions of the worker go on, and so does it, later."""
+    broker = memory_broker()
+    put(broker, PLACE, "v0", "unknown", "v2")
+    put(broker, OTHER, "w0")
+    statuses: list[WorkerStatus] = []
+    known = False
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for records in groups.values():
+            for record in records:
+                if record.value == b"unknown" and not known:
+                    error = PartitionHeld(HoldKind.VERSION, "a version is missing", next_step="deploy it")
+                    raise RecordFailed(record, error) from error
+        await copy(unit, groups)
+
+    async def main() -> None:
+        nonlocal known
+        options = options_for(broker, states=("counts",), on_status=statuses.append)
+        async with working(handler, options, ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.VERSION))
+            put(broker, OTHER, "w1", "w2")
+            await worker.until(lambda: committed(broker, OTHER) == 3)
+            assert committed(broker) == 1
+            await worker.until(lambda: [held.partition for held in statuses[-1].held] == [str(PLACE)])
+            assert str(OTHER) in statuses[-1].serving
+            known = True
+            await worker.until(lambda: committed(broker) == 3)
+            await worker.until(lambda: statuses[-1].is_ready)
+
+    asyncio.run(main())
+    assert sorted(values(broker.records("out"))) == ["unknown", "v0", "v2", "w0", "w1", "w2"]
+
+
+def test_partitions_that_grow_under_a_running_worker_are_named() -> None:
+    """As at start: keys would lie in other numbers than their state, so the worker ends and says which topics."""
+    broker = memory_broker(partitions=2)
+    put(broker, PLACE, "v0")
+    options = options_for(broker, states=("counts",))
+
+    async def main() -> None:
+        async with working(copy, options, ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 1)
+            broker.grow_topic("in", 3)
+            with pytest.raises(ConfigurationError, match="in has 3 partitions and counts has 2"):
+                await worker.until(lambda: False)
+
+    asyncio.run(main())

@@ -1,0 +1,283 @@
+"""Verbs of `positions`: where workers stand in their topics, and what a person decides where they cannot go on."""
+
+import getpass
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from towpath.cli import output
+from towpath.errors import ConfigurationError, NotFoundError
+from towpath.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from towpath.positions.decision import Standing
+    from towpath.stream.broker.kafka import KafkaBroker
+    from towpath.stream.broker.record import TopicPartition
+
+group = typer.Typer(
+    name="positions", help="Where workers stand in their topics, and what holds them.", no_args_is_help=True
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Application = Annotated[str, typer.Argument(metavar="APPLICATION", help="The consumer group, as a hold names it.")]
+Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic, or a saga's changelog.")]
+Partition = Annotated[int, typer.Argument(metavar="PARTITION", min=0)]
+Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the decision.")]
+Actor = Annotated[str | None, typer.Option("--actor", help="Who decides; by default the user of this machine.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Slot = Annotated[str, typer.Option("--slot", help="The worker whose store it is.")]
+Database = Annotated[
+    str | None,
+    typer.Option("--database", help="Of an application outside this project: the database that keeps its positions."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs to `app`."""
+    group.command("list")(list_positions)
+    group.command()(accept)
+    group.command()(rewrite)
+    app.add_typer(group)
+
+
+def list_positions(
+    application: Annotated[str | None, typer.Argument(help="Only this consumer group.")] = None,
+    held: Annotated[bool, typer.Option("--held", help="Only positions that their log does not have.")] = False,
+    database: Database = None,
+    as_json: AsJson = False,
+) -> None:
+    """List where each application stands, how much it has yet to read, and what its log does not have."""
+    settings = load_settings()
+    broker = _broker(settings)
+    names = [application] if application is not None else sorted(applications(settings))
+    found = [one for name in names for one in standings(settings, broker, name, database)]
+    shown = [one for one in found if one.held is not None or not held]
+    if as_json:
+        output.emit_json([one.to_json() for one in shown])
+        return
+    if not shown:
+        output.note("no position is held" if held else "nothing has been read yet")
+        return
+    plain = ("application", "topic", "partition", "stored", "begin", "end", "lag", "held")
+    output.show_rows([{name: one.to_json()[name] for name in plain} for one in shown])
+    for one in shown:
+        if one.held is not None:
+            output.note(f"next: {one.held.next_step}")
+
+
+def accept(
+    application: Application,
+    topic: Topic,
+    partition: Partition,
+    reason: Reason,
+    from_offset: Annotated[
+        int | None, typer.Option("--from", min=0, help="Where to go on; by default where the hold proposes.")
+    ] = None,
+    slot: Slot = "1",
+    actor: Actor = None,
+    database: Database = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Accept that records are lost, and let a held partition go on. A running worker does so within half a minute.
+
+    Of a saga's changelog it gives up the worker's own store, and the state goes on with what the changelog has.
+    """
+    from towpath.clock import SystemClock
+    from towpath.positions.decision import decide
+    from towpath.stream.broker.record import TopicPartition
+
+    settings = load_settings()
+    broker, place = _broker(settings), TopicPartition(topic, partition)
+    if _is_changelog(settings, topic):
+        _give_up(settings, broker, application, place, slot, actor, reason, dry_run=dry_run, yes=yes, as_json=as_json)
+        return
+    kept_in = _database(settings, application, database)
+    standing = next((s for s in standings(settings, broker, application, database, [place])), None)
+    if standing is None:
+        raise NotFoundError(f"{application} has no position in {place}", next_step="towpath positions list")
+    decision = decide(standing, from_offset, actor=actor or _user(), reason=reason)
+    if not dry_run:
+        output.ask(f"Let {application} go on from {decision.offset_after} of {place}, for good?", yes=yes)
+        if kept_in is None:
+            from towpath.positions.group import accept_in_group
+
+            accept_in_group(broker, decision, SystemClock())
+        else:
+            from towpath.positions.postgres import accept_in_database
+
+            accept_in_database(
+                decision, settings.postgres.database_url(kept_in), settings.postgres.connection_options()
+            )
+    _tell({**decision.to_json(), "done": not dry_run}, as_json=as_json)
+    if not dry_run:
+        output.note("a running worker takes it up within half a minute: towpath status")
+
+
+def rewrite(
+    application: Application,
+    topic: Annotated[str, typer.Argument(metavar="CHANGELOG", help="The changelog, as a hold names it.")],
+    partition: Partition,
+    reason: Reason,
+    slot: Slot = "1",
+    actor: Actor = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a worker's store back into a changelog that was made anew or lost its tail, and let the worker go on."""
+    from towpath.clock import SystemClock
+    from towpath.positions.rewriting import plan_rewriting
+    from towpath.positions.rewriting import rewrite as write_back
+    from towpath.stream.broker.record import TopicPartition
+
+    settings = load_settings()
+    if not reason.strip():
+        raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")
+    broker, place = _broker(settings), TopicPartition(topic, partition)
+    store = _store(settings, application, place, slot)
+    try:
+        plan = plan_rewriting(broker, place, store)
+        done = {
+            "application": application,
+            "changelog": str(place),
+            "found": plan.found,
+            "keys": plan.keys,
+            "records": len(plan.changes),
+            "actor": actor or _user(),
+            "reason": reason,
+        }
+        if not dry_run:
+            output.ask(f"Write {len(plan.changes)} records into {place}?", yes=yes)
+            decision = json.dumps(done, separators=(",", ":")).encode()
+            write_back(broker, plan, store, SystemClock(), application=application, decision=decision)
+    finally:
+        store.close()
+    _tell({**done, "done": not dry_run}, as_json=as_json)
+
+
+def _give_up(
+    settings: Settings,
+    broker: "KafkaBroker",
+    application: str,
+    place: "TopicPartition",
+    slot: str,
+    actor: str | None,
+    reason: str,
+    *,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    from towpath.clock import SystemClock
+    from towpath.positions.rewriting import give_up, plan_rewriting
+
+    if not reason.strip():
+        raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")
+    store = _store(settings, application, place, slot)
+    try:
+        done: dict[str, Any] = {
+            "application": application,
+            "changelog": str(place),
+            "actor": actor or _user(),
+            "reason": reason,
+        }
+        if dry_run:
+            done["keys"] = plan_rewriting(broker, place, store).keys
+        else:
+            output.ask(f"Give up what the worker in slot {slot} has of {place}, for good?", yes=yes)
+            decision = json.dumps(done, separators=(",", ":")).encode()
+            done["keys"] = give_up(broker, place, store, SystemClock(), application=application, decision=decision)
+    finally:
+        store.close()
+    _tell({**done, "done": not dry_run}, as_json=as_json)
+
+
+def _tell(done: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.emit_json(done)
+        return
+    output.show_rows([{"what": name.replace("_", " "), "value": value} for name, value in done.items()])
+
+
+# --- what is looked at ------------------------------------------------------------------------------------------------
+
+
+def applications(settings: Settings) -> dict[str, str | None]:
+    """Return the consumer groups of this project's workers, each with the database that keeps its positions, if any."""
+    from towpath.orchestrator.agent import application_name as of_saga
+    from towpath.orchestrator.sagas_view import sagas_view
+    from towpath.outbox.names import VIEWS_DATABASE
+    from towpath.participant.agent import application_name as of_service
+    from towpath.project import load_sagas, load_services, load_views
+    from towpath.view.agent import application_name as of_view
+
+    found: dict[str, str | None] = {of_service(settings, name): name for name in load_services(settings)}
+    found |= {of_saga(settings, name): None for name in load_sagas(settings)}
+    views = [*load_views(settings).values(), sagas_view(load_sagas(settings))]
+    found |= {of_view(settings, view): VIEWS_DATABASE for view in views}
+    return found
+
+
+def standings(
+    settings: Settings,
+    broker: "KafkaBroker",
+    application: str,
+    database: str | None = None,
+    places: "list[TopicPartition] | None" = None,
+) -> "list[Standing]":
+    """Return where an application stands, in all that it has read or in `places`."""
+    from towpath.positions.group import group_standings
+    from towpath.positions.postgres import database_standings
+
+    kept_in = _database(settings, application, database)
+    if kept_in is None:
+        return group_standings(broker, application, places or broker.group_offsets(application))
+    url, options = settings.postgres.database_url(kept_in), settings.postgres.connection_options()
+    try:
+        found = database_standings(broker, application, url, options)
+    except NotFoundError:
+        return []
+    return found if places is None else [one for one in found if one.partition in places]
+
+
+def _database(settings: Settings, application: str, named: str | None) -> str | None:
+    return named if named is not None else applications(settings).get(application)
+
+
+def _is_changelog(settings: Settings, topic: str) -> bool:
+    from towpath.contract.catalogue import Catalogue, TopicKind
+
+    known = Catalogue.load(settings).topics.get(topic)
+    return known is not None and known.kind is TopicKind.STATE
+
+
+def _store(settings: Settings, application: str, place: "TopicPartition", slot: str) -> Any:
+    from towpath.stream.state.rocks import RocksStore, store_folder
+
+    base = settings.stream.state_folder
+    folders = [settings.root / base, settings.stack_home / "data" / "state"]
+    for folder in folders:
+        path = store_folder(folder.resolve(), application, slot, place.topic, place.partition)
+        if path.is_dir():
+            return RocksStore(path)
+    raise NotFoundError(
+        f"there is no store of {application}, slot {slot}, for {place} on this machine",
+        next_step="run it where that worker runs, with its TOWPATH_STREAM__STATE_FOLDER",
+    )
+
+
+def _broker(settings: Settings) -> "KafkaBroker":
+    from towpath.stream.broker.kafka import KafkaBroker
+
+    return KafkaBroker(settings.kafka, settings.stream)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

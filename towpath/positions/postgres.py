@@ -1,0 +1,90 @@
+"""Positions that a database keeps beside the effects: looked at, and moved with a row that says who and why."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from towpath.errors import NotFoundError, RefusedError, WorldError
+from towpath.positions.decision import Decision, Standing
+from towpath.stream.broker.port import Broker
+from towpath.stream.broker.position import PartitionHeld, judge, lost_tail, read_lost_tail, recreated
+from towpath.stream.broker.record import TopicPartition
+
+CONNECT_TIMEOUT_SECONDS = 5
+LOCK_TIMEOUT_MILLISECONDS = 10_000
+
+_READ = """
+SELECT topic, partition, topic_id, next_offset, note FROM towpath_offsets WHERE application = %s
+ ORDER BY topic, partition
+"""
+_MOVE = """
+UPDATE towpath_offsets SET topic_id = %(topic_id)s, next_offset = %(offset_after)s, note = '', updated_at = now()
+ WHERE application = %(application)s AND topic = %(topic)s AND partition = %(partition)s
+   AND next_offset = %(offset_before)s
+"""
+_WRITE = """
+INSERT INTO towpath_position_decisions
+       (application, topic, partition, topic_id, offset_before, offset_after, found, actor, reason)
+VALUES (%(application)s, %(topic)s, %(partition)s, %(topic_id)s, %(offset_before)s, %(offset_after)s, %(found)s,
+        %(actor)s, %(reason)s)
+"""
+
+
+@contextmanager
+def _connected(url: str, options: Mapping[str, Any]) -> Iterator[psycopg.Connection[Any]]:
+    try:
+        with psycopg.connect(
+            url,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            options=f"-c lock_timeout={LOCK_TIMEOUT_MILLISECONDS}",
+            **options,
+        ) as connection:
+            yield connection
+    except psycopg.errors.UndefinedTable as error:
+        raise NotFoundError("no worker has kept a position in this database yet", next_step="towpath run") from error
+    except psycopg.OperationalError as error:
+        text = str(error).strip().splitlines()
+        raise WorldError(
+            f"the database does not answer: {text[0] if text else type(error).__name__}",
+            kept="every position",
+            next_step="towpath status",
+        ) from error
+
+
+def database_standings(broker: Broker, application: str, url: str, options: Mapping[str, Any]) -> list[Standing]:
+    """Return where an application stands by its database. Raises WorldError, NotFoundError where it has no offsets."""
+    with _connected(url, options) as connection:
+        rows = connection.execute(_READ, (application,)).fetchall()
+    topics = {row[0] for row in rows}
+    counts = broker.partition_counts(topics)
+    rows = [row for row in rows if row[1] < counts.get(row[0], 0)]
+    places = [TopicPartition(row[0], row[1]) for row in rows]
+    ids = broker.topic_ids({place.topic for place in places}) if places else {}
+    begins, ends = broker.begin_offsets(places), broker.end_offsets(places)
+    found = []
+    for place, (_, _, known_id, offset, note) in zip(places, rows, strict=True):
+        held: PartitionHeld | None
+        end = read_lost_tail(note)
+        if known_id != ids[place.topic]:
+            held = recreated(application, place, offset)
+        elif end is not None:
+            held = lost_tail(application, place, offset, end)
+        else:
+            held = judge(application, place, offset, begins[place], ends[place])
+        found.append(Standing(application, place, offset, begins[place], ends[place], ids[place.topic], held))
+    return found
+
+
+def accept_in_database(decision: Decision, url: str, options: Mapping[str, Any]) -> None:
+    """Move a position, its worker running or not. Raises RefusedError where it has moved since it was looked at."""
+    with _connected(url, options) as connection:
+        if connection.execute(_MOVE, decision.to_json()).rowcount != 1:
+            raise RefusedError(
+                f"{decision.application} stands at {decision.offset_before} of {decision.topic}"
+                f"[{decision.partition}] no more",
+                kept="the position as it is now",
+                next_step="towpath positions list",
+            )
+        connection.execute(_WRITE, decision.to_json())

@@ -1,0 +1,125 @@
+"""What a Kafka cluster says of its topics and groups: the part of the broker port that reads and writes no record."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import structlog
+from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as RdTopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+
+from towpath.stream.broker.port import BrokerAway, GroupMember
+from towpath.stream.broker.record import TopicPartition
+
+log = structlog.get_logger("towpath.stream.broker.admin.kafka")
+
+ADMIN_TIMEOUT_SECONDS = 15.0
+ERROR_REPEAT_SECONDS = 5.0
+
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+
+
+def kafka_error(error: KafkaException) -> KafkaError:
+    """Return what librdkafka says of a failed call."""
+    cause = error.args[0]
+    assert isinstance(cause, KafkaError)
+    return cause
+
+
+class _ErrorLog:
+    """Logs what a client says of its connections: each kind now and then, for clients repeat it 20 times a second."""
+
+    def __init__(self) -> None:
+        self._told_at: dict[str, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        """Log an error."""
+        now = time.monotonic()
+        if now - self._told_at.get(error.name(), -ERROR_REPEAT_SECONDS) >= ERROR_REPEAT_SECONDS:
+            self._told_at[error.name()] = now
+            log.warning("broker client", reason=error.name(), detail=error.str(), fatal=error.fatal())
+
+
+def quiet(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a client's configuration with its log in ours: librdkafka would write the same to stderr, past it."""
+    return {**config, "log_level": 2, "error_cb": _ErrorLog()}
+
+
+class KafkaAdmin:
+    """A real cluster, as an admin client sees it."""
+
+    def __init__(self, client: dict[str, str]) -> None:
+        self._client = client
+        self._admin_client: AdminClient | None = None
+
+    @property
+    def _admin(self) -> AdminClient:
+        if self._admin_client is None:
+            self._admin_client = AdminClient(quiet(self._client))
+        return self._admin_client
+
+    def group_members(self, group: str) -> tuple[GroupMember, ...]:
+        """Return those that the group has as members."""
+        found = self._admin.describe_consumer_groups([group], request_timeout=ADMIN_TIMEOUT_SECONDS)
+        members = self._result(found[group]).members
+        return tuple(GroupMember(member.member_id, member.client_id, member.host) for member in members)
+
+    def group_offsets(
+        self, group: str, partitions: Iterable[TopicPartition] | None = None
+    ) -> dict[TopicPartition, int]:
+        """Return what the group has committed, for all or for these."""
+        wanted = None if partitions is None else [RdTopicPartition(*partition) for partition in partitions]
+        asked = [ConsumerGroupTopicPartitions(group, wanted)]
+        found = self._admin.list_consumer_group_offsets(asked, request_timeout=ADMIN_TIMEOUT_SECONDS)
+        return {
+            TopicPartition(place.topic, place.partition): place.offset
+            for place in self._result(found[group]).topic_partitions
+            if place.offset >= 0
+        }
+
+    def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
+        """Return how many partitions each topic has."""
+        try:
+            known = self._admin.list_topics(timeout=ADMIN_TIMEOUT_SECONDS).topics
+        except KafkaException as error:
+            raise BrokerAway(f"cannot list topics: {kafka_error(error)}") from error
+        return {topic: len(known[topic].partitions) for topic in topics if topic in known}
+
+    def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
+        """Return each topic's id (KIP-516)."""
+        found = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=ADMIN_TIMEOUT_SECONDS)
+        return {topic: str(self._result(future).topic_id) for topic, future in found.items()}
+
+    def topic_config(self, topic: str) -> Mapping[str, str]:
+        """Return a topic's configuration."""
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        found = self._admin.describe_configs([resource], request_timeout=ADMIN_TIMEOUT_SECONDS)
+        return {name: entry.value for name, entry in self._result(found[resource]).items()}
+
+    def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the high watermarks, records of open transactions included."""
+        return self._offsets(partitions, _LATEST)
+
+    def begin_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the offsets of the oldest records that are still there."""
+        return self._offsets(partitions, _EARLIEST)
+
+    def _offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        wanted = {RdTopicPartition(*partition): spec for partition in partitions}
+        if not wanted:
+            return {}
+        found = self._admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ADMIN_TIMEOUT_SECONDS
+        )
+        return {TopicPartition(p.topic, p.partition): self._result(future).offset for p, future in found.items()}
+
+    def _result(self, future: Any) -> Any:
+        try:
+            return future.result()
+        except KafkaException as error:
+            # A new client next time: after a broker's restart this one repeats an old leader epoch for ever
+            # (FENCED_LEADER_EPOCH), since its answer does not make it look for the new one.
+            self._admin_client = None
+            raise BrokerAway(f"the broker did not answer: {kafka_error(error)}") from error

@@ -1,0 +1,100 @@
+"""Judges where an application stands in a log that may have lost its tail, its head, or be another log. Pure.
+
+The one rule: a position that the log does not have is never mended by a guess. Reading on from either end would lose
+or repeat records in silence; the partition waits until a person has said what is to become of them.
+"""
+
+from enum import StrEnum
+
+from towpath.errors import WorldError
+from towpath.stream.broker.record import TopicPartition
+
+
+class HoldKind(StrEnum):
+    """Why a partition waits for a person."""
+
+    BEYOND_END = "beyond_end"
+    """Its stored offset lies beyond the end of the log: the log lost its tail."""
+    EXPIRED = "expired"
+    """Retention has removed records that were not read."""
+    RECREATED = "recreated"
+    """The topic is another one of the same name."""
+    CHANGELOG = "changelog"
+    """The changelog lacks what its store holds: the store may be the last copy."""
+    VERSION = "version"
+    """A record concerns what this worker's code does not know, or knows differently."""
+
+
+class PartitionHeld(WorldError):
+    """One partition must wait for a person; the others go on."""
+
+    def __init__(self, kind: HoldKind, cause: str, *, kept: str | None = None, next_step: str | None = None) -> None:
+        super().__init__(cause, kept=kept, next_step=next_step)
+        self.kind = kind
+
+
+def accept_command(application: str, partition: TopicPartition, offset: int | None = None) -> str:
+    """Return the command with which a person lets a partition go on, the reason left to them."""
+    place = f"towpath positions accept {application} {partition.topic} {partition.partition}"
+    return f"{place}{'' if offset is None else f' --from {offset}'} --reason REASON"
+
+
+def judge(application: str, partition: TopicPartition, stored: int, begin: int, end: int) -> PartitionHeld | None:
+    """Return why an application cannot read on from `stored`, None if it can.
+
+    `begin` is the offset of the oldest record, `end` the high watermark, read after `stored` was.
+    """
+    if stored > end:
+        return lost_tail(application, partition, stored, end)
+    if stored < begin:
+        return PartitionHeld(
+            HoldKind.EXPIRED,
+            f"{partition}: {application} stands at {stored}, and the oldest record is {begin}: up to "
+            f"{_records(begin - stored)} expired before they were read",
+            kept="everything that was applied; nothing further is read of this partition",
+            next_step=f"{accept_command(application, partition, begin)}; what its producers still have, "
+            "towpath capture re-emit sends again",
+        )
+    return None
+
+
+def lost_tail(application: str, partition: TopicPartition, stored: int, end: int) -> PartitionHeld:
+    """Return why an application cannot read on a log that ended at `end` when it was found to have lost its tail.
+
+    It may have grown since: what lies behind `end` now has never been read.
+    """
+    return PartitionHeld(
+        HoldKind.BEYOND_END,
+        f"{partition}: {application} stands at {stored}, and the log ended at {end}: it has lost "
+        f"{_records(stored - end)} that had been applied, and gives their offsets to others",
+        kept="everything that was applied; nothing further is read of this partition",
+        next_step=accept_command(application, partition, end),
+    )
+
+
+def recreated(application: str, partition: TopicPartition, stored: int) -> PartitionHeld:
+    """Return why an application cannot read a topic that was made anew under the name of the one that it has read."""
+    return PartitionHeld(
+        HoldKind.RECREATED,
+        f"{partition}: {application} has read another topic of this name, up to {stored}: it was made anew",
+        kept="everything that was applied; nothing of the new topic is read",
+        next_step=accept_command(application, partition),
+    )
+
+
+_LOST_TAIL = "lost tail at "
+
+
+def write_lost_tail(end: int) -> str:
+    """Return the note that is kept beside a stored offset, so that the hold outlives the worker that found it."""
+    return f"{_LOST_TAIL}{end}"
+
+
+def read_lost_tail(note: str) -> int | None:
+    """Return where the log ended, None where a note does not say that it has lost its tail."""
+    text = note.removeprefix(_LOST_TAIL)
+    return int(text) if note.startswith(_LOST_TAIL) and text.isdigit() else None
+
+
+def _records(count: int) -> str:
+    return "1 record" if count == 1 else f"{count:,} records"

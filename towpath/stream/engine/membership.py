@@ -1,0 +1,170 @@
+"""This worker's member of its group, whether the group still has it, and another one in its place.
+
+The one rule: a client library is asked, and watched. librdkafka's search for its coordinator can hang for ever after a
+broker's restart, and a member that waits for it neither serves nor says so. The group itself knows who its members
+are: while an admin client is answered and this worker is not among them for long, its member is given up for a new one.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from towpath import metrics
+from towpath.errors import WorldError
+from towpath.stream.broker.port import Broker, GroupMember, GroupMetadata, Member, Polled
+from towpath.stream.broker.record import TopicPartition
+
+log = structlog.get_logger("towpath.stream.engine.membership")
+T = TypeVar("T")
+
+CALL_SECONDS_MAX = 30.0
+"""Longest call into a member: twice what its own slowest one (15 s, reading offsets) takes at most."""
+WATCH_SECONDS = 10.0
+"""Between two looks at a group that has this worker."""
+WATCH_SECONDS_LOST = 1.0
+"""Between two looks at a group that has not."""
+
+
+class MemberHung(WorldError):
+    """A call into the group's member did not come back: only another member can go on."""
+
+
+class MembershipWatch:
+    """For how long a worker has been no member while the cluster answered. Pure; times are monotonic seconds."""
+
+    def __init__(self, seconds_max: float) -> None:
+        self._seconds_max = seconds_max
+        self._lost_since_seconds: float | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Return whether the group did not have this worker when it was last asked."""
+        return self._lost_since_seconds is not None
+
+    def answered(self, metadata: GroupMetadata | None, members: frozenset[str], now_seconds: float) -> None:
+        """Note who the group says that its members are."""
+        if metadata is not None and metadata.is_member and metadata.member in members:
+            self._lost_since_seconds = None
+        elif self._lost_since_seconds is None:
+            self._lost_since_seconds = now_seconds
+
+    def unanswered(self) -> None:
+        """Note that the cluster does not answer: nobody can be a member now, and no new one could join."""
+        self._lost_since_seconds = None
+
+    def is_overdue(self, now_seconds: float) -> bool:
+        """Return whether the member is to be given up."""
+        since = self._lost_since_seconds
+        return since is not None and now_seconds - since >= self._seconds_max
+
+
+class Membership:
+    """The member, the one thread that its calls belong to, and the watch over it."""
+
+    def __init__(self, broker: Broker, *, application: str, slot: str, lost_seconds_max: float) -> None:
+        self._broker = broker
+        self._application = application
+        self._slot = slot
+        self._lost_seconds_max = lost_seconds_max
+        self._topics: list[str] = []
+        self._watch = MembershipWatch(lost_seconds_max)
+        self._look: asyncio.Task[tuple[GroupMember, ...]] | None = None
+        self._looked_seconds = time.monotonic()
+        self._executor, self._member = self._made()
+
+    def _made(self) -> tuple[ThreadPoolExecutor, Member]:
+        executor = ThreadPoolExecutor(1, thread_name_prefix=f"{self._application}-broker")
+        member = self._broker.member(self._application, client_id=f"{self._application}-{self._slot}", slot=self._slot)
+        return executor, member
+
+    def in_thread(self, call: Callable[..., T], *arguments: Any) -> Awaitable[T]:
+        """Run a blocking call in the thread that owns the broker's clients."""
+        return asyncio.get_running_loop().run_in_executor(self._executor, partial(call, *arguments))
+
+    async def _call(self, call: Callable[..., T], *arguments: Any) -> T:
+        try:
+            async with asyncio.timeout(CALL_SECONDS_MAX):
+                return await self.in_thread(call, *arguments)
+        except TimeoutError as error:
+            raise MemberHung(f"{self._application}: a call into the Kafka client did not come back") from error
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Join the group."""
+        self._topics = sorted(topics)
+        await self._call(self._member.subscribe, self._topics)
+
+    async def poll(self, records_max: int, timeout_seconds: float) -> Polled:
+        """Wait for records or a rebalance. Raises MemberHung."""
+        return await self._call(self._member.poll, records_max, timeout_seconds)
+
+    async def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read nothing from `partitions`."""
+        await self._call(self._member.pause, partitions)
+
+    async def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Read from `partitions` again."""
+        await self._call(self._member.resume, partitions)
+
+    async def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read on from these offsets."""
+        await self._call(self._member.seek, positions)
+
+    async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+        """Return the group's stable offsets. Raises BrokerAway."""
+        return await self._call(self._member.committed, partitions)
+
+    @property
+    def notes(self) -> Mapping[TopicPartition, str]:
+        """Return what is noted beside the offsets that `committed` last returned."""
+        return self._member.notes
+
+    async def note(self, partition: TopicPartition, offset: int, text: str) -> None:
+        """Commit an offset as it is, with a note beside it. Raises BrokerAway."""
+        await self._call(self._member.note, partition, offset, text)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit for display."""
+        await self._call(self._member.commit, offsets)
+
+    async def is_overdue(self, metadata: GroupMetadata | None) -> bool:
+        """Look at the group now and then, beside the caller; return whether the member is to be given up."""
+        now = time.monotonic()
+        if self._look is not None and self._look.done():
+            look, self._look = self._look, None
+            try:
+                self._watch.answered(metadata, frozenset(member.id for member in look.result()), now)
+            except WorldError:
+                self._watch.unanswered()
+        well = metadata is not None and metadata.is_member and not self._watch.is_lost
+        if self._look is None and now - self._looked_seconds >= (WATCH_SECONDS if well else WATCH_SECONDS_LOST):
+            self._looked_seconds = now
+            self._look = asyncio.create_task(asyncio.to_thread(self._broker.group_members, self._application))
+        return self._watch.is_overdue(now)
+
+    async def replace(self, reason: str) -> None:
+        """Give the member up, whatever it is doing, and join with a new one."""
+        log.warning("member is replaced", application=self._application, slot=self._slot, reason=reason)
+        metrics.MEMBERS_REPLACED.labels(self._application).inc()
+        executor, member = self._executor, self._member
+        executor.shutdown(wait=False)
+        # It may never come back from this either; its thread does not keep the process alive.
+        threading.Thread(target=member.abandon, name=f"{self._application}-abandoned", daemon=True).start()
+        self._watch = MembershipWatch(self._lost_seconds_max)
+        self._executor, self._member = self._made()
+        await self.subscribe(self._topics)
+
+    async def close(self) -> None:
+        """Leave the group."""
+        if self._look is not None:
+            self._look.cancel()
+        await self._call(self._member.close)
+
+    def end(self) -> None:
+        """Let the thread go, once nothing else needs it."""
+        self._executor.shutdown(wait=False)

@@ -1,0 +1,213 @@
+"""Brings a worker's partitions from assigned to served, or to held: positions first, then stores, then records.
+
+The one rule: a partition is served from a position that its log has, with stores that have caught up, or not at all.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+
+import structlog
+
+from towpath import metrics
+from towpath.stream.broker.port import Broker
+from towpath.stream.broker.position import HoldKind, PartitionHeld, judge, lost_tail, read_lost_tail, write_lost_tail
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.assignment import Assignment, Phase
+from towpath.stream.engine.holds import Holds
+from towpath.stream.engine.membership import Membership
+from towpath.stream.engine.recovery import Recovery
+from towpath.stream.engine.transaction import Transaction
+from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
+
+log = structlog.get_logger("towpath.stream.engine.settling")
+
+LOOK_AGAIN_SECONDS = 0.5
+"""A broker that has just started may, for a moment, not know its log's whole end."""
+
+
+class Settling:
+    """The partitions of one worker on their way."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        assignment: Assignment,
+        recovery: Recovery,
+        *,
+        application: str,
+        keeps_state: bool,
+        skip_expired: bool,
+        check_topics: Callable[[], None],
+        slot: str,
+        on_status: Callable[[WorkerStatus], None] | None,
+    ) -> None:
+        self._broker = broker
+        self._assignment = assignment
+        self._recovery = recovery
+        self._application = application
+        self._keeps_state = keeps_state
+        self._skip_expired = skip_expired
+        self._check_topics = check_topics
+        self._topics_checked = False
+        self._slot = slot
+        self._on_status = on_status
+        self._status_seen: tuple[object, ...] = ()
+        self.holds = Holds(application)
+
+    def assigned(self) -> None:
+        """Note that partitions were assigned: their topics may have changed since they were last looked at."""
+        self._topics_checked = False
+
+    def revoked(self, partitions: Iterable[TopicPartition]) -> None:
+        """Forget partitions that are another worker's now."""
+        self.holds.release(partitions)
+
+    def hold(self, partition: TopicPartition, error: PartitionHeld) -> list[TopicPartition]:
+        """Hold a partition, and with it, where state is kept, those of its number; return which."""
+        # What waits for a version is tried by its next record: trying the others along with it would serve them.
+        alone = not self._keeps_state or error.kind is HoldKind.VERSION
+        places = [partition] if alone else self._assignment.with_number(partition.partition)
+        for place in places:
+            self.holds.hold(place, error)
+        self._assignment.set_phase(places, Phase.HELD)
+        return places
+
+    async def settle(self, transaction: Transaction, member: Membership) -> list[TopicPartition]:
+        """Move partitions on; return those that are served from now on.
+
+        Raises ConfigurationError where topics no longer fit each other, WorldError while something is away.
+        """
+        self._try_held_again()
+        unsettled = self._assignment.in_phase(Phase.UNSETTLED)
+        if unsettled:
+            await self._find_positions(unsettled, transaction, member)
+        restoring = self._assignment.in_phase(Phase.RESTORING)
+        if not restoring:
+            return []
+        done, held = self._recovery.finished()
+        for number, error in held.items():
+            for partition in self._assignment.with_number(number):
+                self.hold(partition, error)
+        served = [partition for partition in restoring if partition.partition in done]
+        if served:
+            self._assignment.set_phase(served, Phase.SERVING)
+            self.holds.release(partition for partition in served if not self._is_tried_by_records(partition))
+            await member.resume(served)
+        return served
+
+    def _try_held_again(self) -> None:
+        for partition in self.holds.due():
+            together = self._assignment.with_number(partition.partition) if self._keeps_state else [partition]
+            tried = [place for place in together if self._assignment.phase(place) is Phase.HELD]
+            self.holds.trying(tried)
+            self._assignment.set_phase(tried, Phase.UNSETTLED)
+
+    def _is_tried_by_records(self, partition: TopicPartition) -> bool:
+        """Return whether only its next record can tell whether a held partition goes on."""
+        error = self.holds.errors.get(partition)
+        return error is not None and error.kind is HoldKind.VERSION
+
+    def processed(self, partitions: Iterable[TopicPartition]) -> None:
+        """Note that records of these were applied: whatever held them is over."""
+        if len(self.holds):
+            self.holds.release(partitions)
+
+    async def _find_positions(
+        self, unsettled: list[TopicPartition], transaction: Transaction, member: Membership
+    ) -> None:
+        if not self._topics_checked:
+            await asyncio.to_thread(self._check_topics)
+            self._topics_checked = True
+        found = await transaction.positions(unsettled)
+        if found is None:
+            found = self._noted(await member.committed(unsettled), member.notes)
+        begins, ends = await asyncio.to_thread(self._bounds, unsettled)
+        behind = [p for p in unsettled if isinstance(offset := found.get(p), int) and offset > ends[p]]
+        if behind:
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+            ends |= await asyncio.to_thread(self._broker.end_offsets, behind)
+        positions = self._judged(found, begins, ends)
+        for partition in behind:
+            await self._note(partition, ends[partition], positions.get(partition), transaction, member)
+        await member.pause(unsettled)
+        going = {p: offset for p, offset in positions.items() if self._assignment.phase(p) is Phase.UNSETTLED}
+        await member.seek(going)
+        self._assignment.processed_to(going.items())
+        self._assignment.set_phase(going, Phase.RESTORING)
+        self._recovery.begin({partition.partition for partition in going})
+
+    def _noted(
+        self, found: Mapping[TopicPartition, int | None], notes: Mapping[TopicPartition, str]
+    ) -> dict[TopicPartition, int | PartitionHeld | None]:
+        """Put holds in place of offsets beside which is noted that their log has lost its tail."""
+        noted: dict[TopicPartition, int | PartitionHeld | None] = dict(found)
+        for partition, note in notes.items():
+            stored, end = found.get(partition), read_lost_tail(note)
+            if stored is not None and end is not None:
+                noted[partition] = lost_tail(self._application, partition, stored, end)
+        return noted
+
+    async def _note(
+        self, partition: TopicPartition, end: int, stored: int | None, transaction: Transaction, member: Membership
+    ) -> None:
+        """Have the hold outlive this worker: once the log has grown past the offset, nothing else would tell."""
+        error = self.holds.errors.get(partition)
+        if stored is None or error is None or error.kind is not HoldKind.BEYOND_END:
+            return
+        text = write_lost_tail(end)
+        if not await transaction.note(partition, text):
+            await member.note(partition, stored, text)
+
+    def _bounds(self, partitions: list[TopicPartition]) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        return self._broker.begin_offsets(partitions), self._broker.end_offsets(partitions)
+
+    def _judged(
+        self,
+        found: Mapping[TopicPartition, int | PartitionHeld | None],
+        begins: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> dict[TopicPartition, int]:
+        """Return where to read on; hold what cannot be read on."""
+        positions: dict[TopicPartition, int] = {}
+        for partition, begin in begins.items():
+            stored = found.get(partition)
+            if stored is None:
+                positions[partition] = begin
+                continue
+            error = stored if isinstance(stored, PartitionHeld) else None
+            if isinstance(stored, int):
+                error = judge(self._application, partition, stored, begin, ends[partition])
+                positions[partition] = stored
+            if error is None:
+                continue
+            if error.kind is HoldKind.EXPIRED and self._skip_expired and isinstance(stored, int):
+                log.error("expired records are skipped", partition=str(partition), stored=stored, begin=begin)
+                metrics.RECORDS_EXPIRED.labels(self._application, partition.topic).inc(begin - stored)
+                positions[partition] = begin
+                continue
+            self.hold(partition, error)
+        return positions
+
+    def tell_status(self, *, is_member: bool, waiting_for: str | None) -> None:
+        """Tell whoever wants to know how the worker stands, where that has changed."""
+        seen = (is_member, waiting_for, self._assignment.changes, self.holds.changes)
+        if self._on_status is not None and seen != self._status_seen:
+            self._status_seen = seen
+            self._on_status(self._status(is_member=is_member, waiting_for=waiting_for))
+
+    def _status(self, *, is_member: bool, waiting_for: str | None) -> WorkerStatus:
+        errors = self.holds.errors
+        in_phase = self._assignment.in_phase
+        recovering = [*in_phase(Phase.UNSETTLED), *in_phase(Phase.RESTORING)]
+        return WorkerStatus(
+            application=self._application,
+            slot=self._slot,
+            is_member=is_member,
+            serving=tuple(sorted(str(p) for p in in_phase(Phase.SERVING) if p not in errors)),
+            recovering=tuple(sorted(str(p) for p in recovering if p not in errors)),
+            held=tuple(
+                HeldPartition(partition=str(p), kind=e.kind.value, reason=e.cause, next_step=e.next_step)
+                for p, e in sorted(errors.items())
+            ),
+            waiting_for=waiting_for,
+        )
