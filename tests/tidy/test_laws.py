@@ -22,7 +22,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "view": frozenset({"contract", "outbox", "stream"}),
     "orchestrator": frozenset({"contract", "saga", "stream", "view"}),
     "participant": frozenset({"contract", "outbox", "stream"}),
-    "client": frozenset({"contract", "outbox", "saga", "orchestrator"}),
+    "client": frozenset({"contract", "outbox", "saga", "orchestrator", "project"}),
     "replay": frozenset({"contract", "saga", "stream", "orchestrator", "view"}),
     "demo": frozenset(
         {"contract", "outbox", "saga", "stream", "deadletter", "view", "orchestrator", "project", "stack"}

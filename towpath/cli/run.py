@@ -145,7 +145,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     )
 
 
-def _view(settings: Settings, _: Any, name: str, slot: str) -> Build:
+def _view(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.orchestrator.sagas_view import sagas_view
     from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_views
     from towpath.view.agent import create_view
@@ -154,6 +154,8 @@ def _view(settings: Settings, _: Any, name: str, slot: str) -> Build:
         view = sagas_view(load_sagas(settings))
     else:
         view = _find(load_views(settings), f"view:{name}", name)
+        if not view.many_keys:
+            catalogue.require_equal_partitions(view.topics)
     return view.topics, lambda codec, on_status: create_view(settings, view, codec, slot=slot, on_status=on_status)
 
 

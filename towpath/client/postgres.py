@@ -5,29 +5,32 @@ has it, so both are right from any process, whatever crashed in between.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, overload
 from uuid import UUID
 
 import psycopg
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from towpath.client.saga import InstanceStatus, NotEnded, Started, standing_of, start_topic
+from towpath.client.saga import InstanceStatus, NotEnded, Started, require_start, standing_of, start_topic
 from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
-from towpath.errors import WorldError
+from towpath.errors import ConfigurationError, WorldError
 from towpath.orchestrator.sagas_view import NAME, SagaInstance
 from towpath.outbox.handover import Handover
-from towpath.outbox.message import from_record
+from towpath.outbox.message import OutboxMessage, from_record
 from towpath.outbox.names import VIEWS_DATABASE
-from towpath.outbox.postgres import write
+from towpath.outbox.postgres import may_write, may_write_async, other_connection, write, write_async
+from towpath.project import load_sagas
+from towpath.saga.definition import Definition
 from towpath.settings import Settings
 
 Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
 
 LOOK_SECONDS = 5.0
 """Longest trust in a notification: a view that is being rebuilt, or a lost connection's successor, tells nothing."""
@@ -50,27 +53,77 @@ class Client:
         clock: Clock | None = None,
         *,
         handover: Handover | None = None,
+        sagas: Mapping[str, Mapping[int, Definition]] | None = None,
     ) -> None:
-        """Take what starts and follows sagas; with a `handover`, `hand_over` spares a start the wait for capture."""
+        """Take what starts and follows sagas; with a `handover`, `hand_over` spares a start the wait for capture.
+
+        `sagas` are the definitions by name and version; by default, those that the project registers.
+        """
         self._handover = handover
         self._settings = settings
         self._catalogue = catalogue
         self._codec = codec
         self._clock = clock or SystemClock()
+        self._sagas = sagas
+        self._homes: set[tuple[str, int, str, str]] = set()
 
+    @overload
+    def start(
+        self, connection: AsyncConnection, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any
+    ) -> Awaitable[Started]: ...
+
+    @overload
     def start(
         self, connection: Connection, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any
-    ) -> Started:
+    ) -> Started: ...
+
+    def start(
+        self,
+        connection: Connection | AsyncConnection,
+        saga: str,
+        key: str,
+        event: Record,
+        *,
+        event_id: UUID,
+        **headers: Any,
+    ) -> Started | Awaitable[Started]:
         """Write the start event of a saga into the outbox, in the transaction of `connection`; commits nothing.
 
-        `connection` is to the database of the service that owns the event. The same `event_id` starts the same saga,
-        once: take one that the request itself determines, and a request that is repeated starts nothing new. Raises
-        ContractError for an event that breaks its schema, ConfigurationError for one that does not start this saga.
+        `connection` is psycopg's, to the database of the service that owns the event; with an `AsyncConnection` the
+        result is to be awaited. The same `event_id` starts the same saga, once: take one that the request itself
+        determines, and a request that is repeated starts nothing new. Raises, before anything is written,
+        ContractError for an event that breaks its schema, ConfigurationError for one that does not start this saga,
+        for a connection that is none of psycopg's, and for a database whose outbox may not write the event.
         """
+        require_start(self._definitions(), saga, type(event))
         topic = start_topic(self._catalogue, saga, type(event))
         message = from_record(self._codec, topic, key, event, id=event_id, **headers)
+        started = Started.by(saga, key, event_id, message)
+        if isinstance(connection, psycopg.AsyncConnection):
+            return self._start_async(connection, message, started)
+        if not isinstance(connection, psycopg.Connection):
+            raise other_connection(connection)
+        home = _home(connection, topic)
+        if home not in self._homes:
+            if not may_write(connection, topic):
+                raise _not_home(home, self._catalogue)
+            self._homes.add(home)
         write(connection, [message])
-        return Started.by(saga, key, event_id, message)
+        return started
+
+    async def _start_async(self, connection: AsyncConnection, message: OutboxMessage, started: Started) -> Started:
+        home = _home(connection, message.topic)
+        if home not in self._homes:
+            if not await may_write_async(connection, message.topic):
+                raise _not_home(home, self._catalogue)
+            self._homes.add(home)
+        await write_async(connection, [message])
+        return started
+
+    def _definitions(self) -> Mapping[str, Mapping[int, Definition]]:
+        if self._sagas is None:
+            self._sagas = load_sagas(self._settings)
+        return self._sagas
 
     def hand_over(self, started: Started) -> bool:
         """Take a start to Kafka at once, now that its transaction is committed; return whether it was sent.
@@ -132,6 +185,21 @@ class Client:
                 kept="the sagas themselves, which do not depend on it",
                 next_step="towpath status, or check [postgres] in towpath.toml",
             ) from error
+
+
+def _home(connection: Connection | AsyncConnection, topic: str) -> tuple[str, int, str, str]:
+    """Return which database a connection is to, and the topic that is asked for: what was found there is kept."""
+    return connection.info.host, connection.info.port, connection.info.dbname, topic
+
+
+def _not_home(home: tuple[str, int, str, str], catalogue: Catalogue) -> ConfigurationError:
+    *_, database, topic = home
+    writers = ", ".join(catalogue.topic(topic).producers)
+    return ConfigurationError(
+        f"database {database} has no outbox that may write {topic}",
+        kept="everything as it was: nothing was written",
+        next_step=f"pass a connection to the database of {writers}; where it is that one: towpath provision",
+    )
 
 
 def _one(connection: Connection, codec: Codec, saga_id: str) -> InstanceStatus | None:

@@ -1,5 +1,6 @@
 """What an application knows of a saga that it started. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -10,6 +11,7 @@ from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, TowpathError
 from towpath.orchestrator.sagas_view import ENDINGS, SagaInstance
 from towpath.outbox.message import OutboxMessage
+from towpath.saga.definition import Definition
 from towpath.saga.keys import saga_id_of
 from towpath.saga.state import Status
 
@@ -91,6 +93,26 @@ class NotEnded(TowpathError):
             next_step="ask again later, or towpath status to see whether its workers run",
         )
         self.standing = standing
+
+
+def require_start(sagas: Mapping[str, Mapping[int, Definition]], saga: str, record: type[Record]) -> None:
+    """Raise ConfigurationError unless a version of `saga` starts on `record`: else nothing would ever begin."""
+    if saga not in sagas:
+        raise ConfigurationError(
+            f"there is no saga {saga!r} in this project",
+            kept="everything as it was: nothing was written",
+            next_step=f"start one of {', '.join(sorted(sagas)) or 'none: this project has no sagas'}",
+        )
+    starts = {definition.starts_on for definition in sagas[saga].values()}
+    if record not in starts:
+        wanted = ", ".join(sorted(start.__name__ for start in starts))
+        others = sorted(name for name, found in sagas.items() if any(one.starts_on is record for one in found.values()))
+        also = f"; it starts {', '.join(others)}" if others else ""
+        raise ConfigurationError(
+            f"saga {saga} starts on {wanted}, not on {record.__name__}{also}",
+            kept="everything as it was: nothing was written",
+            next_step=f"start it with {wanted}",
+        )
 
 
 def start_topic(catalogue: Catalogue, saga: str, record: type[Record]) -> str:

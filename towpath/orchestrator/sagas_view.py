@@ -11,7 +11,7 @@ from typing import Any
 from towpath.orchestrator import envelope
 from towpath.orchestrator.records import HistoryEntry
 from towpath.saga.state import Status
-from towpath.view import Occurrence, View
+from towpath.view import Occurrence, RowSource, View
 
 NAME = "towpath_saga_instances"
 ENDINGS = frozenset({Status.COMPLETED.value, Status.COMPENSATED.value})
@@ -92,5 +92,6 @@ def sagas_view(sagas: Iterable[str]) -> View[Any]:
         version=2,
         fold=fold,
         row_key=instance_of,
+        rows=RowSource.ONE_KEY,  # an instance's history has the key of its saga's records
         notify_field="saga_id",
     )

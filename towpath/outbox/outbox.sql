@@ -68,6 +68,9 @@ CREATE TABLE IF NOT EXISTS outbox_topics (
   record_bytes_max int  NOT NULL
 );
 
+-- A client asks, before it writes, whether this is the right database.
+GRANT SELECT ON outbox_topics TO PUBLIC;
+
 -- Messages that Kafka refused all the same, and that an operator stepped over: each whole, with the cause.
 CREATE TABLE IF NOT EXISTS outbox_skipped (
   id         uuid        PRIMARY KEY,

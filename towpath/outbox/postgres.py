@@ -8,6 +8,7 @@ from typing import Any
 
 import psycopg
 from psycopg import errors, sql
+from psycopg.rows import tuple_row
 
 from towpath.errors import ConfigurationError
 from towpath.outbox.message import COLUMNS, OutboxMessage, values_of
@@ -16,6 +17,7 @@ from towpath.outbox.partitions import PartitionPlan, partition_name, plan_partit
 from towpath.settings import OutboxSettings, PostgresSettings
 
 Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
 
 _NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 _INSERT = sql.SQL("INSERT INTO outbox ({}) VALUES ({})").format(
@@ -45,8 +47,11 @@ LAG_BYTES_MAX = 64 * 1024 * 1024
 def write(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
     """Write `messages`, in their order, in the connection's own transaction; commits nothing.
 
-    Works outside and inside `connection.pipeline()`.
+    Works outside and inside `connection.pipeline()`. Raises ConfigurationError for a connection that is none of
+    psycopg's, or its asynchronous one (`write_async`): that would write nothing, and say nothing.
     """
+    if not isinstance(connection, psycopg.Connection):
+        raise other_connection(connection)
     if len(messages) < COPY_FROM_ROWS or connection.pgconn.pipeline_status:
         for message in messages:
             connection.execute(_INSERT, values_of(message))
@@ -55,6 +60,60 @@ def write(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
         copy.set_types(_COLUMN_TYPES)
         for message in messages:
             copy.write_row(values_of(message))
+
+
+async def write_async(connection: AsyncConnection, messages: Sequence[OutboxMessage]) -> None:
+    """Write `messages` as `write` does, on psycopg's asynchronous connection."""
+    if not isinstance(connection, psycopg.AsyncConnection):
+        raise other_connection(connection)
+    if len(messages) < COPY_FROM_ROWS or connection.pgconn.pipeline_status:
+        for message in messages:
+            await connection.execute(_INSERT, values_of(message))
+        return
+    async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+        copy.set_types(_COLUMN_TYPES)
+        for message in messages:
+            await copy.write_row(values_of(message))
+
+
+def other_connection(connection: Any) -> ConfigurationError:
+    """Return the error for a connection through which nothing would be written."""
+    kind = f"{type(connection).__module__}.{type(connection).__qualname__}"
+    return ConfigurationError(
+        f"a message cannot be written through a {kind}",
+        kept="everything as it was: nothing was written",
+        next_step="pass psycopg's Connection to write, its AsyncConnection to write_async; "
+        "SQLAlchemy has it as connection.connection.driver_connection, Django as connection.connection",
+    )
+
+
+_TABLES = "SELECT to_regclass('outbox') IS NOT NULL, to_regclass('outbox_topics') IS NOT NULL"
+_MAY_WRITE = "SELECT name = %s FROM outbox_topics ORDER BY name = %s DESC LIMIT 1"
+
+
+def may_write(connection: Connection, topic: str) -> bool:
+    """Return whether the database of `connection` has an outbox that may write `topic`; its transaction goes on.
+
+    True, too, where the outbox does not know its topics yet.
+    """
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        outbox, topics = cursor.execute(_TABLES).fetchall()[0]
+        if not (outbox and topics):
+            return bool(outbox)
+        found = cursor.execute(_MAY_WRITE, (topic, topic)).fetchall()
+    return not found or bool(found[0][0])
+
+
+async def may_write_async(connection: AsyncConnection, topic: str) -> bool:
+    """Return what `may_write` does."""
+    async with connection.cursor(row_factory=tuple_row) as cursor:
+        await cursor.execute(_TABLES)
+        outbox, topics = (await cursor.fetchall())[0]
+        if not (outbox and topics):
+            return bool(outbox)
+        await cursor.execute(_MAY_WRITE, (topic, topic))
+        found = await cursor.fetchall()
+    return not found or bool(found[0][0])
 
 
 def apply_outbox_schema(

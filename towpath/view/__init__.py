@@ -3,6 +3,6 @@
 `view.py` declares and decides (pure), `postgres.py` keeps the rows, `agent.py` takes the batches from Kafka.
 """
 
-from towpath.view.view import Occurrence, View
+from towpath.view.view import Occurrence, RowSource, View
 
-__all__ = ["Occurrence", "View"]
+__all__ = ["Occurrence", "RowSource", "View"]

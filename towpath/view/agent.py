@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
-from towpath.errors import PeerError
+from towpath.errors import ConfigurationError, PeerError
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import Settings
 from towpath.stream.broker.dead_letter import occurred_milliseconds
@@ -100,6 +100,7 @@ class Folding:
     def read(self, batch: Batch) -> list[Folded]:
         """Return the records that the view folds, decoded. Raises RecordFailed for one that cannot be."""
         found = []
+        keys: dict[str, str] = {}
         for record in batch:
             type_ = record.header("type")
             if record.value is None or (type_ is not None and type_ not in self._types):
@@ -110,6 +111,8 @@ class Folding:
                 raise RecordFailed(record, error) from error
             key = self._view.row_key(decoded, occurrence) if type(decoded) in self._view.folds else None
             if key is not None:
+                if not self._view.many_keys and keys.setdefault(key, occurrence.key) != occurrence.key:
+                    raise RecordFailed(record, _several_keys(self._view, record))
                 found.append(Folded(record, key, decoded, occurrence))
         return found
 
@@ -151,6 +154,15 @@ class Folding:
             return fold_records(self._view, rows, noted())
         except BaseException as error:  # whatever it is, the record's position goes with it
             raise RecordFailed(at.consumed, error) from error
+
+
+def _several_keys(view: View[Any], record: ConsumedRecord) -> ConfigurationError:
+    return ConfigurationError(
+        f"view {view.name}: {record.position} belongs to a row that has records of another key, and the view says that "
+        "its rows have one key each",
+        kept="the record, untouched",
+        next_step="declare rows=RowSource.MANY_KEYS and a new version, whose fold gives the same row in any order",
+    )
 
 
 def _occurrence(record: ConsumedRecord) -> Occurrence:

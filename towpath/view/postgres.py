@@ -111,7 +111,14 @@ class ViewTable(Generic[Row]):
         connection.execute(sql.SQL("CREATE VIEW {} AS SELECT * FROM {}").format(name, table))
 
     def rows(self, connection: psycopg.Connection[Any], keys: Iterable[str]) -> dict[str, Row]:
-        """Return the rows of `keys`, locked until the transaction ends; keys without a row are left out."""
+        """Return the rows of `keys`, locked until the transaction ends; keys without a row are left out.
+
+        A row that is not there yet cannot be locked. Where two workers may make it, they take turns at the table: what
+        the second reads, in a statement that begins after the first has committed, has the first one's rows. One lock
+        for all keys, since a unit that took several, batch by batch, could meet another that took them the other way.
+        """
+        if self.view.many_keys:
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", (self.view.table,))
         with connection.cursor(row_factory=class_row(self.view.row)) as cursor:
             cursor.execute(self._select, (list(keys),))
             return {getattr(row, self.view.key): row for row in cursor}

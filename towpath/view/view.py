@@ -1,12 +1,14 @@
 """What a view is, and how it folds: pure, so that a test or an audit can fold the same log and compare.
 
-The one rule: a row depends on nothing but the records of one partition that have its key, in their order.
+The one rule: a row depends on nothing but the records that have its key: those of one partition in their order or,
+where the view says so, those of several partitions in any order.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from towpath.contract.record import Record
@@ -30,6 +32,17 @@ Fold = Callable[[Row | None, Any, Occurrence], Row | None]
 """`(row so far or None, record, occurrence) -> row`, or None to have no row for this key."""
 
 
+class RowSource(Enum):
+    """Which records a row is folded from."""
+
+    ONE_KEY = "one key"
+    """All records of a row have the same key in their topics, so one worker reads them, in their order."""
+    MANY_KEYS = "many keys"
+    """Records of different keys meet in a row, read by different workers in any order: the fold must give the same
+    row in whatever order they come (counts, sums, the latest by a time of its own). The workers of such a view write
+    one after the other, so a second one takes over from the first, and does not add to its speed."""
+
+
 def record_key(_: Any, occurrence: Occurrence) -> str | None:
     """Return the key that a record has in its topic."""
     return occurrence.key
@@ -41,9 +54,9 @@ class View(Generic[Row]):
 
     `row` is a frozen dataclass; its fields become the columns of the table `<name>_v<version>`, which readers reach
     through the SQL view `<name>`. Its field `key` has what `row_key` says of a record (by default the record's key;
-    None passes the record over): all records of one row must lie in one partition. `folds` says which record types
-    matter: others in the topics are passed over without being decoded. A new version is a new table beside the old
-    one, filled from the beginning of the log.
+    None passes the record over). A view with a `row_key` of its own says in `rows` whether records of several keys
+    meet in a row. `folds` says which record types matter: others in the topics are passed over without being decoded.
+    A new version is a new table beside the old one, filled from the beginning of the log.
     """
 
     name: str
@@ -54,6 +67,7 @@ class View(Generic[Row]):
     fold: Fold[Row]
     version: int = 1
     row_key: Callable[[Any, Occurrence], str | None] = record_key
+    rows: RowSource | None = None
     notify_field: str | None = None
     """Field whose new value is sent with NOTIFY on the channel `<name>` whenever a row changes."""
 
@@ -74,8 +88,19 @@ class View(Generic[Row]):
                 raise ConfigurationError(
                     f"view {self.name}: its row has no field {wanted!r}", next_step=f"name one of {sorted(names)}"
                 )
+        if self.row_key is not record_key and self.rows is None:
+            raise ConfigurationError(
+                f"view {self.name}: its rows do not have the records' keys, and it does not say whether records of "
+                "several keys meet in a row; two workers would then overwrite each other's rows",
+                next_step="declare rows=RowSource.MANY_KEYS if they do, and fold in any order; else RowSource.ONE_KEY",
+            )
         if not self.topics:
             raise ConfigurationError(f"view {self.name}: it has no topics", next_step="name at least one")
+
+    @property
+    def many_keys(self) -> bool:
+        """Return whether records of several keys meet in a row."""
+        return self.rows is RowSource.MANY_KEYS
 
     @property
     def table(self) -> str:

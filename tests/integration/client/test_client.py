@@ -1,23 +1,28 @@
 """The client on a real database: starts commit with the caller, endings are heard at once."""
 
+import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
+from psycopg.rows import dict_row
 
-from schemas.records.order import ConfirmOrder, OrderLine, OrderPlaced
+from schemas.records.order import ConfirmOrder, OrderCancellationRequested, OrderLine, OrderPlaced
 from tests.commands import CODEC
 from tests.integration.client.conftest import TABLE
 from towpath.client import NotEnded, Started
 from towpath.client.postgres import Client
 from towpath.errors import ConfigurationError, WorldError
 from towpath.orchestrator.sagas_view import SagaInstance
-from towpath.settings import PostgresSettings, Settings
+from towpath.outbox.postgres import apply_outbox_schema, write
+from towpath.settings import OutboxSettings, PostgresSettings, Settings
 
 pytestmark = pytest.mark.stack
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -81,6 +86,105 @@ def test_what_does_not_start_the_saga_is_not_written(client: Client, connection:
     with pytest.raises(ConfigurationError):
         client.start(connection, "place_order", "o-1", ConfirmOrder(order_id="o-1"), event_id=uuid4())
     assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+
+
+CANCELLATION = OrderCancellationRequested(
+    order_id="o-1",
+    customer_id="c-1",
+    reason="changed my mind",
+    requested_by="customer",
+    lines=ORDER.lines,
+    total_cents=900,
+    refund_cents=900,
+    currency="EUR",
+    authorisation_id="a-1",
+)
+
+
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_saga_starts_from_an_asynchronous_application_too(
+    client: Client, connection: psycopg.Connection, database_url: str, commits: bool
+) -> None:
+    """The same call, awaited: the event lies in the outbox once the caller commits, and not before."""
+    event_id = uuid4()
+
+    async def start() -> Started:
+        async with await psycopg.AsyncConnection.connect(database_url) as own:
+            started = await client.start(own, "place_order", "o-1", ORDER, event_id=event_id, tenant="t")
+            if not commits:
+                await own.rollback()
+        return started
+
+    assert asyncio.run(start()) == Started.by("place_order", "o-1", event_id)
+    rows = connection.execute("SELECT id, topic, key, tenant FROM outbox").fetchall()
+    assert rows == ([(event_id, "order.events", "o-1", "t")] if commits else [])
+
+
+def test_another_sagas_event_starts_nothing(client: Client, connection: psycopg.Connection) -> None:
+    """Both come by the same topic, which both sagas read: the id would be that of an instance that never begins."""
+    with pytest.raises(ConfigurationError, match=r"place_order starts on OrderPlaced.*it starts cancel_order"):
+        client.start(connection, "place_order", "o-1", CANCELLATION, event_id=uuid4())
+    with pytest.raises(ConfigurationError, match="no saga 'place_odrer'"):
+        client.start(connection, "place_odrer", "o-1", ORDER, event_id=uuid4())
+    assert client.start(connection, "cancel_order", "o-1", CANCELLATION, event_id=uuid4()).saga == "cancel_order"
+
+
+WRONG_DATABASES = {"another service's": {"payment.events": 1_000_000}, "one without an outbox": None}
+
+
+@pytest.mark.parametrize("topics", WRONG_DATABASES.values(), ids=WRONG_DATABASES.keys())
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_start_in_the_wrong_database_is_refused(
+    client: Client, connection: psycopg.Connection, database_url: str, topics: dict[str, int] | None, kind: str
+) -> None:
+    """Before anything is written; the caller's transaction may go on."""
+    if topics is None:
+        connection.execute("DROP TABLE outbox, outbox_topics")
+        connection.commit()
+    else:
+        apply_outbox_schema(connection, PostgresSettings(), OutboxSettings(), topics=topics)
+
+    async def start() -> int:
+        async with await psycopg.AsyncConnection.connect(database_url) as other:
+            with pytest.raises(ConfigurationError, match=r"may write order\.events"):
+                await client.start(other, "place_order", "o-1", ORDER, event_id=uuid4())
+            return int(other.info.transaction_status)
+
+    if kind == "async":
+        assert asyncio.run(start()) != TransactionStatus.INERROR
+    else:
+        with pytest.raises(ConfigurationError, match=r"may write order\.events"):
+            client.start(connection, "place_order", "o-1", ORDER, event_id=uuid4())
+        assert connection.info.transaction_status != TransactionStatus.INERROR
+    if topics is not None:
+        assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+
+
+def test_the_right_database_is_asked_once(client: Client, connection: psycopg.Connection) -> None:
+    """Whatever rows the caller's connection returns; the second start costs its insert alone."""
+    apply_outbox_schema(connection, PostgresSettings(), OutboxSettings(), topics={"order.events": 1_000_000})
+    connection.row_factory = dict_row  # type: ignore[assignment]
+    client.start(connection, "place_order", "o-1", ORDER, event_id=uuid4())
+    connection.execute("DELETE FROM outbox_topics")
+    client.start(connection, "place_order", "o-2", ORDER, event_id=uuid4())
+    rows: list[Any] = connection.execute("SELECT count(*) FROM outbox").fetchall()
+    assert rows == [{"count": 2}]
+
+
+class ForeignConnection:
+    """Another library's connection: its `execute` returns, and has written nothing."""
+
+    def execute(self, *_: object) -> None:
+        """Do nothing."""
+
+
+def test_a_foreign_connection_is_refused(client: Client) -> None:
+    """By the client, and by the outbox itself."""
+    foreign: Any = ForeignConnection()
+    with pytest.raises(ConfigurationError, match="ForeignConnection"):
+        client.start(foreign, "place_order", "o-1", ORDER, event_id=uuid4())
+    with pytest.raises(ConfigurationError, match="ForeignConnection"):
+        write(foreign, [])
 
 
 def test_how_a_saga_stands_can_be_asked_from_anywhere(client: Client, views: psycopg.Connection) -> None:

@@ -12,7 +12,7 @@ from towpath.view.dedup.postgres import forget, sort_and_remember
 
 @pytest.fixture(autouse=True)
 def tables(connection: psycopg.Connection[Any]) -> None:
-    connection.execute(resources.files("towpath.stream").joinpath("stream.sql").read_bytes())
+    connection.execute(resources.files("towpath.stream.engine").joinpath("stream.sql").read_bytes())
     connection.commit()
 
 

@@ -1,5 +1,9 @@
 """Rows, ids and their order on a real PostgreSQL."""
 
+import random
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import resources
@@ -14,7 +18,7 @@ from towpath.contract.record import Record
 from towpath.orchestrator.envelope import headers_of
 from towpath.stream.broker.record import ConsumedRecord
 from towpath.stream.faust_app.agent import Batch, RecordFailed
-from towpath.view import Occurrence, View
+from towpath.view import Occurrence, RowSource, View
 from towpath.view.agent import Folding
 from towpath.view.dedup.horizon import BeyondDedupHorizon
 from towpath.view.postgres import ViewTable
@@ -58,7 +62,7 @@ VIEW = View(
 @pytest.fixture
 def tables(connection: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     """Return a connection to a database that has the view's table and what streams keep."""
-    connection.execute(resources.files("towpath.stream").joinpath("stream.sql").read_bytes())
+    connection.execute(resources.files("towpath.stream.engine").joinpath("stream.sql").read_bytes())
     ViewTable(VIEW).create(connection)
     connection.commit()
     return connection
@@ -175,3 +179,61 @@ def test_readers_see_the_published_version_only(tables: psycopg.Connection[Any])
     assert tables.execute("SELECT count(*) FROM counts").fetchone() == (1,)
     second.publish(tables)
     assert tables.execute("SELECT count(*) FROM counts").fetchone() == (0,)
+
+
+ROWS, RECORDS, WORKERS = 500, 8, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """How many confirmations a group of orders had."""
+
+    name: str
+    confirmations: int
+
+
+MANY = View(
+    name="totals",
+    topics=("order.events",),
+    row=Total,
+    key="name",
+    folds=frozenset({OrderConfirmed}),
+    fold=lambda row, record, at: Total(record.order_id, (row.confirmations if row else 0) + 1),
+    row_key=lambda record, at: str(record.order_id),
+    rows=RowSource.MANY_KEYS,
+)
+
+
+def test_rows_in_which_many_keys_meet_are_exact_under_many_workers(
+    tables: psycopg.Connection[Any], database_url: str
+) -> None:
+    """500 new rows of 8 records each, spread over four partitions with a worker each: every row holds exactly 8."""
+    seed = random.randrange(2**32)
+    sys.stdout.write(f"seed {seed}\n")
+    ViewTable(MANY).create(tables)
+    tables.commit()
+    events = [(f"row-{number % ROWS}", f"{number}") for number in range(ROWS * RECORDS)]
+    random.Random(seed).shuffle(events)
+    begun = threading.Barrier(WORKERS)
+
+    def work(partition: int) -> None:
+        own = Folding("application", MANY, CODEC, HOUR_MILLISECONDS)
+        records = [
+            consumed(OrderConfirmed(order_id=row, confirmed_at=NOW), offset, f"key-{id_}", id_, MILLISECONDS)._replace(
+                partition=partition
+            )
+            for offset, (row, id_) in enumerate(events[partition::WORKERS])
+        ]
+        with psycopg.connect(database_url) as connection:
+            begun.wait(60)
+            while records:
+                batch, records = records[:37], records[37:]
+                own.apply(connection, read=own.read(Batch("order.events", partition, batch)))
+                connection.commit()
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for done in [pool.submit(work, partition) for partition in range(WORKERS)]:
+            done.result(120)
+    rows = ViewTable(MANY).all_rows(tables)
+    assert len(rows) == ROWS
+    assert [row for row in rows if row.confirmations != RECORDS] == []

@@ -12,7 +12,8 @@ from towpath.contract.record import Record
 from towpath.errors import ConfigurationError
 from towpath.stream.broker.dead_letter import Mark
 from towpath.stream.broker.record import Batch, ConsumedRecord
-from towpath.view import Occurrence, View
+from towpath.stream.engine.failures import RecordFailed
+from towpath.view import Occurrence, RowSource, View
 from towpath.view.agent import Folding
 from towpath.view.postgres import COLUMN_TYPES
 from towpath.view.view import column_types, fold_records
@@ -125,3 +126,29 @@ def test_a_redriven_record_counts_for_when_it_was_written() -> None:
     record = ConsumedRecord("order.events", 0, 9, 1_900_000_000_000, b"a", value, (mark.to_header(),))
     (folded,) = Folding("app", declare(), CODEC, 1).read(Batch("order.events", 0, [record]))
     assert folded.occurrence.at == AT
+
+
+def test_a_row_key_of_its_own_is_refused_unless_the_view_says_what_meets_in_a_row() -> None:
+    """Else two workers would overwrite each other's new rows, and nobody would know."""
+    with pytest.raises(ConfigurationError, match="several keys") as refusal:
+        declare(row_key=lambda record, _: record.order_id)
+    assert "RowSource.MANY_KEYS" in str(refusal.value)
+    for rows in RowSource:
+        assert declare(row_key=lambda record, _: record.order_id, rows=rows).many_keys is (rows is RowSource.MANY_KEYS)
+
+
+def test_a_view_that_says_one_key_and_has_several_is_caught() -> None:
+    """The record in which two keys meet is the one that fails, before anything is folded."""
+    view = declare(row_key=lambda *_: "all", rows=RowSource.ONE_KEY)
+    records = [
+        ConsumedRecord(
+            "order.events", 0, offset, 0, key, CODEC.encode(OrderConfirmed(order_id="o", confirmed_at=AT)),
+            (("type", OrderConfirmed.SCHEMA_NAME.encode()),),
+        )
+        for offset, key in enumerate((b"a", b"a", b"b"))
+    ]  # fmt: skip
+    with pytest.raises(RecordFailed) as failure:
+        Folding("application", view, CODEC, 1000).read(Batch("order.events", 0, records))
+    assert failure.value.record.offset == 2
+    many = declare(row_key=lambda *_: "all", rows=RowSource.MANY_KEYS)
+    assert len(Folding("application", many, CODEC, 1000).read(Batch("order.events", 0, records))) == 3

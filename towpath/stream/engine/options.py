@@ -109,7 +109,7 @@ def check_topics(
     if missing:
         raise ConfigurationError(
             f"topics do not exist: {', '.join(sorted(missing))}",
-            next_step="declare them in schemas/topics and create them (towpath up, or towpath topics create)",
+            next_step="declare them in schemas/topics, then: towpath provision",
         )
     alike = [*inputs, *further] if further else []
     for topic in alike[1:]:
