@@ -23,6 +23,7 @@ from towpath.contract.schema import (
     Reference,
     Schemas,
     Union,
+    branch_name,
 )
 from towpath.contract.values import INT_RANGE, LONG_RANGE, unscaled
 
@@ -44,6 +45,40 @@ def choices(schemas: Schemas, union: Union) -> Iterator[tuple[int, AvroType]]:
         return _FIRST.index(branch.name) if isinstance(branch, Primitive) and branch.name in _FIRST else -1
 
     yield from sorted(enumerate(union.branches), key=rank)
+
+
+def alike(schemas: Schemas, union: Union) -> tuple[str, str] | None:
+    """Return two branches of a union whose values no class of Python tells apart, so that one would be written as the
+    other; None where there are none. Plain numbers of two sizes are no such pair: the number stays the same.
+    """
+    seen: dict[str, str] = {}
+    for branch in union.branches:
+        kind = _python_kind(schemas, branch)
+        if kind is not None and kind in seen:
+            return seen[kind], branch_name(branch)
+        other = next((known for known in seen if "bytes" in (kind, known) and _fixed(kind) + _fixed(known) == 1), None)
+        if other is not None:
+            return seen[other], branch_name(branch)
+        if kind is not None:
+            seen[kind] = branch_name(branch)
+    return None
+
+
+def _fixed(kind: str | None) -> bool:
+    return kind is not None and kind.endswith(" bytes")
+
+
+def _python_kind(schemas: Schemas, branch: AvroType) -> str | None:
+    found = schemas[branch.name] if isinstance(branch, Reference) else branch
+    match found:
+        case FixedSchema(size=size, logical=None):
+            return f"{size} bytes"
+        case FixedSchema(logical=str() as logical) | Primitive(logical=str() as logical):
+            return "time" if logical.startswith("time-") else logical
+        case Primitive(name="bytes"):
+            return "bytes"
+        case _:
+            return None
 
 
 def predicate(schemas: Schemas, branch: AvroType, classes: Mapping[str, type[Any]]) -> Predicate:

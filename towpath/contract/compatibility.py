@@ -167,6 +167,12 @@ class _Comparison:
                     f"the writer writes both {both}, which are one field to the reader",
                     "remove the alias, until nobody writes the old field any more",
                 )
+            elif item in match.unclear:
+                yield Break(
+                    place,
+                    "its alias is the name of a field that has an alias as well: libraries read one or the other",
+                    "give both fields new names, each with its old name as the alias",
+                )
             elif item.name in written:
                 yield from self.types(item.type, written[item.name].type, place)
             elif not item.has_default:

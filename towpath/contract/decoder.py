@@ -22,7 +22,7 @@ from towpath.contract.defaults import default_value
 from towpath.contract.logical import Conversion, conversion_of
 from towpath.contract.python_names import attributes
 from towpath.contract.record import Record
-from towpath.contract.resolution import Resolution
+from towpath.contract.resolution import FieldMatch, Resolution
 from towpath.contract.schema import (
     Array,
     AvroType,
@@ -121,7 +121,7 @@ class _Compiler:
         match = self._resolution.fields(reader, writer)
         with source.block(f"def {name}(b, p, d, z)"):
             self._check_depth()
-            problem = _unfit_fields(match.missing, match.twice)
+            problem = _unfit_fields(match)
             if problem:
                 self._refuse(f"{reader.name}: {problem}")
             source.line(f"o = {source.name(_blank(known))}()")
@@ -435,11 +435,15 @@ def _blank(known: type[Any]) -> type[Any]:
     return type(f"Blank{known.__name__}", known.__bases__, {"__slots__": known.__slots__})
 
 
-def _unfit_fields(missing: tuple[Any, ...], twice: tuple[Any, ...]) -> str:
-    needed = [item.name for item in missing if not item.has_default]
+def _unfit_fields(match: FieldMatch) -> str:
+    if match.unclear:
+        return f"{', '.join(item.name for item in match.unclear)}: aliases lead in a circle"
+    needed = [item.name for item in match.missing if not item.has_default]
     if needed:
         return f"{', '.join(needed)}: not written, and without a default"
-    return f"{', '.join(item.name for item in twice)}: written twice, under an alias as well" if twice else ""
+    return (
+        f"{', '.join(item.name for item in match.twice)}: written twice, under an alias as well" if match.twice else ""
+    )
 
 
 def _takes_bytes(schemas: Schemas, schema: AvroType) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from towpath.contract.binary import PRECISION_MAX
+from towpath.contract.choice import alike
 from towpath.contract.defaults import default_problem
 from towpath.contract.problems import BrokenSchemas, JsonPath, Problem, line_of
 from towpath.contract.schema import (
@@ -33,6 +34,7 @@ from towpath.contract.schema import (
     Union,
     branch_name,
     references,
+    unions,
 )
 from towpath.contract.values import DURATION_BYTES, UUID_BYTES
 
@@ -90,16 +92,37 @@ class ParsedFile:
     def check_closed(self, schemas: Schemas, *, hint: str = "") -> None:
         """Add a problem for each name that `schemas` do not define, and each default that does not fit its type."""
         for name, schema in self.schemas.items():
-            unknown = [target for target in references(schema) if target not in schemas]
-            for target in dict.fromkeys(unknown):
-                self.find(
-                    "",
-                    self.paths.get(name, ()),
-                    f"unknown type {target!r}{misspelt(target, schemas.by_name)}{hint}",
-                    "define it in a file of its own, or correct the name",
-                )
-            if isinstance(schema, RecordSchema) and not self.foreign:
+            if not isinstance(schema, RecordSchema):
+                continue
+            for item in schema.fields:
+                place = f"{name}.{item.name}"
+                for target in dict.fromkeys(references(item.type)):
+                    if target not in schemas:
+                        meant = misspelt(target, schemas.by_name) or misspelt(target.rpartition(".")[2], PRIMITIVES)
+                        self.find(
+                            place,
+                            self.paths.get(place, ()),
+                            f"unknown type {target!r}{meant}{hint}",
+                            "define it in a file of its own, or correct the name",
+                        )
+            if not self.foreign:
                 self._check_defaults(schema, schemas)
+                self._check_unions(schema, schemas)
+
+    def _check_unions(self, schema: RecordSchema, schemas: Schemas) -> None:
+        for item in schema.fields:
+            for union in unions(item.type):
+                if any(target not in schemas for target in references(union)):
+                    continue
+                pair = alike(schemas, union)
+                if pair is not None:
+                    place = f"{schema.name}.{item.name}"
+                    self.find(
+                        place,
+                        self.paths.get(place, ()),
+                        f"no Python value tells {pair[0]} from {pair[1]} in this union: one would become the other",
+                        "put each into a record of its own",
+                    )
 
     def _check_defaults(self, schema: RecordSchema, schemas: Schemas) -> None:
         for item in schema.fields:
@@ -140,7 +163,9 @@ def parse_file(content: Any, *, source: str, text: str | None = None, foreign: b
     outermost = []
     for place, item in enumerate(whole):
         path: JsonPath = (place,) if isinstance(content, list) else ()
-        if not isinstance(item, dict) or (not isinstance(content, list) and item.get("type") not in NAMED_KINDS):
+        kind = item.get("type") if isinstance(item, dict) else None
+        named = isinstance(kind, str) and kind in NAMED_KINDS
+        if not isinstance(item, dict) or not (named or isinstance(content, list)):
             found.find(
                 "", path, "a file holds one record, enum or fixed, or a list of them", "give it a type and a name"
             )
@@ -286,7 +311,7 @@ class _Parser:
 
     def _symbols(self, content: dict[str, Any], where: str, path: JsonPath) -> tuple[tuple[str, ...], str | None]:
         symbols = self._names(content, "symbols", where, path)
-        if not symbols:
+        if content["symbols"] in (None, []):
             self._wrong(where, path, "an enum needs symbols")
         for symbol in symbols:
             if not _NAME.match(symbol):

@@ -33,12 +33,14 @@ PROMOTIONS: Final[Mapping[str, frozenset[str]]] = {
 @dataclass(frozen=True, slots=True)
 class FieldMatch:
     """What becomes of a writer's fields: `taken` by the reader's field of that name, in the writer's order (None is
-    skipped); `missing` are the reader's fields that nothing was written for; `twice` those that two were written for.
+    skipped); `missing` are the reader's fields that nothing was written for; `twice` those that two were written for;
+    `unclear` those whose aliases lead on to another field, as when two change places: libraries part there.
     """
 
     taken: tuple[tuple[Field, Field | None], ...]
     missing: tuple[Field, ...]
     twice: tuple[Field, ...]
+    unclear: tuple[Field, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Resolution:
 
     def name_of(self, written: str) -> str:
         """Return the name that a writer's type has for this reader."""
-        return self.renamed.get(written, written)
+        once = self.renamed.get(written, written)
+        return self.renamed.get(once, once)  # Java applies a reader's aliases twice
 
     def same_type(self, reader: NamedSchema, writer: NamedSchema) -> bool:
         """Return whether two named types are one: of the same kind and, namespaces aside, of the same name."""
@@ -86,7 +89,7 @@ class Resolution:
         return same or next((branch for branch in plain if branch.name in promoted), None)
 
     def fields(self, reader: RecordSchema, writer: RecordSchema) -> FieldMatch:
-        """Return what becomes of each field. Aliases come before names, so two fields may change places."""
+        """Return what becomes of each field. Aliases come before names."""
         by_name = {item.name: item for item in reader.fields}
         # Java knows a reader's aliases by the record's full name; one that matches by its short name alone has none.
         own = self.name_of(writer.name) == reader.name
@@ -94,4 +97,9 @@ class Resolution:
         taken = tuple((item, by_name.get(renamed.get(item.name, item.name))) for item in writer.fields)
         found = [item.name for _, item in taken if item is not None]
         missing = tuple(item for item in reader.fields if item.name not in found)
-        return FieldMatch(taken, missing, tuple(item for item in reader.fields if found.count(item.name) > 1))
+        twice = tuple(item for item in reader.fields if found.count(item.name) > 1)
+        # Where an alias leads to a name that is an alias as well, Java (which applies them twice) ends elsewhere than
+        # the specification, and for two fields that change places where it began.
+        on = {name for name, _ in renamed.items() if renamed[name] != name}
+        unclear = {renamed[item.name] for item in writer.fields if item.name in on and renamed[item.name] in on}
+        return FieldMatch(taken, missing, twice, tuple(item for item in reader.fields if item.name in unclear))

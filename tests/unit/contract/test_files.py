@@ -51,7 +51,9 @@ def test_a_released_version_is_whole_in_itself(workshop: Workshop) -> None:
     order = record("Order", field("lines", {"type": "array", "items": "shop.order.Line"}))
     workshop.put(order)
     workshop.put(order, version=1)
-    with pytest.raises(ContractError, match=r"versions/Order\.v1\.avsc:1: unknown type 'shop\.order\.Line'"):
+    with pytest.raises(
+        ContractError, match=r"versions/Order\.v1\.avsc:1: shop\.order\.Order\.lines: unknown type 'shop\.order\.Line'"
+    ):
         workshop.contracts()
 
 
