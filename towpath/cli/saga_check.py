@@ -16,6 +16,7 @@ from towpath.cli import output
 from towpath.errors import ConfigurationError, ContractError, NotFoundError
 from towpath.saga import Definition, DefinitionError, Saga
 from towpath.saga.check import ASSUMPTIONS, BOUNDS, EXHAUSTIVE, Check, Property, Report, Samples, Violation
+from towpath.saga.check.explore import STATES_MAX
 from towpath.saga.check.timing import words_for
 from towpath.settings import Settings, find_project, load_settings
 
@@ -36,6 +37,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON.")] = False,
     tests: Annotated[str, typer.Option("--tests", help="Where to write a test for each violation.")] = TESTS_FOLDER,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write no tests.")] = False,
+    states_max: Annotated[int, typer.Option("--states-max", min=1, help="States to explore of one saga.")] = STATES_MAX,
+    progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Tell of large sagas.")] = True,
 ) -> None:
     """Walk through every state that each saga can reach, and prove that it keeps its promises; exit 3 if one does not.
 
@@ -61,7 +64,8 @@ def check(
         definitions.append(loaded)
         found[loaded.name, loaded.version] = f"{name}:saga"
     samples = _samples(settings)
-    reports += Check(definitions, time.perf_counter, samples, found).run(saga)
+    tell = _tell_progress if progress else _tell_nothing
+    reports += Check(definitions, time.perf_counter, samples, found, states_max, tell).run(saga)
     if saga is not None and not any(report.saga == saga for report in reports):
         raise NotFoundError(f"no saga {saga}", next_step=f"one of: {', '.join(each.name for each in definitions)}")
     written = {} if dry_run else _write_tests(reports, root / tests)
@@ -75,6 +79,14 @@ def check(
             f"{broken} {'property is' if broken == 1 else 'properties are'} broken",
             next_step=f"mend the sagas; then pytest {tests} passes" if written else "mend the sagas",
         )
+
+
+def _tell_progress(saga: str, found: int, waiting: int) -> None:
+    output.note(f"{saga}: {found:,} states so far, {waiting:,} of them to be looked at")
+
+
+def _tell_nothing(_: str, __: int, ___: int) -> None:
+    """Tell nothing."""
 
 
 # --- what is checked --------------------------------------------------------------------------------------------------

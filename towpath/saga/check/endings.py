@@ -12,12 +12,25 @@ _SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.DECLINED)
 def judge_graph(exploration: Exploration) -> Iterator[Found]:
     """Yield what the graph of all states breaks, each at the nearest state; nothing where the walk was cut short."""
     if not exploration.whole:
-        yield Found(Breach(Property.TOO_LARGE, "", f"there are more than {len(exploration.nodes) - 1:,} states"), -1)
+        yield Found(Breach(Property.TOO_LARGE, "", _covered(exploration)), -1)
         return
     if exploration.found:
         return  # the walk ends at each breach, so what lies beyond was not seen
     yield from _judge_endings(exploration)
     yield from _judge_use(exploration)
+
+
+def _covered(exploration: Exploration) -> str:
+    """Say what a walk that was cut short has covered all the same."""
+    steps = exploration.definition.steps
+    undoable = [position for position, step in enumerate(steps) if step.undo is not None]
+    begun = len(exploration.begun - {0})
+    return (
+        f"there are more than {len(exploration.nodes) - 1:,} states, and nothing is proved of the whole. Covered is "
+        f"every run of up to {exploration.inputs_covered} inputs: {begun} of {len(steps) - 1} steps "
+        f"began, {len(exploration.undone)} of {len(undoable)} undos were sent. Raise the limit (--states-max), or move "
+        "steps that run side by side into a sub-saga"
+    )
 
 
 def _judge_endings(exploration: Exploration) -> Iterator[Found]:

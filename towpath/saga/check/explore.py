@@ -8,25 +8,28 @@ REDUCTIONS (none if `reduced` is false; tests hold the two against each other)
     to one step cannot be undone, hindered or hastened by what happens to another: only the moves of one step are made
     in each state, those of the others after it (an ample set). Where the saga ends, no step has a move left; so, as
     long as an ending is reached from everywhere, which is proved, no move is put off for ever.
- 2. Before that, a step that is off its usual course (not at its first attempt, or stuck) is explored while all others
-    are on theirs. Whatever settles it settles it in the same way from the first attempt, and whatever turns the saga
-    round closes it in the same way; so the state of two such steps together leads nowhere new.
- 3. A signal that comes before its wait is explored where the next input may begin the wait.
- 4. Items of an `each` are alike: their order does not tell states apart.
- 5. On the way back, steps that owe nothing (any more) do not tell states apart: they refuse whatever comes.
+ 2. Before that, steps that run side by side go on one at a time, in a few orders in which every two of them are seen
+    either way (see orders.py). In each state, what turns the saga round is explored for all of them.
+ 3. A signal that comes before its wait is explored where the next input may begin the wait, and where no more than one
+    other such signal is held: a third changes nothing that the second did not.
+ 4. Where many steps have conditions, those ways are walked in which most come out alike (see conditions.py).
+ 5. Items of an `each` are alike: their order does not tell states apart.
+ 6. On the way back, steps that owe nothing (any more) do not tell states apart: they refuse whatever comes.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from towpath.saga.advance import Decision, advance
 from towpath.saga.check.abstract import Abstraction, Call, Choice
+from towpath.saga.check.conditions import Conditions
 from towpath.saga.check.encode import Encoder, Key
 from towpath.saga.check.invariants import NEED_A_PERSON, Judge
 from towpath.saga.check.ledger import Ledger, opening
 from towpath.saga.check.moves import Cell, Move, Moves, Stranger, cells_of
+from towpath.saga.check.orders import orders_of
 from towpath.saga.check.properties import Breach, Property
 from towpath.saga.definition import Definition
 from towpath.saga.effects import Happened, Record
@@ -35,6 +38,9 @@ from towpath.saga.state import CauseKind, Direction, SagaState, Status, StepStat
 
 # A state takes about 2 kB with its edges: 2 GB at the limit.
 STATES_MAX = 1_000_000
+PROGRESS_EACH = 1_000  # states: a second or less between two words of progress
+Progress: TypeAlias = Callable[[int, int], None]
+
 _UNUSUAL = (StepStatus.BACKOFF, StepStatus.STUCK)
 
 
@@ -58,6 +64,8 @@ class Node:
     via: Happening
     key: Key
     edges: list[tuple[int, bool]] = field(default_factory=list)  # to which node, and whether a person must act
+    ways: dict[Any, list[int]] = field(default_factory=dict)  # the moves that were made here, and where they lead
+    probed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +98,7 @@ class Exploration:
     transitions: int = 0
     refusals: int = 0
     whole: bool = True
+    inputs_covered: int = 0  # where the walk was cut short: it covers every run of so many inputs
     found: dict[tuple[Property, str], Found] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
     undone: set[int] = field(default_factory=set)
@@ -115,10 +124,19 @@ class Exploration:
 
 
 class Explorer:
-    """Explores one definition; as a sub-saga, its parent may ask it to compensate at any time."""
+    """Explores one definition; as a sub-saga, its parent may ask it to compensate at any time.
+
+    `progress` is told now and then how many states were found, and how many of them wait to be looked at.
+    """
 
     def __init__(
-        self, definition: Definition, *, as_child: bool = False, reduced: bool = True, states_max: int = STATES_MAX
+        self,
+        definition: Definition,
+        *,
+        as_child: bool = False,
+        reduced: bool = True,
+        states_max: int = STATES_MAX,
+        progress: Progress | None = None,
     ) -> None:
         abstraction = Abstraction(definition)
         self.definition = abstraction.definition
@@ -126,32 +144,47 @@ class Explorer:
         self.as_child = as_child
         self.reduced = reduced
         self.states_max = states_max
+        self.progress = progress
         self.moves = Moves(self.definition, as_child=as_child)
         self.judge = Judge(self.definition)
         self.encoder = Encoder(self.definition, reduced=reduced)
         self.result = Exploration(definition, abstraction, [], reduced)
         self.raised: Exception | None = None  # what the machine raised at the last decision, if it did
         self._places: dict[Key, int] = {}
-        self._open: deque[int] = deque()
+        self._orders = orders_of(self.definition)
+        self._conditions = Conditions(self.definition)
+        self._open: deque[tuple[int, int]] = deque()  # states to take up, each in an order
+        self._visited: set[tuple[int, int]] = set()
         self._probed: set[Any] = set()
 
     def run(self) -> Exploration:
         """Walk through everything."""
         self._begin()
+        taken = 0
         while self._open:
             if len(self.result.nodes) > self.states_max:
                 self.result.whole = False
+                self.result.inputs_covered = min(self._inputs_before(number) for number, _ in self._open)
                 break
-            self._expand(self._open.popleft())
+            self._expand(*self._open.popleft())
+            taken += 1
+            if self.progress is not None and taken % PROGRESS_EACH == 0:
+                self.progress(len(self.result.nodes), len(self._open))
         return self.result
+
+    def _inputs_before(self, number: int) -> int:
+        """Return how many inputs led to a state, on the shortest way that was found."""
+        return len(self.result.path(number))
 
     def _begin(self) -> None:
         self._probe_nothing()
         for start in self.moves.starts():
             for happening, facts, decision in self.decide(None, (), start):
-                if decision is not None:
+                if decision is not None and self._usual(decision):
                     ledger = opening(self.definition, refused=bool(start.refused))
-                    self._arrive(-1, None, ledger, happening, facts, decision)
+                    place = self._arrive(-1, None, ledger, happening, facts, decision)
+                    for order in range(len(self._orders) if place is not None else 0):
+                        self._visit(cast("int", place), order)
 
     def decide(
         self, state: SagaState | None, facts: tuple[Choice, ...], input_: Input
@@ -179,9 +212,29 @@ class Explorer:
 
     # --- one state --------------------------------------------------------------------------------------------------
 
-    def _expand(self, number: int) -> None:
+    def _expand(self, number: int, order: int) -> None:
         node = self.result.nodes[number]
-        moves = self.moves_at(node)
+        groups = self.groups_at(node, order)
+        for name, moves in groups.items():
+            if name not in node.ways:
+                node.ways[name] = self._make(number, node, moves)
+            for reached in node.ways[name]:
+                self._visit(reached, order)
+        if node.probed:
+            return
+        node.probed = True
+        if not node.state.ended and not any(self._of_cells(node)):
+            words = "no step is under way, and the saga has not ended"
+            self._note([Breach(Property.DEADLOCK, _pending(node.state), words)], number)
+        self._probe(number, node)
+
+    def _usual(self, decision: Decision) -> bool:
+        """Say whether the walk goes on after a decision, by how its conditions came out."""
+        return not self.reduced or decision.state is None or self._conditions.usual(decision.state)
+
+    def _make(self, number: int, node: Node, moves: Sequence[Move]) -> list[int]:
+        """Make moves in a state; return the states that they lead to."""
+        found: dict[int, None] = {}
         for move in moves:
             for happening, facts, decision in self.decide(node.state, node.facts, move.input):
                 self.result.transitions += 1
@@ -189,33 +242,54 @@ class Explorer:
                     breach = Breach(Property.TOTAL, "", f"{type(self.raised).__name__}: {self.raised}")
                     self._note([breach], number, (happening,))
                     continue
+                if not self._usual(decision):
+                    continue
                 reached = self._arrive(number, node, node.ledger, happening, facts, decision)
                 if reached is not None:
                     node.edges.append((reached, move.by_person))
-        if not node.state.ended and not any(self._of_cells(node)):
-            words = "no step is under way, and the saga has not ended"
-            self._note([Breach(Property.DEADLOCK, _pending(node.state), words)], number)
-        self._probe(number, node)
+                    found[reached] = None
+        return list(found)
 
-    def moves_at(self, node: Node) -> list[Move]:
-        """Return the moves that are made in a state (see the reductions on top)."""
+    def _visit(self, number: int, order: int) -> None:
+        """Take up a state, once in each order that leads there; on the way back all are one."""
+        if not self._ordered(self.result.nodes[number].state):
+            order = 0
+        if (number, order) not in self._visited:
+            self._visited.add((number, order))
+            self._open.append((number, order))
+
+    def _ordered(self, state: SagaState) -> bool:
+        """Say whether the saga can still turn round, so that it matters which step is ahead."""
+        return self.reduced and state.direction is Direction.DO and bool(state.deadline_milliseconds)
+
+    def groups_at(self, node: Node, order: int = 0) -> dict[Any, list[Move]]:
+        """Return the moves that are made in a state (see the reductions on top): of one step, and of the whole."""
         state, now = node.state, node.now
         turning = self.moves.of_saga(state, node.ledger, now)
         if state.ended:
-            return turning
-        cells = list(cells_of(state, node.ledger))
-        if self.reduced and (state.direction is Direction.UNDO or not state.deadline_milliseconds):
-            for cell in cells:
-                moves = self.moves.of_cell(state.direction, cell, now)
-                if moves:
-                    return moves
-            return turning
-        if self.reduced:
-            for cell in cells:
-                if self._off_course(cell):
-                    return self.moves.of_cell(state.direction, cell, now) + turning
-        moves = [move for cell in cells for move in self.moves.of_cell(state.direction, cell, now)]
-        return moves + self.moves.early_signals(state, now, all_=not self.reduced) + turning
+            return {None: turning}
+        cells = [(cell, self.moves.of_cell(state.direction, cell, now)) for cell in cells_of(state, node.ledger)]
+        if not self.reduced:
+            everything = [move for _, moves in cells for move in moves]
+            return {None: everything + self.moves.early_signals(state, now, all_=True) + turning}
+        rank = self._orders[order]
+        ready = sorted((rank[cell.position], number) for number, (cell, moves) in enumerate(cells) if moves)
+        if not ready:
+            return {None: turning}
+        chosen, moves = cells[ready[0][1]]
+        name = (chosen.position, chosen.item)
+        if not self._ordered(state):
+            return {name: moves}
+        if self._off_course(chosen):
+            return {name: moves, None: turning}
+        for cell, others in cells:
+            if cell is not chosen:
+                turning = turning + [move for move in others if self.moves.turns(cell, move)]
+        return {name: moves, ("beside", name): turning, "early": self.moves.early_signals(state, now, all_=False)}
+
+    def moves_at(self, node: Node) -> list[Move]:
+        """Return all the moves that are made in a state, in the definition's order."""
+        return [move for moves in self.groups_at(node).values() for move in moves]
 
     def _of_cells(self, node: Node) -> Iterator[list[Move]]:
         """Yield what may happen to each step or item; nothing for those to which nothing can."""
@@ -255,7 +329,6 @@ class Explorer:
             place = self._places[key] = len(self.result.nodes)
             now = max(node.now if node is not None else 0, happening.input.at_milliseconds)
             self.result.nodes.append(Node(state, ledger, facts, now, number, happening, key))
-            self._open.append(place)
         self._observe(before, state, happening.input, place)
         reached = Node(state, ledger, facts, node.now if node is not None else 0, number, happening, key)
         self._redeliver(reached)

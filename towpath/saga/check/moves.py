@@ -14,7 +14,16 @@ from towpath.saga.check.abstract import blank
 from towpath.saga.check.invariants import NEED_A_PERSON
 from towpath.saga.check.ledger import Account, Ledger, account_of
 from towpath.saga.decision_builder import SAGA_TIMER, timer_of
-from towpath.saga.definition import AT_ONCE, Activity, Definition, ProlongDefinition, SecondStart, StepDefinition
+from towpath.saga.definition import (
+    AT_ONCE,
+    Activity,
+    Definition,
+    Kind,
+    OnTimeout,
+    ProlongDefinition,
+    SecondStart,
+    StepDefinition,
+)
 from towpath.saga.inputs import (
     Action,
     Input,
@@ -36,6 +45,9 @@ _OPEN = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING, StepStatus.STU
 
 # Later than any timer that a walk of fewer than 100 late ones can set (see RETRY_FOR_EVER_MILLISECONDS).
 LONG_AFTER_MILLISECONDS = 10**17
+
+# Signals that waits not yet begun hold at once: two, since the second may be taken in the same decision as the first.
+EARLY_MAX = 2
 
 ACTOR, REASON = "ada", "checked"
 HAS_ONE = "the key has an instance already"
@@ -163,6 +175,21 @@ class Moves:
         for action in (Action.RESUME, Action.CANCEL, Action.COMPENSATE):
             yield self.ask(action, now)
 
+    def turns(self, cell: Cell, move: Move) -> bool:
+        """Say whether what happens to a step on its way forward may turn the saga round."""
+        step, input_ = self.definition.steps[cell.position], move.input
+        if isinstance(input_, Replied):
+            return not step.outcomes[type(input_.reply)] and type(input_.reply) not in step.tolerated
+        if isinstance(input_, Signalled):  # what prolongs a wait is none of its outcomes
+            return step.outcomes.get(type(input_.signal)) is False and type(input_.signal) not in step.tolerated
+        if not isinstance(input_, TimerFired):
+            return False
+        stands, late = cell.state, input_.at_milliseconds > cell.state.give_up_milliseconds
+        if input_.timer.kind is TimerKind.ATTEMPT:
+            return step.kind is Kind.COMPENSATABLE and (late or stands.attempt >= stands.attempt_last)
+        reminds = not late and stands.due_milliseconds < stands.give_up_milliseconds
+        return step.on_timeout is OnTimeout.COMPENSATE and not reminds
+
     # --- signals before their time ----------------------------------------------------------------------------------
 
     def early_signals(self, state: SagaState, now: int, *, all_: bool) -> list[Move]:
@@ -172,6 +199,9 @@ class Moves:
         left out where the next input cannot begin the wait: it commutes with everything until then.
         """
         if state.direction is _UNDO or state.ended:
+            return []
+        held = sum(step.status is StepStatus.PENDING and step.result is not None for step in state.steps)
+        if not all_ and held >= EARLY_MAX:
             return []
         return [
             Move(Signalled("signal", now, blank(signal)))

@@ -6,11 +6,12 @@ from typing import Any
 
 from towpath.saga.advance import advance
 from towpath.saga.check.abstract import ATTEMPTS_TOLD_APART, ITEMS_TOLD_APART, REMINDERS_TOLD_APART
+from towpath.saga.check.conditions import ALL_WAYS_MAX, UNLIKE_MAX
 from towpath.saga.check.diagram import Walk, draw
 from towpath.saga.check.endings import judge_graph
 from towpath.saga.check.explore import STATES_MAX, Exploration, Explorer, Found, Halt
 from towpath.saga.check.locks import judge_locks
-from towpath.saga.check.moves import Moves
+from towpath.saga.check.moves import EARLY_MAX, Moves
 from towpath.saga.check.properties import Breach, Property, Violation, first_of_each
 from towpath.saga.check.sampling import Sampled, Sampler, Samples
 from towpath.saga.check.timing import Duration, duration_of, judge_timing
@@ -27,6 +28,10 @@ BOUNDS: Mapping[str, Any] = {
     "replies_in_flight": "any set of answers to what was sent; each may come late, twice, out of order, or never",
     "requests_of_people": "any number",
     "reminders_and_prolongations_of_a_wait": f"0 to {REMINDERS_TOLD_APART}",
+    "conditions": f"every combination of up to {ALL_WAYS_MAX}; of more, those in which all but {UNLIKE_MAX} come out "
+    "alike, and every combination of those whose results one function receives",
+    "steps_side_by_side": "every two of them in either order",
+    "signals_before_their_wait": f"up to {EARLY_MAX} held at once",
     "states_max": STATES_MAX,
 }
 
@@ -123,17 +128,25 @@ class Report:
         }
 
 
+def _unheard(_: str, __: int, ___: int) -> None:
+    """Tell nobody."""
+
+
 @dataclass(slots=True)
 class Check:
     """One run over sagas that live side by side.
 
     `clock` gives seconds; `imports` tells where a test finds a saga of a name and version: `sagas.place_order:saga`.
+    `states_max` limits each walk; `progress` is told now and then of which saga how many states were found, and how
+    many of them wait to be looked at.
     """
 
     definitions: Sequence[Definition]
     clock: Callable[[], float]
     samples: Samples = field(default_factory=Samples)
     imports: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    states_max: int = STATES_MAX
+    progress: Callable[[str, int, int], None] = _unheard
 
     def run(self, only: str | None = None) -> list[Report]:
         """Check every saga and every sub-saga; with `only`, those of that name, beside all for their locks."""
@@ -147,7 +160,12 @@ class Check:
 
     def _one(self, definition: Definition, locks: Sequence[Breach], *, as_child: bool) -> Report:
         began = self.clock()
-        exploration = Explorer(definition, as_child=as_child).run()
+        exploration = Explorer(
+            definition,
+            as_child=as_child,
+            states_max=self.states_max,
+            progress=lambda found, waiting: self.progress(definition.name, found, waiting),
+        ).run()
         found = [*exploration.found.values(), *judge_graph(exploration)]
         sampled = Sampler(exploration, self.samples).run()
         static = [*judge_timing(definition), *_ambiguous(definition), *locks]

@@ -1,5 +1,6 @@
 """The reductions leave out nothing that counts: held against the whole search on small sagas of every shape."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ from tests.unit.saga.check.words import (
     take_back,
     take_back_item,
 )
-from towpath.saga import HALT, NO_EFFECT, PROCEED, Definition, Undo, UndoEach, hours, seconds
+from towpath.saga import COMPENSATE, HALT, NO_EFFECT, PROCEED, Definition, Undo, UndoEach, days, hours, seconds
 from towpath.saga.check import Exploration, explore
 from towpath.saga.check.encode import Encoder
 from towpath.saga.check.endings import judge_graph
@@ -143,7 +144,7 @@ def local_states(exploration: Exploration) -> set[Any]:
         for node in exploration.nodes
         for step in node.state.steps
         for cell in step.items or (step,)
-        # On the way back, what owes nothing is left out of the reduced search on purpose (reduction 5).
+        # On the way back, what owes nothing is left out of the reduced search on purpose (reduction 6).
         if node.state.direction is Direction.DO or cell.due_milliseconds
     }
 
@@ -201,10 +202,115 @@ def test_twelve_steps_in_three_branches_are_walked_in_few_states() -> None:
 
 
 def test_a_walk_that_is_too_long_is_told() -> None:
-    """A walk that was cut short proves nothing, and says so."""
-    exploration = Explorer(branched(2, 2).definition, states_max=50).run()
+    """A walk that was cut short proves nothing, and says so, and what it covered."""
+    told: list[tuple[int, int]] = []
+    exploration = Explorer(branched(2, 2).definition, states_max=50, progress=lambda *words: told.append(words)).run()
     assert not exploration.whole
-    assert {each.breach.rule.value for each in judge_graph(exploration)} == {"too_large"}
+    (found,) = judge_graph(exploration)
+    assert found.breach.rule.value == "too_large"
+    depths = [len(exploration.path(number)) for number in range(len(exploration.nodes))]
+    assert 0 < exploration.inputs_covered <= max(depths)
+    words = f"every run of up to {exploration.inputs_covered} inputs: {len(exploration.begun) - 1} of 7 steps began"
+    assert words in found.breach.words.replace("Covered is ", "")
+
+
+def test_progress_is_told_of_large_sagas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many states were found, and how many wait to be looked at."""
+    monkeypatch.setattr(sys.modules[Explorer.__module__], "PROGRESS_EACH", 10)
+    told: list[tuple[int, int]] = []
+    Explorer(conditions_and_a_wait(), progress=lambda found, waiting: told.append((found, waiting))).run()
+    assert len(told) > 3
+    assert told[-1][0] > told[0][0]
+
+
+def parallel(count: int) -> Definition:
+    """Return steps that run side by side."""
+    saga = begin()
+    joined = undoable(saga, "step_0")
+    for number in range(1, count):
+        joined = joined & undoable(saga, f"step_{number}")
+    ship(saga, confirm(saga, joined))
+    return saga.definition
+
+
+def chained_waits(count: int) -> Definition:
+    """Return waits one after the other, of which each may be answered before it has begun."""
+    saga = begin(deadline=days(4))
+    last = undoable(saga, "first")
+    for number in range(count):
+        yes, no = (type(f"{name}{number}", (), {}) for name in ("Yes", "No"))
+        last = saga.wait(f"wait_{number}", after=last, succeeds=yes, fails=no, within=hours(1), on_timeout=COMPENSATE)
+    confirm(saga, last)
+    return saga.definition
+
+
+def parallel_retriables(count: int) -> Definition:
+    """Return steps side by side past the pivot."""
+    saga = begin()
+    pivot = confirm(saga, undoable(saga, "first"))
+    for number in range(count):
+        saga.retriable(shop, ask, key=f"late_{number}", after=pivot, succeeds=Well, within=seconds(10), attempts=3)
+    return saga.definition
+
+
+def conditions_side_by_side(count: int) -> Definition:
+    """Return steps with a condition each, side by side."""
+    saga = begin()
+    conditions = [lambda event, n=number: event.quantity > n for number in range(count)]
+    tips = [undoable(saga, f"step_{number}", when=condition) for number, condition in enumerate(conditions)]
+    joined = tips[0]
+    for tip in tips[1:]:
+        joined = joined & tip
+    confirm(saga, joined)
+    return saga.definition
+
+
+LARGE: dict[str, tuple[Callable[[], Definition], int]] = {
+    "12 parallel steps": (lambda: parallel(12), 1_000),
+    "20 chained waits": (lambda: chained_waits(20), 300),
+    "10 parallel retriables": (lambda: parallel_retriables(10), 900),
+    "6 conditions side by side": (lambda: conditions_side_by_side(6), 2_000),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_runs_side_by_side_is_walked_in_few_states(name: str) -> None:
+    """The number of states, not the seconds of a busy machine: 1,000 take two seconds of one core."""
+    build, states_max = LARGE[name]
+    definition = build()
+    exploration = Explorer(definition, states_max=states_max).run()
+    assert exploration.whole
+    assert not exploration.found
+    assert list(judge_graph(exploration)) == []
+    assert exploration.begun | {0} == set(range(len(definition.steps)))
+
+
+def test_every_two_steps_side_by_side_are_seen_in_either_order() -> None:
+    """Each is done while the other is still under way."""
+    seen = set()
+    for state in explore(parallel(4)).states():
+        if state.direction is Direction.DO:
+            statuses = {step.key: step.status for step in state.steps}
+            seen |= {
+                (one, other)
+                for one, how in statuses.items()
+                for other, stands in statuses.items()
+                if how is StepStatus.SUCCEEDED and stands is StepStatus.SENT
+            }
+    steps = [f"step_{number}" for number in range(4)]
+    assert {(one, other) for one in steps for other in steps if one != other} <= seen
+
+
+def test_every_two_conditions_are_seen_in_all_four_ways() -> None:
+    """Of more than four, not every combination is walked."""
+    ways: dict[tuple[int, int], set[tuple[bool, bool]]] = {}
+    for state in explore(conditions_side_by_side(5)).states():
+        if state.status is Status.COMPLETED:
+            skipped = [step.status is StepStatus.SKIPPED for step in state.steps[1:6]]
+            for one in range(5):
+                for other in range(one):
+                    ways.setdefault((one, other), set()).add((skipped[one], skipped[other]))
+    assert {len(each) for each in ways.values()} == {4}
 
 
 def test_conditions_that_are_read_from_an_outline_stay_two() -> None:
@@ -240,19 +346,19 @@ def test_every_kind_of_adversity_is_met() -> None:
     assert Begun in {definition.starts_on for definition in [exploration.definition]}
 
 
-def _one_move_only(explorer: Explorer, node: Node) -> list[Move]:
-    return moves_at(explorer, node)[:1]
+def _one_move_only(explorer: Explorer, node: Node, order: int = 0) -> dict[Any, list[Move]]:
+    return {name: moves[:1] for name, moves in groups_at(explorer, node, order).items()}
 
 
 def _never_early(*_: object, **__: object) -> list[Move]:
     return []
 
 
-moves_at = Explorer.moves_at
+groups_at = Explorer.groups_at
 
 
 @pytest.mark.parametrize(
-    ("where", "name", "unsound"), [(Explorer, "moves_at", _one_move_only), (Moves, "early_signals", _never_early)]
+    ("where", "name", "unsound"), [(Explorer, "groups_at", _one_move_only), (Moves, "early_signals", _never_early)]
 )
 def test_an_unsound_reduction_would_be_noticed(
     where: type, name: str, unsound: Any, monkeypatch: pytest.MonkeyPatch
