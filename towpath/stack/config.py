@@ -165,6 +165,8 @@ def connect_settings(placement: Placement) -> dict[str, str]:
         "plugin.path": placement.plugin_folder,
         "plugin.discovery": "service_load",
         "exactly.once.source.support": "disabled",
+        # Kafka's default since 4.0 is 5 ms: so long each hop through an outbox would wait for company.
+        "producer.linger.ms": "0",
         # One worker: a killed one comes back itself, so its connectors are not held back for five minutes.
         "scheduled.rebalance.max.delay.ms": "0",
         # The least that Kafka allows: a killed worker's ghost leaves the group this long after.
