@@ -17,6 +17,7 @@ from towpath.stream.broker.port import (
     GroupMetadata,
     Member,
     MemberFenced,
+    OutputRefused,
     PartitionReader,
     Polled,
     Producer,
@@ -25,6 +26,7 @@ from towpath.stream.broker.port import (
     StaleMember,
 )
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.broker.record_limits import FRAMING_BYTES, TOPIC_BYTES_MAX
 
 
 def poll_until(member: Member, ready: Callable[[Polled], bool], seconds: float = 15.0) -> Polled:
@@ -492,3 +494,51 @@ def test_offsets_under_an_open_transaction_are_not_guessed(
     request.applymarker(pytest.mark.xfail(strict=True, raises=BrokerAway, reason=reason))
     cluster.broker.faults.call("commit", lambda: member.committed([place]))  # type: ignore[attr-defined]
     producer.commit({place: 1}, metadata)
+
+
+@pytest.mark.parametrize(
+    ("config", "bytes_"),
+    [({}, 1_048_589), ({}, 3_000_000), ({"max.message.bytes": "50000"}, 60_000)],
+    ids=["past Kafka's default", "far past it", "past its topic's own limit"],
+)
+def test_a_record_too_large_for_its_topic_is_refused_and_the_producer_goes_on(
+    cluster: Cluster, config: dict[str, str], bytes_: int
+) -> None:
+    """By the client or by the broker, at once or at the commit: the record's fault, and never an endless retry."""
+    topic = cluster.topic(1, config)
+    producer = started(cluster, f"tx-{topic}")
+
+    def write() -> None:
+        producer.produce(topic, bytes(bytes_), partition=0)
+        producer.commit({}, None)
+
+    producer.begin()
+    with pytest.raises(OutputRefused):
+        write()
+    producer.abort()
+    producer.begin()
+    producer.produce(topic, b"small", partition=0)
+    producer.commit({}, None)
+    assert read_all(cluster.broker.reader(TopicPartition(topic, 0), 0), 1) == [b"small"]
+
+
+def test_the_largest_record_that_a_topic_takes_can_be_written(cluster: Cluster) -> None:
+    """What was read from a topic can be written to one like it: librdkafka's own limit would be lower."""
+    topic = cluster.topic(1)
+    producer = started(cluster, f"tx-{topic}")
+    producer.begin()
+    producer.produce(topic, bytes(TOPIC_BYTES_MAX - FRAMING_BYTES), partition=0)
+    producer.commit({}, None)
+    assert len(read_all(cluster.broker.reader(TopicPartition(topic, 0), 0), 1)[0]) == TOPIC_BYTES_MAX - FRAMING_BYTES
+
+
+def read_all(reader: PartitionReader, count: int, seconds: float = 30.0) -> list[bytes]:
+    """Return the values of the first `count` committed records."""
+    found: list[bytes] = []
+    deadline = time.monotonic() + seconds
+    while len(found) < count:
+        assert time.monotonic() < deadline, found
+        records, _ = reader.poll(0.2)
+        found.extend(record.value or b"" for record in records)
+    reader.close()
+    return found

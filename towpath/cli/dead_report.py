@@ -155,6 +155,10 @@ def _next(quarantine: "Quarantine", dead: "Dead") -> list[str]:
     hint = HINTS.get(letter.error) or HINTS.get(letter.kind)
     chosen = before if before is not dead and before.settlement is None else dead
     cohort = quarantine.cohort_of(dead)
+    if dead.is_gone:
+        return [
+            f'towpath dead drop {letter.topic} {dead.place} --reason "its record is no longer at {letter.position}"'
+        ]
     if cohort.unseen or cohort.announced or cohort.stand_in is not None:
         return [*([hint] if hint else []), release_command(cohort, dead)]
     return [

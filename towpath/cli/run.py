@@ -121,6 +121,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.orchestrator.core import participants_of
     from towpath.orchestrator.topics import only_started_by_sagas, topic_findings
     from towpath.project import load_sagas
+    from towpath.stream.broker.record_limits import RecordLimits
 
     sagas = load_sagas(settings)
     definitions = _find(sagas, f"saga:{name}", name)
@@ -140,6 +141,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
         slot=slot,
         start_topic=tuple(topics) or None,
         declared_topics=catalogue.topics,
+        limits=RecordLimits(catalogue.message_bytes_max()),
         hold_deadlines=watch.behind,
         on_status=on_status,
     )

@@ -19,6 +19,11 @@ from towpath.settings import Settings
 
 _DAY_MILLISECONDS: Final = 86_400_000
 _DEAD_SUFFIX: Final = ".dead"
+_BYTES_MAX: Final = "max.message.bytes"
+# Kafka's own default.
+_BYTES_MAX_DEFAULT: Final = 1_048_588
+# What a dead letter says beside its record is about a kilobyte; the rest is to spare.
+_LETTER_BYTES: Final = 65_536
 # Kafka's own limit for a topic's name.
 _TOPIC_NAME_MAX: Final = 249
 # What `config` may set: the topic settings of Kafka 4.3 that no key of the file covers.
@@ -197,6 +202,10 @@ class Catalogue:
         """Return the dead-letter topic of the topic called `name`, or None where it has none."""
         return self.topics.get(f"{name}{_DEAD_SUFFIX}")
 
+    def message_bytes_max(self) -> Mapping[str, int]:
+        """Return the most bytes of a record, in Kafka's form, of each topic."""
+        return {topic.name: _bytes_max(topic) for topic in self.topics.values()}
+
     def compatibility(self, record: str) -> Compatibility:
         """Return what a record's schema promises: the promises of all topics that carry it, together."""
         promise = Compatibility.NONE
@@ -321,7 +330,12 @@ def _dead(topic: Topic, file: _DeadFile) -> Topic:
         compatibility=topic.compatibility,
         doc=f"What could not be applied from {topic.name}, untouched, with its cause.",
         dead_for=topic.name,
+        config=MappingProxyType({_BYTES_MAX: str(_bytes_max(topic) + _LETTER_BYTES)}),
     )
+
+
+def _bytes_max(topic: Topic) -> int:
+    return int(topic.config.get(_BYTES_MAX, _BYTES_MAX_DEFAULT))
 
 
 def _days(value: float | Literal["forever"]) -> float | None:

@@ -24,6 +24,7 @@ from towpath.stream.broker.dead_letter import (
     Mark,
     as_bytes,
     dead_topic,
+    key_name,
     original,
     read_announcement,
     read_dead_letter,
@@ -77,6 +78,11 @@ class Dead:
     def fate(self) -> Fate:
         """Return what became of it."""
         return Fate.WAITING if self.settlement is None else self.settlement.fate
+
+    @property
+    def is_gone(self) -> bool:
+        """Return whether its record did not go with it, and does not lie where it died any more."""
+        return self.letter.reference is not None
 
     @property
     def place(self) -> str:
@@ -201,6 +207,8 @@ def sort_quarantine(records: Iterable[ConsumedRecord]) -> Quarantine:
     strangers = []
     for record in records:
         settling, text = record.header(SETTLED_HEADER), record.header(DEAD_HEADER)
+        if text is not None:
+            settling = None  # a dead record may have had any header of its own; ours is the last one called `dead`
         announcing = record.header(ANNOUNCED_HEADER) if settling is text is None else None
         try:
             if record.header(POSITION_HEADER) is not None:
@@ -234,10 +242,11 @@ def sort_quarantine(records: Iterable[ConsumedRecord]) -> Quarantine:
 
 def _key_of(dead: Dead) -> CohortKey:
     letter = dead.letter
+    key = original(dead.record, letter).key
     return (
         letter.application,
         letter.partition,
-        original(dead.record, letter).key,
+        None if key is None else key_name(key),
         "" if letter.parked else letter.identity,
     )
 

@@ -30,6 +30,7 @@ from towpath.deadletter.redrive_plan import (
     stand_in_record,
 )
 from towpath.errors import RefusedError
+from towpath.stream.broker.dead_letter import DEAD_HEADER, key_name, read_dead_letter, resolved
 from towpath.stream.broker.port import (
     Broker,
     BrokerAway,
@@ -69,7 +70,25 @@ def read_quarantine(broker: Broker, topics: Iterable[str], *, seconds: float = R
     records: list[ConsumedRecord] = []
     for place in places:
         records.extend(_read(broker, place, begins[place], ends[place], deadline))
-    return sort_quarantine(records)
+    return sort_quarantine(_whole(broker, record) for record in records)
+
+
+def _whole(broker: Broker, record: ConsumedRecord) -> ConsumedRecord:
+    """Return a dead record that is only referred to as it lies where it died; as it is, where that is gone."""
+    try:
+        letter = read_dead_letter(record.header(DEAD_HEADER) or "{}")
+    except ValueError:
+        return record
+    if letter.reference is None:
+        return record
+    place = TopicPartition(letter.topic, letter.partition)
+    if place.topic not in broker.partition_counts([place.topic]):
+        return record
+    if not broker.begin_offsets([place])[place] <= letter.offset < broker.end_offsets([place])[place]:
+        return record
+    deadline = time.monotonic() + READ_SECONDS_MAX
+    found = next(_read(broker, place, letter.offset, letter.offset + 1, deadline), None)
+    return record if found is None else resolved(record, letter, found) or record
 
 
 def _read(broker: Broker, place: TopicPartition, begin: int, end: int, deadline: float) -> Iterator[ConsumedRecord]:
@@ -328,7 +347,8 @@ class Redrive:
         if record is not None:
             _send_back(producer, record, now_milliseconds)
         settlement = Settlement(step.dead.letter.identity, step.fate, self._actor, self._reason, now_milliseconds)
-        producer.produce(dead.topic, None, key=dead.key, headers=settlement.to_headers(), partition=dead.partition)
+        key = None if dead.key is None else key_name(dead.key)
+        producer.produce(dead.topic, None, key=key, headers=settlement.to_headers(), partition=dead.partition)
 
     def _outcome(self, quarantine: Quarantine, errands: Sequence[RedriveStep]) -> Outcome:
         left: list[Dead] = []

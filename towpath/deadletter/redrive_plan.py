@@ -50,8 +50,13 @@ class RedriveStep:
         uncounted = cohort.uncounted
         ready = not cohort.unseen and not uncounted
         steps = []
+        blocked = False
         for dead in sorted(cohort.waiting, key=lambda dead: not dead.stands_in):
             asked = dead.letter.identity in self.drops
+            # Nothing passes a record that is gone: it has to be dropped first.
+            blocked = blocked or (dead.is_gone and not asked and not dead.stands_in)
+            if blocked and not asked:
+                continue
             # A stand-in has nothing to apply; it goes first, and once all that it stands before is counted.
             if (self.redrives and ready) or (asked and (ready or not dead.stands_in)):
                 # What is dropped releases its key whatever that waits for, so any position will do where none is seen.
@@ -63,9 +68,12 @@ class RedriveStep:
 def recounting_steps(cohort: Cohort) -> list[Step]:
     """Return what sends what is not held back into quarantine, behind the stand-in, where it is.
 
-    A stand-in that another one has replaced was not counted either, and has nothing to say.
+    A stand-in that another one has replaced was not counted either, and has nothing to say; a record that is gone is
+    given up with the rest.
     """
-    return [Step(dead, Fate.DROPPED if dead.stands_in else Fate.REDRIVEN, None) for dead in cohort.uncounted]
+    return [
+        Step(dead, Fate.DROPPED if dead.stands_in or dead.is_gone else Fate.REDRIVEN, None) for dead in cohort.uncounted
+    ]
 
 
 def released_steps(cohort: Cohort, *, followers: bool) -> list[Step]:

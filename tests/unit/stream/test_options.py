@@ -12,6 +12,7 @@ from towpath.stream.broker.memory.groups import range_assignment
 from towpath.stream.broker.partitioner import murmur2
 from towpath.stream.broker.port import GroupMetadata
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.engine.options import DatabaseOptions, check_options, check_timeouts, check_topics
 
 DATABASE = DatabaseOptions(url="postgresql://localhost", connection_options={})
@@ -114,7 +115,8 @@ def test_the_clients_are_configured_as_the_rules_say() -> None:
     new = consumer_config({}, SETTINGS.model_copy(update={"group_protocol": "consumer"}))
     assert new["group.remote.assignor"] == "range"
     assert "session.timeout.ms" not in new
-    producer = producer_config({}, SETTINGS, "app-a")
+    producer = producer_config({}, SETTINGS, "app-a", RecordLimits({"small": 50_000, "large": 5_000_000}))
+    assert (producer["message.max.bytes"], producer["batch.size"]) == (5_000_000, 50_000)
     assert producer["partitioner"] == "murmur2_random"
     assert producer["transaction.timeout.ms"] == producer["message.timeout.ms"] == 3000
 

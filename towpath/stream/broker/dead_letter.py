@@ -23,6 +23,13 @@ FOLLOWER, STAND_IN = "follower", "stand-in"
 """Kinds of dead letters that nobody is to blame for."""
 
 CAUSE_CHARACTERS_MAX = 500
+KEY_BYTES_MAX = 1_024
+"""A longer key is kept by its hash where keys are kept: PostgreSQL indexes no entry of more than 2,704 bytes."""
+
+
+def key_name(key: bytes) -> bytes:
+    """Return what stands for `key` where keys are kept: the key, or its hash where it is long; twice is as once."""
+    return key if len(key) <= KEY_BYTES_MAX else b"sha256:" + hashlib.sha256(key).hexdigest().encode()
 
 
 def dead_topic(topic: str) -> str:
@@ -77,7 +84,7 @@ def read_announcement(text: str) -> Announcement:
     """Return what an announcement says. Raises ValueError where it is none."""
     try:
         return Announcement(**json.loads(text))
-    except TypeError as error:
+    except (TypeError, RecursionError) as error:
         raise ValueError(f"no announcement: {error}") from error
 
 
@@ -85,10 +92,30 @@ def read_mark(record: ConsumedRecord) -> Mark | None:
     """Return the mark of a record that comes from quarantine, None for any other record."""
     for name, value in record.headers:
         if name == REDRIVE_HEADER and value is not None:
-            try:
-                return Mark(**json.loads(value))
-            except (ValueError, TypeError):
-                return None  # somebody else's header of that name
+            return _mark_of(value)
+    return None
+
+
+_MARK_TYPES: dict[str, type | tuple[type, ...]] = {
+    "application": str,
+    "of": str,
+    "behind": (str, type(None)),
+    "drop": bool,
+    "first_offset": int,
+    "first_died_milliseconds": int,
+    "timestamp_milliseconds": int,
+    "stand_in": bool,
+}
+
+
+def _mark_of(value: bytes) -> Mark | None:
+    """Return the mark that a header holds, None where it is somebody else's header of that name."""
+    try:
+        content = json.loads(value)
+        if isinstance(content, dict) and all(isinstance(content[name], _MARK_TYPES[name]) for name in content):
+            return Mark(**content)
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
     return None
 
 
@@ -105,6 +132,8 @@ class DeadLetter:
     `parked` says that it holds its key; `behind` what its key waited for already, None where it waits for this one.
     `first_...` are those of its first death, where it was redriven since. `headers`, `key` and `valueless` say, in
     the database form, what the record had and the outbox cannot hold; bytes that are no UTF-8 as lone surrogates.
+    `reference` is the hash of a record that is too large to go with its letter, and so is to be read where it died;
+    `key` is then the name of its key (see `key_name`).
     """
 
     application: str
@@ -125,6 +154,7 @@ class DeadLetter:
     headers: tuple[tuple[str, str | None], ...] | None = None
     key: str | None = None
     valueless: bool | None = None
+    reference: str | None = None
 
     @property
     def position(self) -> str:
@@ -148,7 +178,7 @@ def read_dead_letter(text: str) -> DeadLetter:
         if content.get("headers") is not None:
             content["headers"] = tuple((name, value) for name, value in content["headers"])
         return DeadLetter(**content)
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"no dead letter: {error}") from error
 
 
@@ -232,6 +262,29 @@ def with_original(record: ConsumedRecord, letter: DeadLetter) -> DeadLetter:
     )
 
 
+def record_hash(record: ConsumedRecord) -> str:
+    """Return the hash of a record's key, value and own headers, by which it is known again."""
+    found = hashlib.sha256()
+    flat = [part for name, value in own_headers(record) for part in (name.encode("utf-8", "surrogateescape"), value)]
+    for part in (record.key, record.value, *flat):
+        found.update(b"-" if part is None else b"%d:" % len(part) + part)
+    return found.hexdigest()
+
+
+def as_reference(record: ConsumedRecord, letter: DeadLetter) -> DeadLetter:
+    """Return the letter of a record that does not go with it, but is to be read where it died."""
+    key = None if record.key is None else as_text(key_name(record.key))
+    return replace(letter, reference=record_hash(record), key=key, headers=None, valueless=None)
+
+
+def resolved(dead: ConsumedRecord, letter: DeadLetter, found: ConsumedRecord) -> ConsumedRecord | None:
+    """Return the dead record with what its letter refers to, given what lies there; None if that is another record."""
+    if record_hash(found) != letter.reference:
+        return None
+    whole = replace(letter, reference=None, key=None)
+    return dead._replace(key=found.key, value=found.value, headers=dead_headers(found, whole))
+
+
 def original(record: ConsumedRecord, letter: DeadLetter) -> ConsumedRecord:
     """Return the record that died, as it lay at its position, given the dead one and its letter."""
     came = record._replace(
@@ -241,6 +294,8 @@ def original(record: ConsumedRecord, letter: DeadLetter) -> ConsumedRecord:
         timestamp_milliseconds=letter.timestamp_milliseconds,
         headers=own_headers(record),
     )
+    if letter.reference is not None:
+        return came._replace(key=as_bytes(letter.key), value=None, headers=())
     if letter.headers is None:
         return came
     return came._replace(

@@ -29,6 +29,7 @@ from towpath.stream.broker.port import (
     GroupMetadata,
     MemberFenced,
     OutcomeUnknown,
+    OutputRefused,
     Polled,
     ProducerFenced,
     Revoked,
@@ -36,6 +37,7 @@ from towpath.stream.broker.port import (
     TransactionAborted,
 )
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+from towpath.stream.broker.record_limits import RecordLimits
 
 log = structlog.get_logger("towpath.stream.broker.kafka")
 
@@ -43,11 +45,23 @@ SEEK_TIMEOUT_SECONDS = 10.0
 LEAVE_SECONDS_MAX = 1.0
 OVERDUE_SECONDS = 1.0
 """How long after its own time-out a call is believed to be lost."""
+BATCH_BYTES = 1_000_000
 PRODUCER_QUEUE_RECORDS = 1_000_000
 CONSUMER_QUEUE_KIBIBYTES = 32 * 1024
 """Read ahead, for each member. librdkafka's default is 64 MiB; at 200 bytes a record this is 160,000 of them."""
 
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
+_REFUSED = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError._UNKNOWN_PARTITION,
+    }
+)
+"""What the broker, or the client before it, says of a record and not of itself: the same record meets it again."""
 _FENCED_WORD = "fenced"
 """librdkafka tells a consumer's fatal error by one code, and which it was in words only."""
 _UNPOSITIONED = frozenset(
@@ -106,7 +120,9 @@ def consumer_config(client: Mapping[str, str], settings: StreamSettings) -> dict
     }
 
 
-def producer_config(client: Mapping[str, str], settings: StreamSettings, transactional_id: str) -> dict[str, Any]:
+def producer_config(
+    client: Mapping[str, str], settings: StreamSettings, transactional_id: str, limits: RecordLimits
+) -> dict[str, Any]:
     """Return the configuration of a transactional producer, in librdkafka's names."""
     timeout_milliseconds = int(settings.transaction_timeout_seconds * 1000)
     return {
@@ -115,6 +131,10 @@ def producer_config(client: Mapping[str, str], settings: StreamSettings, transac
         "transaction.timeout.ms": timeout_milliseconds,
         "message.timeout.ms": timeout_milliseconds,
         "linger.ms": 0,
+        # Its default, 1,000,000, is less than a topic's: what a topic took could not be written again.
+        "message.max.bytes": limits.greatest,
+        # Of several records together; a topic refuses the whole batch, and the client does not cut it.
+        "batch.size": min(BATCH_BYTES, limits.least),
         # librdkafka's own default partitioner is not Java's: what Debezium wrote would lie in other partitions.
         "partitioner": "murmur2_random",
         # The default, 100 ms, makes every second small transaction wait: 2,000/s against 11,000/s at batches of 50.
@@ -318,7 +338,9 @@ class KafkaProducer:
         self.transactional_id = str(config["transactional.id"])
         self._patience_seconds = patience_seconds
         self._caller = BoundedCaller(self.transactional_id)
-        self._producer = RdProducer(quiet(config))
+        self._config = quiet(config)
+        self._producer = RdProducer(self._config)
+        self._refused = False
 
     def start(self) -> None:
         """Fence the ghosts of this transactional id."""
@@ -378,6 +400,12 @@ class KafkaProducer:
     def abort(self) -> None:
         """Abort the transaction."""
         self._insist(self._producer.abort_transaction, OutcomeUnknown)
+        if self._refused:
+            # After a record that the broker refused, librdkafka goes on behind its sequence number, and the next
+            # transaction to that partition fails, too ("skipped sequence numbers"): a new client counts anew.
+            self._producer = RdProducer(self._config)
+            self._insist(self._producer.init_transactions, OutcomeUnknown)
+            self._refused = False
 
     def _insist(
         self,
@@ -406,6 +434,13 @@ class KafkaProducer:
         text = f"{self.transactional_id}: {cause.str()}"
         if cause.code() in _FENCED:
             return ProducerFenced(text, next_step="see whether another live worker has the same slot")
+        if cause.code() in _REFUSED:
+            self._refused = True
+            return OutputRefused(
+                f"{text}: a record of this unit of work is refused",
+                kept="nothing of this unit of work",
+                next_step="write what the topic takes; what that is: schemas/topics, and towpath contracts test",
+            )
         if cause.code() == KafkaError.INVALID_TXN_STATE:
             # The coordinator has ended it the other way: an abort after a commit whose answer was lost, say.
             return OutcomeUnknown(text)
@@ -478,8 +513,10 @@ class KafkaReader:
 class KafkaBroker(KafkaAdmin):
     """A real cluster."""
 
-    def __init__(self, kafka: KafkaSettings, stream: StreamSettings) -> None:
+    def __init__(self, kafka: KafkaSettings, stream: StreamSettings, limits: RecordLimits | None = None) -> None:
+        """`limits` are the topics' own, where they differ from Kafka's default."""
         super().__init__(kafka.client_config())
+        self._limits = limits or RecordLimits()
         self._settings = stream
 
     def member(self, group: str, *, client_id: str, slot: str | None = None) -> KafkaMember:
@@ -495,7 +532,7 @@ class KafkaBroker(KafkaAdmin):
 
     def producer(self, transactional_id: str) -> KafkaProducer:
         """Return a producer that has not started yet."""
-        config = producer_config(self._client, self._settings, transactional_id)
+        config = producer_config(self._client, self._settings, transactional_id, self._limits)
         # Twice: when an answer has been outstanding for longer, the coordinator has long ended the transaction.
         return KafkaProducer(config, patience_seconds=2 * self._settings.transaction_timeout_seconds)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from towpath.errors import RefusedError, WorldError
+from towpath.errors import ProgrammerError, RefusedError, WorldError
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 
 Groups = dict[TopicPartition, list[ConsumedRecord]]
@@ -21,6 +21,10 @@ class BrokerAway(WorldError):
 
 class TransactionAborted(WorldError):
     """The open transaction can only be aborted: its group generation is stale, or the broker refused a part of it."""
+
+
+class OutputRefused(ProgrammerError):
+    """A record that a unit wrote is not one that its topic takes: too large, say. It would be refused again."""
 
 
 class OutcomeUnknown(WorldError):

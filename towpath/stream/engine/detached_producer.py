@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from towpath.errors import TowpathError
-from towpath.stream.broker.port import OutcomeUnknown, Producer, ProducerFenced
+from towpath.stream.broker.port import OutcomeUnknown, OutputRefused, Producer, ProducerFenced
 from towpath.stream.broker.record import Headers
 
 log = structlog.get_logger("towpath.stream.engine.detached_producer")
@@ -55,6 +55,9 @@ class DetachedProducer:
             now, self._waiting = self._waiting[:SENDS_PER_TRANSACTION_MAX], self._waiting[SENDS_PER_TRANSACTION_MAX:]
             try:
                 await self._in_thread(self._transact, [send for send, _ in now])
+            except OutputRefused as error:
+                # One of them is at fault, and the others are not made to pay for it.
+                await self._one_by_one(now, error)
             except TowpathError as error:
                 log.warning("sends outside a unit of work failed", records=len(now), reason=error.cause)
                 for _, future in now:
@@ -64,6 +67,22 @@ class DetachedProducer:
                 for _, future in now:
                     if not future.done():
                         future.set_result(None)
+
+    async def _one_by_one(self, sends: list[tuple[Send, "asyncio.Future[None]"]], refused: OutputRefused) -> None:
+        for send, future in sends:
+            error: TowpathError | None = refused
+            if len(sends) > 1:
+                try:
+                    await self._in_thread(self._transact, [send])
+                    error = None
+                except TowpathError as own:
+                    error = own
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
 
     def _transact(self, sends: list[Send]) -> None:
         if self._producer is None:

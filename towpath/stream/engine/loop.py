@@ -22,6 +22,7 @@ from towpath.stream.broker.port import (
     GroupMetadata,
     Groups,
     OutcomeUnknown,
+    OutputRefused,
     ProducerFenced,
     Revoked,
     StaleMember,
@@ -343,6 +344,10 @@ class UnitLoop:
             return False
         except AgentFailed as failure:
             await self._failed(unit, work, failure, began)
+            return False
+        except OutputRefused as error:
+            # Of a dead letter, or at the commit, of some record of this unit: whose it is, smaller units tell.
+            await self._failed(unit, work, AgentFailed(error, None), began)
             return False
         return True
 

@@ -1,7 +1,7 @@
 """What a worker is told at its start, whether it is told by `create_app` or by a broker URL. Pure."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -9,6 +9,7 @@ from towpath.clock import Clock
 from towpath.errors import ConfigurationError
 from towpath.settings import StreamSettings
 from towpath.stream.broker.port import Broker
+from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.engine.batch_size import Gathering
 from towpath.stream.engine.worker_status import WorkerStatus
 
@@ -40,6 +41,8 @@ class StreamOptions:
     """Changelog topics. The first is the home of timers and parked keys."""
     timers_topic: str | None = None
     parks_keys: bool = True
+    limits: RecordLimits = field(default_factory=RecordLimits)
+    """How large a record each topic takes."""
     state_folder: Path | None = None
     """None: stores live in memory and are read anew at every assignment."""
     hold_deadlines: Callable[[], bool] | None = None

@@ -10,15 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import resources
 from typing import Any, TypeVar
+from urllib.parse import quote_from_bytes
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import psycopg
 import structlog
 
 from towpath.errors import ConfigurationError, ProgrammerError, WorldError
-from towpath.outbox.message import HEADER_COLUMNS, OutboxMessage
+from towpath.outbox.message import HEADER_COLUMNS, PAYLOAD_BYTES_MAX, OutboxMessage
 from towpath.outbox.postgres import write
-from towpath.stream.broker.dead_letter import DeadLetter, dead_topic, with_original
+from towpath.stream.broker.dead_letter import DeadLetter, as_reference, dead_topic, key_name, with_original
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
 from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
@@ -66,26 +67,51 @@ class DatabaseAway(WorldError):
     """The database did not answer, or ended the transaction: the same work may succeed later."""
 
 
-def dead_message(record: ConsumedRecord, letter: DeadLetter) -> OutboxMessage:
-    """Return the outbox row that carries a dead record: key and payload untouched, headers in the columns they have.
+COLUMN_CHARACTERS_MAX = 255
+INT4_MAX = 2**31 - 1
 
-    Its id follows from the death. What no column holds (the record's own id among it) is in the letter.
+
+def dead_message(record: ConsumedRecord, letter: DeadLetter, *, by_reference: bool = False) -> OutboxMessage:
+    """Return the outbox row that carries a dead record: its payload untouched, and whatever else a column can hold.
+
+    It can always be written: what no column of any database takes (bytes that are no text, a zero byte, letters beyond
+    ASCII, a number past 32 bits, the record's own id) is in the letter alone, as JSON in ASCII. A record that does not
+    fit into an outbox's row goes as a reference to its position, with its hash. The id follows from the death.
     """
-    columns: dict[str, Any] = {name: record.header(name) for name in HEADER_COLUMNS if name != "dead"}
-    for name, read in (("saga_id", UUID), ("attempt", int), ("round", int)):
-        try:
-            columns[name] = None if columns[name] is None else read(columns[name])
-        except ValueError:
-            columns[name] = None
+    whole = with_original(record, letter)
+    columns = {name: _column(record, name) for name in HEADER_COLUMNS if name != "dead"}
     columns["type"] = columns["type"] or ""
+    key = quote_from_bytes(key_name(record.key or b""), safe=_PLAIN)
+    said = sum(len(str(value)) for value in columns.values()) + len(key) + len(record.value or b"")
+    if by_reference or said + len(text := whole.to_json()) > PAYLOAD_BYTES_MAX:
+        text = as_reference(record, letter).to_json()
+        record = record._replace(value=None)
     return OutboxMessage(
         id=uuid5(NAMESPACE_URL, f"dead:{letter.identity}"),
         topic=dead_topic(record.topic),
-        key=(record.key or b"").decode("utf-8", "replace"),
+        key=key,
         payload=record.value or b"",
-        dead=with_original(record, letter).to_json(),
+        dead=text,
         **columns,
     )
+
+
+_PLAIN = "".join(character for character in map(chr, range(0x20, 0x7F)) if character != "%")
+
+
+def _column(record: ConsumedRecord, name: str) -> Any:
+    """Return what the column of a header can hold of it, None where that is nothing."""
+    text = record.header(name)
+    if text is None or len(text) > COLUMN_CHARACTERS_MAX or not (text.isascii() and text.isprintable()):
+        return None
+    try:
+        if name == "saga_id":
+            return UUID(text)
+        if name in ("attempt", "round"):
+            return int(text) if abs(int(text)) <= INT4_MAX else None
+    except ValueError:
+        return None
+    return text
 
 
 class DatabaseUnit(Unit):
@@ -124,16 +150,16 @@ class DatabaseUnit(Unit):
     def _parked(self, record: ConsumedRecord) -> Parked | None:
         if record.key is None:
             return None
-        place = (record.partition, record.key)
+        place = (record.partition, key_name(record.key))
         return self.parked[place] if place in self.parked else self._transaction.parked.get(place)
 
     def _park(self, record: ConsumedRecord, parked: Parked | None) -> None:
         assert record.key is not None
-        self.parked[record.partition, record.key] = parked
+        self.parked[record.partition, key_name(record.key)] = parked
 
     def _send_dead(self, record: ConsumedRecord, letter: DeadLetter) -> None:
         self._transaction.require_outbox(record)
-        self.letters.append(dead_message(record, letter))
+        self.letters.append(dead_message(record, letter, by_reference=self.by_reference))
 
 
 class DatabaseTransaction:

@@ -13,6 +13,7 @@ from towpath.clock import Clock
 from towpath.stream.broker.port import Broker, GroupMetadata, Groups, Producer
 from towpath.stream.broker.position import PartitionHeld
 from towpath.stream.broker.record import TopicPartition
+from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.engine.unit import KafkaUnit, Unit
 from towpath.stream.state.partition_state import Checkpoint
 from towpath.stream.state.stores import PartitionStores
@@ -87,8 +88,10 @@ class KafkaTransaction:
         application: str,
         transactional_id: str,
         in_thread: InThread,
+        limits: RecordLimits,
     ) -> None:
         self._broker = broker
+        self._limits = limits
         self._stores = stores
         self._clock = clock
         self._application = application
@@ -134,6 +137,7 @@ class KafkaTransaction:
             now_milliseconds=int(self._clock.now().timestamp() * 1000),
             producer=self._producer,
             stores=self._stores,
+            limits=self._limits,
         )
 
     @property

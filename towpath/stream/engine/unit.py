@@ -8,20 +8,28 @@ from collections.abc import Callable, Mapping
 
 from towpath.errors import ProgrammerError
 from towpath.stream.broker.dead_letter import (
+    DEAD_HEADER,
     FOLLOWER,
     STAND_IN,
     DeadLetter,
+    as_bytes,
+    as_reference,
     dead_headers,
     dead_topic,
     describe,
+    key_name,
     read_mark,
 )
 from towpath.stream.broker.port import Groups, Producer
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.state.parking import Admission, Parked, admit_redriven, park
 from towpath.stream.state.partition_state import State
 from towpath.stream.state.stores import PartitionStores
 from towpath.stream.state.timers import Timers
+
+WEIGHED_FROM_BYTES = 16_384
+"""Values below need no look at their topic's limit; what is too large by its key or headers, the broker refuses."""
 
 
 class UnitClosed(ProgrammerError):
@@ -142,10 +150,12 @@ class KafkaUnit(Unit):
         now_milliseconds: int,
         producer: Producer,
         stores: PartitionStores,
+        limits: RecordLimits | None = None,
     ) -> None:
         super().__init__(number, application, groups, now_milliseconds=now_milliseconds)
         self._producer = producer
         self._stores = stores
+        self._limits = limits or RecordLimits()
         self.begun = False
         self.sent = 0
 
@@ -160,9 +170,14 @@ class KafkaUnit(Unit):
         timestamp_milliseconds: int | None = None,
         delivered: Callable[[int], None] | None = None,
     ) -> None:
-        """Send a record in this unit. By its key to a partition, as Java's clients do, where none is named."""
+        """Send a record in this unit. By its key to a partition, as Java's clients do, where none is named.
+
+        Raises OutputRefused for one that is too large for its topic.
+        """
         if not self.open:
             self.require_open()
+        if value is not None and len(value) > WEIGHED_FROM_BYTES:
+            self._limits.check(topic, key, value, headers)
         if not self.begun:
             self.begin()
         self._producer.produce(
@@ -202,20 +217,25 @@ class KafkaUnit(Unit):
 
     def _parked(self, record: ConsumedRecord) -> Parked | None:
         keys = self._stores.parked(record.partition)
-        return None if not keys or record.key is None else keys.get(record.key)
+        return None if not keys or record.key is None else keys.get(key_name(record.key))
 
     def _park(self, record: ConsumedRecord, parked: Parked | None) -> None:
         keys = self._stores.parked(record.partition)
         assert keys is not None
         assert record.key is not None
-        keys.put(record.key, parked)
+        keys.put(key_name(record.key), parked)
 
     def _send_dead(self, record: ConsumedRecord, letter: DeadLetter) -> None:
+        topic = dead_topic(record.topic)
+        key, value, headers = record.key, record.value, dead_headers(record, letter)
+        if self.by_reference or not self._limits.fit(topic, key, value, headers):
+            letter = as_reference(record, letter)
+            key, value, headers = as_bytes(letter.key), None, ((DEAD_HEADER, letter.to_json().encode()),)
         self.send(
-            dead_topic(record.topic),
-            record.value,
-            key=record.key,
-            headers=dead_headers(record, letter),
+            topic,
+            value,
+            key=key,
+            headers=headers,
             partition=record.partition,
             # Not its own, which the letter has: retention would count from then, and take an old record at once.
             timestamp_milliseconds=letter.died_milliseconds,

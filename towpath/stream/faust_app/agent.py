@@ -23,6 +23,7 @@ from towpath.settings import Settings
 from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import Batch, ConsumedRecord
+from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.engine.batch_size import Gathering
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.options import DatabaseOptions, StreamOptions, check_options
@@ -266,6 +267,7 @@ def create_app(
     states: Sequence[str] = (),
     timers_topic: str | None = None,
     parks_keys: bool = True,
+    limits: RecordLimits | None = None,
     memory_stores: bool = False,
     hold_deadlines: Callable[[], bool] | None = None,
     world_errors: tuple[type[BaseException], ...] = (),
@@ -281,7 +283,8 @@ def create_app(
     `name` is the consumer group and the prefix of the transactional id. `slot` tells this worker from its siblings:
     stable over restarts, unique among live workers. `states` are changelog topics, the first of which also keeps
     timers and parked keys; `timers_topic` is where the records of due timers go. `hold_deadlines` is asked before
-    timers fire, and holds them while it returns True. `gathering` says how long records may gather under load.
+    timers fire, and holds them while it returns True. `limits` says how large a record each topic takes, where that is
+    not Kafka's default. `gathering` says how long records may gather under load.
     `broker` is the real one unless a test gives its memory broker.
     timers fire, and holds them while it returns True. `on_status` is told how the worker stands, whenever that changes;
     it must not block for long. `broker` is the real one unless a test gives its memory broker.
@@ -291,7 +294,8 @@ def create_app(
     options = StreamOptions(
         application=name,
         slot=slot,
-        broker=broker or KafkaBroker(settings.kafka, settings.stream),
+        broker=broker or KafkaBroker(settings.kafka, settings.stream, limits),
+        limits=limits or RecordLimits(),
         settings=settings.stream,
         clock=clock or SystemClock(),
         unit_of_work=unit_of_work,

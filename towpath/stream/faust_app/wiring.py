@@ -27,7 +27,7 @@ log = structlog.get_logger("towpath.stream.faust_app.wiring")
 
 def build_loop(options: StreamOptions, agents: Agents, *, open_store: StoreFactory | None = None) -> UnitLoop:
     """Return the loop of one worker, not yet subscribed; `open_store` is given where stores lie elsewhere."""
-    stores = PartitionStores(options.states, parks=options.parks_keys)
+    stores = PartitionStores(options.states, parks=options.parks_keys, limits=options.limits)
     gate = None
     if options.timers_topic is not None:
         gate = TimerGate(
@@ -83,6 +83,7 @@ def _transaction_of(options: StreamOptions, stores: PartitionStores) -> Callable
             application=options.application,
             transactional_id=options.transactional_id,
             in_thread=loop.in_thread,
+            limits=options.limits,
         )
 
     return build

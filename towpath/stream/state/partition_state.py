@@ -12,6 +12,7 @@ from typing import Protocol
 
 from towpath.errors import ProgrammerError
 from towpath.stream.broker.record import TopicPartition
+from towpath.stream.broker.record_limits import FRAMING_BYTES, TOPIC_BYTES_MAX, too_large
 
 RESERVED = b"\x00"
 """Keys that begin so are the engine's own: timers and parked keys."""
@@ -106,10 +107,12 @@ class MemoryStore:
 class State:
     """One partition's state, as the open unit of work sees it: its own writes over what is committed."""
 
-    __slots__ = ("_overlay", "_store", "changelog", "writable")
+    __slots__ = ("_bytes_max", "_overlay", "_store", "changelog", "writable")
 
-    def __init__(self, changelog: TopicPartition, store: Store) -> None:
+    def __init__(self, changelog: TopicPartition, store: Store, *, bytes_max: int = TOPIC_BYTES_MAX) -> None:
+        """`bytes_max` is the changelog's `max.message.bytes`."""
         self.changelog = changelog
+        self._bytes_max = bytes_max - FRAMING_BYTES
         self.writable = False
         self._store = store
         self._overlay: dict[bytes, bytes | None] = {}
@@ -139,11 +142,15 @@ class State:
                 yield key, value
 
     def put_reserved(self, key: bytes, value: bytes | None) -> None:
-        """Set or remove any key, the engine's own too."""
+        """Set or remove any key, the engine's own too. Raises OutputRefused for what the changelog does not take."""
         if not self.writable:
             raise ProgrammerError(
                 f"{self.changelog}: state changes only inside a unit of work",
                 next_step="change it in an agent, while it handles a record",
+            )
+        if value is not None and len(key) + len(value) > self._bytes_max:
+            raise too_large(
+                self.changelog.topic, len(key) + len(value) + FRAMING_BYTES, self._bytes_max + FRAMING_BYTES
             )
         self._overlay[key] = value
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from towpath.errors import ProgrammerError
 from towpath.stream.broker.record import TopicPartition
+from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.state.parking import ParkedKeys
 from towpath.stream.state.partition_state import State, Store
 from towpath.stream.state.timers import Timers
@@ -28,14 +29,18 @@ class PartitionStores:
     The first changelog is the home of timers and parked keys.
     """
 
-    def __init__(self, changelogs: tuple[str, ...], *, parks: bool) -> None:
+    def __init__(self, changelogs: tuple[str, ...], *, parks: bool, limits: RecordLimits | None = None) -> None:
         self.changelogs = changelogs
+        self._limits = limits or RecordLimits()
         self._parks = parks and bool(changelogs)
         self._serving: dict[int, _Serving] = {}
 
     def serve(self, partition: int, stores: dict[str, Store]) -> None:
         """Take up a partition whose stores, by changelog, have caught up."""
-        states = {name: State(TopicPartition(name, partition), store) for name, store in stores.items()}
+        states = {
+            name: State(TopicPartition(name, partition), store, bytes_max=self._limits.of(name))
+            for name, store in stores.items()
+        }
         home = states[self.changelogs[0]] if self.changelogs else None
         self._serving[partition] = _Serving(
             states,

@@ -15,6 +15,7 @@ from towpath.stream.broker.memory.transactions import Transactional
 from towpath.stream.broker.partitioner import partition_of
 from towpath.stream.broker.port import BrokerAway, GroupMember, GroupMetadata
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+from towpath.stream.broker.record_limits import TOPIC_BYTES_MAX, RecordLimits
 
 T = TypeVar("T")
 
@@ -213,6 +214,12 @@ class MemoryBroker:
         offset = logs[partition].append(record, producer)
         self.changed.notify_all()
         return record._replace(offset=offset)
+
+    def check_size(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        """Raise OutputRefused for a record that is larger than its topic's `max.message.bytes`."""
+        if topic in self._topics:
+            bytes_max = int(self._topics[topic].config.get("max.message.bytes", TOPIC_BYTES_MAX))
+            RecordLimits({topic: bytes_max}).check(topic, key, value, headers)
 
     def start_producer(self, transactional_id: str) -> int:
         """Fence older producers and end their transaction; return the new epoch."""

@@ -228,6 +228,7 @@ class MemoryProducer:
             raise ProducerFenced(f"{self.transactional_id}: no transaction is open")
         with self._broker.changed:
             self._broker.faults.meet("produce")
+            self._broker.check_size(topic, key, value, headers)
             kept = self._kept()
             record = self._broker.add_record(
                 topic, value, key, headers, partition, timestamp_milliseconds, kept.session
