@@ -53,6 +53,14 @@ def ends_the_worker(cause: BaseException) -> bool:
     return not isinstance(cause, (Exception, CancelledError))
 
 
+def blocked(seconds: float) -> HandlerTooSlow:
+    """Return the error for handlers that let no one else run for so long that their transaction has ended."""
+    return HandlerTooSlow(
+        f"agents held the worker for {seconds:.1f} s, longer than a transaction may take",
+        next_step="await what takes long, or run it with asyncio.to_thread: a handler must not block",
+    )
+
+
 def handler_exit(cause: BaseException, place: str) -> HandlerExit:
     """Return the error with which a worker ends whose handler raised `cause` at `place`."""
     return HandlerExit(

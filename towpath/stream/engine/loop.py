@@ -38,11 +38,11 @@ from towpath.stream.engine.failures import (
     Backlog,
     Blame,
     DeadShare,
-    HandlerTooSlow,
     Work,
     after_failure,
     backoff_seconds,
     blame,
+    blocked,
     ends_the_worker,
     halve,
     handler_exit,
@@ -359,13 +359,7 @@ class UnitLoop:
         """
         seconds = time.monotonic() - began
         if seconds >= self.settings.transaction_timeout_seconds:
-            raise AgentFailed(
-                HandlerTooSlow(
-                    f"agents held the worker for {seconds:.1f} s, longer than a transaction may take",
-                    next_step="await what takes long, or run it with asyncio.to_thread: a handler must not block",
-                ),
-                None,
-            )
+            raise AgentFailed(blocked(seconds), None)
 
     async def _failed(self, unit: Unit, work: Work, failure: AgentFailed, began: float) -> None:
         """Abort a unit whose agents failed, once it is settled what becomes of its records.
