@@ -93,3 +93,23 @@ def test_a_run_in_production_becomes_a_golden_history(
     assert [entry["input"]["input"] for entry in golden["entries"]] == [entry["input"] for entry in told]
     assert golden["entries"][-1]["decision"]["status"] == status
     assert run(stack, "saga", "history", "place_order", one["key"], "--golden", str(path)).returncode == 6
+
+
+def test_a_changed_saga_decides_over_real_runs(
+    stack: RunningStack, instances: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    """Live and from a captured file alike; the same definition changes nothing, a stricter one what it must."""
+    captured, stricter = tmp_path / "runs.jsonl", tmp_path / "stricter.py"
+    text = (ROOT / "sagas/place_order.py").read_text(encoding="utf-8")
+    stricter.write_text(text.replace("APPROVAL_ABOVE_CENTS = 1_000_00", "APPROVAL_ABOVE_CENTS = 1"), encoding="utf-8")
+    assert run(stack, "replay", "capture", "place_order", "--output", str(captured)).returncode == 0
+    assert run(stack, "replay", "capture", "place_order", "--output", str(captured)).returncode == 6
+    shadow = ("replay", "shadow", "place_order", "--with")
+    same = found(stack, *shadow, "place_order")
+    assert (same["instances"], same["same"], same["left_out"]) == (len(instances), len(instances), {})
+    live = found(stack, *shadow, str(stricter))
+    assert live == found(stack, *shadow, str(stricter), "--from", str(captured))
+    changed = {one["saga_id"] for one in live["different_instances"]}
+    completed = {one["saga_id"] for one in instances if one["status"] == "completed"}
+    assert completed
+    assert changed & completed

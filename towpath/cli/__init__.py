@@ -21,9 +21,9 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from towpath.cli import capture, compose, contracts, dead, demo, positions, provision, run, saga, stack
+    from towpath.cli import capture, compose, contracts, dead, demo, positions, provision, replay, run, saga, stack
 
-    for module in (stack, compose, provision, capture, dead, demo, positions, run, saga, contracts):
+    for module in (stack, compose, provision, capture, dead, demo, positions, run, saga, replay, contracts):
         module.register(app)
 
 

@@ -1,9 +1,11 @@
 """Where the verbs of `saga` find definitions: in the project, and among those that were recorded."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
-from towpath.errors import NotFoundError
+from towpath.errors import ConfigurationError, NotFoundError
 from towpath.settings import Settings
 
 HISTORIES_FOLDER = "tests/histories"
@@ -26,3 +28,45 @@ def find_definition(settings: Settings, name: str, version: int | None = None) -
         known = ", ".join(f"{saga}@{number}" for saga, numbers in sagas.items() for number in numbers)
         raise NotFoundError(f"no saga {name}{f'@{version}' if version else ''}", next_step=f"one of: {known}")
     return found
+
+
+def runnable_definition(settings: Settings, source: str) -> Any:
+    """Return a definition with its functions: of the project (NAME or NAME@VERSION), of a file, or of GITREF:FILE.
+
+    A file, of now or of a git ref, is run among the project's other files as they are now. Raises NotFoundError,
+    ConfigurationError.
+    """
+    from towpath.saga import Saga
+
+    if not source.endswith(".py"):
+        name, _, version = source.partition("@")
+        return find_definition(settings, name, int(version) if version.isdigit() else None)
+    ref, colon, path = source.rpartition(":")
+    text = _text_at(settings.root, ref, path) if colon else _text_of(settings.root / source)
+    if str(settings.root) not in sys.path:
+        sys.path.insert(0, str(settings.root))
+    names: dict[str, Any] = {"__name__": f"towpath_shadow_{Path(path).stem}", "__file__": source}
+    try:
+        exec(compile(text, source, "exec"), names)  # noqa: S102 - a saga's file is code that the person names
+    except Exception as error:
+        raise ConfigurationError(f"{source} cannot be run: {error!r}", next_step="fix the file") from error
+    found = names.get("saga")
+    if not isinstance(found, Saga):
+        raise ConfigurationError(f"{source} has no Saga called 'saga'", next_step="name a file with a saga")
+    return found.definition
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise NotFoundError(f"{file} cannot be read: {error}", next_step="name a file with a saga") from error
+
+
+def _text_at(root: Path, ref: str, path: str) -> str:
+    ran = subprocess.run(
+        ["git", "show", f"{ref}:./{path}"], cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
+    if ran.returncode != 0:
+        raise NotFoundError(f"git show {ref}:{path}: {ran.stderr.strip()}", next_step="name a ref and a file in it")
+    return ran.stdout

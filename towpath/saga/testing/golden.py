@@ -40,7 +40,7 @@ def history_of(definition: Definition, inputs: Iterable[Input], decisions: Itera
         "saga": definition.name,
         "version": definition.version,
         "entries": [
-            {"input": _named(input_), "decision": _decision(decision)}
+            {"input": input_to_plain(input_), "decision": _decision(decision)}
             for input_, decision in zip(inputs, decisions, strict=True)
         ],
     }
@@ -95,7 +95,7 @@ def classes_of(definition: Definition) -> dict[str, type]:
     return {kind.__name__: kind for kind in kinds}
 
 
-def _named(value: Any) -> dict[str, Any]:
+def input_to_plain(value: Any) -> dict[str, Any]:
     """Return an input or an effect as plain JSON; the record that it carries says its class."""
     plain: dict[str, Any] = {"input": type(value).__name__}
     for field in fields(value):
@@ -147,7 +147,7 @@ def _record_of(plain: dict[str, Any], classes: dict[str, type]) -> object:
 def _decision(decision: Decision) -> dict[str, Any]:
     effects = []
     for effect in decision.effects:
-        plain = _named(effect)
+        plain = input_to_plain(effect)
         plain["effect"] = plain.pop("input")
         effects.append(plain)
     state = decision.state

@@ -1,0 +1,124 @@
+"""`towpath replay shadow` from a captured file, without any part running."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sagas import place_order
+from towpath.cli import _register, app
+from towpath.replay.runs import RecordedRun
+from towpath.saga.testing import inputs_of, read_history
+
+ROOT = Path(__file__).resolve().parents[4]
+HISTORIES = ROOT / "tests" / "histories" / "place_order" / "v1"
+
+_register()
+
+
+@pytest.fixture
+def captured(tmp_path: Path) -> Path:
+    """Write every golden history of place_order into one captured file, as `replay capture` does."""
+    path = tmp_path / "runs.jsonl"
+    lines = []
+    for file in sorted(HISTORIES.glob("*.jsonl")):
+        history = read_history(file)
+        inputs = tuple(inputs_of(place_order.saga.definition, history))
+        lines.append(RecordedRun("place_order", 1, file.stem, inputs).to_line())
+    path.write_text("".join(lines), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def stricter(tmp_path: Path) -> Path:
+    """Write a place_order that asks a person about every order."""
+    text = (ROOT / "sagas" / "place_order.py").read_text(encoding="utf-8")
+    path = tmp_path / "stricter.py"
+    path.write_text(text.replace("APPROVAL_ABOVE_CENTS = 1_000_00", "APPROVAL_ABOVE_CENTS = 1"), encoding="utf-8")
+    return path
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """Run a verb of `replay`; return its exit code, or its error's, and what it printed as results."""
+    result = CliRunner().invoke(app, ["replay", *map(str, arguments)])
+    code = getattr(result.exception, "exit_code", result.exit_code) if result.exception else result.exit_code
+    return int(code), result.stdout
+
+
+def test_the_project_as_it_is_changes_nothing(captured: Path) -> None:
+    """The same definition: every run is the same, and CI passes."""
+    code, text = run(
+        "shadow", "place_order", "--with", "place_order", "--from", captured, "--json", "--fail-on", "possibly"
+    )
+    report = json.loads(text)
+    assert code == 0
+    assert (report["instances"], report["same"]) == (len(list(HISTORIES.glob("*.jsonl"))),) * 2
+    assert report["groups"] == []
+
+
+def test_a_change_is_told_in_numbers_rows_and_a_page(captured: Path, stricter: Path, tmp_path: Path) -> None:
+    """Counts, what the orders are worth, an example of each kind; and CI can stop it."""
+    page = tmp_path / "shadow.html"
+    told = (
+        "shadow",
+        "place_order",
+        "--with",
+        stricter,
+        "--from",
+        captured,
+        "--value",
+        "tests.unit.cli.replay.worth:total",
+    )
+    code, text = run(*told, "--json", "--html", page)
+    report = json.loads(text)
+    assert code == 0
+    assert report["possibly"] == len(report["different_instances"]) > 0
+    (group,) = {row["becomes"] for row in report["groups"]}
+    assert group == "it waits for approval"
+    assert sum(row["value"] for row in report["groups"]) > 0
+    assert all(row["explored"] > 1 for row in report["different_instances"])
+    assert "it waits for approval" in page.read_text(encoding="utf-8")
+    code, text = run(*told, "--fail-on", "possibly")
+    assert code == 3
+    assert "possibly different" in text
+    assert run(*told, "--fail-on", "different")[0] == 0
+
+
+def test_a_definition_of_a_git_ref_decides_as_well(captured: Path) -> None:
+    """The file as it was committed last."""
+    code, text = run("shadow", "place_order", "--with", "HEAD:sagas/place_order.py", "--from", captured, "--json")
+    assert code == 0
+    assert json.loads(text)["instances"] > 0
+
+
+def test_what_cannot_be_compared_is_counted(captured: Path, tmp_path: Path) -> None:
+    """A line that is no run, a run whose beginning is gone, a version that the project does not have."""
+    first, second, *_ = captured.read_text(encoding="utf-8").splitlines()
+    cut, newer = json.loads(first), json.loads(second)
+    cut["entries"] = cut["entries"][1:]
+    newer["version"] = 9
+    path = tmp_path / "odd.jsonl"
+    path.write_text("\n".join(["{", json.dumps(cut), json.dumps(newer)]), encoding="utf-8")
+    code, text = run("shadow", "place_order", "--with", "place_order", "--from", path, "--json")
+    report = json.loads(text)
+    assert code == 0
+    assert report["instances"] == 0
+    assert sum(report["left_out"].values()) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--with", "nothing.py"), 5),
+        (("--with", "no_such_saga"), 5),
+        (("--with", "HEAD:nothing.py"), 5),
+        (("--with", "place_order", "--from", "nothing.jsonl"), 5),
+        (("--with", "place_order", "--value", "nothing"), 2),
+        (("--with", "place_order", "--value", "nothing:at_all"), 2),
+    ],
+)
+def test_a_persons_mistake_ends_with_its_code(captured: Path, arguments: tuple[str, ...], code: int) -> None:
+    """No traceback: each says what to name."""
+    more = () if "--from" in arguments else ("--from", captured)
+    assert run("shadow", "place_order", *arguments, *more)[0] == code
