@@ -151,10 +151,10 @@ class ParticipantSettings(_Section):
     """How services answer commands."""
 
     inbox_keep_days: int = Field(
-        100,
+        180,
         ge=1,
-        description="Days that a recorded reply is kept: longer than anything that can bring a command back. Dead "
-        "letters are kept 90 days by default, place_order may take 4; that leaves 6 spare.",
+        description="Days that a recorded reply is kept: longer than a command may lie unread (30 by our topics), be a "
+        "dead letter (90), and lie unread once more after its redrive (30), 150 in all; that leaves 30 spare.",
     )
     direct_replies_per_second: float = Field(
         50.0,
@@ -217,7 +217,10 @@ class StreamSettings(_Section):
         Path(".towpath/state"), description="Where workers keep their state stores; relative to the project."
     )
     dedup_horizon_days: float = Field(
-        7.0, gt=0, description="How long applied ids are remembered, in the time of the records, in days."
+        14.0,
+        gt=0,
+        description="How long applied ids are remembered, in the time of the records, in days: longer than an outbox "
+        "keeps what it may emit again (`[outbox] keep_days` and the day that has begun, 8); that leaves 6 spare.",
     )
     handler_attempts_max: int = Field(3, ge=1, description="Runs of a failing handler before its record is dead.")
     expired_records: Literal["hold", "skip"] = Field(
@@ -234,7 +237,10 @@ class SagaSettings(_Section):
     """How orchestrators keep sagas."""
 
     finished_retention_days: float = Field(
-        14.0, gt=0, description="How long a finished saga is remembered: longer than any replay, in days."
+        45.0,
+        gt=0,
+        description="How long a finished saga is remembered, in days: longer than the topic of its start events keeps "
+        "them (30 by our topics), for they are read again where offsets are lost; that leaves 15 spare.",
     )
 
 

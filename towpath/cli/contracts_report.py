@@ -83,10 +83,18 @@ def report_of(project: Project) -> "Report":
     report = check_contracts(project.contracts, catalogue, examples, judges(), parties=parties, outsiders=outsiders)
     findings = list(report.findings)
     if fresh and settings.root.joinpath(*settings.project.sagas.split(".")).is_dir():
+        from towpath.contract.retention import all_sums, retention_findings
         from towpath.orchestrator.topics import topic_findings
-        from towpath.project import load_sagas
+        from towpath.project import load_sagas, load_services
 
-        findings += topic_findings(load_sagas(settings), catalogue)
+        sagas = load_sagas(settings)
+        findings += topic_findings(sagas, catalogue)
+        commands = {name: service.commands_topic for name, service in load_services(settings).items()}
+        starts = {
+            saga: [kind.SCHEMA_NAME for one in versions.values() for kind in one.starts if hasattr(kind, "SCHEMA_NAME")]
+            for saga, versions in sagas.items()
+        }
+        findings += retention_findings(all_sums(catalogue, settings, commands, starts))
     if fresh:
         findings += closed_set_findings(parties, catalogue)
     return replace(report, findings=project.finish(in_order(findings)))

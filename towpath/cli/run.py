@@ -117,6 +117,7 @@ def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
 def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.capture.kafka import CaptureWatch
     from towpath.client.saga import start_topic
+    from towpath.contract.retention import require_sums, saga_sums
     from towpath.orchestrator.agent import create_orchestrator
     from towpath.orchestrator.core import participants_of
     from towpath.orchestrator.topics import only_started_by_sagas, topic_findings
@@ -133,6 +134,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     starts = [kind for kind in definitions[max(definitions)].starts if hasattr(kind, "SCHEMA_NAME")]
     by_events = [kind for kind in starts if not only_started_by_sagas(name, kind.SCHEMA_NAME, sagas, catalogue)]
     topics = dict.fromkeys(start_topic(catalogue, name, kind) for kind in by_events)
+    require_sums(saga_sums(catalogue, settings, name, [kind.SCHEMA_NAME for kind in by_events]))
     watch = CaptureWatch(settings, participants_of(definitions))
     return catalogue.topics_of(name), lambda codec, on_status: create_orchestrator(
         settings,
@@ -148,6 +150,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
 
 
 def _view(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
+    from towpath.contract.retention import re_emit_sum, require_sums
     from towpath.orchestrator.sagas_view import sagas_view
     from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_views
     from towpath.view.agent import create_view
@@ -158,6 +161,7 @@ def _view(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
         view = _find(load_views(settings), f"view:{name}", name)
         if not view.many_keys:
             catalogue.require_equal_partitions(view.topics)
+    require_sums([re_emit_sum(settings)])
     return view.topics, lambda codec, on_status: create_view(settings, view, codec, slot=slot, on_status=on_status)
 
 

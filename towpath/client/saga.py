@@ -103,10 +103,10 @@ def require_start(sagas: Mapping[str, Mapping[int, Definition]], saga: str, reco
             kept="everything as it was: nothing was written",
             next_step=f"start one of {', '.join(sorted(sagas)) or 'none: this project has no sagas'}",
         )
-    starts = {definition.starts_on for definition in sagas[saga].values()}
+    starts = {start for definition in sagas[saga].values() for start in definition.starts}
     if record not in starts:
         wanted = ", ".join(sorted(start.__name__ for start in starts))
-        others = sorted(name for name, found in sagas.items() if any(one.starts_on is record for one in found.values()))
+        others = sorted(name for name, found in sagas.items() if any(record in one.starts for one in found.values()))
         also = f"; it starts {', '.join(others)}" if others else ""
         raise ConfigurationError(
             f"saga {saga} starts on {wanted}, not on {record.__name__}{also}",

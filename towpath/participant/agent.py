@@ -13,9 +13,9 @@ import structlog
 from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
+from towpath.contract.retention import inbox_sum, re_emit_sum, require_sums
 from towpath.errors import WorldError
 from towpath.outbox.handover import Handover
-from towpath.participant.core import check_retention
 from towpath.participant.execution import Answerer
 from towpath.participant.postgres import keep_up
 from towpath.participant.service import Service
@@ -53,12 +53,7 @@ def create_participant(
     that can still come back, NotFoundError where the catalogue lacks the topic of its commands.
     """
     commands = catalogue.topic(service.commands_topic)
-    dead = catalogue.dead_letter(commands.name)
-    check_retention(
-        service.name,
-        settings.participant.inbox_keep_days,
-        (commands.retention_days, *(() if dead is None else (dead.retention_days,))),
-    )
+    require_sums([inbox_sum(catalogue, settings, service.name, commands.name), re_emit_sum(settings)])
     clock = clock or SystemClock()
     outside = service.opens(settings) if service.opens is not None else None
     answerer = Answerer(service, codec, outside=outside)

@@ -19,7 +19,7 @@ from typing import NamedTuple
 from uuid import UUID, uuid5
 
 from towpath.contract.record import Record
-from towpath.errors import ConfigurationError, PeerError, ProgrammerError
+from towpath.errors import PeerError, ProgrammerError
 from towpath.outbox.message import OutboxMessage
 from towpath.participant.service import Emitted, Handling
 from towpath.stream.broker.record import ConsumedRecord
@@ -266,17 +266,3 @@ def event_message(
         traceparent=command.record.header("traceparent"),
         tenant=command.record.header("tenant"),
     )
-
-
-def check_retention(service: str, keep_days: int, retentions_days: Iterable[float | None]) -> None:
-    """Raise ConfigurationError unless recorded replies outlive the commands' topic and its dead letters.
-
-    A command that came back after its row, or its undo's mark, was cleaned away would be carried out a second time.
-    """
-    for retention in retentions_days:
-        if retention is None or retention >= keep_days:
-            text = "for ever" if retention is None else f"{retention:g} days"
-            raise ConfigurationError(
-                f"service {service}: its commands may come back for {text}, and its inbox remembers {keep_days} days",
-                next_step="raise [participant] inbox_keep_days, or shorten the retention in schemas/topics",
-            )

@@ -215,8 +215,8 @@ def test_an_undeclared_reply_is_dead_with_its_cause(world: World) -> None:
 
 def test_a_worker_whose_inbox_forgets_too_early_does_not_start(world: World) -> None:
     """A dead letter could be redriven after its undo's mark was gone."""
-    world.settings = world.settings.model_copy(update={"participant": ParticipantSettings(inbox_keep_days=60)})
-    with pytest.raises(ConfigurationError, match="may come back for 90 days"):
+    world.settings = world.settings.model_copy(update={"participant": ParticipantSettings(inbox_keep_days=100)})
+    with pytest.raises(ConfigurationError, match=r"inbox_keep_days 100 must be more than 30 .* = 150 days"):
         world.app()
 
 

@@ -17,7 +17,6 @@ from towpath.participant.core import (
     UndeclaredReply,
     Verdict,
     check_replies,
-    check_retention,
     decide,
     read_command,
     reply_message,
@@ -184,22 +183,6 @@ def test_replies_must_be_one_for_each_command_and_declared(replies: list[Record]
     """A saga would wait for ever for the one, and could do nothing with the other."""
     with pytest.raises(UndeclaredReply):
         check_replies(HANDLINGS[ReserveStock.SCHEMA_NAME], replies, 1)
-
-
-@pytest.mark.parametrize(("keep_days", "fits"), [(91, True), (90, False), (30, False)])
-def test_the_inbox_must_outlive_what_can_bring_a_command_back(keep_days: int, fits: bool) -> None:
-    """A mark that is forgotten lets a late command through."""
-    if fits:
-        check_retention("catalog", keep_days, (30, 90))
-        return
-    with pytest.raises(ConfigurationError, match=f"remembers {keep_days} days"):
-        check_retention("catalog", keep_days, (30, 90))
-
-
-def test_nothing_outlives_what_is_kept_for_ever() -> None:
-    """So such a topic of commands is refused."""
-    with pytest.raises(ConfigurationError, match="for ever"):
-        check_retention("catalog", 10_000, (None,))
 
 
 def test_a_service_has_one_handler_for_each_command() -> None:
