@@ -11,7 +11,7 @@ from towpath.errors import ConfigurationError, NotFoundError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.positions.decision import Standing
+    from towpath.stack.groups import Application as GroupApplication
     from towpath.stream.broker.kafka import KafkaBroker
     from towpath.stream.broker.record import TopicPartition
 
@@ -49,10 +49,12 @@ def list_positions(
     as_json: AsJson = False,
 ) -> None:
     """List where each application stands, how much it has yet to read, and what its log does not have."""
+    from towpath.stack.groups import applications, standings
+
     settings = load_settings()
     broker = _broker(settings)
     names = [application] if application is not None else sorted(applications(settings))
-    found = [one for name in names for one in standings(settings, broker, name, database)]
+    found = [one for name in names for one in standings(settings, broker, _application(settings, name, database))]
     shown = [one for one in found if one.held is not None or not held]
     if as_json:
         output.emit_json([one.to_json() for one in shown])
@@ -88,6 +90,7 @@ def accept(
     """
     from towpath.clock import SystemClock
     from towpath.positions.decision import decide
+    from towpath.stack.groups import standings
     from towpath.stream.broker.record import TopicPartition
 
     settings = load_settings()
@@ -95,14 +98,14 @@ def accept(
     if _is_changelog(settings, topic):
         _give_up(settings, broker, application, place, slot, actor, reason, dry_run=dry_run, yes=yes, as_json=as_json)
         return
-    kept_in = _database(settings, application, database)
-    standing = next((s for s in standings(settings, broker, application, database, [place])), None)
+    known = _application(settings, application, database)
+    standing = next(iter(standings(settings, broker, known, [place])), None)
     if standing is None:
         raise NotFoundError(f"{application} has no position in {place}", next_step="towpath positions list")
     decision = decide(standing, from_offset, actor=actor or _user(), reason=reason)
     if not dry_run:
         output.ask(f"Let {application} go on from {decision.offset_after} of {place}, for good?", yes=yes)
-        if kept_in is None:
+        if known.database is None:
             from towpath.positions.group import accept_in_group
 
             accept_in_group(broker, decision, SystemClock())
@@ -110,7 +113,7 @@ def accept(
             from towpath.positions.postgres import accept_in_database
 
             accept_in_database(
-                decision, settings.postgres.database_url(kept_in), settings.postgres.connection_options()
+                decision, settings.postgres.database_url(known.database), settings.postgres.connection_options()
             )
     _tell({**decision.to_json(), "done": not dry_run}, as_json=as_json)
     if not dry_run:
@@ -206,46 +209,13 @@ def _tell(done: dict[str, Any], *, as_json: bool) -> None:
 # --- what is looked at ------------------------------------------------------------------------------------------------
 
 
-def applications(settings: Settings) -> dict[str, str | None]:
-    """Return the consumer groups of this project's workers, each with the database that keeps its positions, if any."""
-    from towpath.orchestrator.agent import application_name as of_saga
-    from towpath.orchestrator.sagas_view import sagas_view
-    from towpath.outbox.names import VIEWS_DATABASE
-    from towpath.participant.agent import application_name as of_service
-    from towpath.project import load_sagas, load_services, load_views
-    from towpath.view.agent import application_name as of_view
+def _application(settings: Settings, name: str, database: str | None) -> "GroupApplication":
+    from towpath.stack.groups import Application as GroupApplication
+    from towpath.stack.groups import applications
 
-    found: dict[str, str | None] = {of_service(settings, name): name for name in load_services(settings)}
-    found |= {of_saga(settings, name): None for name in load_sagas(settings)}
-    views = [*load_views(settings).values(), sagas_view(load_sagas(settings))]
-    found |= {of_view(settings, view): VIEWS_DATABASE for view in views}
-    return found
-
-
-def standings(
-    settings: Settings,
-    broker: "KafkaBroker",
-    application: str,
-    database: str | None = None,
-    places: "list[TopicPartition] | None" = None,
-) -> "list[Standing]":
-    """Return where an application stands, in all that it has read or in `places`."""
-    from towpath.positions.group import group_standings
-    from towpath.positions.postgres import database_standings
-
-    kept_in = _database(settings, application, database)
-    if kept_in is None:
-        return group_standings(broker, application, places or broker.group_offsets(application))
-    url, options = settings.postgres.database_url(kept_in), settings.postgres.connection_options()
-    try:
-        found = database_standings(broker, application, url, options)
-    except NotFoundError:
-        return []
-    return found if places is None else [one for one in found if one.partition in places]
-
-
-def _database(settings: Settings, application: str, named: str | None) -> str | None:
-    return named if named is not None else applications(settings).get(application)
+    if database is not None:
+        return GroupApplication(name, name, database)
+    return applications(settings).get(name) or GroupApplication(name, name)
 
 
 def _is_changelog(settings: Settings, topic: str) -> bool:

@@ -103,10 +103,11 @@ def status(as_json: AsJson = False) -> None:
     total = sum(row["memory_bytes"] or 0 for row in rows)
     problems = _problems(settings, rows)
     if as_json:
-        report = {"running": bool(rows), "memory_bytes": total, "processes": rows}
+        report = {"running": bool(rows), "memory_bytes": total, "processes": rows, "groups": _groups(settings, rows)}
         output.emit_json({**report, "problems": [problem.to_json() for problem in problems]})
     elif rows:
         _show(_table(rows))
+        _show_groups(_groups(settings, rows))
         output.note(f"memory, shared pages counted once: {total / 2**20:,.0f} MiB")
         for problem in problems:
             output.problem(problem.subject, problem.finding, problem.fix)
@@ -127,16 +128,53 @@ def _problems(settings: Settings, rows: list[dict[str, Any]]) -> "list[Finding]"
     return troubles(settings)
 
 
+def _groups(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return how each consumer group stands, as plain values; none while Kafka does not run."""
+    from towpath.errors import TowpathError
+    from towpath.stack.groups import group_reports
+    from towpath.stream.broker.kafka import KafkaBroker
+
+    if not any(row["name"].startswith("kafka") and row["state"] == "ready" for row in rows):
+        return []
+    try:
+        broker = KafkaBroker(settings.kafka, settings.stream)
+        return [report.to_json() for report in group_reports(settings, broker)]
+    except TowpathError as error:
+        output.note(f"groups: {error.cause}")
+        return []
+
+
+def _show_groups(groups: list[dict[str, Any]]) -> None:
+    read = [one for one in groups if one["members"] or one["lag"]]
+    if read:
+        output.show_rows(
+            [
+                {
+                    "group": one["group"],
+                    "members": len(one["members"]),
+                    "lag": one["lag"],
+                    "held": ", ".join(f"{held['topic']}[{held['partition']}]" for held in one["held"]),
+                }
+                for one in read
+            ]
+        )
+
+
 def _rows(settings: Settings) -> list[dict[str, Any]]:
     """Return the processes as plain values, the supervisor first; none where it does not run."""
     from towpath.stack.client import NotRunning, StackClient
+    from towpath.stack.home import Home
     from towpath.stack.machine import memory_bytes
+    from towpath.stack.workers import told_status
 
     try:
         with StackClient(settings.stack_home) as client:
             statuses = [client.supervisor(), *client.status().values()]
     except NotRunning:
         return []
+    home = Home(settings.stack_home)
+    told = {one.name: told_status(home, one.name, one.pid) for one in statuses}
+    said = {name: status["words"] for name, status in told.items() if status is not None and not status["is_ready"]}
     return [
         {
             "name": one.name,
@@ -148,7 +186,7 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
             "version": one.version,
             "uptime_seconds": None if one.uptime_seconds is None else round(one.uptime_seconds, 1),
             "starts": one.starts,
-            "reason": one.reason,
+            "reason": one.reason if one.state.value == "waiting" else said.get(one.name) or one.reason,
         }
         for one in statuses
     ]
@@ -159,7 +197,7 @@ def _show(table: Table) -> None:
     output.results.print(table, width=None if output.results.is_terminal else WIDTH_OF_FILES)
 
 
-_COLOURS = {"ready": "green", "starting": "yellow", "waiting": "yellow", "failed": "red"}
+_COLOURS = {"ready": "green", "not ready": "red", "starting": "yellow", "waiting": "yellow", "failed": "red"}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

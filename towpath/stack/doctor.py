@@ -20,7 +20,9 @@ from towpath.stack.findings import Finding
 from towpath.stack.home import Home
 from towpath.stack.lock import load_lock
 from towpath.stack.parts import native_placement, stack_parts
-from towpath.stack.supervisor.spec import ProcessStatus
+from towpath.stack.supervisor.spec import Group, ProcessStatus
+from towpath.stack.workers import told_status
+from towpath.stream.broker.kafka import KafkaBroker
 
 GROUP_OFFSETS = "__consumer_offsets"
 TRANSACTION_TIMEOUTS = 4
@@ -46,13 +48,22 @@ def examine(settings: Settings) -> list[Finding]:
             lambda: _connectors(settings),
             lambda: _topics(settings),
             lambda: _transactions(settings),
+            lambda: _groups(settings),
+            lambda: _workers(home, statuses),
         ]
     return [finding for look in looks for finding in _safely(look)]
 
 
 def troubles(settings: Settings) -> list[Finding]:
     """Return what is wrong though every process runs: what `status` shows beside the processes."""
-    looks: list[Callable[[], Iterator[Finding]]] = [lambda: _connectors(settings)]
+    home = Home(settings.stack_home)
+    with StackClient(home) as client:
+        statuses = client.status()
+    looks: list[Callable[[], Iterator[Finding]]] = [
+        lambda: _connectors(settings),
+        lambda: _groups(settings),
+        lambda: _workers(home, statuses),
+    ]
     found = [finding for look in looks for finding in _safely(look)]
     return [finding for finding in found if finding.severity is judge.Severity.PROBLEM]
 
@@ -129,3 +140,20 @@ def _transactions(settings: Settings) -> Iterator[Finding]:
         finding = judge.transaction(one, now_milliseconds, limit_seconds)
         if finding is not None:
             yield finding
+
+
+def _groups(settings: Settings) -> Iterator[Finding]:
+    from towpath.stack.groups import group_reports  # what it imports takes a second, and Kafka
+
+    for report in group_reports(settings, KafkaBroker(settings.kafka, settings.stream)):
+        yield judge.group(report.application.name, report.application.worker, len(report.members), report.lag)
+        for standing in report.held:
+            assert standing.held is not None
+            yield judge.held_position(standing.application, str(standing.partition), standing.held)
+
+
+def _workers(home: Home, statuses: dict[str, ProcessStatus]) -> Iterator[Finding]:
+    for status in statuses.values():
+        told = told_status(home, status.name, status.pid)
+        if status.group is Group.WORKER and told is not None:
+            yield from judge.worker(status.name, told)

@@ -1,5 +1,6 @@
 """What `doctor` concludes from what it saw: one function a subject, each with its limits and its fix. Pure."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -11,6 +12,7 @@ from towpath.contract.kafka import OpenTransaction, TopicFinding
 from towpath.errors import TowpathError
 from towpath.settings import StackSettings
 from towpath.stack.supervisor.spec import ProcessStatus, State
+from towpath.stream.broker.position import HoldKind, PartitionHeld
 
 MEBIBYTE = 1024 * 1024
 DISK_BYTES_PROBLEM = 512 * MEBIBYTE
@@ -197,3 +199,29 @@ def transaction(found: OpenTransaction, now_milliseconds: int, limit_seconds: fl
 def topics_agree(count: int) -> Finding:
     """Judge topics that all are as the catalogue has them."""
     return _ok("topics", f"all {count} are as the catalogue has them")
+
+
+def group(name: str, worker: str, members: int, lag: int) -> Finding:
+    """Judge a consumer group by its members and by what they have yet to read."""
+    subject = f"group {name}"
+    unread = f"{lag:,} offsets to read"
+    if members:
+        return _ok(subject, f"{members} {'member' if members == 1 else 'members'}, {unread}")
+    if lag:
+        return _warning(subject, f"no member, {unread}", f"towpath run {worker}")
+    return _ok(subject, "no member, and nothing to read")
+
+
+def held_position(application: str, partition: str, held: PartitionHeld) -> Finding:
+    """Judge a position that its log does not have."""
+    return _problem(f"position of {application} in {partition}", held.cause, held.next_step or "towpath positions list")
+
+
+def worker(name: str, told: Mapping[str, Any]) -> Iterator[Finding]:
+    """Judge what a worker last said of itself; what its log does not have, its group's finding tells as well."""
+    by_position = {HoldKind.BEYOND_END, HoldKind.EXPIRED, HoldKind.RECREATED}
+    for held in told["held"]:
+        if held["kind"] not in by_position:
+            yield _problem(f"{name}: {held['partition']}", held["reason"], held["next_step"] or f"towpath logs {name}")
+    if not told["is_ready"] and not told["held"]:
+        yield _warning(name, told["words"], f"towpath logs {name}")

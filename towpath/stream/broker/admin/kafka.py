@@ -63,7 +63,13 @@ class KafkaAdmin:
     def group_members(self, group: str) -> tuple[GroupMember, ...]:
         """Return those that the group has as members."""
         found = self._admin.describe_consumer_groups([group], request_timeout=ADMIN_TIMEOUT_SECONDS)
-        members = self._result(found[group]).members
+        try:
+            members = self._result(found[group]).members
+        except BrokerAway as error:
+            cause = error.__cause__
+            if isinstance(cause, KafkaException) and kafka_error(cause).code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return ()
+            raise
         return tuple(GroupMember(member.member_id, member.client_id, member.host) for member in members)
 
     def group_offsets(

@@ -1,0 +1,132 @@
+"""A held position on real parts: seen by every command that looks, and let go by the command that they print."""
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.integration.stack.test_running import problems, towpath
+from tests.integration.stack.test_supervisor import eventually
+from tests.stack_fixture import RunningStack
+from towpath.outbox.names import VIEWS_DATABASE
+from towpath.stack.workers import worker_process
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.record import TopicPartition
+
+SAGA, VIEW = "craftygoods-saga-place_order", "craftygoods-view-order_status-v1"
+PLACE = TopicPartition("order.events", 0)
+
+
+@pytest.fixture
+def broker(stack: RunningStack) -> KafkaBroker:
+    """Return the stack's broker."""
+    return KafkaBroker(stack.settings.kafka, stack.settings.stream)
+
+
+@contextlib.contextmanager
+def views_database(stack: RunningStack) -> Iterator[psycopg.Connection[Any]]:
+    postgres = stack.settings.postgres
+    url = postgres.database_url(VIEWS_DATABASE)
+    with psycopg.connect(url, autocommit=True, **dict[str, Any](postgres.connection_options())) as connection:
+        yield connection
+
+
+def move_group(broker: KafkaBroker, offset: int) -> None:
+    """Have the saga's group stand at an offset."""
+    producer = broker.producer("test-positions")
+    producer.start()
+    producer.begin()
+    producer.commit_for_group(SAGA, {PLACE: offset})
+    producer.close()
+
+
+def decided(stack: RunningStack, next_step: str) -> dict[str, Any]:
+    """Run a next step as it is printed, its reason filled in; return what it answered."""
+    command = [*shlex.split(next_step.partition(";")[0].replace("REASON", "'found by a test'")), "--yes", "--json"]
+    assert command[:2] == ["towpath", "positions"]
+    looked = towpath(stack, *command[1:], "--dry-run")
+    assert (looked.returncode, json.loads(looked.stdout)["done"]) == (0, False), looked.stderr
+    answer = towpath(stack, *command[1:])
+    assert answer.returncode == 0, answer.stderr
+    done: dict[str, Any] = json.loads(answer.stdout)
+    return done
+
+
+def held(stack: RunningStack) -> dict[str, dict[str, Any]]:
+    answer = towpath(stack, "positions", "list", "--held", "--json")
+    assert answer.returncode == 0, answer.stderr
+    return {one["application"]: one for one in json.loads(answer.stdout)}
+
+
+def test_a_groups_position_beyond_the_log_is_seen_and_accepted(stack: RunningStack, broker: KafkaBroker) -> None:
+    """List, status and doctor name it with the same next step; run as printed, all of them are content."""
+    end = broker.end_offsets([PLACE])[PLACE]
+    move_group(broker, end + 3)
+    found = held(stack)[SAGA]
+    assert (found["held"], found["stored"], found["end"]) == ("beyond_end", end + 3, end)
+    subject = f"position of {SAGA} in {PLACE}"
+    assert problems(stack)[subject][1] == found["next"]
+    status = towpath(stack, "status", "--json")
+    assert status.returncode == 1
+    assert subject in {one["subject"] for one in json.loads(status.stdout)["problems"]}
+    done = decided(stack, found["next"])
+    assert (done["offset_before"], done["offset_after"]) == (end + 3, end)
+    assert SAGA not in held(stack)
+    refused = towpath(stack, "positions", "accept", SAGA, *map(str, PLACE), "--reason", "again", "--yes")
+    assert refused.returncode == 6
+    audit = TopicPartition("order.events.dead", 0)
+    reader = broker.reader(audit, broker.begin_offsets([audit])[audit])
+    written: list[str] = []
+
+    def found_decision() -> bool:
+        written.extend(text for record in reader.poll(0.2)[0] if (text := record.header("position")))
+        return bool(written)
+
+    assert eventually(found_decision, 20)
+    reader.close()
+    assert json.loads(written[-1])["reason"] == "found by a test"
+
+
+def test_a_databases_position_of_another_topic_is_seen_and_accepted(stack: RunningStack, broker: KafkaBroker) -> None:
+    """The row moves to the topic of now, and a row beside it says who moved it and why."""
+    begin = broker.begin_offsets([PLACE])[PLACE]
+    with views_database(stack) as connection:
+        connection.execute(resources.files("towpath.stream.engine").joinpath("stream.sql").read_bytes())
+        connection.execute(
+            "INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) "
+            "VALUES (%s, %s, %s, 'an earlier one', 42) ON CONFLICT (application, topic, partition) "
+            "DO UPDATE SET topic_id = excluded.topic_id, next_offset = 42",
+            (VIEW, *PLACE),
+        )
+        found = held(stack)[VIEW]
+        assert found["held"] == "recreated"
+        done = decided(stack, found["next"])
+        assert (done["offset_before"], done["offset_after"]) == (42, begin)
+        assert VIEW not in held(stack)
+        rows = connection.execute(
+            "SELECT offset_before, offset_after, reason FROM towpath_position_decisions WHERE application = %s", (VIEW,)
+        ).fetchall()
+        assert rows == [(42, begin, "found by a test")]
+
+
+def test_a_worker_waits_for_a_broker_that_is_away_when_it_starts(stack: RunningStack) -> None:
+    """It neither dies nor is ready, and says for what it waits; in time, it serves: nothing has to start it again."""
+    away = {**stack.environment, "TOWPATH_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
+    spec = worker_process(stack.settings, "view:order_status", "away", environment=away)
+    stack.client.start(spec)
+    try:
+
+        def waits() -> bool:
+            rows = json.loads(towpath(stack, "status", "--json").stdout)["processes"]
+            (row,) = [row for row in rows if row["name"] == spec.name]
+            assert row["starts"] == 1
+            return row["state"] == "starting" and (row["reason"] or "").startswith("waits: ")
+
+        assert eventually(waits, 60)
+    finally:
+        stack.client.stop(spec.name)
