@@ -222,12 +222,14 @@ def read_instances(settings: Settings, name: str) -> Sequence["Instance"]:
     from towpath.contract.registry import load_codec
     from towpath.orchestrator import envelope
     from towpath.orchestrator.instance_status import instances_in
+    from towpath.project import load_sagas
     from towpath.stream.broker.kafka import read_records
 
     catalogue = Catalogue.load(settings)
     topic = catalogue.topic(envelope.topic_of(name, envelope.STATE)).name
     codec = load_codec(settings, catalogue, [topic])
-    return tuple(instances_in(read_records(settings, [topic]), codec))
+    definitions = load_sagas(settings).get(name, {})
+    return tuple(instances_in(read_records(settings, [topic]), codec, definitions=definitions))
 
 
 def _sagas(settings: Settings, name: str | None) -> Iterator[str]:
@@ -306,6 +308,7 @@ def _plain(instance: "Instance") -> dict[str, Any]:
         "key": state.key,
         "status": state.status.value,
         "waits_for": list(instance.under_way),
+        "held": instance.held,
         "cause": None if state.cause is None else str(state.cause),
         "started_at": _exactly(state.started_milliseconds),
         "since": _exactly(instance.changed_milliseconds),

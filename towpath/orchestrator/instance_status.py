@@ -4,7 +4,7 @@ The one rule: names, ids and times alone. Records of the business stay closed un
 whatever is listed or exported holds no customer's data.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from towpath.contract.codec import Codec
@@ -12,6 +12,8 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.instances import INSTANCE
 from towpath.orchestrator.mapping import Nameplates, Opener, state_from_wire
 from towpath.orchestrator.retention import PARENT_OVER
+from towpath.saga.definition import Definition
+from towpath.saga.definition_snapshot import fingerprint_of
 from towpath.saga.state import SagaState, Status, StepStatus
 from towpath.stream.broker.record import ConsumedRecord
 
@@ -32,12 +34,13 @@ class Instance:
     """One instance: its state, with a nameplate for each record, and when that was written.
 
     `needed` says that it may still change: it has not ended, or it is a completed sub-saga that its parent may ask
-    back.
+    back. `held` says why a worker with the definitions at hand would not decide about it.
     """
 
     state: SagaState
     changed_milliseconds: int
     needed: bool
+    held: str | None = None
 
     @property
     def stuck(self) -> bool:
@@ -47,14 +50,31 @@ class Instance:
     @property
     def under_way(self) -> tuple[str, ...]:
         """Return the steps that it waits for or that need a person, and how they stand."""
-        return tuple(f"{step.key} {step.status.value}" for step in self.state.steps if step.status in _UNDER_WAY)
+        steps = tuple(f"{step.key} {step.status.value}" for step in self.state.steps if step.status in _UNDER_WAY)
+        return steps if self.held is None else (self.held, *steps)
 
 
-def instances_in(records: Iterable[ConsumedRecord], codec: Codec, opener: Opener | None = None) -> Iterator[Instance]:
+def _held_by(state: SagaState, written_under: str, known: Mapping[int, tuple[Definition, str]]) -> str | None:
+    """Return why an instance, written under the definition of that fingerprint, waits for another deployment."""
+    if state.version not in known:
+        return f"version {state.version}, which is not deployed"
+    definition, fingerprint = known[state.version]
+    edited = written_under not in ("", fingerprint)
+    if edited or {step.key for step in state.steps} != definition.index.keys():
+        return f"version {state.version} as it was: it was edited since"
+    return None
+
+
+def instances_in(
+    records: Iterable[ConsumedRecord],
+    codec: Codec,
+    opener: Opener | None = None,
+    definitions: Mapping[int, Definition] | None = None,
+) -> Iterator[Instance]:
     """Yield every instance in the records of a state topic, read from its beginning: the oldest start first.
 
-    `opener` opens the business's records in the states; by default they stay closed. Raises PeerError for a record
-    that is not what it must be.
+    `opener` opens the business's records in the states; by default they stay closed. With `definitions` it is looked
+    whether these can decide about each. Raises PeerError for a record that is not what it must be.
     """
     latest: dict[tuple[int, bytes], ConsumedRecord] = {}
     parents_over: set[bytes] = set()
@@ -68,6 +88,7 @@ def instances_in(records: Iterable[ConsumedRecord], codec: Codec, opener: Opener
         elif kind == INSTANCE:
             latest.pop((record.partition, key), None)
     opener = opener or Nameplates()
+    known = {version: (definition, fingerprint_of(definition)) for version, definition in (definitions or {}).items()}
     found = []
     for record in latest.values():
         decoded = codec.decode(record.value or b"")
@@ -76,6 +97,9 @@ def instances_in(records: Iterable[ConsumedRecord], codec: Codec, opener: Opener
         asked_back = (
             state.status is Status.COMPLETED and state.parent is not None and state.saga_id.encode() not in parents_over
         )
-        found.append(Instance(state, record.timestamp_milliseconds, not state.ended or asked_back))
+        needed = not state.ended or asked_back
+        looked = needed and definitions is not None
+        held = _held_by(state, decoded.definition, known) if looked else None
+        found.append(Instance(state, record.timestamp_milliseconds, needed, held))
     found.sort(key=lambda instance: (instance.state.started_milliseconds, instance.state.saga_id))
     yield from found

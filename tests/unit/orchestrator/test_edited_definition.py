@@ -8,10 +8,13 @@ from sagas import catalog, identity
 from schemas.records.catalog import ReserveStock, StockReserved
 from schemas.records.identity import CustomerVerified, VerifyCustomer
 from schemas.records.order import OrderPlaced
-from tests.unit.orchestrator.desktop import Desktop, Sent, commands, desktop, history, order_placed
+from tests.unit.orchestrator.desktop import CODEC, Desktop, Sent, commands, desktop, history, order_placed
 from towpath.errors import WorldError
+from towpath.orchestrator.instance_status import instances_in
 from towpath.orchestrator.instances import OtherDefinition
 from towpath.saga import Saga, hours, seconds
+from towpath.saga.definition import Definition
+from towpath.stream.broker.record import ConsumedRecord
 
 
 def verify_customer(order: OrderPlaced) -> VerifyCustomer:
@@ -79,3 +82,23 @@ def test_an_instance_that_has_ended_waits_for_nothing() -> None:
     assert history(desk.reply(sent["verify_customer"], reply))[0].status == "completed"
     desk.orchestrator = desktop(check_order("verify_customer", within=20)).orchestrator
     assert desk.reply(sent["verify_customer"], reply) == []
+
+
+def test_a_list_says_which_instances_wait_for_a_deployment() -> None:
+    """A version that is not there, or not as it was, stands first among what an instance waits for."""
+    desk, sent = started("verify_customer", "reserve_stock")
+    records = [
+        ConsumedRecord("check_order.state", 0, offset, 0, key, value)
+        for offset, (key, value) in enumerate(desk.stored().items())
+    ]
+
+    def held(definitions: dict[int, Definition]) -> str | None:
+        (instance,) = instances_in(records, CODEC, definitions=definitions)
+        assert instance.under_way[0] == (instance.held or "verify_customer sent")
+        return instance.held
+
+    assert sent
+    assert held({1: check_order("reserve_stock", "verify_customer").definition}) is None
+    edited = check_order("verify_customer", "reserve_stock", within=20).definition
+    assert held({1: edited}) == "version 1 as it was: it was edited since"
+    assert held({2: edited}) == "version 1, which is not deployed"

@@ -86,6 +86,7 @@ class UnitLoop:
         *,
         application: str,
         slot: str,
+        holder: str = "",
         world_errors: tuple[type[BaseException], ...] = (),
         timer_gate: TimerGate | None = None,
         gathering: Gathering | None = None,
@@ -116,8 +117,9 @@ class UnitLoop:
             slot=slot,
             on_status=on_status,
         )
+        lost_seconds_max = settings.membership_seconds_max
         self._member = Membership(
-            broker, application=application, slot=slot, lost_seconds_max=settings.membership_seconds_max
+            broker, application=application, slot=slot, holder=holder, lost_seconds_max=lost_seconds_max
         )
         self._transaction = transaction_of(self)
         self._batch_size = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed, gathering)

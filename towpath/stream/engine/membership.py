@@ -19,6 +19,7 @@ from towpath import metrics
 from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker, GroupMember, GroupMetadata, Member, Polled
 from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.slot import client_id
 
 log = structlog.get_logger("towpath.stream.engine.membership")
 T = TypeVar("T")
@@ -67,10 +68,11 @@ class MembershipWatch:
 class Membership:
     """The member, the one thread that its calls belong to, and the watch over it."""
 
-    def __init__(self, broker: Broker, *, application: str, slot: str, lost_seconds_max: float) -> None:
+    def __init__(self, broker: Broker, *, application: str, slot: str, holder: str, lost_seconds_max: float) -> None:
         self._broker = broker
         self._application = application
         self._slot = slot
+        self._client_id = client_id(application, slot, holder)
         self._lost_seconds_max = lost_seconds_max
         self._topics: list[str] = []
         self._watch = MembershipWatch(lost_seconds_max)
@@ -80,7 +82,7 @@ class Membership:
 
     def _made(self) -> tuple[ThreadPoolExecutor, Member]:
         executor = ThreadPoolExecutor(1, thread_name_prefix=f"{self._application}-broker")
-        member = self._broker.member(self._application, client_id=f"{self._application}-{self._slot}", slot=self._slot)
+        member = self._broker.member(self._application, client_id=self._client_id, slot=self._slot)
         return executor, member
 
     def in_thread(self, call: Callable[..., T], *arguments: Any) -> Awaitable[T]:

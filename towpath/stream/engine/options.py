@@ -79,6 +79,15 @@ def check_options(options: StreamOptions) -> None:
     check_timeouts(options.settings)
 
 
+BROKERS_SESSION_SECONDS = 45.0
+"""Kafka's default of `group.consumer.session.timeout.ms`."""
+
+
+def session_seconds(settings: StreamSettings) -> float:
+    """Return after how long a silent member is missed; under the `consumer` protocol the broker says so."""
+    return settings.session_timeout_seconds if settings.group_protocol == "classic" else BROKERS_SESSION_SECONDS
+
+
 def check_timeouts(settings: StreamSettings) -> None:
     """Raise ConfigurationError unless batch < transaction <= session < poll interval.
 

@@ -26,8 +26,9 @@ from towpath.stream.broker.record import Batch, ConsumedRecord, Headers, TopicPa
 from towpath.stream.engine.detached_producer import DetachedProducer, Send
 from towpath.stream.engine.failures import HandlerTooSlow, RecordFailed, backoff_seconds, handler_exit
 from towpath.stream.engine.loop import UnitLoop
-from towpath.stream.engine.options import StreamOptions, check_options
+from towpath.stream.engine.options import StreamOptions, check_options, session_seconds
 from towpath.stream.engine.run import Run, current_unit
+from towpath.stream.engine.slot import this_process, wait_for_slot
 from towpath.stream.engine.unit import KafkaUnit, Unit
 from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.stream.faust_app.unsupported import refuse_app, refuse_topics
@@ -265,18 +266,28 @@ class Consumer(base.Consumer):
         refuse_topics(self.app, names)
         if not names:
             return
-        await self._wait_for_topics(names)
+        await self._wait_for_kafka(names)
         assert self.loop_of_units is not None
         await self.loop_of_units.subscribe(names)
         if self._worker is None:
             self._worker = self.add_future(self._work())
 
-    async def _wait_for_topics(self, names: list[str]) -> None:
-        """Return once Kafka has answered that the topics fit each other; a worker may start before its broker."""
+    async def _wait_for_kafka(self, names: list[str]) -> None:
+        """Return once Kafka has answered that the topics fit each other, and nobody else holds this worker's slot.
+
+        A worker may start before its broker. Raises ConfigurationError, SlotTaken.
+        """
         failures = 0
         while True:
             try:
                 await asyncio.to_thread(check_counts, self.options, names)
+                await wait_for_slot(
+                    self.options.broker,
+                    self.options.application,
+                    self.options.slot,
+                    this_process(),
+                    session_seconds(self.options.settings),
+                )
                 return
             except WorldError as error:
                 failures += 1

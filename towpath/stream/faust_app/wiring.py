@@ -16,6 +16,7 @@ from towpath.stream.engine.agents import Agents
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions, check_topics
 from towpath.stream.engine.recovery import Recovery
+from towpath.stream.engine.slot import this_process
 from towpath.stream.engine.timer_gate import TimerGate
 from towpath.stream.engine.transaction import KafkaTransaction, Transaction
 from towpath.stream.state.partition_state import MemoryStore, Store
@@ -53,6 +54,7 @@ def build_loop(options: StreamOptions, agents: Agents, *, open_store: StoreFacto
         options.clock,
         application=options.application,
         slot=options.slot,
+        holder=str(this_process()),
         world_errors=options.world_errors,
         timer_gate=gate,
         gathering=options.gathering,
