@@ -1,6 +1,7 @@
 """What `doctor` concludes: each finding that is not well has its fix."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from towpath.settings import StackSettings
 from towpath.stack import findings
 from towpath.stack.findings import Severity
 from towpath.stack.supervisor.spec import Group, ProcessStatus, State
+from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
 
 MEBIBYTE = 2**20
 SLOT = SlotState("shop_order_outbox", "order", True, "reserved", 10, 10, None, None)
@@ -145,3 +147,26 @@ def test_topics_and_looks_that_fail() -> None:
     assert severity(findings.cannot_look(WorldError("Connect is away"))) is Severity.PROBLEM
     assert severity(findings.topics_agree(3)) is Severity.OK
     assert severity(findings.not_running()) is Severity.WARNING
+
+
+def test_a_group_without_members_is_told_by_what_is_unread() -> None:
+    """Nobody has to run where there is nothing to read; where there is, the worker to run is named."""
+    assert findings.group("g", "view:v", 2, 7).finding == "2 members, 7 offsets to read"
+    assert findings.group("g", "view:v", 0, 0).severity is Severity.OK
+    idle = findings.group("g", "view:v", 0, 7)
+    assert (idle.severity, idle.fix) == (Severity.WARNING, "towpath run view:v")
+
+
+def test_what_a_worker_holds_is_a_problem_and_what_it_waits_for_a_warning() -> None:
+    """A lost position is told by its group alone, so that it does not stand there twice."""
+
+    def told(**fields: Any) -> dict[str, Any]:
+        return WorkerStatus(application="app", slot="1", **{"is_member": True, **fields}).to_json()
+
+    version = HeldPartition(partition="in[0]", kind="version", reason="version 3 is missing", next_step="deploy it")
+    expired = HeldPartition(partition="in[1]", kind="expired", reason="gone", next_step="towpath positions accept")
+    (problem,) = findings.worker("saga:s", told(held=(version, expired)))
+    assert (problem.severity, problem.subject, problem.fix) == (Severity.PROBLEM, "saga:s: in[0]", "deploy it")
+    (warning,) = findings.worker("saga:s", told(is_member=False))
+    assert (warning.severity, warning.finding) == (Severity.WARNING, "is no member of its group")
+    assert list(findings.worker("saga:s", told(serving=("in[0]",)))) == []

@@ -7,11 +7,17 @@ worker that waited along would hold its partitions for ever.
 
 import queue
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+LOOK_SECONDS = 1.0
+LOOKS_ANSWERED_MAX = 5
+"""A call that is outstanding while the cluster has answered so many looks in a row waits for what will not come: a
+coordinator that loads its log takes a second or two."""
 
 
 class BoundedCaller:
@@ -25,14 +31,29 @@ class BoundedCaller:
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def call(self, function: Callable[[], T], seconds: float) -> T:
-        """Return what `function` returns, or raise what it raises. Raises TimeoutError after `seconds`."""
+    def call(self, function: Callable[[], T], seconds: float, is_answered: Callable[[], bool] | None = None) -> T:
+        """Return what `function` returns, or raise what it raises.
+
+        Raises TimeoutError after `seconds`; and before that once `is_answered`, which is asked every second and may
+        block for one, has said several times in a row that the cluster answers others.
+        """
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         answer: Future[T] = Future()
         self._calls.put((function, answer))
-        return answer.result(seconds)
+        deadline, answered = time.monotonic() + seconds, 0
+        while True:
+            left = max(deadline - time.monotonic(), 0.0)
+            try:
+                return answer.result(left if is_answered is None else min(left, LOOK_SECONDS))
+            except TimeoutError:
+                # One that the function itself raised is its answer.
+                if answer.done() or time.monotonic() >= deadline or is_answered is None:
+                    raise
+            answered = answered + 1 if is_answered() else 0
+            if answered == LOOKS_ANSWERED_MAX:
+                raise TimeoutError("the cluster answers others, and this call does not come back")
 
     def close(self) -> None:
         """Let the thread end once it is idle."""

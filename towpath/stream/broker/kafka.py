@@ -334,7 +334,8 @@ def _produce_options(
 class KafkaProducer:
     """A transactional producer on librdkafka."""
 
-    def __init__(self, config: Mapping[str, Any], *, patience_seconds: float) -> None:
+    def __init__(self, config: Mapping[str, Any], *, patience_seconds: float, is_answered: Callable[[], bool]) -> None:
+        self._is_answered = is_answered
         self.transactional_id = str(config["transactional.id"])
         self._patience_seconds = patience_seconds
         self._caller = BoundedCaller(self.transactional_id)
@@ -418,7 +419,7 @@ class KafkaProducer:
         while True:
             left = max(deadline - time.monotonic(), 0.1)
             try:
-                self._caller.call(partial(call, left), left + OVERDUE_SECONDS)
+                self._caller.call(partial(call, left), left + OVERDUE_SECONDS, self._is_answered)
                 return
             except TimeoutError as error:
                 # Nobody but a new producer of the same id can say now what became of the transaction.
@@ -534,7 +535,11 @@ class KafkaBroker(KafkaAdmin):
         """Return a producer that has not started yet."""
         config = producer_config(self._client, self._settings, transactional_id, self._limits)
         # Twice: when an answer has been outstanding for longer, the coordinator has long ended the transaction.
-        return KafkaProducer(config, patience_seconds=2 * self._settings.transaction_timeout_seconds)
+        return KafkaProducer(
+            config,
+            patience_seconds=2 * self._settings.transaction_timeout_seconds,
+            is_answered=self.is_answered,
+        )
 
     def reader(self, partition: TopicPartition, offset: int) -> KafkaReader:
         """Return a reader of `partition` from `offset`."""

@@ -16,6 +16,9 @@ log = structlog.get_logger("towpath.stream.broker.admin.kafka")
 
 ADMIN_TIMEOUT_SECONDS = 15.0
 ERROR_REPEAT_SECONDS = 5.0
+ANSWER_SECONDS = 1.0
+NOWHERE = "__consumer_offsets"
+"""Asked about where only the answer counts: a topic that is there, so that nothing makes it."""
 
 _LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 _EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -59,6 +62,14 @@ class KafkaAdmin:
         if self._admin_client is None:
             self._admin_client = AdminClient(quiet(self._client))
         return self._admin_client
+
+    def is_answered(self) -> bool:
+        """Return whether the cluster answers an admin client within a second."""
+        try:
+            self._admin.list_topics(topic=NOWHERE, timeout=ANSWER_SECONDS)
+        except KafkaException:
+            return False
+        return True
 
     def group_members(self, group: str) -> tuple[GroupMember, ...]:
         """Return those that the group has as members."""
