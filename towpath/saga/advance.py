@@ -254,7 +254,7 @@ def _begin_delay(builder: DecisionBuilder, position: int, step: StepDefinition, 
 
 
 def _begin_each(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
-    count = len(builder.call(step, step.over, builder.arguments(step.needs)))
+    count = len(builder.items_of(step))
     if count == 0:
         builder.put(position, "", StepState(step.key, _SUCCEEDED))
     elif count <= step.items_max:

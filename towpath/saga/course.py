@@ -24,6 +24,7 @@ from towpath.saga.handles import (
     classes_of,
     tolerated_in,
 )
+from towpath.saga.options import judge_functions, judge_words
 from towpath.saga.rules import Draft, StepParts
 
 
@@ -93,6 +94,7 @@ class Course(Generic[StartT]):
     ) -> Step[StartT, ResultT | None]: ...
     def wait(self, key: str, **said: Any) -> Any:
         """Declare a wait for an event or a person's decision, and what it means that none comes in time."""
+        judge_words(self._where(key), "wait", said)
         return self._add(
             StepParts(
                 key,
@@ -138,6 +140,7 @@ class Course(Generic[StartT]):
         Steps that name it in `after` begin when it is over. A time that is further away than `at_most` compensates,
         and past the pivot halts; one that has passed is no pause.
         """
+        judge_words(self._where(key), "delay", said)
         return self._add(
             StepParts(
                 key,
@@ -176,6 +179,7 @@ class Course(Generic[StartT]):
 
         What comes `after` such a handle lies in that branch, and begins only if it is taken; `merge` joins them again.
         """
+        judge_words(self._where(key), "choose", said)
         options, kind = tuple(said["options"]), self._draft.region()
         self._add(
             StepParts(
@@ -245,6 +249,7 @@ class Course(Generic[StartT]):
     def publish(self, build: Callable[..., object], **said: Any) -> Any:
         """Declare an event that the saga publishes in its own topic of events; nobody answers, nothing is awaited."""
         key = str(said.get("key") or getattr(build, "__name__", ""))
+        judge_words(self._where(key), "publish", said)
         return self._event(key, Activity.EVENT, build, said)
 
     @overload
@@ -262,9 +267,14 @@ class Course(Generic[StartT]):
 
         It is published as an event, told to a saga that started this one, and known to clients that await the ending.
         """
+        judge_words(self._where("result"), "result", said)
         self._event("result", Activity.RESULT, build, said)
 
+    def _where(self, key: str) -> str:
+        return f"saga {self._draft.name}: step {key}"
+
     def _event(self, key: str, activity: Activity, build: Callable[..., object], said: dict[str, Any]) -> Any:
+        judge_functions(self._where(key), {key: build})
         return self._add(
             StepParts(
                 key,

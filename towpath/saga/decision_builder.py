@@ -3,7 +3,7 @@
 No rule lives here. advance.py decides; this file writes down: it replaces cells, builds commands, adds effects.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -213,6 +213,16 @@ class DecisionBuilder:
             raise BuilderError(self.definition.name, step.key, _name(step.until))
         return int(moment.timestamp() * 1000)
 
+    def items_of(self, step: StepDefinition) -> Sequence[Any]:
+        """Return the list of an `each`. Raises BuilderError where its function raises, or returns something else."""
+        found = self.call(step, step.over, self.arguments(step.needs))
+        wrong = wrong_list(found)
+        if wrong:
+            name = getattr(step.over, "__name__", "its function")
+            raise BuilderError(self.definition.name, step.key, name, f"returned {wrong}")
+        items: Sequence[Any] = found
+        return items
+
     def _command(self, step: StepDefinition, item: str, direction: Direction) -> tuple[str, object]:
         if direction is Direction.DO:
             participant, build, arguments = step.participant, step.build, self.arguments(step.needs)
@@ -223,7 +233,7 @@ class DecisionBuilder:
             if undo.takes_cause:
                 arguments.append(self.cause)
         if item:
-            arguments.append(self.call(step, step.over, self.arguments(step.needs))[int(item)])
+            arguments.append(self.items_of(step)[int(item)])
         return participant, self.call(step, build, arguments)
 
     # --- sending ----------------------------------------------------------------------------------------------------
@@ -339,6 +349,16 @@ class DecisionBuilder:
 
 def _name(function: Callable[..., Any] | None) -> str:
     return getattr(function, "__name__", repr(function))
+
+
+def wrong_list(found: object) -> str:
+    """Say what is wrong with what the function of an `each` returned; empty if it is a list.
+
+    A text is a list of letters to Python, and a dictionary one of its keys: neither is meant.
+    """
+    if isinstance(found, str | bytes | Mapping) or not (hasattr(found, "__len__") and hasattr(found, "__getitem__")):
+        return f"a {type(found).__name__}, not a list or a tuple"
+    return ""
 
 
 def policy_of(step: StepDefinition, direction: Direction) -> Policy:

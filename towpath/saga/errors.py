@@ -18,13 +18,15 @@ class DefinitionError(ValueError):
 
 
 class BuilderError(RuntimeError):
-    """A function of a definition (command builder, condition, list of items) raised on real data.
+    """A function of a definition (command builder, condition, list of items) raised, or returned what it must not.
 
     The machine's state is unchanged. `saga`, `step` and `function` name the place; the cause is chained.
     """
 
-    def __init__(self, saga: str, step: str, function: str) -> None:
-        super().__init__(f"saga {saga}, step {step}: {function} raised on the data of this instance")
+    def __init__(
+        self, saga: str, step: str, function: str, problem: str = "raised on the data of this instance"
+    ) -> None:
+        super().__init__(f"saga {saga}, step {step}: {function} {problem}")
         self.saga = saga
         self.step = step
         self.function = function

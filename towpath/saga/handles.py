@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, Required, TypedDict, TypeVar, TypeVarTup
 
 from towpath.saga.definition import OnTimeout, Participant
 from towpath.saga.errors import DefinitionError
+from towpath.saga.options import judge_functions, judge_words
 from towpath.saga.rules import Backoff, Draft, RemindParts, UndoParts
 from towpath.saga.state import Cause
 
@@ -209,7 +210,7 @@ class Undo(Generic[StartT]):
         **timing: Unpack[UndoTiming],
     ) -> None:
         self.parts = UndoParts(
-            command, succeeds, classes_of(fails), needs, None, _without_by(timing), in_order=in_order
+            command, succeeds, classes_of(fails), needs, None, _judged("Undo", command, timing), in_order=in_order
         )
 
 
@@ -248,7 +249,7 @@ class UndoEach(Generic[StartT, ItemT]):
         **timing: Unpack[UndoTiming],
     ) -> None:
         self.parts = UndoParts(
-            command, succeeds, classes_of(fails), needs, None, _without_by(timing), in_order=in_order
+            command, succeeds, classes_of(fails), needs, None, _judged("Undo", command, timing), in_order=in_order
         )
 
 
@@ -270,16 +271,16 @@ class UndoStart(Generic[StartT]):
         when_refused: bool = True,
         **timing: Unpack[Timing],
     ) -> None:
-        self.parts = UndoParts(command, succeeds, classes_of(fails), None, by, timing, when_refused)
-
-
-def _without_by(timing: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Refuse an undo that another participant would execute: the inboxes of two know nothing of each other."""
-    if "by" in timing:
-        raise DefinitionError(
-            f"an undo names another participant, {timing['by']!r}: there it may be undone before it is done here",
-            next_step="leave out by=: the participant that does the step undoes it; ask the other one in another step",
+        self.parts = UndoParts(
+            command, succeeds, classes_of(fails), None, by, _judged("UndoStart", command, timing), when_refused
         )
+
+
+def _judged(method: str, command: Callable[..., object], timing: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the timing of an undo, whose words are known. Raises DefinitionError."""
+    where = f"the undo {getattr(command, '__name__', command)}"
+    judge_functions(where, {"its function": command})
+    judge_words(where, method, timing)
     return timing
 
 

@@ -35,6 +35,7 @@ from towpath.saga.handles import (
     names_of,
     tolerated_in,
 )
+from towpath.saga.options import judge_functions, judge_participant, judge_saga, judge_words
 from towpath.saga.rules import Draft, StepParts
 
 ChildStartT = TypeVar("ChildStartT")
@@ -55,6 +56,7 @@ class Saga(Course[StartT]):
         second_start: SecondStart = SecondStart.REFUSE_WHILE_OPEN,
     ) -> None:
         first, *others = classes_of(starts_on)
+        judge_saga(name, version, deadline, (first, *others))
         self._draft = Draft(
             name,
             version=version,
@@ -151,7 +153,7 @@ class Saga(Course[StartT]):
         With `instead_of=other` it stands in for that one: it begins only if the other is declined (a business failure,
         which then compensates nothing), and its result is that of whichever was done.
         """
-        return self._command(Kind.COMPENSATABLE, participant, command, said)
+        return self._command("step", Kind.COMPENSATABLE, participant, command, said)
 
     @overload
     def each(
@@ -183,7 +185,7 @@ class Saga(Course[StartT]):
 
         The list must depend on nothing but what the function receives. An empty one succeeds at once.
         """
-        return self._command(Kind.COMPENSATABLE, participant, command, said)
+        return self._command("each", Kind.COMPENSATABLE, participant, command, said)
 
     # --- the point of no return -------------------------------------------------------------------------------------
 
@@ -208,7 +210,7 @@ class Saga(Course[StartT]):
     ) -> Step[StartT, ResultT]: ...
     def pivot(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
         """Declare the point of no return: sent once all before it is settled, retried until its outcome is known."""
-        return self._command(Kind.PIVOT, participant, command, said)
+        return self._command("pivot", Kind.PIVOT, participant, command, said)
 
     # --- steps past it ----------------------------------------------------------------------------------------------
 
@@ -254,7 +256,7 @@ class Saga(Course[StartT]):
     ) -> Step[StartT, ResultT | None]: ...
     def retriable(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
         """Declare a step past the pivot, retried until it succeeds: it has no business failure."""
-        return self._command(Kind.RETRIABLE, participant, command, said)
+        return self._command("retriable", Kind.RETRIABLE, participant, command, said)
 
     @overload
     def retriable_each(
@@ -281,7 +283,7 @@ class Saga(Course[StartT]):
     ) -> Step[StartT, tuple[ResultT, ...]]: ...
     def retriable_each(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
         """Declare an `each` past the pivot."""
-        return self._command(Kind.RETRIABLE, participant, command, said)
+        return self._command("retriable_each", Kind.RETRIABLE, participant, command, said)
 
     # --- sub-sagas ----------------------------------------------------------------------------------------------------
 
@@ -335,6 +337,12 @@ class Saga(Course[StartT]):
         Its kind follows from the child: one with a pivot is this saga's pivot, one of retriable steps alone is
         retriable, any other can be undone even after it has completed. `returns` names the class of the child's result.
         """
+        judge_words(f"saga {self.name}: sub-saga {getattr(child, 'name', child)}", "subsaga", said)
+        judge_functions(f"saga {self.name}: sub-saga {getattr(child, 'name', child)}", {"start": start})
+        if not isinstance(child, Saga):
+            raise DefinitionError(
+                f"saga {self.name}: {child!r} is no saga", next_step="give the Saga itself, imported from its module"
+            )
         definition = child.definition
         self._judge_returned(child.name, definition, said.get("returns"))
         retriable = definition.kind is Kind.RETRIABLE
@@ -365,14 +373,21 @@ class Saga(Course[StartT]):
     # --- what all of them come to -----------------------------------------------------------------------------------
 
     def _command(
-        self, kind: Kind, participant: Participant, command: Callable[..., object], said: dict[str, Any]
+        self, method: str, kind: Kind, participant: Participant, command: Callable[..., object], said: dict[str, Any]
     ) -> Step[StartT, Any]:
         key = said.get("key", getattr(command, "__name__", ""))
+        where = f"saga {self.name}: step {key}"
+        judge_participant(where, participant, command)
+        judge_words(where, method, said)
         undo = said.get("undo", NO_EFFECT)
         if kind is Kind.COMPENSATABLE and ("undo" not in said or undo is None):
             raise DefinitionError(
                 f"saga {self.name}: step {key} does not say how it is undone",
                 next_step="undo=Undo(...), or undo=NO_EFFECT if it changes nothing",
+            )
+        if not isinstance(undo, NoEffect | Undo | UndoEach):
+            raise DefinitionError(
+                f"{where}: undo={undo!r} says no undo", next_step="undo=Undo(the function, succeeds=...)"
             )
         return self._add(
             StepParts(

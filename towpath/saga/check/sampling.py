@@ -18,6 +18,7 @@ from typing import Any
 from towpath.saga.check.abstract import Call, Role
 from towpath.saga.check.explore import Exploration
 from towpath.saga.check.properties import Breach, Property
+from towpath.saga.decision_builder import wrong_list
 from towpath.saga.definition import Activity, Definition, StepDefinition
 from towpath.saga.effects import SubsagaCompleted
 from towpath.saga.state import Cause
@@ -182,7 +183,7 @@ class Sampler:
         assert step.over is not None
         try:
             found = step.over(*arguments[: len(step.needs) + 1])
-            return found if hasattr(found, "__len__") and hasattr(found, "__getitem__") else ()
+            return () if wrong_list(found) else found
         except Exception:  # it is told where the list itself is tried
             return ()
 
@@ -269,8 +270,7 @@ def _wrong(step: StepDefinition, role: Role, value: object) -> str:  # noqa: PLR
     if role is Role.WHEN:
         return "" if isinstance(value, bool) else f"a {kind}, not true or false"
     if role is Role.OVER:
-        sequence = hasattr(value, "__len__") and hasattr(value, "__getitem__")
-        return "" if sequence else f"a {kind}, not a list or a tuple"
+        return wrong_list(value)
     if role is Role.CHOOSE:
         return "" if value in step.options else f"{value!r}, which is none of {', '.join(step.options)}"
     if role is Role.UNTIL:
