@@ -67,9 +67,11 @@ class Project:
 def report_of(project: Project) -> "Report":
     """Return the report of `towpath contracts test`."""
     from towpath.contract.avro_readers import judges
+    from towpath.contract.changes import meaning_since_release
     from towpath.contract.check import check_contracts
     from towpath.contract.closed_set import closed_set_findings
     from towpath.contract.examples import load_examples
+    from towpath.contract.field_rules import annotation_findings
     from towpath.contract.finding import in_order
     from towpath.contract.parties import Parties
     from towpath.contract.write import stale_files
@@ -77,10 +79,13 @@ def report_of(project: Project) -> "Report":
     settings, catalogue = project.settings, project.catalogue
     examples = load_examples(project.contracts, project.schemas_folder / "examples")
     # Sagas and services import the records: while those are stale, only the files can be judged.
-    fresh = not stale_files(project.contracts)
+    stale = stale_files(project.contracts)
+    fresh = not stale
     parties = project.parties() if fresh else Parties.of((), catalogue)
     outsiders = settings.project.outsiders if fresh else {*settings.project.outsiders, *parties.by_name}
-    report = check_contracts(project.contracts, catalogue, examples, judges(), parties=parties, outsiders=outsiders)
+    report = check_contracts(
+        project.contracts, catalogue, examples, judges(), parties=parties, outsiders=outsiders, stale=stale
+    )
     findings = list(report.findings)
     if fresh and settings.root.joinpath(*settings.project.sagas.split(".")).is_dir():
         from towpath.contract.retention import all_sums, retention_findings
@@ -97,6 +102,8 @@ def report_of(project: Project) -> "Report":
         findings += retention_findings(all_sums(catalogue, settings, commands, starts))
     if fresh:
         findings += closed_set_findings(parties, catalogue)
+    findings += annotation_findings(project.contracts.schemas, parties.reader_schemas, datetime.now(UTC).date())
+    findings += meaning_since_release(project.contracts, catalogue.values())
     return replace(report, findings=project.finish(in_order(findings)))
 
 

@@ -1,14 +1,15 @@
 """Compares two moments of a project's contracts: what would break, for whom, and in which order to deploy. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from towpath.contract.catalogue import Catalogue, Compatibility
 from towpath.contract.compatibility import Break, breaks
+from towpath.contract.files import Contracts
 from towpath.contract.finding import Finding, Severity, in_order
 from towpath.contract.meaning import Lint, lints
 from towpath.contract.parties import Parties
 from towpath.contract.promises import TODAY, Form, compare_forms, promise_of
-from towpath.contract.snapshot import Snapshot
+from towpath.contract.snapshot import Snapshot, whole
 from towpath.contract.topic_changes import topic_changes
 
 
@@ -42,6 +43,16 @@ def meaning_changes(old: Snapshot, new: Snapshot) -> Iterator[Finding]:
     for name, (record, schema) in old.named().items():
         if name in after:
             yield from (lint_finding(record, lint) for lint in lints(schema, after[name][1]))
+
+
+def meaning_since_release(contracts: Contracts, records: Iterable[str]) -> Iterator[Finding]:
+    """Yield what changed its meaning since the latest released version of each of `records`."""
+    before, after = {}, {}
+    for name in records:
+        if name in contracts.schemas and (versions := contracts.versions(name)):
+            before[name] = versions[max(versions)]
+            after[name] = whole(contracts.schemas, name)
+    yield from meaning_changes(Snapshot("the latest release", before), Snapshot("today", after))
 
 
 def lint_finding(record: str, lint: Lint) -> Finding:

@@ -15,6 +15,7 @@ from towpath.contract.datum import decode_datum, encode_datum
 from towpath.contract.decoder import Decoder, compile_decoder
 from towpath.contract.encoder import compile_encoders
 from towpath.contract.explain import explain
+from towpath.contract.field_rules import compile_rules, guarded
 from towpath.contract.files import Contracts, SchemaSet, load_classes, load_contracts
 from towpath.contract.json_form import read_json, write_json
 from towpath.contract.parse import parse
@@ -120,8 +121,10 @@ class Codec:
         self._schemas = schemas
         self._classes = classes
         self._encoders = compile_encoders(schemas, classes)
+        rules = compile_rules(schemas)
         self._by_class = {
-            classes[name]: (wire_prefix(schema_id), self._encoders[name]) for name, schema_id in current.items()
+            classes[name]: (wire_prefix(schema_id), guarded(self._encoders[name], rules.get(name)))
+            for name, schema_id in current.items()
         }
         self._by_prefix: dict[bytes, _Reading] = {}
         self._own: dict[str, _Reading] = {}

@@ -1,0 +1,119 @@
+"""Rules in the Avro file bind who writes: the codec refuses what breaks them, and says which; readers are told."""
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from tests.unit.contract.test_check import Project
+from tests.unit.contract.workshop import Workshop, field, record
+from towpath.contract.codec import derived_id, wire_prefix
+from towpath.contract.field_rules import annotation_findings, compile_rules
+from towpath.contract.snapshot import schemas_of
+from towpath.errors import ContractError
+
+LINE = record("OrderLine", field("pieces", "int", minimum=1, maximum=99))
+FIELDS = (
+    field("order_id", pattern="o-[0-9]+"),
+    field("total", "long", minimum=0),
+    field("note", ["null", "string"], default=None, minLength=2, maxLength=5),
+    field("rate", "double", default=0.5, cel="value >= 0.0 && value < 1.0"),
+    field("price", {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}, default="d", maximum=10.5),
+    field("lines", {"type": "array", "items": LINE}, default=[]),
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"order_id": "x"}, "order_id: does not match the pattern o-[0-9]+"),
+        ({"order_id": "o-1\n"}, "order_id: does not match the pattern"),
+        ({"total": -1}, "total: is below its minimum of 0"),
+        ({"note": "a"}, "note: is 1 long, and minLength is 2"),
+        ({"note": "abcdef"}, "note: is 6 long, and maxLength is 5"),
+        ({"rate": 1.0}, "rate: does not hold: value >= 0.0 && value < 1.0"),
+        ({"price": "10.51"}, "price: is above its maximum of 10.5"),
+        ({"lines": (0,)}, "lines[0].pieces: is below its minimum of 1"),
+        ({"lines": (1, 100)}, "lines[1].pieces: is above its maximum of 99"),
+    ],
+)
+def test_a_producer_cannot_write_what_breaks_a_rule(workshop: Workshop, values: dict[str, Any], words: str) -> None:
+    """The error names field and rule, and never the value."""
+    from decimal import Decimal
+
+    workshop.put(record("OrderPlaced", *FIELDS))
+    codec, classes = workshop.codec(), workshop.classes()
+    whole = {"order_id": "o-1", "total": 0, "note": None, "rate": 0.0, "price": "10.50", "lines": (1, 99), **values}
+    whole["lines"] = tuple(classes.OrderLine(pieces=pieces) for pieces in whole["lines"])
+    whole["price"] = Decimal(whole["price"])
+    with pytest.raises(ContractError) as caught:
+        codec.encode(classes.OrderPlaced(**whole))
+    assert words in caught.value.cause
+
+
+def test_what_keeps_the_rules_is_written_and_what_was_written_before_is_read(workshop: Workshop) -> None:
+    """A reader is held to no rule: the record was written before there was one."""
+    workshop.put(record("OrderPlaced", field("total", "int")))
+    codec, classes = workshop.codec(), workshop.classes()
+    before = codec.encode(classes.OrderPlaced(total=-5))
+    workshop.put(record("OrderPlaced", field("total", "int", minimum=0)))
+    contracts = workshop.generate()
+    codec = workshop.codec()
+    prefix = wire_prefix(derived_id(contracts.schemas, "shop.order.OrderPlaced"))
+    assert codec.decode(prefix + before[5:]) == workshop.classes().OrderPlaced(total=-5)
+    assert codec.encode(workshop.classes().OrderPlaced(total=5))
+
+
+def test_records_without_rules_pay_nothing(workshop: Workshop) -> None:
+    """They have no check at all, unless they hold a record that has rules."""
+    workshop.put(record("Plain", field("x")))
+    workshop.put(record("OrderPlaced", field("line", ["null", LINE], default=None)))
+    assert set(compile_rules(workshop.contracts().schemas)) == {"shop.order.OrderPlaced", "shop.order.OrderLine"}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"pattern": "("}, "pattern is no regular expression"),
+        ({"minimum": "1"}, "minimum is '1', and must be a number"),
+        ({"maxLength": 1.5}, "maxLength is 1.5, and must be a number"),
+        ({"cel": "value >"}, "cel cannot be read"),
+    ],
+)
+def test_a_rule_that_cannot_be_is_found_at_once(workshop: Workshop, attributes: dict[str, Any], words: str) -> None:
+    """Before anything is written; the error names record and field."""
+    workshop.put(record("OrderPlaced", field("x", **attributes)))
+    with pytest.raises(ContractError, match=r"shop\.order\.OrderPlaced\.x: ") as caught:
+        compile_rules(workshop.contracts().schemas)
+    assert words in caught.value.cause
+
+
+def test_a_good_example_keeps_the_rules_and_random_data_need_not(workshop: Workshop) -> None:
+    """Else the example would show what nobody may write."""
+    project = Project(workshop.folder)
+    workshop.package = project.package
+    project.put(record("OrderPlaced", field("order_id"), field("total", "int", minimum=10)))
+    (finding,) = project.problems()
+    assert finding.problem == "it breaks a rule: total: is below its minimum of 10"
+    project.example("good/usual", {"order_id": "o-1", "total": 10})
+    assert project.problems() == []
+
+
+def test_readers_are_told_of_deprecated_and_of_personal_fields() -> None:
+    """A warning until the last day, an error after it; only who uses the field is named."""
+    fields = (field("mail", personal=True), field("old", default="", deprecated="2027-01-31"))
+    name = "shop.order.OrderPlaced"
+    schemas = schemas_of(name, record("OrderPlaced", *fields), "test")
+    readers = {
+        "billing": {name: schemas_of(name, record("OrderPlaced", field("mail"), field("old")), "test")},
+        "audit": {name: schemas_of(name, record("OrderPlaced", field("x", default="")), "test")},
+    }
+    personal, deprecated = annotation_findings(schemas, readers, date(2027, 1, 31))
+    assert (personal.rule, personal.fails) == ("personal-field", False)
+    assert personal.problem == "OrderPlaced.mail: it is about a person, and is read by billing"
+    assert (deprecated.rule, deprecated.fails, deprecated.breaks) == ("deprecated-field", False, ("billing",))
+    _, over = annotation_findings(schemas, readers, date(2027, 2, 1))
+    assert over.fails
+    wrong = schemas_of(name, record("OrderPlaced", field("x", deprecated="soon")), "test")
+    with pytest.raises(ContractError, match="must be a day like"):
+        list(annotation_findings(wrong, {}, date(2027, 1, 1)))

@@ -1,0 +1,266 @@
+"""What a value must be beyond its type: attributes of the Avro file that the codec holds every producer to. Pure.
+
+| Attribute | Of | Says |
+|---|---|---|
+| `minimum`, `maximum` | numbers | the smallest and the largest value |
+| `minLength`, `maxLength` | texts, bytes, lists, maps | how long it may be |
+| `pattern` | texts | a regular expression that the whole text matches |
+| `cel` | any field | an expression of the Common Expression Language about `value` |
+| `personal` | any field | true: it is about a person |
+| `deprecated` | any field | the last day of its use, as `2027-01-31` |
+
+A rule binds who writes: a reader takes what was written before the rule was there.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final
+from uuid import UUID
+
+from towpath.contract.finding import Finding, Severity
+from towpath.contract.python_names import attributes
+from towpath.contract.schema import Array, AvroType, Field, Map, RecordSchema, Reference, Schemas, Union
+from towpath.errors import ConfigurationError, ContractError
+
+Rule = Callable[[Any], str | None]
+_NUMBERS: Final = ("minimum", "maximum")
+_LENGTHS: Final = ("minLength", "maxLength")
+
+
+class RuleBroken(ValueError):
+    """A value breaks a rule of its field. The text names field and rule, never the value."""
+
+
+def compile_rules(schemas: Schemas) -> dict[str, Rule]:
+    """Return, for each record that has rules or holds one that has, a function that returns what breaks them.
+
+    Raises ContractError for a rule that cannot be, and ConfigurationError where `cel` is used and not installed.
+    """
+    own = {record.name: _own_rules(record) for record in schemas.records()}
+    ruled = {name for name, rules in own.items() if rules}
+    return {
+        record.name: _checker(schemas, own, record.name)
+        for record in schemas.records()
+        if ruled & set(schemas.reachable(record.name))
+    }
+
+
+def guarded(encoder: Callable[[Any, Any, int], None], rule: Rule | None) -> Callable[[Any, Any, int], None]:
+    """Return `encoder`, held to `rule`; itself where there is none, so that records without rules pay nothing."""
+    if rule is None:
+        return encoder
+
+    def encode(record: Any, buffer: Any, depth: int) -> None:
+        encoder(record, buffer, depth)  # a value that does not fit its type is told first
+        if problem := rule(record):
+            raise RuleBroken(problem)
+
+    return encode
+
+
+def _checker(schemas: Schemas, own: Mapping[str, Mapping[str, Rule]], name: str) -> Rule:
+    def check(record: Any) -> str | None:
+        return next(_problems(schemas, own, name, record, ""), None)
+
+    return check
+
+
+def _problems(
+    schemas: Schemas, own: Mapping[str, Mapping[str, Rule]], name: str, record: Any, path: str
+) -> Iterator[str]:
+    schema = schemas.record(name)
+    names = attributes(schema)
+    for item in schema.fields:
+        value, place = getattr(record, names[item.name]), f"{path}{item.name}"
+        rule = own[name].get(item.name)
+        if rule is not None and value is not None and (problem := rule(value)):
+            yield f"{place}: {problem}"
+        yield from _inside(schemas, own, item.type, value, place)
+
+
+def _inside(
+    schemas: Schemas, own: Mapping[str, Mapping[str, Rule]], schema: AvroType, value: Any, place: str
+) -> Iterator[str]:
+    match schema:
+        case Reference(name=name) if isinstance(schemas[name], RecordSchema) and value is not None:
+            yield from _problems(schemas, own, name, value, f"{place}.")
+        case Array(items=items):
+            for number, item in enumerate(value or ()):
+                yield from _inside(schemas, own, items, item, f"{place}[{number}]")
+        case Map(values=values):
+            for item in (value or {}).values():
+                yield from _inside(schemas, own, values, item, f"{place}{{}}")
+        case Union(present=present) if value is not None:
+            known = getattr(value, "SCHEMA_NAME", None)
+            for branch in present:
+                if branch.name == known if isinstance(branch, Reference) else len(present) == 1:
+                    yield from _inside(schemas, own, branch, value, place)
+
+
+def _own_rules(record: RecordSchema) -> dict[str, Rule]:
+    found: dict[str, Rule] = {}
+    for item in record.fields:
+        rules = list(_rules(record, item))
+        if rules:
+            found[item.name] = _all(rules)
+    return found
+
+
+def _all(rules: list[Rule]) -> Rule:
+    return (
+        rules[0] if len(rules) == 1 else lambda value: next((found for rule in rules if (found := rule(value))), None)
+    )
+
+
+def _rules(record: RecordSchema, item: Field) -> Iterator[Rule]:
+    for name in _NUMBERS:
+        if name in item.properties:
+            yield _number(name, _bound(record, item, name, (int, float)))
+    for name in _LENGTHS:
+        if name in item.properties:
+            yield _length(name, int(_bound(record, item, name, (int,))))
+    if "pattern" in item.properties:
+        yield _pattern(record, item)
+    if "cel" in item.properties:
+        yield _expression(record, item)
+
+
+def _bound(record: RecordSchema, item: Field, name: str, kinds: tuple[type, ...]) -> float:
+    value: Any = item.properties[name]
+    if type(value) not in kinds:
+        raise _wrong(record, item, f"{name} is {value!r}, and must be a number")
+    return value  # type: ignore[no-any-return]
+
+
+def _number(name: str, bound: float) -> Rule:
+    exact = Decimal(str(bound))
+    low = name == "minimum"
+
+    def rule(value: Any) -> str | None:
+        if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
+            return None
+        given = value if isinstance(value, Decimal) else Decimal(repr(value))
+        fits = given >= exact if low else given <= exact
+        return None if fits else f"is {'below its minimum' if low else 'above its maximum'} of {bound}"
+
+    return rule
+
+
+def _length(name: str, bound: int) -> Rule:
+    low = name == "minLength"
+
+    def rule(value: Any) -> str | None:
+        length = len(value) if hasattr(value, "__len__") else None
+        if length is None or (length >= bound if low else length <= bound):
+            return None
+        return f"is {length} long, and {name} is {bound}"
+
+    return rule
+
+
+def _pattern(record: RecordSchema, item: Field) -> Rule:
+    text = item.properties["pattern"]
+    try:
+        wanted = re.compile(text)
+    except (re.error, TypeError) as error:
+        raise _wrong(record, item, f"pattern is no regular expression: {error}") from error
+    return lambda value: (
+        None if not isinstance(value, str) or wanted.fullmatch(value) else f"does not match the pattern {text}"
+    )
+
+
+def _expression(record: RecordSchema, item: Field) -> Rule:
+    text = item.properties["cel"]
+    try:
+        import celpy
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"{record.name}.{item.name} has a rule in CEL, which is not installed",
+            next_step="pip install 'towpath[cel]'",
+        ) from error
+    environment = celpy.Environment()
+    try:
+        program = environment.program(environment.compile(text))
+    except (celpy.CELParseError, TypeError) as error:
+        raise _wrong(record, item, f"cel cannot be read: {str(error).strip().splitlines()[0]}") from error
+
+    def rule(value: Any) -> str | None:
+        try:
+            holds = program.evaluate({"value": celpy.json_to_cel(_plain(value))})
+        except celpy.CELEvalError as error:
+            return f"cannot be judged by {text}: {error.args[0]}"
+        return None if holds else f"does not hold: {text}"
+
+    return rule
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as CEL knows it."""
+    match value:
+        case Enum():
+            return value.value
+        case Decimal():
+            return float(value)
+        case UUID():
+            return str(value)
+        case tuple():
+            return [_plain(item) for item in value]
+        case dict():
+            return {key: _plain(item) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _wrong(record: RecordSchema, item: Field, problem: str) -> ContractError:
+    return ContractError(f"{record.name}.{item.name}: {problem}", next_step="fix the attribute in its .avsc file")
+
+
+def annotation_findings(
+    schemas: Schemas, readers: Mapping[str, Mapping[str, Schemas]], today: date
+) -> Iterator[Finding]:
+    """Yield what the annotations say to those who read: fields past their last day, and who still uses such fields."""
+    for record in schemas.records():
+        short = record.name.rpartition(".")[2]
+        for item in record.fields:
+            place = f"{short}.{item.name}"
+            users = tuple(sorted(who for who, reads in readers.items() if _uses(reads.get(record.name), item.name)))
+            if (until := _last_day(record, item)) is not None:
+                over = until < today
+                yield Finding(
+                    "deprecated-field",
+                    record.name,
+                    f"{place}: {'its last day was' if over else 'it is deprecated, and its last day is'} {until}",
+                    breaks=users,
+                    fix="remove it, once nobody reads it" if over else "have its readers do without it by then",
+                    place=place,
+                    severity=Severity.ERROR if over else Severity.WARNING,
+                )
+            if item.properties.get("personal") is True and users:
+                yield Finding(
+                    "personal-field",
+                    record.name,
+                    f"{place}: it is about a person, and is read by {', '.join(users)}",
+                    fix="be sure that they may; or take it out of their reader schemas",
+                    place=place,
+                    severity=Severity.WARNING,
+                )
+
+
+def _uses(reader: Schemas | None, field: str) -> bool:
+    if reader is None:
+        return False
+    outermost = next(iter(reader.by_name.values()))
+    return isinstance(outermost, RecordSchema) and any(item.name == field for item in outermost.fields)
+
+
+def _last_day(record: RecordSchema, item: Field) -> date | None:
+    value = item.properties.get("deprecated")
+    if value is None:
+        return None
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise _wrong(record, item, f"deprecated is {value!r}, and must be a day like 2027-01-31") from error
