@@ -4,7 +4,7 @@ import threading
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from towpath import metrics
 from towpath.clock import Clock, SystemClock
@@ -17,6 +17,8 @@ log = structlog.get_logger("towpath.outbox.kafka")
 DELIVERY_MILLISECONDS = 5_000
 """How long a message is tried: after that Debezium has long brought it."""
 QUEUE_RECORDS_MAX = 1_000
+OFF_SECONDS = 60.0
+"""How long nothing is handed over after a message was not taken: no leave to write there, or no broker."""
 
 
 class KafkaHandover:
@@ -30,12 +32,18 @@ class KafkaHandover:
         self._allowance = Allowance(per_second)
         self._lock = threading.Lock()
         self._producer: Producer | None = None
+        self._off_until_seconds = 0.0
         self._count = metrics.HANDED_OVER.labels(name)
 
     def hand_over(self, messages: tuple[OutboxMessage, ...]) -> int:
         """Send messages whose transaction is committed, unless under load; return how many were sent. Never raises."""
         with self._lock:
-            if not messages or not self._allowance.take(len(messages), self._clock.monotonic_seconds()):
+            now_seconds = self._clock.monotonic_seconds()
+            if self._producer is not None:
+                self._producer.poll(0)  # hears what became of earlier ones
+            if not messages or now_seconds < self._off_until_seconds:
+                return 0
+            if not self._allowance.take(len(messages), now_seconds):
                 return 0
             try:
                 return self._send(messages)
@@ -49,10 +57,21 @@ class KafkaHandover:
         for message in messages:
             record = direct_record(message)
             headers: list[Any] = list(record.headers)
-            self._producer.produce(record.topic, record.value, record.key, headers=headers)
+            self._producer.produce(record.topic, record.value, record.key, headers=headers, on_delivery=self._delivered)
         self._producer.poll(0)
         self._count.inc(len(messages))
         return len(messages)
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            return
+        self._off_until_seconds = self._clock.monotonic_seconds() + OFF_SECONDS
+        log.warning(
+            "hand-over was not taken; capture brings the message",
+            topic=message.topic(),
+            reason=error.str(),
+            off_for_seconds=OFF_SECONDS,
+        )
 
     def close(self) -> None:
         """Let go of what has not arrived: Debezium brings it."""

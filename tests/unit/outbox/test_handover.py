@@ -1,9 +1,15 @@
 """What is handed over directly is what Debezium carries, under the same id, and stays off under load."""
 
+import time
 from uuid import UUID
 
+import pytest
+
+from towpath.clock import ManualClock
+from towpath.outbox import kafka
 from towpath.outbox.handover import HANDED_OVER, MESSAGES_AT_ONCE_MAX, Allowance, direct_record
 from towpath.outbox.message import OutboxMessage
+from towpath.settings import KafkaSettings
 
 ID = UUID("018f2d5e-0000-7000-8000-000000000001")
 
@@ -43,3 +49,27 @@ def test_under_steady_load_it_stays_off_and_comes_back_after_it() -> None:
     went = [allowance.take(1, number * 0.002) for number in range(2_500)]
     assert sum(went[500:]) == 0
     assert allowance.take(1, 5.0 + 1.1)
+
+
+def test_after_a_message_that_was_not_taken_nothing_is_handed_over_for_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broker that is away, or gives no leave to write, costs no further record; a minute later it is tried again."""
+    monkeypatch.setattr(kafka, "DELIVERY_MILLISECONDS", 100)
+    clock = ManualClock()
+    handover = kafka.KafkaHandover(
+        KafkaSettings(bootstrap_servers="127.0.0.1:1"), per_second=50, name="test", clock=clock
+    )
+    message = OutboxMessage(id=ID, topic="t", key="k", type="T", payload=b"")
+    clock.advance(1)
+    assert handover.hand_over((message,)) == 1
+    deadline = time.monotonic() + 30
+    while handover.hand_over((message,)):
+        clock.advance(1)
+        assert time.monotonic() < deadline, "it was never told that the message failed"
+        time.sleep(0.05)
+    clock.advance(kafka.OFF_SECONDS - 1)
+    assert handover.hand_over((message,)) == 0
+    clock.advance(2)
+    assert handover.hand_over((message,)) == 1
+    handover.close()
