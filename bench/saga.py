@@ -21,7 +21,8 @@ from bench.saga_ours import Ours, our_stack, search
 from bench.saga_peers import measure_peers
 from bench.saga_processes import crowding, machine_busy_seconds
 
-WARM_SAGAS = 300
+WARM_SAGAS = 1_000
+"""The JVMs compile what is hot with half of their CPU time for the first seconds of load: that is no cost of a saga."""
 RATE_SECONDS = 30.0
 CROWDING_MAX = 1.15
 """A busy loop that takes a seventh longer than its own CPU time has lost that to others."""

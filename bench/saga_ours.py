@@ -206,7 +206,7 @@ class Ours:
 
     def idle(self) -> dict[str, float]:
         """Return the share of a core that each process takes while nothing happens."""
-        time.sleep(2)
+        time.sleep(4)
         before = self.snapshot()
         time.sleep(IDLE_SECONDS)
         after = self.snapshot()
