@@ -13,6 +13,7 @@ from towpath.errors import ContractError, NotFoundError, WorldError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from towpath.contract.registry import SchemaLearner
     from towpath.stream.engine.worker_status import WorkerStatus
 
 
@@ -82,7 +83,7 @@ def _build_patiently(settings: Settings, name: str, slot: str) -> Any:
 def build_worker(settings: Settings, name: str, slot: str) -> Any:
     """Return the stream application called `name`. Raises NotFoundError where the project has none of that name."""
     from towpath.contract.catalogue import Catalogue
-    from towpath.contract.registry import load_codec
+    from towpath.contract.registry import SchemaLearner, load_codec
 
     builders = {"service": _service, "saga": _saga, "view": _view}
     kind, _, which = name.partition(":")
@@ -93,11 +94,12 @@ def build_worker(settings: Settings, name: str, slot: str) -> Any:
         )
     catalogue = Catalogue.load(settings)
     topics, build = builders[kind](settings, catalogue, which, slot)
-    return build(load_codec(settings, catalogue, topics), _tell_status)
+    codec = load_codec(settings, catalogue, topics)
+    return build(codec, _tell_status, SchemaLearner(codec, settings.registry))
 
 
 # The topics whose records the worker writes or reads, and what makes it of their codec.
-Build = tuple[Iterable[str], Callable[[Any, Callable[["WorkerStatus"], None]], Any]]
+Build = tuple[Iterable[str], Callable[[Any, Callable[["WorkerStatus"], None], "SchemaLearner"], Any]]
 
 
 def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
@@ -109,8 +111,8 @@ def _service(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     per_second = settings.participant.direct_replies_per_second
     application = application_name(settings, name)
     handover = KafkaHandover(settings.kafka, per_second=per_second, name=application) if per_second else None
-    return catalogue.topics_of(name), lambda codec, on_status: create_participant(
-        settings, service, codec, catalogue, slot=slot, on_status=on_status, handover=handover
+    return catalogue.topics_of(name), lambda codec, on_status, learn: create_participant(
+        settings, service, codec, catalogue, slot=slot, on_status=on_status, handover=handover, learn=learn
     )
 
 
@@ -136,7 +138,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     topics = dict.fromkeys(start_topic(catalogue, name, kind) for kind in by_events)
     require_sums(saga_sums(catalogue, settings, name, [kind.SCHEMA_NAME for kind in by_events]))
     watch = CaptureWatch(settings, participants_of(definitions))
-    return catalogue.topics_of(name), lambda codec, on_status: create_orchestrator(
+    return catalogue.topics_of(name), lambda codec, on_status, learn: create_orchestrator(
         settings,
         definitions,
         codec,
@@ -146,6 +148,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
         limits=RecordLimits(catalogue.message_bytes_max()),
         hold_deadlines=watch.behind,
         on_status=on_status,
+        learn=learn,
     )
 
 
@@ -162,7 +165,9 @@ def _view(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
         if not view.many_keys:
             catalogue.require_equal_partitions(view.topics)
     require_sums([re_emit_sum(settings)])
-    return view.topics, lambda codec, on_status: create_view(settings, view, codec, slot=slot, on_status=on_status)
+    return view.topics, lambda codec, on_status, learn: create_view(
+        settings, view, codec, slot=slot, on_status=on_status, learn=learn
+    )
 
 
 def _find(found: dict[str, Any], worker: str, name: str) -> Any:

@@ -6,6 +6,7 @@ another sentence makes no new version. What others registered may refer to other
 """
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from urllib.parse import quote
 import httpx
 
 from towpath.contract.catalogue import Catalogue
-from towpath.contract.codec import Codec, WriterSchema
+from towpath.contract.codec import Codec, UnknownSchema, WriterSchema
 from towpath.contract.compatibility import breaks
 from towpath.contract.files import Contracts, load_classes, load_contracts, schema_sets
 from towpath.contract.schema import Schemas
@@ -27,6 +28,9 @@ from towpath.settings import RegistrySettings, Settings
 
 _MEDIA_TYPE: Final = "application/vnd.schemaregistry.v1+json"
 QUESTIONS_AT_ONCE: Final = 4
+ABSENT_SECONDS: Final = 60.0
+ABSENT_MAX: Final = 10_000
+"""Ids remembered as absent: garbage names a new one with each record."""
 _DELETED: Final = "?deleted=true"
 _ENGINE: Final = "towpath."
 
@@ -261,6 +265,48 @@ class RegistryClient:
             kept="what is registered",
             next_step="towpath status, or check [registry] in towpath.toml",
         )
+
+
+class SchemaLearned(WorldError):
+    """A schema that was not known was asked for, and is known now: what named it can be read."""
+
+
+class SchemaLearner:
+    """Asks the registry for a schema that a record names and a running worker does not know, once for each id."""
+
+    def __init__(self, codec: Codec, settings: RegistrySettings) -> None:
+        self._codec = codec
+        self._settings = settings
+        self._absent_since_seconds: dict[int, float] = {}
+
+    def __call__(self, error: BaseException) -> BaseException:
+        """Return what becomes of `error`: a WorldError where the record is to be read again, else the error.
+
+        Again: the schema was learned, or the registry is away. Not again: it has no such schema (asked anew after a
+        minute, for another record), or no class here can hold it.
+        """
+        if not isinstance(error, UnknownSchema):
+            return error
+        schema_id = error.schema_id
+        if self._codec.knows(schema_id):
+            return SchemaLearned(f"schema {schema_id} is known now")
+        now = time.monotonic()
+        if now - self._absent_since_seconds.get(schema_id, -ABSENT_SECONDS) < ABSENT_SECONDS:
+            return error
+        try:
+            with RegistryClient(self._settings) as client:
+                writer = client.writer(schema_id)
+            if writer is None:
+                raise ContractError(f"the registry has no schema {schema_id}")
+            self._codec.learn(writer)
+        except WorldError as away:
+            return away
+        except TowpathError:
+            if len(self._absent_since_seconds) >= ABSENT_MAX:
+                self._absent_since_seconds.clear()
+            self._absent_since_seconds[schema_id] = now
+            return error
+        return SchemaLearned(f"schema {schema_id} was asked for, and is known now")
 
 
 def load_codec(settings: Settings, catalogue: Catalogue, topics: Iterable[str] | None = None) -> Codec:

@@ -52,6 +52,9 @@ class OtherDefinition(PartitionHeld):
 class BeyondDedupHorizon(PeerError):
     """A start is older than instances that were forgotten already: whether it ran before can no longer be told."""
 
+    parks_key = False
+    """It is older than what is no longer known: nothing that comes after it has to wait for it."""
+
 
 class Instances:
     """Reads and writes instances through the desk at hand."""

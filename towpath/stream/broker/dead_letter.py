@@ -163,8 +163,13 @@ class DeadLetter:
 
     @property
     def identity(self) -> str:
-        """Return what tells this death from every other, and is the same where Debezium repeats its message."""
-        return f"{self.application} {self.position} {self.died_milliseconds}"
+        """Return what tells this death from every other, and is the same where Debezium repeats its message.
+
+        One that holds no key is the same letter, too, when its record is read again and dies again: what was dropped
+        stays dropped. (One that does hold its key is not read again; once that goes on, its death is another.)
+        """
+        moment = self.died_milliseconds if self.parked else self.timestamp_milliseconds
+        return f"{self.application} {self.position} {moment}"
 
     def to_json(self) -> str:
         """Return the header's text."""

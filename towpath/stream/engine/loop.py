@@ -13,7 +13,7 @@ import structlog
 
 from towpath import metrics
 from towpath.clock import Clock
-from towpath.errors import WorldError
+from towpath.errors import PeerError, WorldError
 from towpath.settings import StreamSettings
 from towpath.stream.broker.dead_letter import FOLLOWER, STAND_IN, words_of
 from towpath.stream.broker.port import (
@@ -88,6 +88,7 @@ class UnitLoop:
         slot: str,
         holder: str = "",
         world_errors: tuple[type[BaseException], ...] = (),
+        learn: Callable[[BaseException], BaseException] | None = None,
         timer_gate: TimerGate | None = None,
         gathering: Gathering | None = None,
         keeps_state: bool = False,
@@ -102,6 +103,7 @@ class UnitLoop:
         self._restoring = restoring
         self._clock = clock
         self._world_errors = world_errors
+        self._learn = learn
         self._timer_gate = timer_gate
         self._topics: list[str] = []
         self._busy_seconds = time.monotonic()
@@ -478,6 +480,9 @@ class UnitLoop:
     # Failures
 
     async def _after_failure(self, unit: Unit, work: Work, failure: AgentFailed) -> None:
+        if self._learn is not None and isinstance(failure.cause, PeerError):
+            await self._transaction.abort(unit)
+            failure = AgentFailed(await asyncio.to_thread(self._learn, failure.cause), failure.record)
         who = blame(failure.cause, self._world_errors)
         if isinstance(failure.cause, PartitionHeld):
             await self._abort(unit, "agent")

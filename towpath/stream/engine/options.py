@@ -47,6 +47,9 @@ class StreamOptions:
     """None: stores live in memory and are read anew at every assignment."""
     hold_deadlines: Callable[[], bool] | None = None
     world_errors: tuple[type[BaseException], ...] = ()
+    learn: Callable[[BaseException], BaseException] | None = None
+    """Asked, outside any unit of work, whether a peer's error can be cured: returns that error, or a WorldError where
+    the record is to be tried again, now or when the world is back."""
     on_ready: Callable[[], Awaitable[None]] | None = None
     gathering: Gathering | None = None
     on_status: Callable[[WorkerStatus], None] | None = None

@@ -28,7 +28,7 @@ from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.sqlstate import blame_of
 from towpath.stream.engine.unit import Unit
-from towpath.stream.state.parking import Parked
+from towpath.stream.state.parking import Parked, parked_of
 
 log = structlog.get_logger("towpath.stream.engine.postgres")
 T = TypeVar("T")
@@ -57,8 +57,10 @@ ON CONFLICT DO NOTHING
 """
 _NOTE = "UPDATE towpath_offsets SET note = %s WHERE application = %s AND topic = %s AND partition = %s"
 _PARK = """
-INSERT INTO towpath_parked AS parked (application, partition, key, behind, held) VALUES (%s, %s, %s, %s, %s)
-ON CONFLICT (application, partition, key) DO UPDATE SET behind = excluded.behind, held = excluded.held
+INSERT INTO towpath_parked AS parked (application, partition, key, behind, held, spans)
+VALUES (%s, %s, %s, %s, %s, %s)
+ON CONFLICT (application, partition, key) DO UPDATE
+  SET behind = excluded.behind, held = excluded.held, spans = excluded.spans
 """
 _UNPARK = "DELETE FROM towpath_parked WHERE application = %s AND partition = %s AND key = %s"
 
@@ -239,12 +241,13 @@ class DatabaseTransaction:
                     )
                 rows = self._lock(connection, wanted)
                 parked = connection.execute(
-                    "SELECT partition, key, behind, held FROM towpath_parked WHERE application = %s",
+                    "SELECT partition, key, concat_ws(' ', held, behind, spans) FROM towpath_parked"
+                    " WHERE application = %s",
                     (self.application,),
                 ).fetchall()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot read its offsets: {_text(error)}") from error
-        self.parked = {(partition, key): Parked(behind, held) for partition, key, behind, held in parked}
+        self.parked = {(partition, key): parked_of(text) for partition, key, text in parked}
         self._expected.update({place: offset for place, (_, offset, _) in rows.items()})
         return {place: self._position(place, ids[place.topic], *row) for place, row in rows.items()}
 
@@ -403,7 +406,9 @@ class DatabaseTransaction:
             if parked is None:
                 connection.execute(_UNPARK, (self.application, partition, key))
             else:
-                connection.execute(_PARK, (self.application, partition, key, parked.behind, parked.held))
+                connection.execute(
+                    _PARK, (self.application, partition, key, parked.behind, parked.held, parked.spans_text)
+                )
 
     def require_outbox(self, record: ConsumedRecord) -> None:
         """Raise ConfigurationError where a dead letter has no way out of this database."""

@@ -47,6 +47,9 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_parked'::regclass AND attname = 'held') THEN
     ALTER TABLE towpath_parked ADD COLUMN held int NOT NULL DEFAULT 1;
   END IF;
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_parked'::regclass AND attname = 'spans') THEN
+    ALTER TABLE towpath_parked ADD COLUMN spans text NOT NULL DEFAULT '';
+  END IF;
 END
 $body$;
 

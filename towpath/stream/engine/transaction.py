@@ -189,6 +189,7 @@ class KafkaTransaction:
         self._stores.close_unit()
         if unit.begun:
             await self._in_thread(self._producer.abort)
+            unit.begun = False
         self._stores.forget()
 
     async def close(self) -> None:

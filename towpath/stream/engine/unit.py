@@ -23,7 +23,7 @@ from towpath.stream.broker.dead_letter import (
 from towpath.stream.broker.port import Groups, Producer
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
-from towpath.stream.state.parking import Admission, Parked, admit_redriven, park
+from towpath.stream.state.parking import Admission, Parked, admit, admit_redriven, park
 from towpath.stream.state.partition_state import State
 from towpath.stream.state.stores import PartitionStores
 from towpath.stream.state.timers import Timers
@@ -75,9 +75,9 @@ class Unit:
         Its key is parked where the application parks keys: later records of it follow until it is redriven.
         """
         self.require_open()
-        parks, parked = self._parks(record), self._parked(record)
+        parks, parked = self._parks(record) and getattr(cause, "parks_key", True), self._parked(record)
         redriven = read_mark(record) is not None
-        if parked is not None and behind is None and not redriven:
+        if parks and parked is not None and behind is None and not redriven:
             behind = parked.behind
         letter = describe(
             record,
@@ -91,7 +91,8 @@ class Unit:
         )
         self._send_dead(record, letter)
         if parks:
-            self._park(record, park(parked, record.position, follows=behind is not None, redriven=redriven))
+            after = park(parked, record.position, follows=behind is not None, redriven=redriven)
+            self._park(record, after if redriven else after.spanning(record.topic, record.offset))
         self.dead.append(letter)
         return letter
 
@@ -100,7 +101,7 @@ class Unit:
         parked = self._parked(record)
         mark = read_mark(record) if record.headers else None
         if mark is None:
-            return Admission.APPLY if parked is None else Admission.FOLLOW
+            return admit(parked, record.topic, record.offset)
         if mark.stand_in:
             if mark.application == self.application and self._parks(record):
                 self._stand_in(record)

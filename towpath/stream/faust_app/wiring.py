@@ -56,6 +56,7 @@ def build_loop(options: StreamOptions, agents: Agents, *, open_store: StoreFacto
         slot=options.slot,
         holder=str(this_process()),
         world_errors=options.world_errors,
+        learn=options.learn,
         timer_gate=gate,
         gathering=options.gathering,
         keeps_state=bool(options.states),

@@ -6,6 +6,8 @@ there; what is redriven passes only in its turn, and the key goes on when nothin
 | The record                   | its key is not parked | its key waits for what the mark names | it waits for another |
 |------------------------------|-----------------------|---------------------------------------|----------------------|
 | has no mark                  | is applied            | follows                               | follows              |
+| ... and is there already     | -                     | is passed over                        | is passed over       |
+| ... and precedes what is     | -                     | is applied: an offset was set back    | the same             |
 | is marked for another        | is passed over        | is passed over                        | is passed over       |
 | is redriven                  | is applied            | is applied, and held no more          | follows              |
 | is dropped (no value)        | is passed over        | is passed over, and held no more      | the same             |
@@ -44,10 +46,52 @@ class Parked:
 
     behind: str
     held: int
+    spans: tuple[tuple[str, int, int], ...] = ()
+    """Topic, first and last offset of what went into quarantine since it waits: all of the key between them did."""
+
+    def span(self, topic: str) -> tuple[int, int] | None:
+        """Return the offsets of `topic` between which all of the key went into quarantine."""
+        return next(((first, last) for name, first, last in self.spans if name == topic), None)
+
+    def spanning(self, topic: str, offset: int) -> "Parked":
+        """Return it with one more record in quarantine at this place."""
+        first, last = self.span(topic) or (offset, offset)
+        others = tuple(span for span in self.spans if span[0] != topic)
+        return replace(self, spans=(*others, (topic, min(first, offset), max(last, offset))))
+
+    def to_text(self) -> str:
+        """Return its form in a store: words, since a topic's name has no space."""
+        return f"{self.held} {self.behind} {self.spans_text}"
+
+    @property
+    def spans_text(self) -> str:
+        """Return the spans as words."""
+        return " ".join(f"{topic}:{first}:{last}" for topic, first, last in self.spans)
 
     def released(self) -> "Parked | None":
         """Return it with one record less in quarantine; None lets the key go on."""
         return replace(self, held=self.held - 1) if self.held > 1 else None
+
+
+def parked_of(text: str) -> Parked:
+    """Return what `Parked.to_text` gave."""
+    held, behind, *words = text.split(" ")
+    spans = (word.rsplit(":", 2) for word in words if word)
+    return Parked(behind, int(held), tuple((topic, int(first), int(last)) for topic, first, last in spans))
+
+
+def admit(parked: Parked | None, topic: str, offset: int) -> Admission:
+    """Return what is done with a record that has no mark.
+
+    One that is read again, after an offset was reset, is what it was: what went into quarantine is there, and what came
+    before that was applied, so dedup may say so.
+    """
+    if parked is None:
+        return Admission.APPLY
+    span = parked.span(topic)
+    if span is None or offset > span[1]:
+        return Admission.FOLLOW
+    return Admission.APPLY if offset < span[0] else Admission.PASS_OVER
 
 
 def admit_redriven(mark: Mark, parked: Parked | None, application: str) -> tuple[Admission, Parked | None]:
@@ -73,7 +117,7 @@ def park(parked: Parked | None, position: str, *, follows: bool, redriven: bool)
     if parked is None:
         return Parked(position, 1)
     moved = redriven and not follows
-    return Parked(position if moved else parked.behind, parked.held + 1)
+    return replace(parked, behind=position if moved else parked.behind, held=parked.held + 1)
 
 
 class ParkedKeys:
@@ -88,8 +132,7 @@ class ParkedKeys:
         """Read them from the state: at assignment, and after an abort."""
         self._parked = {}
         for key, value in self._state.scan_reserved(_PARKED):
-            held, _, behind = value.decode().partition(" ")
-            self._parked[key[len(_PARKED) :]] = Parked(behind, int(held))
+            self._parked[key[len(_PARKED) :]] = parked_of(value.decode())
 
     def __len__(self) -> int:
         return len(self._parked)
@@ -104,5 +147,5 @@ class ParkedKeys:
             self._state.put_reserved(_PARKED + key, None)
             self._parked.pop(key, None)
         else:
-            self._state.put_reserved(_PARKED + key, f"{parked.held} {parked.behind}".encode())
+            self._state.put_reserved(_PARKED + key, parked.to_text().encode())
             self._parked[key] = parked

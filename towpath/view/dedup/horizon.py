@@ -13,6 +13,9 @@ from towpath.errors import PeerError
 class BeyondDedupHorizon(PeerError):
     """Whether this record was applied is no longer known; applying it would be a guess."""
 
+    parks_key = False
+    """It is older than what is no longer known: nothing that comes after it has to wait for it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
