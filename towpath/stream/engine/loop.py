@@ -356,20 +356,16 @@ class UnitLoop:
         return True
 
     def _check_time(self, began: float) -> None:
-        """Raise AgentFailed for handlers that let the transaction's own time pass: it has ended, or is about to.
+        """Raise AgentFailed for handlers that outlived the transaction: only one that blocks is not cut off before.
 
-        Only one that blocks comes so far; whoever awaits is cut off after `batch_seconds_max`. Raised before the
-        commit, so that the broker's refusal of it is not taken for a fault of the broker.
+        Raised before the commit, so that the broker's refusal of that is not taken for a fault of the broker.
         """
         seconds = time.monotonic() - began
         if seconds >= self.settings.transaction_timeout_seconds:
             raise AgentFailed(blocked(seconds), None)
 
     async def _failed(self, unit: Unit, work: Work, failure: AgentFailed, began: float) -> None:
-        """Abort a unit whose agents failed, once it is settled what becomes of its records.
-
-        In this order, since an abort may find the transaction gone, and then everything is read again.
-        """
+        """Settle what becomes of a failed unit's records, then abort it: an abort may find the transaction gone."""
         if ends_the_worker(failure.cause):
             await self._abort(unit, "agent")
             place = failure.record.position if failure.record is not None else work.place
