@@ -40,6 +40,7 @@ def poll_until(member: Member, ready: Callable[[Polled], bool], seconds: float =
             everything.groups.setdefault(partition, []).extend(records)
         everything.ends.update(polled.ends)
         everything.changes.extend(polled.changes)
+        everything.unpositioned |= polled.unpositioned
         everything.metadata = polled.metadata
         everything.records += polled.records
     return everything
@@ -542,3 +543,50 @@ def read_all(reader: PartitionReader, count: int, seconds: float = 30.0) -> list
         found.extend(record.value or b"" for record in records)
     reader.close()
     return found
+
+
+def test_a_group_tells_who_its_members_are(cluster: Cluster, group: str) -> None:
+    """By the ids that they have themselves, and by the names that they gave; a group that never was has none."""
+    assert cluster.broker.group_members(f"{group}-nobody") == ()
+    member = joined(cluster, group, [cluster.topic(1)])
+    metadata = member.poll(1, 0.1).metadata
+    assert metadata is not None
+    (found,) = cluster.broker.group_members(group)
+    assert (found.id, found.client_id) == (metadata.member, "test")
+    member.close()
+    assert cluster.broker.group_members(group) == ()
+
+
+def test_a_person_moves_a_groups_offset_beside_its_members(cluster: Cluster, group: str) -> None:
+    """A note beside an offset stays until the offset is committed anew, here by nobody's membership."""
+    topic, audit = cluster.topic(1), cluster.topic(1)
+    place = TopicPartition(topic, 0)
+    write(cluster, topic, "a", "b")
+    member = joined(cluster, group, [topic])
+    member.note(place, 2, "lost tail at 1")
+    assert member.committed([place]) == {place: 2}
+    assert dict(member.notes) == {place: "lost tail at 1"}
+    producer = started(cluster, f"p-{topic}")
+    producer.begin()
+    producer.produce(audit, b"decided", partition=0)
+    producer.commit_for_group(group, {place: 1})
+    assert member.committed([place]) == {place: 1}
+    assert not any(member.notes.values())
+    assert cluster.broker.group_offsets(group) == {place: 1}
+    member.close()
+
+
+def test_a_member_tells_that_its_position_is_not_in_the_log(cluster: Cluster, group: str) -> None:
+    """It reads nothing in its stead, neither from the beginning nor from the end."""
+    topic = cluster.topic(1)
+    place = TopicPartition(topic, 0)
+    write(cluster, topic, "a", "b")
+    member = joined(cluster, group, [topic])
+    poll_until(member, lambda polled: polled.records == 2)
+    member.pause([place])
+    member.seek({place: 1_000})
+    member.resume([place])
+    polled = poll_until(member, lambda polled: bool(polled.unpositioned))
+    assert polled.unpositioned == {place}
+    assert polled.records == 0
+    member.close()

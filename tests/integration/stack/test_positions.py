@@ -115,7 +115,7 @@ def test_a_databases_position_of_another_topic_is_seen_and_accepted(stack: Runni
 
 
 def test_a_worker_waits_for_a_broker_that_is_away_when_it_starts(stack: RunningStack) -> None:
-    """It neither dies nor is ready, and says for what it waits; in time, it serves: nothing has to start it again."""
+    """It neither dies nor is ready, and says for what it waits."""
     away = {**stack.environment, "TOWPATH_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
     spec = worker_process(stack.settings, "view:order_status", "away", environment=away)
     stack.client.start(spec)

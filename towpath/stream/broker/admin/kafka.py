@@ -17,6 +17,8 @@ log = structlog.get_logger("towpath.stream.broker.admin.kafka")
 ADMIN_TIMEOUT_SECONDS = 15.0
 ERROR_REPEAT_SECONDS = 5.0
 ANSWER_SECONDS = 1.0
+GROUP_SECONDS = 5.0
+"""A worker looks at its group beside its work: one that stops meanwhile waits for the answer no longer than this."""
 NOWHERE = "__consumer_offsets"
 """Asked about where only the answer counts: a topic that is there, so that nothing makes it."""
 
@@ -73,7 +75,7 @@ class KafkaAdmin:
 
     def group_members(self, group: str) -> tuple[GroupMember, ...]:
         """Return those that the group has as members."""
-        found = self._admin.describe_consumer_groups([group], request_timeout=ADMIN_TIMEOUT_SECONDS)
+        found = self._admin.describe_consumer_groups([group], request_timeout=GROUP_SECONDS)
         try:
             members = self._result(found[group]).members
         except BrokerAway as error:
