@@ -105,6 +105,21 @@ def _release(project: Project, records: list[str] | None, *, dry_run: bool = Fal
     return write_versions(project.contracts, records or [name for name in own if name in values], dry_run=dry_run)
 
 
+@contracts_app.command(name="import")
+def import_schemas(
+    source: Annotated[
+        str, typer.Argument(help="A file, a folder, or the URL of a registry (`registry`: the project's).")
+    ],
+    service: Annotated[str | None, typer.Option("--service", help="The subfolder for all; else by namespace.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Name the files, write nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="What was done as JSON.")] = False,
+) -> None:
+    """Bring schemas that exist already into the project; what it has is never changed."""
+    from towpath.cli.contracts_import import import_into
+
+    import_into(load_settings(), source, service=service, dry_run=dry_run, as_json=as_json)
+
+
 @contracts_app.command(name="register")
 def register_schemas(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what is missing, register nothing.")] = False,

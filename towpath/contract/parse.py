@@ -73,7 +73,8 @@ _LIKENESS: Final = 0.8
 class ParsedFile:
     """What one file defines: `schemas` by full name, the outermost first; `outermost` are those at its top.
 
-    `problems` is empty for a file that can be used. `text` is the file's own, where it is known, for its lines.
+    `problems` is empty for a file that can be used; `notes` say what of a foreign one
+    means nothing to Avro. `text` is the file's own, where it is known, for its lines.
     """
 
     source: str
@@ -82,6 +83,7 @@ class ParsedFile:
     schemas: dict[str, NamedSchema] = field(default_factory=dict)
     outermost: tuple[str, ...] = ()
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     paths: dict[str, JsonPath] = field(default_factory=dict)
 
     def find(self, place: str, path: JsonPath, text: str, fix: str = "") -> None:
@@ -253,11 +255,13 @@ class _Parser:
             meant = misspelt(logical, LOGICAL_TYPES, likeness=_LIKENESS)
             if meant and self._strict:
                 self._wrong(where, path, f"unknown logical type {logical!r}{meant}")
+            self._file.notes.append(f"{where}: Avro ignores the logical type {logical!r}{meant}")
             return None, None, None
         problem = _logical_problem(logical, content, carrier, size)
         if problem:
             if self._strict:
                 self._wrong(where, path, problem)
+            self._file.notes.append(f"{where}: Avro ignores {logical} here: {problem}")
             return None, None, None
         if logical != "decimal":
             return logical, None, None

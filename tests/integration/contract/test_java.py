@@ -29,6 +29,7 @@ STRICTER: Final = {
     "may read another value": "a promotion that rounds",
     "where the reader takes": "Java takes a record of any name for another, and a logical type for another",
     "the reader takes": "the same, seen by the rules",
+    "UnicodeDecodeError": "Java reads bytes that are no UTF-8 as a text all the same",
     "lead in a circle": "aliases that lead on to another field: Java applies them twice",
     "libraries read one or the other": "the same, seen by the rules",
 }
