@@ -7,4 +7,5 @@ uv=${1:-uv}
 common=(--quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate)
 "$uv" pip compile "${common[@]}" --output-file requirements/bootstrap.lock - <<<'uv'
 "$uv" pip compile "${common[@]}" --output-file requirements/all.lock --extra stack --group dev --constraints requirements/bootstrap.lock pyproject.toml
+"$uv" pip compile "${common[@]}" --output-file requirements/bench.lock requirements/bench.in
 "$uv" pip compile "${common[@]}" --output-file requirements/runtime.lock --constraints requirements/all.lock pyproject.toml
