@@ -323,7 +323,7 @@ def find_project(start: Path | None = None) -> Path:
             return folder.resolve()
     raise ConfigurationError(
         f"no {PROJECT_FILE} in {here} or any folder above it",
-        next_step="run towpath inside a project, or set TOWPATH_PROJECT_FOLDER to its folder",
+        next_step="go to a project, or set TOWPATH_PROJECT_FOLDER to its folder",
     )
 
 

@@ -152,8 +152,8 @@ def _aside(found: Diagnosis, skip: frozenset[UUID]) -> tuple[Refusal, ...]:
             raise RefusedError(
                 f"Kafka refuses message {refused.row.id} of {found.service}: {refused.cause}",
                 kept="every message, in the outbox; the connector is stopped",
-                next_step=f'towpath capture skip {found.service} {refused.row.id} --reason "..." steps over it; '
-                f"or mend the topic, then towpath capture recover {found.service}",
+                next_step=f'towpath capture skip {found.service} {refused.row.id} --reason "..."; or change the topic, '
+                f"then: towpath capture recover {found.service}",
             )
     known = {refused.row.id: refused for refused in found.refusals}
     rows = {row.id: row for row in found.uncarried}

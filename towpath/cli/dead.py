@@ -229,7 +229,7 @@ class _Desk:
                 raise RefusedError(
                     f"{position} cannot have outlived its time: {place} has every dead letter that it ever had",
                     kept="everything",
-                    next_step=f"{dead_choice.ON_ITS_WAY}; then towpath dead redrive",
+                    next_step=f"{dead_choice.ON_ITS_WAY}; then redrive it",
                 )
 
     @contextmanager

@@ -323,7 +323,7 @@ class _Check:
         """Report what a judge says once, however many records show it."""
         if (cause := (written.name, problem, kind)) not in self._told:
             self._told.add(cause)
-            fix += ", or where the library is at fault: towpath contracts waive judge"
+            fix += ", or where the library is at fault: towpath contracts waive --help"
             self._find("judge", written.name, f"{problem}: {said} (first seen in {written.subject})", fix=fix)
 
     def _find(self, rule: str, subject: str, problem: str, *, fix: str) -> None:

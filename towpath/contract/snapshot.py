@@ -50,7 +50,9 @@ class Snapshot:
     def from_json(cls, label: str, value: Any) -> Self:
         """Return the snapshot that `to_json` wrote. Raises ContractError for anything else."""
         if not isinstance(value, dict) or value.get("towpath_contracts") != _FORM:
-            raise ContractError(f"{label}: it is no snapshot of contracts", next_step="towpath contracts snapshot")
+            raise ContractError(
+                f"{label}: it is no snapshot of contracts", next_step="make one: towpath contracts snapshot FILE"
+            )
         records = {name: schemas_of(name, avro, label) for name, avro in value["records"].items()}
         topics = {topic["name"]: topic_from_json(topic) for topic in value["topics"]}
         return cls(label, records, Catalogue(MappingProxyType(topics)) if topics else None)

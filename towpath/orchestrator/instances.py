@@ -133,7 +133,7 @@ class Instances:
                 f"{context.record.position}: the start is not newer than instances that are forgotten already",
                 kept="the record, untouched",
                 next_step=f"look whether its saga ran; if it never did: towpath dead redrive {context.record.topic} "
-                f"{context.record.position}, else towpath dead drop",
+                f"{context.record.position}",
             )
 
     def _forgotten_milliseconds(self, context: RecordContext) -> int:

@@ -146,7 +146,7 @@ def _of_instance(facts: Facts, state: SagaState) -> Iterator[Line]:
     if not facts.version_known:
         yield Line(
             f"no worker's code has version {state.version} of {state.saga}: its partition waits for one that does",
-            f"deploy version {state.version} beside the newer one, or towpath saga versions {state.saga}",
+            f"deploy version {state.version} beside the newer one, and see who waits: towpath saga list {state.saga}",
         )
     for asked in facts.asked:
         yield from _of_asked(facts, asked)

@@ -48,7 +48,7 @@ def plan_rewriting(broker: Broker, changelog: TopicPartition, store: Store) -> R
                 f"{changelog} was made anew, and {len(strange)} keys of it are not what the store has: another worker "
                 "has begun with it",
                 kept="both",
-                next_step="compare them; towpath positions accept gives the store up",
+                next_step="compare them, or give the store up: towpath positions accept --help",
             )
     changes: dict[bytes, bytes | None] = {key: None for key in written if key not in content}
     changes |= {key: value for key, value in content.items() if written.get(key) != value}

@@ -74,6 +74,10 @@ def _safely(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
         yield from look()
     except TowpathError as error:
         yield judge.cannot_look(error)
+    except Exception as error:
+        # Who asks what is wrong is never answered with a traceback: the other looks go on.
+        said = f"a look ended in {type(error).__name__}: {error}"
+        yield judge.cannot_look(TowpathError(said, next_step="towpath logs supervisor"))
 
 
 def _machine(settings: Settings, home: Home) -> Iterator[Finding]:

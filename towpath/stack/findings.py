@@ -62,7 +62,7 @@ def _problem(subject: str, finding: str, fix: str) -> Finding:
 
 def cannot_look(error: TowpathError) -> Finding:
     """Judge a look that failed."""
-    return _problem("doctor", error.cause, error.next_step or "towpath logs")
+    return _problem("doctor", error.cause, error.next_step or "towpath status")
 
 
 def java(version: str) -> Finding:

@@ -98,7 +98,7 @@ SITUATIONS = {
     "version missing": (
         facts(state=sent(), version_known=False),
         "no worker's code has version 1 of place_order: its partition waits for one that does",
-        "deploy version 1 beside the newer one, or towpath saga versions place_order",
+        "deploy version 1 beside the newer one, and see who waits: towpath saga list place_order",
     ),
     "participant not running": (
         facts(state=sent(), asked=asked(replace(COMMAND, reader=replace(READER, members=0, position=40)))),

@@ -69,8 +69,13 @@ def _keep(capability: int) -> bool:
 
 
 def may_enter(path: Path, user_id: int) -> bool:
-    """Tell whether the user may pass every folder above `path`, by owner and the rights of others."""
+    """Tell whether the user may pass every folder above `path`, by owner and the rights of others.
+
+    Folders that are still to be made are passed over: whoever makes them sees to their rights.
+    """
     for folder in path.resolve().parents:
+        if not folder.exists():
+            continue
         found = folder.stat()
         right = stat.S_IXUSR if found.st_uid == user_id else stat.S_IXOTH
         if not found.st_mode & right:

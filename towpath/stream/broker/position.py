@@ -52,8 +52,8 @@ def judge(application: str, partition: TopicPartition, stored: int, begin: int, 
             f"{partition}: {application} stands at {stored}, and the oldest record is {begin}: up to "
             f"{_records(begin - stored)} expired before they were read",
             kept="everything that was applied; nothing further is read of this partition",
-            next_step=f"{accept_command(application, partition, begin)}; what its producers still have, "
-            "towpath capture re-emit sends again",
+            next_step=f"{accept_command(application, partition, begin)}; what its producers still have "
+            "is sent again by: towpath capture re-emit SERVICE --reason REASON",
         )
     return None
 

@@ -57,5 +57,5 @@ def beyond_horizon(position: str, forgotten_milliseconds: int) -> BeyondDedupHor
     return BeyondDedupHorizon(
         f"{position}: not newer than {forgotten_milliseconds}, up to where applied ids are forgotten",
         kept="the record, untouched",
-        next_step="look whether its effect is there; if it is not: towpath dead redrive, else towpath dead drop",
+        next_step="towpath dead list names it; look whether its effect is there, then redrive it, or else drop it",
     )
