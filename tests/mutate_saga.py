@@ -24,10 +24,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
     "towpath.saga.advance": ROOT / "towpath/saga/advance.py",
+    "towpath.saga.beginning": ROOT / "towpath/saga/beginning.py",
     "towpath.saga.decision_builder": ROOT / "towpath/saga/decision_builder.py",
 }
 TESTS = [
-    *(f"tests/unit/saga/test_{name}.py" for name in ("forward", "backward", "attempts", "waits", "people", "subsagas")),
+    *(
+        f"tests/unit/saga/test_{name}.py"
+        for name in ("forward", "backward", "attempts", "waits", "people", "subsagas", "course")
+    ),
     "tests/scenarios",
     "tests/histories/test_histories.py",
 ]
@@ -50,7 +54,18 @@ TURNED: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.NotIn: ast.In,
 }
 STATUSES = [
-    *("_PENDING", "_SENT", "_BACKOFF", "_WAITING", "_SUCCEEDED", "_SKIPPED", "_FAILED", "_UNKNOWN", "_ABANDONED"),
+    *(
+        "_PENDING",
+        "_SENT",
+        "_BACKOFF",
+        "_WAITING",
+        "_SUCCEEDED",
+        "_SKIPPED",
+        "_DECLINED",
+        "_FAILED",
+        "_UNKNOWN",
+        "_ABANDONED",
+    ),
     *("_STUCK", "_UNDOING", "_UNDO_BACKOFF", "_UNDONE", "_UNDO_STUCK", "_UNDO_FAILED"),
 ]
 # A name, and what it is taken for.

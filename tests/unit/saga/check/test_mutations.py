@@ -485,7 +485,7 @@ def resume_retries_one_of_several(patch: Patch) -> None:
 
 @mutation(Property.STALE)
 def a_refused_request_is_forgotten(patch: Patch) -> None:
-    patch.setattr(machine, "with_refused", lambda state, _: state)
+    patch.setattr(machine, "with_refused", lambda state, *_: state)
 
 
 @mutation(Property.ENDING, lambda: child().definition, as_child=True)
