@@ -41,6 +41,8 @@ class Property(StrEnum):
     WRONG_VALUE = "wrong_value"
     LIST_TOO_LONG = "list_too_long"
     AMBIGUOUS = "ambiguous"
+    SAME_COMMAND = "same_command"
+    CONSTANT = "constant"
     UNDECLARED_LOCK = "undeclared_lock"
     LOCK_ORDER = "lock_order"
     LOCK_KEPT = "lock_kept"
@@ -83,6 +85,8 @@ SENTENCES: dict[Property, str] = {
     Property.WRONG_VALUE: "the functions of the definition return what they are there for",
     Property.LIST_TOO_LONG: "the lists of the contracts' examples stay within the limits of `each`",
     Property.AMBIGUOUS: "a message is one thing to a saga: its start, a signal or a reply",
+    Property.SAME_COMMAND: "an undo is another command than what it undoes",
+    Property.CONSTANT: "a condition holds for some of the data that it is tried on, and not for all",
     Property.UNDECLARED_LOCK: "sagas that use the same resource hold it",
     Property.LOCK_ORDER: "sagas take the resources that they share in the same order, one at a time",
     Property.LOCK_KEPT: "a resource that a step holds is given back when the saga compensates",

@@ -11,6 +11,7 @@ from towpath.saga.check.diagram import Walk, draw
 from towpath.saga.check.endings import judge_graph
 from towpath.saga.check.explore import STATES_MAX, Exploration, Explorer, Found, Halt
 from towpath.saga.check.locks import judge_locks
+from towpath.saga.check.mistakes import judge_each_other, judge_mistakes
 from towpath.saga.check.moves import EARLY_MAX, Moves
 from towpath.saga.check.properties import Breach, Property, Violation, first_of_each
 from towpath.saga.check.sampling import Sampled, Sampler, Samples
@@ -151,7 +152,8 @@ class Check:
     def run(self, only: str | None = None) -> list[Report]:
         """Check every saga and every sub-saga; with `only`, those of that name, beside all for their locks."""
         sagas = _with_children(self.definitions)
-        locks = list(judge_locks([definition for definition, _ in sagas]))
+        together = [definition for definition, _ in sagas]
+        locks = [*judge_locks(together), *judge_each_other(together)]
         return [
             self._one(definition, [breach for owner, breach in locks if owner is definition], as_child=as_child)
             for definition, as_child in sagas
@@ -168,7 +170,7 @@ class Check:
         ).run()
         found = [*exploration.found.values(), *judge_graph(exploration)]
         sampled = Sampler(exploration, self.samples).run()
-        static = [*judge_timing(definition), *_ambiguous(definition), *locks]
+        static = [*judge_timing(definition), *judge_mistakes(definition), *_ambiguous(definition), *locks]
         violations = [
             *(self.violation_at(definition, exploration, each) for each in found),
             *self._sampled(definition, sampled),
@@ -215,11 +217,14 @@ class Check:
             place = (each.breach.rule, each.breach.subject)
             if place not in seen:
                 seen.add(place)
-                yield self._violation(definition, each.breach, call_test(self._where(definition), each))
+                # What a condition came out as on all data is no single call: more examples mend it.
+                constant = each.breach.rule is Property.CONSTANT
+                test = "" if constant else call_test(self._where(definition), each)
+                yield self._violation(definition, each.breach, test)
 
     def _static(self, definition: Definition, breach: Breach) -> Violation:
         wheres = [self._where(definition)]
-        if breach.rule in (Property.UNDECLARED_LOCK, Property.LOCK_ORDER):
+        if breach.rule in (Property.UNDECLARED_LOCK, Property.LOCK_ORDER, Property.DEADLOCK):
             wheres += [self._where(other) for other in self.definitions if other is not definition]
         return self._violation(definition, breach, static_test(wheres, breach))
 

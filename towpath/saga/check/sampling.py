@@ -24,6 +24,7 @@ from towpath.saga.effects import SubsagaCompleted
 from towpath.saga.state import Cause
 from towpath.saga.testing.samples import sample
 
+ROWS_TELLING = 6  # sets of data on which a condition should have come out both ways
 ROWS_MAX = 200  # of arguments for one function: beyond that each value is taken in turn, not each combination
 
 
@@ -95,12 +96,31 @@ class Sampler:
             function = _function(step, call.role)
             self.result.functions += 1
             self._judge_annotations(step, call, function)
-            for arguments in self._rows(step, call):
+            rows = list(self._rows(step, call))
+            for arguments in rows:
                 self._try(step, call, function, arguments)
+            if call.role is Role.WHEN:
+                self._judge_condition(step, function, rows)
         return self.result
 
     def _note(self, rule: Property, step: str, words: str, role: Role, *context: Any) -> None:
         self.result.breaches.append(SampledBreach(Breach(rule, step, words), role, *context))
+
+    def _judge_condition(
+        self, step: StepDefinition, function: Callable[..., Any], rows: Sequence[tuple[object, ...]]
+    ) -> None:
+        """A condition that comes out alike on much data is probably not the one that was meant."""
+        if len(rows) < ROWS_TELLING:
+            return
+        try:
+            answers = {bool(function(*arguments)) for arguments in rows}
+        except Exception:  # it is told where the condition itself is tried
+            return
+        if len(answers) == 1:
+            name = getattr(function, "__name__", "a function")
+            held = "holds for all" if answers == {True} else "holds for none"
+            words = f"{name} {held} of {len(rows)} sets of data: add an example for which it comes out otherwise"
+            self._note(Property.CONSTANT, step.key, words, Role.WHEN)
 
     # --- what is there ----------------------------------------------------------------------------------------------
 

@@ -450,6 +450,49 @@ def the_undo_of_a_sub_saga_takes_longer_than_its_parent_waits(mended: bool) -> B
     return saga
 
 
+@planted(Property.FITS_IN_TIME, "second")
+def waits_in_a_chain_last_longer_than_the_saga(mended: bool) -> Built:
+    saga = begin(deadline=days(4 if mended else 2))
+    first = saga.wait("first", succeeds=Approved, within=days(1), on_timeout=COMPENSATE)
+    second = saga.wait("second", after=first, succeeds=Declined, within=hours(30), on_timeout=COMPENSATE)
+    undoable(saga, "third", after=second)
+    return saga
+
+
+@planted(Property.FITS_IN_TIME, "second")
+def a_step_is_retried_for_longer_than_the_saga_lasts(mended: bool) -> Built:
+    return two_steps(retry_for=days(3 if mended else 9))
+
+
+@planted(Property.DEADLOCK, "paid")
+def two_sagas_wait_for_each_other(mended: bool) -> Built:
+    buy, sell = begin("buy"), begin("sell")
+    paid = buy.wait("paid", succeeds=Approved, within=hours(1), on_timeout=COMPENSATE)
+    undoable(buy, "ship", after=paid, succeeds=AlsoWell)
+    shipped = sell.wait("shipped", succeeds=AlsoWell, within=hours(1), on_timeout=COMPENSATE)
+    undoable(sell, "pay", succeeds=Approved, **({} if mended else {"after": shipped}))
+    return [buy, sell]
+
+
+@planted(Property.SAME_COMMAND, "second")
+def a_step_is_undone_by_its_own_command(mended: bool) -> Built:
+    return two_steps(undo=Undo(take_back if mended else ask, succeeds=TakenBack))
+
+
+@planted(Property.AMBIGUOUS, "second")
+def a_saga_starts_itself_by_the_answer_to_its_step(mended: bool) -> Built:
+    return two_steps(succeeds=Well if mended else Begun)
+
+
+def _many_numbers(kind: type) -> Sequence[object]:
+    return [Begun("1", number, ["a"]) for number in range(8)] if kind is Begun else ()
+
+
+@planted(Property.CONSTANT, "second", Samples(examples=_many_numbers))
+def a_condition_comes_out_alike_on_everything(mended: bool) -> Built:
+    return two_steps(when=is_large if mended else lambda event: event.quantity >= 0)
+
+
 # --- what is there in vain --------------------------------------------------------------------------------------------
 
 

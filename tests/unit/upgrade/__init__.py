@@ -1,0 +1,1 @@
+"""State, history and partitions that older versions of Towpath left behind, decoded and continued."""
