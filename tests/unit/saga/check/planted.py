@@ -360,9 +360,12 @@ def child(**said: Any) -> Saga[ChildBegun]:
     def build(event: ChildBegun) -> Ask:
         return Ask(event.order_id)
 
+    def take_it_back(event: ChildBegun) -> Ask:
+        return Ask(event.order_id)
+
     saga = Saga("child", version=1, starts_on=ChildBegun, deadline=said.pop("deadline", hours(1)))
     rest = saga.delay("rest", lasts=said.pop("rest", seconds(1)))
-    undo = Undo(build, succeeds=TakenBack, retry_for=said.pop("undo_for", minutes(1)))
+    undo = Undo(take_it_back, succeeds=TakenBack, retry_for=said.pop("undo_for", minutes(1)))
     said = {"within": seconds(10), "undo": undo, **said}
     saga.step(shop, said.pop("build", build), key="inner", after=rest, succeeds=Well, fails=Badly, **said)
     return saga
