@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from towpath.saga.check.explore import STATES_MAX
 from towpath.saga.check.timing import words_for
 from towpath.settings import Settings, find_project, load_settings
 
+_ENGINE = (str(Path(__file__).parents[1]), "<frozen importlib")
 TESTS_FOLDER = "tests/check"
 
 
@@ -38,6 +40,7 @@ def check(
     tests: Annotated[str, typer.Option("--tests", help="Where to write a test for each violation.")] = TESTS_FOLDER,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write no tests.")] = False,
     states_max: Annotated[int, typer.Option("--states-max", min=1, help="States to explore of one saga.")] = STATES_MAX,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what was proved, and how.")] = False,
     progress: Annotated[bool, typer.Option("--progress/--no-progress", help="Tell of large sagas.")] = True,
 ) -> None:
     """Walk through every state that each saga can reach, and prove that it keeps its promises; exit 3 if one does not.
@@ -72,7 +75,7 @@ def check(
     if as_json:
         output.emit_json([_with_tests(report, written) for report in reports])
     else:
-        _show(reports, written)
+        _show(reports, written, explain=explain)
     broken = sum(len(report.violations) for report in reports)
     if broken:
         raise ContractError(
@@ -143,7 +146,9 @@ def _load(name: str) -> Definition | Report:
         return found.definition
     except DefinitionError as error:
         words = f"{error.cause}; {error.next_step}"
-        violation = Violation(name.rpartition(".")[2], 0, Property.DEFINITION, "", words)
+        where = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_ENGINE)]
+        place = f"{where[-1].filename}:{where[-1].lineno}" if where else ""
+        violation = Violation(name.rpartition(".")[2], 0, Property.DEFINITION, "", words, where=place)
         return Report(violation.saga, 0, violations=(violation,))
 
 
@@ -179,6 +184,12 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
 
 
+def _place(where: str) -> str:
+    """Return file and line, the file as it is seen from here."""
+    path, _, line = where.rpartition(":")
+    return f"{_shown(Path(path))}:{line}"
+
+
 def _with_tests(report: Report, written: dict[int, str]) -> dict[str, Any]:
     content = report.to_json()
     for violation, plain in zip(report.violations, content["violations"], strict=True):
@@ -186,12 +197,19 @@ def _with_tests(report: Report, written: dict[int, str]) -> dict[str, Any]:
     return content
 
 
-def _show(reports: Sequence[Report], written: dict[int, str]) -> None:
+def _show(reports: Sequence[Report], written: dict[int, str], *, explain: bool) -> None:
     for report in reports:
-        _show_report(report)
+        if explain:
+            _show_report(report)
+        else:
+            _show_line(report)
         for violation in report.violations:
             _show_violation(violation, written.get(id(violation), ""))
-        _show_halts(report)
+        if explain:
+            _show_halts(report)
+    if not explain:
+        output.note("what was proved, how each saga can halt, bounds and assumptions: towpath saga check --explain")
+        return
     _say("\n[bold]explored whole[/]")
     for line in EXHAUSTIVE:
         _say(f"  {line}")
@@ -201,6 +219,17 @@ def _show(reports: Sequence[Report], written: dict[int, str]) -> None:
     _say("[bold]assumptions[/]")
     for line in ASSUMPTIONS:
         _say(f"  {line}")
+
+
+def _show_line(report: Report) -> None:
+    """Say in one line how a saga stands: the same for the same definition, on every machine."""
+    name = f"[bold]{report.saga}[/] version {report.version}"
+    if report.duration is None or not report.ok:
+        _say(f"{name}: [red]{len(report.violations)} broken[/]")
+        return
+    halts = f"{len(report.stuck)} {'way' if len(report.stuck) == 1 else 'ways'} to halt"
+    longest = words_for(report.duration.worst_milliseconds)
+    _say(f"{name}: [green]every property holds[/], {report.states:,} states, at most {longest}, {halts}")
 
 
 def _say(text: str) -> None:
@@ -215,7 +244,7 @@ def _show_report(report: Report) -> None:
     role = ", as a sub-saga" if report.as_child else ""
     _say(
         f"  {report.states:,} states, {report.transitions:,} transitions, {report.refusals:,} inputs refused as they "
-        f"must be, in {report.seconds:.2f} s{role}"
+        f"must be{role}"
     )
     longest = report.duration
     _say(
@@ -230,6 +259,8 @@ def _show_report(report: Report) -> None:
 
 def _show_violation(violation: Violation, test: str) -> None:
     _say(f"\n  [bold red]{violation.rule.value}[/] {escape(violation.subject)}: {escape(violation.words)}")
+    if violation.where:
+        _say(f"  at {escape(_place(violation.where))}")
     _say(f"  must hold: {violation.sentence}")
     for number, sentence in enumerate(violation.path, start=1):
         _say(f"    {number}. {escape(sentence)}")

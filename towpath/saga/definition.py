@@ -158,6 +158,7 @@ class StepDefinition:
     child: "Definition | None" = None
     holds: tuple[str, ...] = ()
     touches: tuple[str, ...] = ()
+    where: str = field(default="", compare=False, repr=False)  # file and line of its sentence: shop/buy.py:12
     tolerated: tuple[type, ...] = ()  # outcomes that settle the step though nothing was done: they are results
     instead_of: int | None = None  # begins only if that step was declined; else it takes over its result
     options: tuple[str, ...] = ()  # of a choice: its branches, which are the steps that follow it, in this order

@@ -5,10 +5,13 @@ about the graph can be judged when a step is added, in the order of the source f
 """
 
 import inspect
+import os.path
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import FrameType
 from typing import Any, Protocol
 
 from towpath.saga import branches
@@ -33,6 +36,7 @@ from towpath.saga.durations import days, seconds, to_milliseconds
 from towpath.saga.effects import SubsagaCompensated
 from towpath.saga.errors import DefinitionError
 
+_ROOM = os.path.dirname(__file__) + os.sep
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")  # 63: what PostgreSQL keeps of a name, and topics stay below 249
 
 REMINDERS_MAX = 100  # of one wait: each is an event that somebody reads
@@ -129,6 +133,14 @@ class StepParts:
     prolong: "ProlongParts | None" = None
 
 
+def _where() -> str:
+    """Return file and line of the sentence that is being judged: the innermost frame outside this room."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code.co_filename.startswith(_ROOM):
+        frame = frame.f_back
+    return "" if frame is None else f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
 class Draft:
     """A definition in the making: `add` judges one step, `compile` ends it."""
 
@@ -199,6 +211,7 @@ class Draft:
             until=parts.until,
             remind=self._remind(parts),
             prolong=self._prolong(parts),
+            where=_where(),
         )
         self._judge_place(step)
         self._judge_branches(step)

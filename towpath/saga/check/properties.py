@@ -107,7 +107,8 @@ class Breach:
 class Violation:
     """A breach with the shortest path to it: what happened in turn, and the same as a Mermaid sequence diagram.
 
-    `test` is the text of a pytest file that fails until the saga is mended; empty where none can be written.
+    `where` is the file and line of the step's sentence. `test` is the text of a pytest file that fails until the saga
+    is mended; empty where none can be written.
     """
 
     saga: str
@@ -118,6 +119,7 @@ class Violation:
     path: tuple[str, ...] = ()
     diagram: str = ""
     test: str = ""
+    where: str = ""
 
     @property
     def sentence(self) -> str:

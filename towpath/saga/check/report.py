@@ -105,6 +105,7 @@ class Report:
                     "sentence": violation.sentence,
                     "step": violation.subject,
                     "words": violation.words,
+                    "where": violation.where,
                     "path": list(violation.path),
                     "diagram": violation.diagram,
                 }
@@ -195,8 +196,12 @@ class Check:
     def _violation(
         self, definition: Definition, breach: Breach, test: str, path: Sequence[str] = (), diagram: str = ""
     ) -> Violation:
+        key = breach.subject.removesuffix(" (its undo)")
+        position = definition.index.get(key, 0) or min(1, len(definition.steps) - 1)
+        where = definition.steps[position].where
+        version, words = definition.version, breach.words
         return Violation(
-            definition.name, definition.version, breach.rule, breach.subject, breach.words, tuple(path), diagram, test
+            definition.name, version, breach.rule, breach.subject, words, tuple(path), diagram, test, where
         )
 
     def _where(self, definition: Definition) -> str:

@@ -69,10 +69,19 @@ def test_the_reference_project_is_clean() -> None:
 
 def test_a_person_is_told_what_was_proved_and_under_which_bounds() -> None:
     """States, longest time, halts and their ways out, bounds and assumptions are all on the page."""
-    printed, error = run("--saga", "cancel_order")
+    printed, error = run("--saga", "cancel_order", "--explain")
     assert error is None
     for words in ("every property holds", "states", "at most", "it can halt", "a person can", "bounds", "assumptions"):
         assert words in printed
+
+
+def test_what_is_green_is_one_line_a_saga() -> None:
+    """The same line each time: no seconds, nothing that differs between two machines."""
+    first, second = run("sagas"), run("sagas")
+    assert first == second
+    lines = first[0].splitlines()
+    assert [line.split()[0] for line in lines] == ["cancel_order", "place_order"]
+    assert all("every property holds" in line and "states, at most" in line for line in lines)
 
 
 def test_a_violation_ends_in_exit_code_3_and_writes_a_test_that_fails(folder: Path) -> None:
@@ -83,6 +92,7 @@ def test_a_violation_ends_in_exit_code_3_and_writes_a_test_that_fails(folder: Pa
     assert isinstance(error, ContractError)
     assert error.exit_code is ExitCode.CONTRACT_BROKEN
     assert "lock_kept ask" in printed
+    assert "at keeps_a_lock.py:6" in printed
     (written,) = (folder / "written").iterdir()
     assert _pytest(folder, written) == 1
     module.write_text(KEEPS_A_LOCK.format(undo="NO_EFFECT").replace(', holds="stock"', ""))
@@ -113,6 +123,7 @@ def test_a_definition_that_breaks_the_language_is_a_violation_too(folder: Path) 
     assert isinstance(error, ContractError)
     (violation,) = json.loads(printed)[0]["violations"]
     assert violation["property"] == "definition"
+    assert violation["where"].endswith("breaks_a_rule.py:5")
     assert "deadline" in violation["words"]
 
 
