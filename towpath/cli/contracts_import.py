@@ -47,7 +47,7 @@ def import_into(settings: Settings, source: str, *, service: str | None, dry_run
             kept="what the project had, and what was imported",
             next_step="correct what is named above, then towpath contracts generate",
         )
-    output.note("towpath contracts generate writes the record classes; then name the records in schemas/topics")
+    output.note("towpath contracts generate: it writes the record classes; then name the records in schemas/topics")
 
 
 def _sources(settings: Settings, source: str) -> tuple[list["Source"], list["Refusal"]]:
