@@ -134,16 +134,16 @@ def test_a_worker_waits_for_a_broker_that_is_away_when_it_starts(stack: RunningS
 
 def test_a_second_worker_in_a_slot_ends_and_names_the_first(stack: RunningStack) -> None:
     """Exit code 6, before it joins: the first one goes on, and is a member with nothing to complain of."""
-    spec = worker_process(stack.settings, "view:stock_levels", environment=stack.environment)
+    spec = worker_process(stack.settings, "view:order_status", environment=stack.environment)
     stack.client.start(spec)
     try:
         stack.client.wait_ready([spec.name], 120)
         pid = stack.client.status()[spec.name].pid
-        second = towpath(stack, "run", "view:stock_levels")
+        second = towpath(stack, "run", "view:order_status")
         assert second.returncode == 6, second.stderr
         assert f"slot 1 is held by process {pid} on" in second.stderr
         groups = {one["worker"]: one for one in json.loads(towpath(stack, "status", "--json").stdout)["groups"]}
-        assert len(groups["view:stock_levels"]["members"]) == 1
+        assert len(groups["view:order_status"]["members"]) == 1
         assert stack.client.status()[spec.name].starts == 1
     finally:
         stack.client.stop(spec.name)
