@@ -128,6 +128,23 @@ def test_a_worker_whose_slot_was_taken_stops() -> None:
     assert len(broker.records("out")) == 10
 
 
+def test_a_start_of_its_own_that_comes_late_does_not_stop_a_worker() -> None:
+    """The broker restarts: a start is given up, and reaches the coordinator once another one has been answered."""
+    broker = memory_broker()
+    fill(broker, 10)
+    broker.faults.order("start", BrokerAway("no answer in time"))
+
+    async def main() -> None:
+        async with working(copy, options_for(broker), ["in"]) as worker:
+            await worker.until(lambda: offsets_total(broker) == 10)
+            broker.producer("app-a").start()
+            fill(broker, 10)
+            await worker.until(lambda: offsets_total(broker) == 20)
+
+    asyncio.run(main())
+    assert len(broker.records("out")) == 20
+
+
 def test_stale_work_is_fenced_by_its_own_generation() -> None:
     """Records read before a rebalance are not committed after it, although the group has moved on."""
     broker = memory_broker(partitions=1)

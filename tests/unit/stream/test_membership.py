@@ -9,10 +9,11 @@ import pytest
 from tests.unit.stream.support import SETTINGS, copy, memory_broker, options_for, values, working
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.memory.clients import MemoryMember
-from towpath.stream.broker.port import GroupMetadata, Polled, Revoked
+from towpath.stream.broker.port import GroupMember, GroupMetadata, MemberFenced, Polled, Revoked
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine import membership
 from towpath.stream.engine.membership import MembershipWatch
+from towpath.stream.engine.slot import Holder, client_id
 from towpath.stream.engine.worker_status import WorkerStatus
 
 MEMBER = GroupMetadata("app", "m1", 3)
@@ -112,6 +113,64 @@ def test_a_worker_that_lost_its_membership_joins_anew(monkeypatch: pytest.Monkey
 
     asyncio.run(main())
     assert values(broker.records("out")) == ["v0", "v1"]
+
+
+class FencedMember(MemoryMember):
+    """A member that its coordinator takes for another worker's, once it is told to be."""
+
+    fenced = False
+
+    def poll(self, records_max: int, timeout_seconds: float) -> Polled:
+        """Be fenced once told to be."""
+        if self.fenced:
+            raise MemberFenced("static consumer fenced by other consumer with same group.instance.id")
+        return super().poll(records_max, timeout_seconds)
+
+
+class FencingBroker(MemoryBroker):
+    """A broker whose members can be fenced; `others` are members that it lists besides."""
+
+    def __init__(self) -> None:
+        super().__init__(SETTINGS)
+        self.members: list[FencedMember] = []
+        self.others: tuple[GroupMember, ...] = ()
+
+    def member(self, group: str, *, client_id: str, slot: str | None = None) -> MemoryMember:
+        """Return a member that a test can fence."""
+        self.members.append(FencedMember(self, group, slot, client_id))
+        return self.members[-1]
+
+    def group_members(self, group: str) -> tuple[GroupMember, ...]:
+        """Return the members, and those that the test adds."""
+        return (*super().group_members(group), *self.others)
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["by its own earlier self", "by another worker"])
+def test_a_fenced_worker_ends_only_where_another_one_has_its_slot(other: bool) -> None:
+    """A join whose answer a broker's restart lost, repeated, looks to the coordinator like a second worker's."""
+    broker = FencingBroker()
+    for topic in ("in", "in.dead", "out", "counts"):
+        broker.create_topic(topic, 1)
+    options = options_for(broker, states=("counts",))
+
+    async def main() -> None:
+        async with working(copy, options, ["in"]) as worker:
+            broker.append("in", b"v0", key=b"k")
+            await worker.until(lambda: len(broker.records("out")) == 1)
+            if other:
+                living = Holder("elsewhere", 7, 7, "another machine")
+                broker.others = (GroupMember("m9", client_id("app", "a", str(living)), "/10.0.0.9"),)
+            broker.members[0].fenced = True
+            await worker.until(lambda: len(broker.members) == 2)
+            broker.append("in", b"v1", key=b"k")
+            await worker.until(lambda: len(broker.records("out")) == 2)
+
+    if other:
+        with pytest.raises(MemberFenced):
+            asyncio.run(main())
+    else:
+        asyncio.run(main())
+        assert len(broker.members) == 2
 
 
 def test_a_standby_is_ready_and_says_so() -> None:

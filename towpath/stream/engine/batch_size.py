@@ -56,9 +56,10 @@ class BatchSize:
         """Learn that the records of a unit took so long, and the unit by itself (its commit) `unit_seconds`."""
         if not records:
             return
+        taken_at_most = self.records  # as it was when the unit took them
         self._seconds_a_unit += WEIGHT * (unit_seconds - self._seconds_a_unit)
         self._gather_seconds = 0.0
-        if self._gathering.crowd_records <= records < self.records:
+        if self._gathering.crowd_records <= records < taken_at_most:
             worth = self._gathering.units_worth * self._seconds_a_unit - seconds
             self._gather_seconds = min(max(worth, 0.0), self._gathering.seconds_max)
         # A few quick ones say little: what is the same for every unit weighs too much in them.

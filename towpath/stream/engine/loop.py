@@ -391,10 +391,11 @@ class UnitLoop:
                 await self._abort(unit, "broker")
                 await self._start_over(work, recover=False)
         except ProducerFenced:
-            # The coordinator ends what outlives its time-out, and says then the same as to a ghost.
-            if time.monotonic() - began < self.settings.transaction_timeout_seconds:
+            # The coordinator says the same of what outlived its time-out, and of a start of our own that came late.
+            own = time.monotonic() - began >= self.settings.transaction_timeout_seconds
+            if not own and not self._transaction.may_fence_itself:
                 raise
-            log.warning("transaction outlived its time-out", unit=unit.number)
+            log.warning("producer was fenced, and by no other worker", unit=unit.number)
             metrics.UNITS_ABORTED.labels(self.application, "timeout").inc()
             unit.close()
             await self._start_over(work, recover=True)

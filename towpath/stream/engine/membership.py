@@ -17,9 +17,9 @@ import structlog
 
 from towpath import metrics
 from towpath.errors import WorldError
-from towpath.stream.broker.port import Broker, GroupMember, GroupMetadata, Member, Polled
+from towpath.stream.broker.port import Broker, GroupMember, GroupMetadata, Member, MemberFenced, Polled
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.engine.slot import client_id
+from towpath.stream.engine.slot import client_id, holder_in, is_alive, read_holder
 
 log = structlog.get_logger("towpath.stream.engine.membership")
 T = TypeVar("T")
@@ -33,7 +33,7 @@ WATCH_SECONDS_LOST = 1.0
 
 
 class MemberHung(WorldError):
-    """A call into the group's member did not come back: only another member can go on."""
+    """The group's member cannot go on, or does not come back from a call: only another member can."""
 
 
 class MembershipWatch:
@@ -72,6 +72,7 @@ class Membership:
         self._broker = broker
         self._application = application
         self._slot = slot
+        self._own = read_holder(holder)
         self._client_id = client_id(application, slot, holder)
         self._lost_seconds_max = lost_seconds_max
         self._topics: list[str] = []
@@ -102,8 +103,27 @@ class Membership:
         await self._call(self._member.subscribe, self._topics)
 
     async def poll(self, records_max: int, timeout_seconds: float) -> Polled:
-        """Wait for records or a rebalance. Raises MemberHung."""
-        return await self._call(self._member.poll, records_max, timeout_seconds)
+        """Wait for records or a rebalance. Raises MemberHung, MemberFenced where another live worker has the slot."""
+        try:
+            return await self._call(self._member.poll, records_max, timeout_seconds)
+        except MemberFenced as error:
+            if await self.is_anothers():
+                raise
+            # A join whose answer was lost in a broker's restart is repeated, and the coordinator takes the repetition
+            # for a second worker of this slot: it fences the worker's own earlier self.
+            raise MemberHung(f"{self._application}: fenced, and no other worker has slot {self._slot}") from error
+
+    async def is_anothers(self) -> bool:
+        """Return whether another worker that lives, or may live, holds this slot."""
+        if self._own is None:
+            return True
+        try:
+            members = await asyncio.to_thread(self._broker.group_members, self._application)
+        except WorldError:
+            return False  # the group cannot be asked now; if another has the slot, the next member is fenced again
+        named = {holder_in(member, self._application, self._slot) for member in members} - {None, str(self._own)}
+        holders = [read_holder(text) for text in named if text is not None]
+        return any(known is None or is_alive(known, self._own) is not False for known in holders)
 
     async def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Read nothing from `partitions`."""

@@ -218,6 +218,11 @@ class DatabaseTransaction:
             raise DatabaseAway(f"{self.application}: cannot reach the database: {_text(error)}") from error
         self._connection = connection
 
+    @property
+    def may_fence_itself(self) -> bool:
+        """Return False: a lock on a row ends with its connection."""
+        return False
+
     async def positions(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | PartitionHeld | None]:
         """Return where the database stands, once no other transaction is open over it.
 

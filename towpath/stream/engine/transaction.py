@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import structlog
 
 from towpath.clock import Clock
+from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker, GroupMetadata, Groups, Producer
 from towpath.stream.broker.position import PartitionHeld
 from towpath.stream.broker.record import TopicPartition
@@ -21,6 +22,8 @@ from towpath.stream.state.stores import PartitionStores
 log = structlog.get_logger("towpath.stream.engine.transaction")
 OWED_SECONDS_MAX = 1.0
 """How long offsets of units that wrote nothing wait for one that does: so far behind the truth the lag may look."""
+LATE_START_SECONDS_MAX = 60.0
+"""How long after it was given up a producer's start may still reach its coordinator: the client's socket time-out."""
 InThread = Callable[..., Awaitable[Any]]
 """Runs a blocking call in the one thread that owns the broker's clients."""
 
@@ -38,6 +41,11 @@ class Transaction(Protocol):
 
         Raises WorldError while the world is away.
         """
+        ...
+
+    @property
+    def may_fence_itself(self) -> bool:
+        """Return whether a start that was given up may still come through, and fence the one after it."""
         ...
 
     async def positions(
@@ -98,6 +106,7 @@ class KafkaTransaction:
         self._transactional_id = transactional_id
         self._in_thread = in_thread
         self._producer: Producer | None = None
+        self._failed_start_seconds: float | None = None
         self._owed: dict[TopicPartition, int] = {}
         self._owed_since_seconds = 0.0
 
@@ -115,8 +124,18 @@ class KafkaTransaction:
         await self.close()
         self._stores.forget()
         producer = self._broker.producer(self._transactional_id)
-        await self._in_thread(producer.start)
+        try:
+            await self._in_thread(producer.start)
+        except WorldError:
+            self._failed_start_seconds = self._clock.monotonic_seconds()
+            raise
         self._producer = producer
+
+    @property
+    def may_fence_itself(self) -> bool:
+        """Return whether a start that was given up may still reach the coordinator, and fence the one after it."""
+        failed = self._failed_start_seconds
+        return failed is not None and self._clock.monotonic_seconds() - failed < LATE_START_SECONDS_MAX
 
     async def positions(self, partitions: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         """Return None: the group's own offsets are part of the transaction."""
