@@ -57,7 +57,9 @@ class ApacheReader:
     """Apache's own library for Python.
 
     Its reader knows no aliases, no default of an enum, and no promotion inside lists and maps, though its own
-    compatibility checker does (seen with avro 1.12.2): where the two contradict each other, it cannot judge.
+    compatibility checker does (seen with avro 1.12.2): where the two contradict each other, it cannot judge. Nor can
+    it where it refuses a default that the specification allows, as the whole number 1 for a double; whether defaults
+    are valid is judged when the files are read.
     """
 
     def __init__(self) -> None:
@@ -75,6 +77,8 @@ class ApacheReader:
         buffer = io.BytesIO(body)
         try:
             datum = avro.io.DatumReader(written, wanted).read(avro.io.BinaryDecoder(buffer))
+        except avro.errors.InvalidDefaultException as error:
+            raise CannotJudge(self.name) from error
         except avro.errors.SchemaResolutionException as error:
             checker = avro.compatibility.ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
             verdict = checker.get_compatibility(wanted, written)

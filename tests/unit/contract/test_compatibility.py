@@ -214,3 +214,19 @@ def _mutated(chance: Random, item: dict[str, Any]) -> dict[str, Any]:
     if isinstance(item["type"], list) or turn < 0.9:
         return field(f"{name}_renamed", item["type"], aliases=[name])
     return field(name, ["null", item["type"]], default=None)
+
+
+def test_a_judge_that_refuses_a_default_which_is_valid_does_not_judge() -> None:
+    """A whole number is a valid default of a double; Apache's Python library alone says otherwise."""
+    old: dict[str, Any] = {"type": "record", "name": "Rate", "namespace": "shop", "fields": []}
+    new = {**old, "fields": [{"name": "rate", "type": "double", "default": 1}]}
+    body = write_body(old, {})
+    read, silent = [], []
+    for judge in judges():
+        try:
+            read.append(judge.read(body, writer=old, reader=new))
+        except CannotJudge:
+            silent.append(judge.name)
+    assert read == [{"rate": 1}]
+    assert len(silent) == 1
+    assert silent[0].startswith("avro ")
