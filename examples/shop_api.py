@@ -46,6 +46,27 @@ class Accepted(BaseModel):
     saga_id: str
 
 
+class SagaAnswer(BaseModel):
+    """How an order's saga stands."""
+
+    saga_id: str
+    key: str
+    status: str
+    reason: str | None
+    waiting_for: str | None
+
+    @classmethod
+    def of(cls, standing: InstanceStatus) -> "SagaAnswer":
+        """Return what the API tells of an instance."""
+        return cls(
+            saga_id=standing.saga_id,
+            key=standing.key,
+            status=standing.status,
+            reason=standing.reason,
+            waiting_for=standing.waiting_for,
+        )
+
+
 def create_api(settings: Settings | None = None) -> FastAPI:
     """Return the API. It needs the order database and the views, neither Kafka nor a worker."""
     settings = settings or load_settings()
@@ -87,7 +108,7 @@ def create_api(settings: Settings | None = None) -> FastAPI:
     def get_saga(
         saga_id: str,
         wait_seconds: Annotated[float, Query(ge=0, le=30, description="How long to wait for an ending.")] = 0,
-    ) -> InstanceStatus:
+    ) -> SagaAnswer:
         """Tell how an order's saga stands, at once or once it has ended."""
         try:
             standing = client.await_ending(saga_id, timeout_seconds=wait_seconds)
@@ -95,6 +116,6 @@ def create_api(settings: Settings | None = None) -> FastAPI:
             if error.standing is None:
                 raise HTTPException(404, "nothing was seen of it yet") from error
             standing = error.standing
-        return standing
+        return SagaAnswer.of(standing)
 
     return api

@@ -1,5 +1,6 @@
 """`towpath saga why` on the whole stack: what holds an order up is planted, and must be named."""
 
+import os
 import time
 from uuid import uuid4
 
@@ -111,6 +112,10 @@ def test_a_participant_does_not_run(stack: RunningStack, shop: Shop) -> None:
 def test_the_reply_is_recorded_and_not_captured(stack: RunningStack, shop: Shop) -> None:
     """The catalog has carried the command out; its reply waits for a connector that is paused."""
     order = order_id()
+    stack.client.stop("service:catalog")
+    # Without load replies are handed to Kafka directly: here they must take the way through capture.
+    alone = {**os.environ, **stack.environment, "TOWPATH_PARTICIPANT__DIRECT_REPLIES_PER_SECOND": "0"}
+    start_workers(stack.settings, stack.client, ["service:catalog"], alone)
     with ConnectClient(stack.settings.connect) as connect:
         name = connector_name(stack.settings.project.name, "catalog")
         connect.pause(name)
@@ -122,4 +127,7 @@ def test_the_reply_is_recorded_and_not_captured(stack: RunningStack, shop: Shop)
             assert "catalog has carried it out and recorded its reply" in told
         finally:
             connect.resume(name)
-    await_instance(stack, order, lambda one: one.state.status == "completed")
+            stack.client.stop("service:catalog")
+            start_workers(stack.settings, stack.client, ["service:catalog"])
+    # On a busy machine its attempts may be used up by now; then it has compensated.
+    await_instance(stack, order, lambda one: one.state.ended)

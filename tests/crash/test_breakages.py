@@ -185,8 +185,8 @@ def an_agent_that_fails_once(tmp_path: Path) -> list[str]:
 def no_catch_up_after_ambiguity(patch: Patch) -> None:
     whole = UnitLoop._start_over
 
-    async def start_over(self: UnitLoop, *, recover: bool) -> None:
-        await whole(self, recover=False)
+    async def start_over(self: UnitLoop, work: Any = None, *, recover: bool) -> None:
+        await whole(self, work, recover=False)
         if recover:
             self._started = False
 

@@ -185,8 +185,9 @@ def test_money_is_given_back_in_parts_and_never_more_than_was_taken(payment: Ask
 def test_a_voided_amount_cannot_be_taken(payment: Asked) -> None:
     """Whoever asks for it has its own rules wrong: the command is dead, and a person looks."""
     payment.ask(authorise("o-1"), void("o-1"))
-    with pytest.raises(RecordFailed, match="voided already"):
+    with pytest.raises(RecordFailed) as failed:
         payment.batch(capture("o-1"))
+    assert "voided already" in str(failed.value.cause)
 
 
 def test_an_operators_next_round_is_a_new_hold(payment: Asked) -> None:
