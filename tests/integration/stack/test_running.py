@@ -57,7 +57,7 @@ def test_status_tells_everything_of_each_part(stack: RunningStack) -> None:
         assert row["memory_bytes"] > 2**20
         assert row["uptime_seconds"] >= 0
     assert rows["postgres"]["ports"] == [stack.settings.stack.postgres_port]
-    assert answer["memory_bytes"] == sum(row["memory_bytes"] for row in rows.values())
+    assert answer["memory_bytes"] == sum(row["memory_bytes"] or 0 for row in rows.values())
 
 
 def test_the_parts_are_small(stack: RunningStack) -> None:

@@ -266,7 +266,11 @@ class Consumer(base.Consumer):
         refuse_topics(self.app, names)
         if not names:
             return
-        await self._wait_for_kafka(names)
+        try:
+            await self._wait_for_kafka(names)
+        except TowpathError as error:
+            cast("Any", self.app).ended_by = error
+            raise
         assert self.loop_of_units is not None
         await self.loop_of_units.subscribe(names)
         if self._worker is None:
