@@ -15,6 +15,8 @@ from towpath.stream.broker.record import TopicPartition
 log = structlog.get_logger("towpath.stream.broker.admin.kafka")
 
 ADMIN_TIMEOUT_SECONDS = 15.0
+MARGIN_SECONDS = 5.0
+"""How much longer than its own time-out a request may take to say that it timed out."""
 ERROR_REPEAT_SECONDS = 5.0
 ANSWER_SECONDS = 1.0
 GROUP_SECONDS = 5.0
@@ -136,7 +138,12 @@ class KafkaAdmin:
 
     def _result(self, future: Any) -> Any:
         try:
-            return future.result()
+            # librdkafka's search for a coordinator can outlive the request's own time-out, and a thread that waits
+            # for it for ever keeps its process from ending.
+            return future.result(ADMIN_TIMEOUT_SECONDS + MARGIN_SECONDS)
+        except TimeoutError as error:
+            self._admin_client = None
+            raise BrokerAway(f"the broker did not answer within {ADMIN_TIMEOUT_SECONDS:g} s") from error
         except KafkaException as error:
             # A new client next time: after a broker's restart this one repeats an old leader epoch for ever
             # (FENCED_LEADER_EPOCH), since its answer does not make it look for the new one.
