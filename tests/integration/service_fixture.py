@@ -1,5 +1,6 @@
 """A service's real database, and a way to ask it as its worker does: one batch, one transaction."""
 
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -35,6 +36,7 @@ class Asked:
     answerer: Answerer
     outside: Any
     read: int = field(default=0)
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
     def batch(self, *askings: Asking) -> Answered:
         """Answer commands in one transaction, and commit."""
@@ -61,8 +63,8 @@ class Asked:
         return rows
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a query."""
-        with self.connection.transaction():
+        """Return the rows of a query; from any thread, since a test's handlers ask beside the test itself."""
+        with self.guard, self.connection.transaction():
             return self.connection.execute(query).fetchall()
 
 
