@@ -11,18 +11,13 @@ import psycopg
 
 from pipelines.services.order import place_order
 from schemas.records.order import OrderLine, OrderPlaced
-from towpath.client import NotEnded, Started
-from towpath.client.postgres import Client
-from towpath.contract.catalogue import Catalogue
-from towpath.contract.registry import load_codec
-from towpath.settings import load_settings
+from towpath.client import Client, NotEnded, Started
 
 
 def main(customer_id: str, card_token: str, sku: str, quantity: int, unit_price_cents: int) -> int:
     """Place the order; return 0 if it was confirmed, 1 if it was rejected, 2 if that is not known yet."""
-    settings = load_settings()
-    catalogue = Catalogue.load(settings)
-    codec = load_codec(settings, catalogue, ["order.events"])
+    client = Client.load()
+    postgres = client.settings.postgres
     order = OrderPlaced(
         order_id=f"order-{uuid4().hex[:8]}",
         customer_id=customer_id,
@@ -34,13 +29,13 @@ def main(customer_id: str, card_token: str, sku: str, quantity: int, unit_price_
     )
     started = Started.by("place_order", order.order_id, event_id=uuid4())
 
-    password = settings.postgres.connection_options().get("password")
-    with psycopg.connect(settings.postgres.database_url("order"), password=password) as connection:
-        place_order(connection, codec, order, event_id=started.event_id)
+    password = postgres.connection_options().get("password")
+    with psycopg.connect(postgres.database_url("order"), password=password) as connection:
+        place_order(connection, client.codec, order, event_id=started.event_id)
     # Leaving the block committed order and start event together: the saga will run, whatever becomes of this script.
 
     try:
-        standing = Client(settings, catalogue, codec).await_ending(started.saga_id, timeout_seconds=60)
+        standing = client.await_ending(started.saga_id, timeout_seconds=60)
     except NotEnded as error:
         print(error)
         return 2

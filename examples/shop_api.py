@@ -1,4 +1,4 @@
-"""A shop's web door with FastAPI: an order is placed in one transaction, and can be asked for or waited for.
+"""A shop's web door with FastAPI: an order is placed in one transaction, can be waited for, and a clerk approves it.
 
 uvicorn --factory examples.shop_api:create_api
 """
@@ -11,16 +11,13 @@ from uuid import NAMESPACE_URL, uuid5
 
 from fastapi import FastAPI, Header, HTTPException, Query
 from psycopg import errors
-from psycopg_pool import ConnectionPool
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from pydantic import BaseModel, Field
 
 from pipelines.services.order import place_order
-from schemas.records.order import OrderLine, OrderPlaced
-from towpath.client import InstanceStatus, NotEnded, Started
-from towpath.client.postgres import Client
-from towpath.contract.catalogue import Catalogue
-from towpath.contract.registry import load_codec
-from towpath.settings import Settings, load_settings
+from schemas.records.order import OrderApproved, OrderLine, OrderPlaced
+from towpath.client import AsyncClient, Client, InstanceStatus, NotAnswered, NotEnded, Started
+from towpath.settings import Settings
 
 
 class Line(BaseModel):
@@ -67,19 +64,25 @@ class SagaAnswer(BaseModel):
         )
 
 
+class Approval(BaseModel):
+    """Who approves an order that is above the limit."""
+
+    approver: str = Field(min_length=1)
+
+
 def create_api(settings: Settings | None = None) -> FastAPI:
     """Return the API. It needs the order database and the views, neither Kafka nor a worker."""
-    settings = settings or load_settings()
-    catalogue = Catalogue.load(settings)
-    codec = load_codec(settings, catalogue, ["order.events"])
-    client = Client(settings, catalogue, codec)
-    options = settings.postgres.connection_options()
-    pool = ConnectionPool(settings.postgres.database_url("order"), kwargs=options, min_size=1, max_size=8, open=False)
+    client = Client.load(settings)
+    postgres = client.settings.postgres
+    options, url = postgres.connection_options(), postgres.database_url("order")
+    pool = ConnectionPool(url, kwargs=options, min_size=1, max_size=8, open=False)
+    async_pool = AsyncConnectionPool(url, kwargs=options, min_size=1, max_size=8, open=False)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         with pool:
-            yield
+            async with async_pool:
+                yield
 
     api = FastAPI(title="CraftyGoods", lifespan=lifespan)
 
@@ -99,7 +102,7 @@ def create_api(settings: Settings | None = None) -> FastAPI:
         started = Started.by("place_order", order.order_id, event_id)
         try:
             with pool.connection() as connection:
-                place_order(connection, codec, order, event_id=event_id)
+                place_order(connection, client.codec, order, event_id=event_id)
         except errors.UniqueViolation:
             pass  # it was accepted before
         return Accepted(order_id=order.order_id, saga_id=started.saga_id)
@@ -118,4 +121,22 @@ def create_api(settings: Settings | None = None) -> FastAPI:
             standing = error.standing
         return SagaAnswer.of(standing)
 
+    _add_approval(api, AsyncClient.load(settings), async_pool)
     return api
+
+
+def _add_approval(api: FastAPI, client: AsyncClient, pool: AsyncConnectionPool) -> None:
+    @api.post("/orders/{order_id}/approval")
+    async def approve(order_id: str, approval: Approval) -> SagaAnswer:
+        """Approve an order; answers once the saga has taken the approval, or says why it does not."""
+        signal = OrderApproved(order_id=order_id, approver=approval.approver)
+        async with pool.connection() as connection:
+            sent = await client.signal(connection, "place_order", order_id, signal)
+        try:
+            answer = await client.await_answer(sent, timeout_seconds=30)
+        except NotAnswered as error:
+            raise HTTPException(504, error.cause) from error
+        if answer.refusal is not None:
+            raise HTTPException(409, answer.refusal)
+        (standing, *_) = await client.find("place_order", order_id)
+        return SagaAnswer.of(standing)

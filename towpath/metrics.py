@@ -1,9 +1,19 @@
 """Every metric of Towpath, in one typed list. A worker serves them where `metrics_port` is set.
 
-The one rule: labels are names that a project declares (application, topic, partition, cause), never keys or ids.
+The one rule: labels are names that a project declares (application, topic, partition, saga, step), never keys or ids.
+Counters and histograms count what was committed. What is a standing rather than an event (lag, open sagas, the outbox)
+is looked up when somebody scrapes, so that it costs nothing while nobody does.
 """
 
-from prometheus_client import Counter, Gauge, Histogram
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import structlog
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+log = structlog.get_logger("towpath.metrics")
 
 UNIT_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
@@ -20,11 +30,6 @@ TIMER_LATENESS_SECONDS = Histogram(
     "From when a timer fell due to when its record was committed.",
     ["application"],
     buckets=UNIT_SECONDS_BUCKETS,
-)
-LAG_RECORDS = Gauge(
-    "towpath_lag_records",
-    "Offsets between what is processed and the end last seen.",
-    ["application", "topic", "partition"],
 )
 UNIT_SECONDS = Histogram(
     "towpath_unit_seconds",
@@ -56,3 +61,107 @@ RECORDS_EXPIRED = Counter(
 MEMBERS_REPLACED = Counter(
     "towpath_members_replaced", "Group members that were given up, and joined anew.", ["application"]
 )
+
+STEP_SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+SAGAS_STARTED = Counter("towpath_sagas_started", "Sagas that began.", ["saga", "version"])
+SAGAS_ENDED = Counter("towpath_sagas_ended", "Sagas that ended, by how: completed or compensated.", ["saga", "status"])
+SAGA_SECONDS = Histogram(
+    "towpath_saga_seconds", "From start to ending.", ["saga", "status"], buckets=STEP_SECONDS_BUCKETS
+)
+SAGAS_STUCK = Counter("towpath_sagas_stuck", "Times that a saga came to need a person.", ["saga"])
+SAGA_INPUTS_REFUSED = Counter("towpath_saga_inputs_refused", "Inputs that the machine refused.", ["saga", "input"])
+STEP_COMMANDS = Counter(
+    "towpath_step_commands",
+    "Commands sent; `direction` undo is a compensation, `attempt` again a retry.",
+    ["saga", "step", "direction", "attempt"],
+)
+STEPS = Counter(
+    "towpath_steps",
+    "Steps, and items of an each, that came to an outcome: a step's status.",
+    ["saga", "step", "outcome"],
+)
+STEP_SECONDS = Histogram(
+    "towpath_step_seconds",
+    "From a step's last command, or the beginning of its wait, to its answer.",
+    ["saga", "step", "direction"],
+    buckets=STEP_SECONDS_BUCKETS,
+)
+SAMPLES_FAILED = Counter("towpath_samples_failed", "Lookups of standing values that failed.", ["source"])
+
+
+@dataclass(frozen=True, slots=True)
+class SampledGauge:
+    """A value that is looked up at each scrape."""
+
+    name: str
+    documentation: str
+    labels: tuple[str, ...]
+
+
+LAG_RECORDS = SampledGauge(
+    "towpath_lag_records", "Offsets between what is processed and the end.", ("application", "topic", "partition")
+)
+LAG_SECONDS = SampledGauge(
+    "towpath_lag_seconds",
+    "Age of the record last processed, where others wait behind it.",
+    ("application", "topic", "partition"),
+)
+SAGAS = SampledGauge("towpath_sagas", "Instances in the view, by status.", ("saga", "version", "status"))
+SAGA_AGE_SECONDS = SampledGauge(
+    "towpath_saga_age_seconds_max", "Since the start of the oldest instance of a status.", ("saga", "status")
+)
+SAGA_UNCHANGED_SECONDS = SampledGauge(
+    "towpath_saga_unchanged_seconds_max", "Since the last change of an instance of a status.", ("saga", "status")
+)
+SAGAS_NEAR_DEADLINE = SampledGauge(
+    "towpath_sagas_near_deadline", "Running instances that have used nine tenths of their time.", ("saga", "version")
+)
+OUTBOX_ROWS = SampledGauge(
+    "towpath_outbox_rows", "Rows written and not known to be captured, as far as this worker has watched.", ("service",)
+)
+OUTBOX_SECONDS = SampledGauge("towpath_outbox_seconds", "Age of the oldest of these rows.", ("service",))
+SLOT_WAL_BYTES = SampledGauge(
+    "towpath_slot_wal_bytes", "Write-ahead log that the replication slot keeps from being removed.", ("service",)
+)
+SLOT_LAG_BYTES = SampledGauge("towpath_slot_lag_bytes", "Write-ahead log that is not captured yet.", ("service",))
+SLOT_LOST = SampledGauge("towpath_slot_lost", "1 where the slot is lost or missing.", ("service",))
+
+Sample = tuple[SampledGauge, tuple[str, ...], float]
+"""A gauge, the values of its labels, and its value."""
+
+
+class Sampling(Collector):
+    """Asks its sources whenever somebody scrapes. A source that fails is counted, and the others are asked still."""
+
+    def __init__(self) -> None:
+        self._sources: dict[str, Callable[[], Iterable[Sample]]] = {}
+
+    def add(self, name: str, source: Callable[[], Iterable[Sample]]) -> None:
+        """Ask `source` from now on, in the thread that serves the scrape, instead of one of the same name."""
+        self._sources[name] = source
+
+    def remove(self, name: str) -> None:
+        """Ask the source of that name no more."""
+        self._sources.pop(name, None)
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Return nothing: what there is shows at the first scrape."""
+        return ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield each gauge with the values that its sources give."""
+        families: dict[SampledGauge, GaugeMetricFamily] = {}
+        for name, source in list(self._sources.items()):
+            try:
+                for gauge, labels, value in source():
+                    if gauge not in families:
+                        families[gauge] = GaugeMetricFamily(gauge.name, gauge.documentation, labels=gauge.labels)
+                    families[gauge].add_metric(labels, value)
+            except Exception as error:
+                SAMPLES_FAILED.labels(name).inc()
+                log.warning("a metric could not be looked up", source=name, reason=str(error))
+        yield from families.values()
+
+
+SAMPLING = Sampling()
+REGISTRY.register(SAMPLING)

@@ -244,6 +244,18 @@ class SagaSettings(_Section):
     )
 
 
+class TracingSettings(_Section):
+    """Where spans go."""
+
+    exporter: Literal["none", "otlp"] = Field(
+        "none", description="otlp sends spans to a collector by HTTP; it needs the extra `tracing`."
+    )
+    endpoint: str = Field("http://127.0.0.1:4318", description="The collector's address, without /v1/traces.")
+    share: float = Field(
+        1.0, ge=0, le=1, description="Share of traces that are recorded, decided where a trace begins."
+    )
+
+
 class Settings(BaseSettings):
     """All settings, frozen. Build it with `load_settings`, or directly in a test."""
 
@@ -265,9 +277,15 @@ class Settings(BaseSettings):
     stack: StackSettings = StackSettings()
     stream: StreamSettings = StreamSettings()
     saga: SagaSettings = SagaSettings()
+    tracing: TracingSettings = TracingSettings()
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_json: bool = Field(False, description="Log as JSON lines instead of for people.")
-    metrics_port: int | None = Field(None, ge=1, le=65535, description="Port on which a worker serves its metrics.")
+    metrics_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="First port for metrics: each worker of a machine takes the first that is free from there on.",
+    )
 
     @classmethod
     def settings_customise_sources(

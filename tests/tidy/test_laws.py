@@ -36,7 +36,7 @@ ARROWS: dict[str, frozenset[str]] = {
 }
 # Inside `stream`, a folder may import only the folders before it.
 STREAM_ORDER = ("broker", "state", "engine", "faust_app")
-GROUND = frozenset({"errors", "clock", "settings", "metrics", "logs"})
+GROUND = frozenset({"errors", "clock", "settings", "metrics", "logs", "tracing"})
 TOP = frozenset({"cli", "console"})
 
 # Library -> the names of the files that may import it, anywhere in the engine.

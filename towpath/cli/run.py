@@ -3,18 +3,25 @@
 import os
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from towpath.cli import output
+from towpath.cli.run_metrics import serve_metrics
 from towpath.errors import ContractError, NotFoundError, WorldError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from towpath.contract.registry import SchemaLearner
     from towpath.stream.engine.worker_status import WorkerStatus
+
+
+Tell = Callable[["WorkerStatus"], None]
+"""Tells whoever supervises this process how its worker stands."""
 
 
 def register(app: typer.Typer) -> None:
@@ -50,18 +57,17 @@ def _run_worker(settings: Settings, name: str, slot: str) -> None:
     import uvloop
 
     from towpath.logs import configure_logs
+    from towpath.tracing import configure_tracing
 
     configure_logs(settings, worker=f"{name}/{slot}")
+    configure_tracing(settings, service=name)
     uvloop.install()
-    worker = _build_patiently(settings, name, slot)
-    if settings.metrics_port is not None:
-        from prometheus_client import start_http_server
-
-        start_http_server(settings.metrics_port)
+    served = serve_metrics(settings, name)
+    worker = _build_patiently(settings, name, slot, partial(_tell_status, None if served is None else served[0]))
     worker.run_worker(loglevel=settings.log_level)
 
 
-def _build_patiently(settings: Settings, name: str, slot: str) -> Any:
+def _build_patiently(settings: Settings, name: str, slot: str, tell: Tell) -> Any:
     """Return the worker, once every part that it needs has answered: it may start before them."""
     import structlog
 
@@ -71,16 +77,16 @@ def _build_patiently(settings: Settings, name: str, slot: str) -> Any:
     failures = 0
     while True:
         try:
-            return build_worker(settings, name, slot)
+            return build_worker(settings, name, slot, tell)
         except WorldError as error:
             failures += 1
             seconds = backoff_seconds(failures)
             structlog.get_logger("towpath.cli.run").warning("waiting to start", seconds=seconds, reason=error.cause)
-            _tell_status(WorkerStatus(application=name, slot=slot, is_member=False, waiting_for=error.cause))
+            tell(WorkerStatus(application=name, slot=slot, is_member=False, waiting_for=error.cause))
             time.sleep(seconds)
 
 
-def build_worker(settings: Settings, name: str, slot: str) -> Any:
+def build_worker(settings: Settings, name: str, slot: str, tell: Tell | None = None) -> Any:
     """Return the stream application called `name`. Raises NotFoundError where the project has none of that name."""
     from towpath.contract.catalogue import Catalogue
     from towpath.contract.registry import SchemaLearner, load_codec
@@ -95,7 +101,7 @@ def build_worker(settings: Settings, name: str, slot: str) -> Any:
     catalogue = Catalogue.load(settings)
     topics, build = builders[kind](settings, catalogue, which, slot)
     codec = load_codec(settings, catalogue, topics)
-    return build(codec, _tell_status, SchemaLearner(codec, settings.registry))
+    return build(codec, tell or partial(_tell_status, None), SchemaLearner(codec, settings.registry))
 
 
 # The topics whose records the worker writes or reads, and what makes it of their codec.
@@ -178,10 +184,10 @@ def _find(found: dict[str, Any], worker: str, name: str) -> Any:
     return found[name]
 
 
-def _tell_status(status: "WorkerStatus") -> None:
-    """Tell whoever supervises this process how it stands."""
+def _tell_status(metrics_port: int | None, status: "WorkerStatus") -> None:
+    """Tell whoever supervises this process how it stands, and where it serves its metrics."""
     from towpath.stack.workers import READY_FILE, tell_status
 
     path = os.environ.get(READY_FILE)
     if path:
-        tell_status(Path(path), status)
+        tell_status(Path(path), replace(status, metrics_port=metrics_port))

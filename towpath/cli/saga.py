@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from towpath.cli import output, saga_check, saga_instances, saga_requests, saga_upgrade, saga_why
+from towpath.cli import output, saga_check, saga_instances, saga_requests, saga_upgrade, saga_versions, saga_why
 from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, recorded_path
 from towpath.errors import ContractError
 from towpath.settings import Settings, load_settings
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to `app`."""
     saga_check.register(saga_app)
     saga_upgrade.register(saga_app)
+    saga_versions.register(saga_app)
     saga_instances.register(saga_app)
     saga_requests.register(saga_app)
     saga_why.register(saga_app)

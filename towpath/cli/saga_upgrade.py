@@ -15,6 +15,8 @@ import typer
 from rich.table import Table
 
 from towpath.cli import output
+from towpath.cli.saga_request_options import WAIT_SECONDS, Actor, Limit, Rate, Reason, Wait, Yes
+from towpath.cli.saga_versions import Moving, apply, drain
 from towpath.errors import ConfigurationError, ContractError, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
 
@@ -47,20 +49,41 @@ def upgrade(
         typer.Option("--instances", help="What `saga export` wrote of real instances, one a line; - for stdin."),
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Read the real instances from the saga's state topic.")] = False,
+    do_apply: Annotated[
+        bool, typer.Option("--apply", help="Move the real instances that can go on under NEW; needs --reason.")
+    ] = False,
+    do_drain: Annotated[bool, typer.Option("--drain", help="List the real instances that keep OLD alive.")] = False,
+    reason: Reason = "",
+    actor: Actor = None,
+    limit: Limit = None,
+    rate: Rate = None,
+    wait: Wait = WAIT_SECONDS,
+    yes: Yes = False,
     as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON.")] = False,
 ) -> None:
-    """Say for each state that OLD can reach whether it can go on under NEW, in words; then for real instances."""
+    """Say for each state that OLD can reach whether it can go on under NEW, in words; then for real instances.
+
+    With --apply, real instances are moved, each by an input of its saga: decided as it then stands, kept in history.
+    """
     from towpath.saga.definition_snapshot import definition_of, differences
     from towpath.saga.upgrade import Outcome, comparable, report_on
 
-    if live and instances is not None:
-        raise ConfigurationError("--live and --instances both name the instances", next_step="say one of the two")
+    if sum((live, instances is not None, do_apply, do_drain)) > 1:
+        raise ConfigurationError(
+            "--live, --instances, --apply and --drain exclude each other", next_step="say one of them"
+        )
     settings = load_settings()
     before, after = _outline(settings, old), _outline(settings, new)
     old_definition, new_definition = definition_of(before), definition_of(after)
     reasons = comparable(old_definition, new_definition)
     if reasons:
         raise ContractError("; ".join(reasons), next_step="compare two versions of one saga, the older one first")
+    if do_drain:
+        drain(settings, old_definition, new_definition, as_json=as_json)
+        return
+    if do_apply:
+        apply(settings, old_definition, new_definition, Moving(reason, actor, limit, rate, wait, yes, as_json))
+        return
     walked = _walked(old_definition)
     reachable = report_on(old_definition, new_definition, walked.states())
     real = None

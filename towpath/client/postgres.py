@@ -1,211 +1,202 @@
-"""The client itself: PostgreSQL is all that an application needs to reach, neither Kafka nor any worker.
+"""The synchronous client: PostgreSQL is all that an application needs to reach, neither Kafka nor any worker.
 
-The one rule: a start is one more row of the caller's transaction, and an ending is read where the view of instances
-has it, so both are right from any process, whatever crashed in between.
+The one rule: what is sent to a saga is one more row of the caller's transaction, and what became of it is read where
+the view of instances has it, so both are right from any process, whatever crashed in between.
 """
 
-import dataclasses
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, overload
+from typing import Any
 from uuid import UUID
 
 import psycopg
-from psycopg import errors, sql
+from psycopg import errors
 from psycopg.rows import class_row
 
-from towpath.client.saga import InstanceStatus, NotEnded, Started, require_start, standing_of, start_topic
-from towpath.clock import Clock, SystemClock
-from towpath.contract.catalogue import Catalogue
-from towpath.contract.codec import Codec
+from towpath import tracing
+from towpath.client.awaiting import LOOK_SECONDS, AnswerTo, Ending, Found, Wanted
+from towpath.client.base import ClientBase
+from towpath.client.driver.postgres import Caller, Connection, driver_of
+from towpath.client.messages import Named, Sent
+from towpath.client.queries.postgres import BY_ID, BY_KEY, LISTEN, home_of, reading
+from towpath.client.saga import InstanceStatus, Result, Started, result_of, standing_of
 from towpath.contract.record import Record
-from towpath.errors import ConfigurationError, WorldError
-from towpath.orchestrator.sagas_view import NAME, SagaInstance
-from towpath.outbox.handover import Handover
-from towpath.outbox.message import OutboxMessage, from_record
+from towpath.orchestrator.requests import Answer
+from towpath.orchestrator.sagas_view import SagaInstance
+from towpath.outbox.message import OutboxMessage
 from towpath.outbox.names import VIEWS_DATABASE
-from towpath.outbox.postgres import may_write, may_write_async, other_connection, write, write_async
-from towpath.project import load_sagas
-from towpath.saga.definition import Definition
-from towpath.settings import Settings
-
-Connection = psycopg.Connection[Any]
-AsyncConnection = psycopg.AsyncConnection[Any]
-
-LOOK_SECONDS = 5.0
-"""Longest trust in a notification: a view that is being rebuilt, or a lost connection's successor, tells nothing."""
-
-_SELECT = sql.SQL("SELECT {} FROM {}").format(
-    sql.SQL(", ").join(sql.Identifier(field.name) for field in dataclasses.fields(SagaInstance)), sql.Identifier(NAME)
-)
-_BY_ID = _SELECT + sql.SQL(" WHERE saga_id = %s")
-_BY_KEY = _SELECT + sql.SQL(" WHERE key = %s AND saga = %s ORDER BY started_at DESC")
+from towpath.outbox.postgres import may_write, write
+from towpath.saga.inputs import Action
+from towpath.tracing import SpanKind
 
 
-class Client:
-    """Starts sagas and follows them. Holds no connection to a database: safe to share between threads."""
+class Client(ClientBase):
+    """Starts sagas, signals and asks them, and follows them. Safe to share between threads.
 
-    def __init__(
-        self,
-        settings: Settings,
-        catalogue: Catalogue,
-        codec: Codec,
-        clock: Clock | None = None,
-        *,
-        handover: Handover | None = None,
-        sagas: Mapping[str, Mapping[int, Definition]] | None = None,
-    ) -> None:
-        """Take what starts and follows sagas; with a `handover`, `hand_over` spares a start the wait for capture.
+    Whatever writes takes the caller's connection first: psycopg's, a session or connection of SQLAlchemy over psycopg,
+    Django's connection; it becomes part of the transaction that is open there, and commits nothing. Of a psycopg pool
+    it takes a connection of its own, and commits. It raises, before anything is written, ContractError for a record
+    that breaks its schema, ConfigurationError for one that this saga does not take, for a connection that is none of
+    these, and for a database whose outbox may not write the topic. The caller's transaction may go on after that.
+    """
 
-        `sagas` are the definitions by name and version; by default, those that the project registers.
+    def start(
+        self, connection: Caller, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any
+    ) -> Started:
+        """Start a saga with `event`.
+
+        The same `event_id` starts the same saga, once: take one that the request itself determines, and a request that
+        is repeated starts nothing new. `headers` are further fields of `OutboxMessage` (`tenant`, `traceparent`).
         """
-        self._handover = handover
-        self._settings = settings
-        self._catalogue = catalogue
-        self._codec = codec
-        self._clock = clock or SystemClock()
-        self._sagas = sagas
-        self._homes: set[tuple[str, int, str, str]] = set()
+        with tracing.span(f"start {saga}", {"towpath.saga": saga, "towpath.key": key}, kind=SpanKind.PRODUCER):
+            started = self._messages.start(saga, key, event, event_id=event_id, **headers)
+            assert started.message is not None  # made just now
+            self._write(connection, started.message)
+        return started
 
-    @overload
-    def start(
-        self, connection: AsyncConnection, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any
-    ) -> Awaitable[Started]: ...
-
-    @overload
-    def start(
-        self, connection: Connection, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any
-    ) -> Started: ...
-
-    def start(
+    def signal(
         self,
-        connection: Connection | AsyncConnection,
+        connection: Caller,
         saga: str,
         key: str,
-        event: Record,
+        record: Record,
         *,
-        event_id: UUID,
+        signal_id: UUID | None = None,
+        saga_id: str | None = None,
         **headers: Any,
-    ) -> Started | Awaitable[Started]:
-        """Write the start event of a saga into the outbox, in the transaction of `connection`; commits nothing.
+    ) -> Sent:
+        """Give the instances of a business key, or the one called `saga_id`, what they wait for.
 
-        `connection` is psycopg's, to the database of the service that owns the event; with an `AsyncConnection` the
-        result is to be awaited. The same `event_id` starts the same saga, once: take one that the request itself
-        determines, and a request that is repeated starts nothing new. Raises, before anything is written,
-        ContractError for an event that breaks its schema, ConfigurationError for one that does not start this saga,
-        for a connection that is none of psycopg's, and for a database whose outbox may not write the event.
+        The same `signal_id` is taken once; without one, the same record to the same key is the same signal.
         """
-        require_start(self._definitions(), saga, type(event))
-        topic = start_topic(self._catalogue, saga, type(event))
-        message = from_record(self._codec, topic, key, event, id=event_id, **headers)
-        started = Started.by(saga, key, event_id, message)
-        if isinstance(connection, psycopg.AsyncConnection):
-            return self._start_async(connection, message, started)
-        if not isinstance(connection, psycopg.Connection):
-            raise other_connection(connection)
-        home = _home(connection, topic)
-        if home not in self._homes:
-            if not may_write(connection, topic):
-                raise _not_home(home, self._catalogue)
-            self._homes.add(home)
-        write(connection, [message])
-        return started
+        with tracing.span(f"signal {saga}", {"towpath.saga": saga, "towpath.key": key}, kind=SpanKind.PRODUCER):
+            sent = self._messages.signal(saga, key, record, id=signal_id, saga_id=saga_id, **headers)
+            self._write(connection, sent.message)
+        return sent
 
-    async def _start_async(self, connection: AsyncConnection, message: OutboxMessage, started: Started) -> Started:
-        home = _home(connection, message.topic)
-        if home not in self._homes:
-            if not await may_write_async(connection, message.topic):
-                raise _not_home(home, self._catalogue)
-            self._homes.add(home)
-        await write_async(connection, [message])
-        return started
+    def cancel(
+        self,
+        connection: Caller,
+        instance: Named,
+        *,
+        actor: str,
+        reason: str,
+        request_id: UUID | None = None,
+        **headers: Any,
+    ) -> Sent:
+        """Ask an instance to undo what was done, because the business no longer wants it.
 
-    def _definitions(self) -> Mapping[str, Mapping[int, Definition]]:
-        if self._sagas is None:
-            self._sagas = load_sagas(self._settings)
-        return self._sagas
-
-    def hand_over(self, started: Started) -> bool:
-        """Take a start to Kafka at once, now that its transaction is committed; return whether it was sent.
-
-        Never before the commit: what was rolled back must not start anything. Without a hand-over, or under load,
-        this does nothing, and capture brings the event a moment later, as it does in any case. Never raises.
+        Past the point of no return the saga refuses it: see `await_answer`.
         """
-        return bool(started.message and self._handover and self._handover.hand_over((started.message,)))
+        return self.ask(
+            connection, instance, Action.CANCEL, actor=actor, reason=reason, request_id=request_id, **headers
+        )
+
+    def ask(
+        self,
+        connection: Caller,
+        instance: Named,
+        action: Action,
+        *,
+        actor: str,
+        reason: str,
+        step: str = "",
+        item: str = "",
+        reply: Record | None = None,
+        request_id: UUID | None = None,
+        **headers: Any,
+    ) -> Sent:
+        """Ask an instance (a `Started`, or how one stands) to retry, resume, skip, cancel or compensate.
+
+        `step` (and `item` of an `each`) say what a retry or a skip is about; `reply` is what a skip takes as the
+        step's answer. The same `request_id` is decided once. Without one it follows from what is asked and from how
+        the instance stood when the caller looked: asked again about the same standing, it is the same request.
+        """
+        about = {"towpath.saga": instance.saga, "towpath.saga_id": instance.saga_id, "towpath.key": instance.key}
+        what: dict[str, Any] = {"step": step, "item": item, "reply": reply, "id": request_id}
+        with tracing.span(f"{action.value} {instance.saga}", about, kind=SpanKind.PRODUCER):
+            sent = self._messages.request(instance, action, actor=actor, reason=reason, **what, **headers)
+            self._write(connection, sent.message)
+        return sent
 
     def standing(self, saga_id: str) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
         with self._views() as connection:
-            return _one(connection, self._codec, saga_id)
+            return next(iter(self._read(connection, BY_ID, (saga_id,))), None)
 
     def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
-        with self._views() as connection, connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
-            try:
-                return [standing_of(row, self._codec) for row in cursor.execute(_BY_KEY, (key, saga))]
-            except errors.UndefinedTable:
-                return []
+        with self._views() as connection:
+            return self._read(connection, BY_KEY, (key, saga))
 
     def await_ending(self, saga_id: str, *, timeout_seconds: float) -> InstanceStatus:
         """Wait until a saga completed or compensated, or is stuck, and return how it stands then.
 
-        The saga need not have begun. Raises NotEnded when the time is over, WorldError where the views cannot be read.
+        The saga need not have begun; one whose start is refused is compensated, and its `reason` says why. Raises
+        NotEnded when the time is over, WorldError where the views cannot be read.
         """
+        return self._await(Ending(saga_id, timeout_seconds), saga_id, "", "", timeout_seconds)
+
+    def await_answer(self, sent: Sent, *, timeout_seconds: float) -> Answer:
+        """Wait until a signal or a request was decided, and return whether it was applied, or why it was refused.
+
+        Raises NotAnswered when the time is over, WorldError where the views cannot be read.
+        """
+        wanted = AnswerTo(sent, timeout_seconds)
+        return self._await(wanted, sent.saga_id, sent.saga, sent.key, timeout_seconds)
+
+    def result(self, saga_id: str, kind: type[Result], *, timeout_seconds: float) -> Result:
+        """Wait until a saga has completed, and return what it came to: the record that `saga.result` declares.
+
+        Raises NotCompleted where it was undone or is stuck, NotEnded when the time is over.
+        """
+        return result_of(self.await_ending(saga_id, timeout_seconds=timeout_seconds), kind)
+
+    def _write(self, caller: Caller, message: OutboxMessage) -> None:
+        with driver_of(caller) as connection:
+            home = home_of(connection, message.topic)
+            if home not in self._homes:
+                if not may_write(connection, message.topic):
+                    raise self._messages.not_here(connection.info.dbname, message.topic)
+                self._homes.add(home)
+            write(connection, [message])
+
+    def _await(self, wanted: Wanted[Found], saga_id: str | None, saga: str, key: str, timeout_seconds: float) -> Found:
+        query, values = (BY_KEY, (key, saga)) if saga_id is None else (BY_ID, (saga_id,))
         deadline = self._clock.monotonic_seconds() + timeout_seconds
         with self._views() as connection:
             # Listening begins before the first look, so that no change slips in between.
-            connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(NAME)))
+            connection.execute(LISTEN)
             while True:
-                standing = _one(connection, self._codec, saga_id)
-                if standing is not None and (standing.ended or standing.stuck):
-                    return standing
+                standings = self._read(connection, query, values)
+                found = wanted.found(standings)
+                if found is not None:
+                    return found
                 left_seconds = deadline - self._clock.monotonic_seconds()
                 if left_seconds <= 0:
-                    raise NotEnded(saga_id, timeout_seconds, standing)
-                self._hear(connection, saga_id, min(left_seconds, LOOK_SECONDS))
+                    raise wanted.too_late(standings)
+                ids = {one.saga_id for one in standings} if saga_id is None else {saga_id}
+                _hear(connection, ids, min(left_seconds, LOOK_SECONDS))
 
-    def _hear(self, connection: Connection, saga_id: str, seconds: float) -> None:
-        """Return once something is told of the saga, or after `seconds`."""
-        for told in connection.notifies(timeout=seconds):
-            if told.payload == saga_id:
-                return
+    def _read(self, connection: Connection, query: Any, values: Sequence[Any]) -> list[InstanceStatus]:
+        with connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
+            try:
+                return [standing_of(row, self.codec) for row in cursor.execute(query, values)]
+            except errors.UndefinedTable:  # no worker has kept the view yet
+                return []
 
     @contextmanager
     def _views(self) -> Iterator[Connection]:
         """Connect to the views' database, in autocommit."""
-        options: dict[str, Any] = dict(self._settings.postgres.connection_options())
-        try:
-            with psycopg.connect(
-                self._settings.postgres.database_url(VIEWS_DATABASE), autocommit=True, **options
-            ) as connection:
+        options: dict[str, Any] = dict(self.settings.postgres.connection_options())
+        with reading():
+            url = self.settings.postgres.database_url(VIEWS_DATABASE)
+            with psycopg.connect(url, autocommit=True, **options) as connection:
                 yield connection
-        except psycopg.OperationalError as error:
-            raise WorldError(
-                f"the views' database cannot be read: {str(error).strip()}",
-                kept="the sagas themselves, which do not depend on it",
-                next_step="towpath status, or check [postgres] in towpath.toml",
-            ) from error
 
 
-def _home(connection: Connection | AsyncConnection, topic: str) -> tuple[str, int, str, str]:
-    """Return which database a connection is to, and the topic that is asked for: what was found there is kept."""
-    return connection.info.host, connection.info.port, connection.info.dbname, topic
-
-
-def _not_home(home: tuple[str, int, str, str], catalogue: Catalogue) -> ConfigurationError:
-    *_, database, topic = home
-    writers = ", ".join(catalogue.topic(topic).producers)
-    return ConfigurationError(
-        f"database {database} has no outbox that may write {topic}",
-        kept="everything as it was: nothing was written",
-        next_step=f"pass a connection to the database of {writers}; where it is that one: towpath provision",
-    )
-
-
-def _one(connection: Connection, codec: Codec, saga_id: str) -> InstanceStatus | None:
-    with connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
-        try:
-            row = cursor.execute(_BY_ID, (saga_id,)).fetchone()
-        except errors.UndefinedTable:  # no worker has kept the view yet
-            return None
-    return None if row is None else standing_of(row, codec)
+def _hear(connection: Connection, ids: set[str], seconds: float) -> None:
+    """Return once the view says something of one of `ids`, or after `seconds`."""
+    for told in connection.notifies(timeout=seconds):
+        if told.payload in ids:
+            return

@@ -3,17 +3,21 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 from uuid import UUID
 
 from towpath.contract.catalogue import Catalogue, TopicKind
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, TowpathError
-from towpath.orchestrator.sagas_view import ENDINGS, SagaInstance
+from towpath.orchestrator.requests import Answer
+from towpath.orchestrator.sagas_view import ENDINGS, SagaInstance, answers_in
 from towpath.outbox.message import OutboxMessage
 from towpath.saga.definition import Definition
 from towpath.saga.keys import saga_id_of
 from towpath.saga.state import Status
+
+Result = TypeVar("Result", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class InstanceStatus:
     """How an instance stands. `status` is running, compensating, completed, compensated, or stuck.
 
     `reason` says why it compensates or is stuck; `waiting_for` names the events or persons that it waits for.
-    `result` is what it came to: the record of `saga.result`, once it has completed.
+    `result` is what it came to: the record of `saga.result`, once it has completed. `answers` are what became of the
+    requests and signals that it was sent, the last ones.
     """
 
     saga: str
@@ -52,6 +57,7 @@ class InstanceStatus:
     updated_at: datetime
     ended_at: datetime | None
     result: Record | None = None
+    answers: tuple[Answer, ...] = ()
 
     @property
     def ended(self) -> bool:
@@ -78,6 +84,7 @@ def standing_of(row: SagaInstance, codec: Codec) -> InstanceStatus:
         updated_at=row.updated_at,
         ended_at=row.ended_at,
         result=None if row.result is None else codec.decode(row.result),
+        answers=answers_in(row),
     )
 
 
@@ -93,6 +100,45 @@ class NotEnded(TowpathError):
             next_step="ask again later, or towpath status to see whether its workers run",
         )
         self.standing = standing
+
+
+class NotAnswered(TowpathError):
+    """The time given for the answer to a signal or a request is over: nothing in the view says what became of it."""
+
+    def __init__(self, saga: str, key: str, id_: str, timeout_seconds: float, instances: int) -> None:
+        seen = f"{instances} of {saga} for key {key}" if instances else f"no instance of {saga} for key {key}"
+        super().__init__(
+            f"{id_} was not answered within {timeout_seconds:g} s; seen: {seen}",
+            kept="what was sent: it takes effect once, whenever the saga's worker reads it",
+            next_step=f"towpath saga why {saga} {key}",
+        )
+
+
+class NotCompleted(TowpathError):
+    """A saga came to no result: it was undone, or it is stuck. `standing` says why."""
+
+    def __init__(self, standing: InstanceStatus) -> None:
+        why = f": {standing.reason}" if standing.reason else ""
+        super().__init__(
+            f"saga {standing.saga} {standing.saga_id} is {standing.status}{why}",
+            kept="the instance and its history",
+            next_step=f"towpath saga history {standing.saga} {standing.saga_id}",
+        )
+        self.standing = standing
+
+
+def result_of(standing: InstanceStatus, kind: type[Result]) -> Result:
+    """Return what a saga that ended came to. Raises NotCompleted, ConfigurationError for a result of another kind."""
+    if standing.status != Status.COMPLETED.value:
+        raise NotCompleted(standing)
+    if not isinstance(standing.result, kind):
+        came = "nothing" if standing.result is None else type(standing.result).__name__
+        raise ConfigurationError(
+            f"saga {standing.saga} {standing.saga_id} came to {came}, not to a {kind.__name__}",
+            kept="the instance and its history",
+            next_step="ask for the record that the definition declares with saga.result",
+        )
+    return standing.result
 
 
 def require_start(sagas: Mapping[str, Mapping[int, Definition]], saga: str, record: type[Record]) -> None:

@@ -4,13 +4,17 @@ The one rule: a failure names its record, so that the rest of the batch is not m
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
+from towpath import tracing
 from towpath.contract.codec import Codec
 from towpath.orchestrator import envelope
 from towpath.orchestrator.core import Orchestrator
+from towpath.orchestrator.saga_metrics import Decided, count
 from towpath.saga.definition import Definition
 from towpath.settings import Settings
+from towpath.stream.engine.record_spans import handling
 from towpath.stream.faust_app.agent import RecordFailed, StreamApp, create_app
 
 
@@ -39,11 +43,13 @@ def create_orchestrator(
     capture is behind, so that deadlines must not fire. Raises ConfigurationError where the stream's settings
     contradict each other.
     """
+    decided: list[Decided] = []
     orchestrator = Orchestrator(
         definitions,
         codec,
         start_topic=start_topic,
         finished_retention_milliseconds=int(settings.saga.finished_retention_days * 86_400_000),
+        observe=decided.append,
     )
     app = create_app(
         application_name(settings, orchestrator.name),
@@ -61,10 +67,17 @@ def create_orchestrator(
     async def run_saga(batches: Any) -> None:
         async for batch in batches:
             unit = app.unit
+            decided.clear()
             for record in batch:
                 try:
-                    orchestrator.handle(record, unit)
+                    if tracing.is_on():
+                        with handling(record, orchestrator.name):
+                            orchestrator.handle(record, unit)
+                    else:
+                        orchestrator.handle(record, unit)
                 except BaseException as error:  # whatever it is, the record's position goes with it
                     raise RecordFailed(record, error) from error
+            if decided:
+                unit.after_commit(partial(count, tuple(decided)))
 
     return app

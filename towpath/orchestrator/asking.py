@@ -5,15 +5,13 @@ transactions, and an outcome is what the history says of the request's id, never
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from towpath.clock import Clock
 from towpath.contract.codec import Codec
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.requests import Request, to_record
-from towpath.saga.effects import Happened
+from towpath.orchestrator.requests import Answer, Request, UpgradeRequest, answer_of, to_record
 from towpath.stream.broker.port import Broker, PartitionReader
 from towpath.stream.broker.record import Headers, TopicPartition
 
@@ -23,15 +21,6 @@ POLL_SECONDS = 0.05
 
 Message = tuple[str, bytes, bytes, Headers]
 """Topic, key, value, headers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the history says of a request: `refusal` is the machine's reason, None where the request took effect."""
-
-    request_id: str
-    refusal: str | None
-    status: str
 
 
 class Answers:
@@ -69,8 +58,7 @@ class Answers:
         entry = None if value is None else self._codec.decode(value)
         if not isinstance(entry, wire.HistoryEntry) or entry.input_id not in waiting:
             return None
-        refused = entry.happened == Happened.REFUSED.value
-        return Answer(entry.input_id, entry.reason if refused else None, entry.status)
+        return answer_of(entry)
 
 
 def send(
@@ -111,7 +99,7 @@ def ask(
     broker: Broker,
     codec: Codec,
     clock: Clock,
-    requests: Sequence[Request],
+    requests: Sequence[Request] | Sequence[UpgradeRequest],
     *,
     transactional_id: str,
     wait_seconds: float,

@@ -20,9 +20,11 @@ from towpath.orchestrator.performer import Performer
 from towpath.orchestrator.record_context import RecordContext, UnitLike
 from towpath.orchestrator.repetition import repeats_reply
 from towpath.orchestrator.retention import FORGET, Retention
-from towpath.saga.advance import advance
+from towpath.orchestrator.saga_metrics import Decided
+from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition, Kind, SecondStart
 from towpath.saga.effects import AnswerParent, SubsagaCompensated
+from towpath.saga.history import facts_of
 from towpath.saga.inputs import (
     Action,
     Input,
@@ -35,8 +37,10 @@ from towpath.saga.inputs import (
     TimerFired,
     TimerKind,
     Unrecognised,
+    UpgradeAsked,
 )
 from towpath.saga.keys import saga_id_of
+from towpath.saga.migrate import migrate
 from towpath.saga.state import Direction, ParentReference, SagaState
 from towpath.stream.broker.record import ConsumedRecord
 
@@ -45,6 +49,7 @@ class Orchestrator:
     """Runs all versions of one saga. One for each worker; what it remembers is only a cache of the unit's state.
 
     `start_topic` is where its start events come from: a topic, or several; None for a saga that only other sagas start.
+    `observe` is told each decision, in a unit that may yet be aborted.
     """
 
     def __init__(
@@ -54,8 +59,10 @@ class Orchestrator:
         *,
         start_topic: str | tuple[str, ...] | None,
         finished_retention_milliseconds: int,
+        observe: Callable[[Decided], None] | None = None,
     ) -> None:
         self._definitions = definitions
+        self._observe = observe
         self._newest = max(definitions)
         always = SecondStart.REFUSE_ALWAYS
         self._one_for_ever = frozenset(version for version, each in definitions.items() if each.second_start is always)
@@ -159,6 +166,9 @@ class Orchestrator:
         asked = self._decoded(context)
         if not isinstance(asked, wire.OperatorAsked):
             raise envelope.MalformedHeaders(record, f"it is no request but {type(asked).__name__}")
+        if asked.action is wire.OperatorAction.UPGRADE:
+            self._upgrade(context, asked)
+            return
         input_ = OperatorAsked(
             envelope.message_id(record),
             record.timestamp_milliseconds,
@@ -173,6 +183,22 @@ class Orchestrator:
             asked.round,
         )
         self._apply(context, asked.saga_id, input_, input_.action.value)
+
+    def _upgrade(self, context: RecordContext, asked: wire.OperatorAsked) -> None:
+        """Let an instance go on under another version. The old one decides about it as long as it has not."""
+        record = context.record
+        input_ = UpgradeAsked(
+            envelope.message_id(record), record.timestamp_milliseconds, asked.version, asked.actor, asked.reason
+        )
+        state = self._instances.load(context, asked.saga_id)
+        if state is None:
+            self._performer.refuse(context, self._newest, input_, facts_of(input_)[1], "no such saga has started")
+            return
+        old, state = self._under_definition(state)
+        new = self._definitions.get(asked.version)
+        decision = migrate(old, new, state, input_)
+        moved = decision.state is not state
+        self._carry_out(context, new if moved and new is not None else old, state, input_, decision)
 
     # --- What they share --------------------------------------------------------------------------------------------
 
@@ -298,6 +324,10 @@ class Orchestrator:
         if state is None:
             self._performer.refuse(context, self._newest, input_, detail, "no such saga has started")
             return
+        if state.ended and state.parent is None and state.version not in self._definitions:
+            # Its version may be gone: whatever it was, it refuses everything now.
+            self._performer.refuse(context, self._newest, input_, detail, "the saga has ended")
+            return
         self._perform(context, *self._under_definition(state), input_)
 
     def _under_definition(self, state: SagaState) -> tuple[Definition, SagaState]:
@@ -307,7 +337,18 @@ class Orchestrator:
         self, context: RecordContext, definition: Definition, before: SagaState | None, input_: Input
     ) -> SagaState:
         """Ask the machine and do what it decides: state, commands, timers, history, all in the record's own unit."""
-        decision = advance(definition, before, input_)
+        return self._carry_out(context, definition, before, input_, advance(definition, before, input_))
+
+    def _carry_out(
+        self,
+        context: RecordContext,
+        definition: Definition,
+        before: SagaState | None,
+        input_: Input,
+        decision: Decision,
+    ) -> SagaState:
+        if self._observe is not None:
+            self._observe(Decided(definition, before, input_, decision))
         after = decision.state
         assert after is not None, "an instance, or a start for which there is none, always leaves one"
         self._performer.perform(context, definition, after, input_, decision)

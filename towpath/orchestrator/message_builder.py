@@ -14,7 +14,7 @@ from towpath.saga.advance import Decision
 from towpath.saga.definition import Activity, Definition
 from towpath.saga.effects import AnswerParent, CompensateSaga, Finish, Happened, PublishEvent, SendCommand, StartSaga
 from towpath.saga.effects import Record as Entry
-from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Signalled, Started
+from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Signalled, Started, UpgradeAsked
 from towpath.saga.state import Direction, SagaState, Status, StepStatus
 from towpath.stream.broker.record import Headers
 
@@ -178,7 +178,7 @@ def _came(input_: Input) -> dict[str, Any]:
             came["parent"] = None if input_.parent is None else parent_to_wire(input_.parent)
         case ParentAsked():
             came["parent"] = parent_to_wire(input_.parent)
-        case OperatorAsked():
+        case OperatorAsked() | UpgradeAsked():
             came["asked_because"] = input_.reason
     return came
 

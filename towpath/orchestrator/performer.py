@@ -3,6 +3,7 @@
 The one rule: all of it goes into the unit of work of the record that caused it.
 """
 
+from towpath import tracing
 from towpath.contract.codec import Codec
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
@@ -15,6 +16,7 @@ from towpath.saga.definition import Definition
 from towpath.saga.effects import AnswerParent, CancelTimer, Finish, SetTimer
 from towpath.saga.inputs import Input, Timer
 from towpath.saga.state import SagaState
+from towpath.stream.broker.record import Headers
 
 
 class Performer:
@@ -82,6 +84,7 @@ class Performer:
     def _write(self, context: RecordContext, entry: wire.HistoryEntry) -> None:
         id_ = f"{self._saga}:{context.record.position}:{entry.saga_id}:{entry.input_id}"
         headers = envelope.headers_of(id=id_, type=entry.SCHEMA_NAME, saga_id=entry.saga_id, saga=entry.saga)
+        headers = _linked(headers)
         context.unit.send(
             self._history,
             self._codec.encode(entry),
@@ -93,7 +96,18 @@ class Performer:
 
 def _send(context: RecordContext, outgoing: tuple[Outgoing, ...]) -> None:
     for message in outgoing:
-        context.unit.send(message.topic, message.payload, key=message.key, headers=message.headers)
+        context.unit.send(message.topic, message.payload, key=message.key, headers=_linked(message.headers))
+
+
+def _linked(headers: Headers) -> Headers:
+    """Return `headers` as those of a child of the span that is open, where spans are recorded.
+
+    Otherwise a message carries the traceparent of its saga's start event, if that had one.
+    """
+    own = tracing.traceparent() if tracing.is_on() else None
+    if own is None:
+        return headers
+    return (*(header for header in headers if header[0] != "traceparent"), ("traceparent", own.encode()))
 
 
 def _timer_key(saga_id: str, timer: Timer) -> bytes:

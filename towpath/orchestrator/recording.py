@@ -29,6 +29,7 @@ from towpath.saga.inputs import (
     TimerFired,
     TimerKind,
     Unrecognised,
+    UpgradeAsked,
 )
 from towpath.saga.state import Direction, SagaState
 from towpath.saga.testing.golden import history_of
@@ -74,6 +75,10 @@ def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], code
     decisions: list[Decision] = []
     state: SagaState | None = None
     for number, entry in enumerate(entries, start=1):
+        if entry.input == UpgradeAsked.__name__:
+            raise NotAsRecorded(
+                entry.saga_id, number, f"a person asked that it goes on {entry.detail}", "record a run of one version"
+            )
         if number == 1 and entry.input != Started.__name__:
             raise NotAsRecorded(
                 entry.saga_id, number, "it is not the start: the topic no longer has that", "record a younger run"
@@ -158,6 +163,11 @@ def _parent_asked(entry: wire.HistoryEntry, _: Messages) -> Input:
     return ParentAsked(entry.input_id, entry.at_milliseconds, parent_from_wire(entry.parent))
 
 
+def _upgrade_asked(entry: wire.HistoryEntry, _: Messages) -> Input:
+    version = int(entry.detail.rpartition(" ")[2])
+    return UpgradeAsked(entry.input_id, entry.at_milliseconds, version, entry.actor, entry.asked_because)
+
+
 def _unrecognised(entry: wire.HistoryEntry, _: Messages) -> Input:
     return Unrecognised(entry.input_id, entry.at_milliseconds, entry.detail)
 
@@ -174,6 +184,7 @@ _READERS: dict[str, Callable[[wire.HistoryEntry, Messages], Input]] = {
     Signalled.__name__: _signalled,
     OperatorAsked.__name__: _operator_asked,
     ParentAsked.__name__: _parent_asked,
+    UpgradeAsked.__name__: _upgrade_asked,
     Unrecognised.__name__: _unrecognised,
 }
 

@@ -240,6 +240,7 @@ class OperatorAction(StrEnum):
     COMPENSATE = "compensate"
     CANCEL = "cancel"
     RESUME = "resume"
+    UPGRADE = "upgrade"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,12 +255,13 @@ class OperatorAsked(Record):
     direction: Of the attempt of the step that the person saw: do or undo.
     attempt: Number of the attempt that the person saw; 0 where they do not say.
     round: Round of the attempt that the person saw.
+    version: For upgrade: the version under which the instance is to go on.
     actor: Who asks.
     reason: Why, for the history.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.OperatorAsked"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "950189195290813c9a8d9e1e5e20befb304cca1abfb1e0a546a8cacab29c492c"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "b7db8f5cb6a4a81f325224f09eac0571ddd016998f56b1c1bf9de1f74f5a4e8b"
 
     saga_id: str
     action: OperatorAction
@@ -269,6 +271,7 @@ class OperatorAsked(Record):
     direction: str = "do"
     attempt: int = 0
     round: int = 0
+    version: int = 0
     actor: str
     reason: str
 

@@ -7,7 +7,7 @@ steps stood), so asking again about the same situation is the same request, and 
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from towpath.contract.codec import Codec
 from towpath.errors import RefusedError
@@ -22,6 +22,8 @@ from towpath.saga.state import Direction, SagaState, StepState, StepStatus, dire
 from towpath.stream.broker.record import Headers
 
 REQUEST_NAMESPACE = uuid5(NAMESPACE_URL, "towpath:operator-request")
+
+SIGNAL_NAMESPACE = uuid5(NAMESPACE_URL, "towpath:signal")
 
 NEED_A_PERSON = frozenset({StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED})
 OF_A_STEP = frozenset({Action.RETRY, Action.SKIP})
@@ -64,6 +66,31 @@ class Request:
             self.attempt,
             self.round,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeRequest:
+    """A person's request that an instance goes on under another version of its definition."""
+
+    id: str
+    saga: str
+    saga_id: str
+    key: str
+    version: int
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the history says of a request or signal: `refusal` is the machine's reason, None where it took effect.
+
+    `status` is the saga's after it.
+    """
+
+    request_id: str
+    refusal: str | None
+    status: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +159,13 @@ def request_of(
     )
 
 
+def upgrade_of(state: SagaState, version: int, *, actor: str, reason: str) -> UpgradeRequest:
+    """Return the request that `state` goes on under `version`; asked about the same status of steps, it is the same."""
+    seen = [state.saga_id, "upgrade", version, state.version, *(cell.status.value for _, cell in cells(state))]
+    id_ = str(uuid5(REQUEST_NAMESPACE, json.dumps(seen)))
+    return UpgradeRequest(id_, state.saga, state.saga_id, state.key, version, actor, reason)
+
+
 def cells(state: SagaState) -> Iterator[tuple[tuple[str, str], StepState]]:
     """Yield each step, then its items, with its name: step's key and item's key, the latter empty for a step."""
     for step in state.steps:
@@ -156,9 +190,28 @@ def preview(definition: Definition, state: SagaState, request: Request, at_milli
     )
 
 
-def to_record(codec: Codec, request: Request) -> tuple[str, bytes, bytes, Headers]:
-    """Return topic, key, value and headers of the record that carries `request`. Raises ContractError."""
-    asked = wire.OperatorAsked(
+def signal_id(saga: str, key: str, signal: object) -> UUID:
+    """Return the id of a signal whose sender names none: the same signal to the same key is the same one."""
+    return uuid5(SIGNAL_NAMESPACE, json.dumps([saga, key, repr(signal)]))
+
+
+def answer_of(entry: wire.HistoryEntry) -> Answer:
+    """Return what an entry of the history says of the input that it is about."""
+    refused = entry.happened == Happened.REFUSED.value
+    return Answer(entry.input_id, entry.reason if refused else None, entry.status)
+
+
+def to_wire(codec: Codec, request: Request | UpgradeRequest) -> wire.OperatorAsked:
+    """Return the record that carries `request`. Raises ContractError for a reply that breaks its schema."""
+    if isinstance(request, UpgradeRequest):
+        return wire.OperatorAsked(
+            saga_id=request.saga_id,
+            action=wire.OperatorAction.UPGRADE,
+            version=request.version,
+            actor=request.actor,
+            reason=request.reason,
+        )
+    return wire.OperatorAsked(
         saga_id=request.saga_id,
         action=wire.OperatorAction(request.action.value),
         step=request.step,
@@ -170,6 +223,11 @@ def to_record(codec: Codec, request: Request) -> tuple[str, bytes, bytes, Header
         actor=request.actor,
         reason=request.reason,
     )
+
+
+def to_record(codec: Codec, request: Request | UpgradeRequest) -> tuple[str, bytes, bytes, Headers]:
+    """Return topic, key, value and headers of the record that carries `request`. Raises ContractError."""
+    asked = to_wire(codec, request)
     headers = envelope.headers_of(id=request.id, type=asked.SCHEMA_NAME, saga_id=request.saga_id, saga=request.saga)
     topic = envelope.topic_of(request.saga, envelope.OPERATOR)
     return topic, request.key.encode(), codec.encode(asked), headers

@@ -3,6 +3,7 @@
 It is what `towpath saga list`, an application's client and a person's dashboard read.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,10 +11,14 @@ from typing import Any
 
 from towpath.orchestrator import envelope
 from towpath.orchestrator.records import HistoryEntry
+from towpath.orchestrator.requests import Answer, answer_of
+from towpath.saga.inputs import OperatorAsked, Signalled, UpgradeAsked
 from towpath.saga.state import Status
 from towpath.view import Occurrence, RowSource, View
 
 NAME = "towpath_saga_instances"
+ANSWERS_MAX = 20
+"""Answers kept in an instance's row, the last ones: people ask a few times an hour, and wait seconds for the answer."""
 ENDINGS = frozenset({Status.COMPLETED.value, Status.COMPENSATED.value})
 
 
@@ -35,6 +40,8 @@ class SagaInstance:
     ended_at: datetime | None
     result: bytes | None = None
     """What it came to, as it travels on the wire; None where it says nothing or has not completed."""
+    answers: str | None = None
+    """What became of the requests and signals last decided: JSON, read by `answers_in`."""
 
 
 def fold(row: SagaInstance | None, entry: HistoryEntry, at: Occurrence) -> SagaInstance:
@@ -66,7 +73,23 @@ def fold(row: SagaInstance | None, entry: HistoryEntry, at: Occurrence) -> SagaI
         updated_at=moment,
         ended_at=(row.ended_at if row.status == entry.status else moment) if ended else None,
         result=_result(row, entry),
+        answers=_answers(row, entry),
     )
+
+
+def answers_in(row: SagaInstance) -> tuple[Answer, ...]:
+    """Return what became of the requests and signals last decided, in their order."""
+    return tuple(Answer(id_, refusal, status) for id_, refusal, status in json.loads(row.answers or "[]"))
+
+
+def _answers(row: SagaInstance, entry: HistoryEntry) -> str | None:
+    if entry.input not in (OperatorAsked.__name__, Signalled.__name__, UpgradeAsked.__name__):
+        return row.answers
+    known, answer = answers_in(row), answer_of(entry)
+    if any(one.request_id == answer.request_id for one in known):
+        return row.answers  # its repetition, which is refused: what became of it was said already
+    kept = (*known, answer)[-ANSWERS_MAX:]
+    return json.dumps([[one.request_id, one.refusal, one.status] for one in kept], separators=(",", ":"))
 
 
 def _result(row: SagaInstance, entry: HistoryEntry) -> bytes | None:
@@ -89,7 +112,7 @@ def sagas_view(sagas: Iterable[str]) -> View[Any]:
         row=SagaInstance,
         key="saga_id",
         folds=frozenset({HistoryEntry}),
-        version=2,
+        version=3,
         fold=fold,
         row_key=instance_of,
         rows=RowSource.ONE_KEY,  # an instance's history has the key of its saga's records

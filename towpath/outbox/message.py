@@ -11,6 +11,7 @@ from uuid import UUID
 
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
+from towpath.tracing import traceparent
 
 PAYLOAD_BYTES_MAX = 900_000
 """Kafka takes 1,048,576 bytes a record by default; the rest is room for key, headers and framing (outbox.sql)."""
@@ -56,6 +57,8 @@ values_of = attrgetter(*COLUMNS)
 def from_record(codec: Codec, topic: str, key: str, record: Record, *, id: UUID, **headers: Any) -> OutboxMessage:  # noqa: A002 - the column's name
     """Return the message that carries `record`; `headers` are further fields of `OutboxMessage`.
 
-    Raises what `codec.encode` raises where the record breaks its schema.
+    Raises what `codec.encode` raises where the record breaks its schema. Where no `traceparent` is given, it is that of
+    the span that is open here, whoever traces.
     """
+    headers.setdefault("traceparent", traceparent())
     return OutboxMessage(id=id, topic=topic, key=key, type=record.SCHEMA_NAME, payload=codec.encode(record), **headers)

@@ -5,22 +5,27 @@ The one rule: nothing is done outside the unit of work but upkeep, which has a c
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import structlog
 
+from towpath import tracing
 from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.retention import inbox_sum, re_emit_sum, require_sums
 from towpath.errors import WorldError
 from towpath.outbox.handover import Handover
-from towpath.participant.execution import Answerer
+from towpath.participant.execution import Answered, Answerer
 from towpath.participant.postgres import keep_up
 from towpath.participant.service import Service
 from towpath.settings import Settings
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.postgres import DatabaseUnit
+from towpath.stream.engine.record_spans import handling_all
 from towpath.stream.faust_app.agent import DatabaseOptions, StreamApp, create_app
 
 log = structlog.get_logger("towpath.participant")
@@ -76,7 +81,7 @@ def create_participant(
     async def answer_commands(batches: Any) -> None:
         async for batch in batches:
             unit: DatabaseUnit = app.unit
-            answered = await unit.run(partial(answerer.answer, records=batch.records, now=clock.now()))
+            answered = await _answer(unit, answerer, batch.records, clock.now(), service.name)
             if handover is not None and answered.replies:
                 unit.after_commit(partial(handover.hand_over, answered.replies))
 
@@ -105,3 +110,18 @@ def create_participant(
             await asyncio.to_thread(handover.close)
 
     return app
+
+
+async def _answer(
+    unit: DatabaseUnit, answerer: Answerer, records: list[ConsumedRecord], now: datetime, service: str
+) -> Answered:
+    """Answer `records` in `unit`; where spans are recorded, replies and events are below those of their commands."""
+    if not tracing.is_on():
+        return await unit.run(partial(answerer.answer, records=records, now=now))
+    with handling_all(records, service) as linked:
+        try:
+            return await unit.run(partial(answerer.answer, records=linked, now=now))
+        except RecordFailed as error:
+            # A dead letter is the record as it lies in its topic, without our header.
+            own = {record.position: record for record in records}
+            raise RecordFailed(own[error.record.position], error.cause) from error

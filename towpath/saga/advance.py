@@ -29,6 +29,7 @@ from towpath.saga.inputs import (
     TimerFired,
     TimerKind,
     Unrecognised,
+    UpgradeAsked,
 )
 from towpath.saga.keys import jitter_milliseconds
 from towpath.saga.requests import not_new, outdated, remembered, with_refused
@@ -593,5 +594,6 @@ _HANDLERS: dict[type, Callable[[DecisionBuilder, Any], str | None]] = {
     Signalled: _signalled,
     OperatorAsked: _operator_asked,
     ParentAsked: _parent_asked,
+    UpgradeAsked: lambda b, asked: None if asked.version == b.definition.version else "it is another version",
     Unrecognised: lambda _, __: "nothing in this saga takes such a message",
 }

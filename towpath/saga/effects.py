@@ -171,6 +171,7 @@ class Happened(StrEnum):
     SIGNALLED = "signalled"
     OPERATOR_ASKED = "operator_asked"
     PARENT_ASKED = "parent_asked"
+    UPGRADED = "upgraded"
     REFUSED = "refused"
 
 

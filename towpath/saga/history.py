@@ -13,6 +13,7 @@ from towpath.saga.inputs import (
     Started,
     TimerFired,
     Unrecognised,
+    UpgradeAsked,
 )
 from towpath.saga.state import Direction
 
@@ -46,6 +47,10 @@ def _parent_asked(i: ParentAsked) -> Facts:
     return (Happened.PARENT_ASKED, p.saga, "", "", p.direction, p.attempt, p.round, "", "")
 
 
+def _upgrade_asked(i: UpgradeAsked) -> Facts:
+    return (Happened.UPGRADED, f"to version {i.version}", "", "", Direction.DO, 0, 0, i.reason, i.actor)
+
+
 def _unrecognised(i: Unrecognised) -> Facts:
     return (Happened.REFUSED, i.what, "", "", Direction.DO, 0, 0, "", "")
 
@@ -57,6 +62,7 @@ _FACTS: dict[type, Callable[[Any], Facts]] = {
     Signalled: _signalled,
     OperatorAsked: _operator_asked,
     ParentAsked: _parent_asked,
+    UpgradeAsked: _upgrade_asked,
     Unrecognised: _unrecognised,
 }
 

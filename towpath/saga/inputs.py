@@ -120,6 +120,17 @@ class ParentAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class UpgradeAsked:
+    """A person asked that the instance goes on under another version of its definition (`towpath.saga.migrate`)."""
+
+    id: str
+    at_milliseconds: int
+    version: int
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unrecognised:
     """Something else arrived for this saga; `what` names it (its class, not its content)."""
 
@@ -128,4 +139,4 @@ class Unrecognised:
     what: str
 
 
-Input = Started | Replied | TimerFired | Signalled | OperatorAsked | ParentAsked | Unrecognised
+Input = Started | Replied | TimerFired | Signalled | OperatorAsked | ParentAsked | UpgradeAsked | Unrecognised

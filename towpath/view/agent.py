@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+from towpath import tracing
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, PeerError
@@ -16,6 +17,7 @@ from towpath.settings import Settings
 from towpath.stream.broker.dead_letter import occurred_milliseconds
 from towpath.stream.broker.record import ConsumedRecord
 from towpath.stream.engine.batch_size import Gathering
+from towpath.stream.engine.record_spans import handling_all
 from towpath.stream.faust_app.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
 from towpath.view.dedup.horizon import Sighting, beyond_horizon
 from towpath.view.dedup.postgres import forget, sort_and_remember
@@ -66,7 +68,10 @@ def create_view(
     async def keep_view(batches: Any) -> None:
         async for batch in batches:
             read = folding.read(batch)
-            if read:
+            if read and tracing.is_on():
+                with handling_all((folded.consumed for folded in read), view.name):
+                    await app.unit.run(partial(folding.apply, read=read))
+            elif read:
                 await app.unit.run(partial(folding.apply, read=read))
 
     return app

@@ -9,7 +9,7 @@ from pydantic import SecretStr
 
 from tests.commands import CODEC
 from tests.integration.database_fixture import connection, database_url, server
-from towpath.client.postgres import Client
+from towpath.client import AsyncClient, Client
 from towpath.contract.catalogue import Catalogue
 from towpath.orchestrator.sagas_view import sagas_view
 from towpath.settings import Settings, load_settings
@@ -32,6 +32,12 @@ def settings(database_url: str) -> Settings:
 def client(settings: Settings) -> Client:
     """Return a client."""
     return Client(settings, Catalogue.load(settings), CODEC)
+
+
+@pytest.fixture
+def async_client(settings: Settings) -> AsyncClient:
+    """Return an asynchronous client."""
+    return AsyncClient(settings, Catalogue.load(settings), CODEC)
 
 
 @pytest.fixture

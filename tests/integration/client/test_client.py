@@ -17,8 +17,8 @@ from psycopg.rows import dict_row
 from schemas.records.order import ConfirmOrder, OrderCancellationRequested, OrderLine, OrderPlaced
 from tests.commands import CODEC
 from tests.integration.client.conftest import TABLE
-from towpath.client import NotEnded, Started
-from towpath.client.postgres import Client
+from towpath.client import AsyncClient, Client, NotEnded, Started
+from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError, WorldError
 from towpath.orchestrator.sagas_view import SagaInstance
 from towpath.outbox.postgres import apply_outbox_schema, write
@@ -103,14 +103,14 @@ CANCELLATION = OrderCancellationRequested(
 
 @pytest.mark.parametrize("commits", [True, False])
 def test_a_saga_starts_from_an_asynchronous_application_too(
-    client: Client, connection: psycopg.Connection, database_url: str, commits: bool
+    async_client: AsyncClient, connection: psycopg.Connection, database_url: str, commits: bool
 ) -> None:
     """The same call, awaited: the event lies in the outbox once the caller commits, and not before."""
     event_id = uuid4()
 
     async def start() -> Started:
         async with await psycopg.AsyncConnection.connect(database_url) as own:
-            started = await client.start(own, "place_order", "o-1", ORDER, event_id=event_id, tenant="t")
+            started = await async_client.start(own, "place_order", "o-1", ORDER, event_id=event_id, tenant="t")
             if not commits:
                 await own.rollback()
         return started
@@ -135,7 +135,12 @@ WRONG_DATABASES = {"another service's": {"payment.events": 1_000_000}, "one with
 @pytest.mark.parametrize("topics", WRONG_DATABASES.values(), ids=WRONG_DATABASES.keys())
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_a_start_in_the_wrong_database_is_refused(
-    client: Client, connection: psycopg.Connection, database_url: str, topics: dict[str, int] | None, kind: str
+    client: Client,
+    async_client: AsyncClient,
+    connection: psycopg.Connection,
+    database_url: str,
+    topics: dict[str, int] | None,
+    kind: str,
 ) -> None:
     """Before anything is written; the caller's transaction may go on."""
     if topics is None:
@@ -147,7 +152,7 @@ def test_a_start_in_the_wrong_database_is_refused(
     async def start() -> int:
         async with await psycopg.AsyncConnection.connect(database_url) as other:
             with pytest.raises(ConfigurationError, match=r"may write order\.events"):
-                await client.start(other, "place_order", "o-1", ORDER, event_id=uuid4())
+                await async_client.start(other, "place_order", "o-1", ORDER, event_id=uuid4())
             return int(other.info.transaction_status)
 
     if kind == "async":
@@ -261,4 +266,4 @@ def test_views_that_cannot_be_read_are_the_worlds_fault(settings: Settings, clie
     """The sagas do not depend on them."""
     away = settings.model_copy(update={"postgres": PostgresSettings(url="postgresql://nobody@127.0.0.1:1")})
     with pytest.raises(WorldError, match="views' database"):
-        Client(away, client._catalogue, CODEC).standing("s-1")
+        Client(away, Catalogue.load(settings), CODEC).standing("s-1")

@@ -1,5 +1,6 @@
 """A unit of work on the product's own memory store: what `Orchestrator.handle` does with a record can be looked at."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from towpath.contract.files import schema_sets
 from towpath.contract.record import Record
 from towpath.orchestrator.core import Orchestrator
 from towpath.orchestrator.envelope import headers_of
+from towpath.orchestrator.saga_metrics import Decided
 from towpath.saga import Saga
 from towpath.settings import load_settings
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
@@ -118,11 +120,19 @@ class Desktop:
         return sent
 
 
-def desktop(*sagas: Saga[Any], start_topic: str = "order.events") -> Desktop:
+def desktop(
+    *sagas: Saga[Any], start_topic: str = "order.events", observe: Callable[[Decided], None] | None = None
+) -> Desktop:
     """Return a worker that runs these versions of one saga; instances are forgotten an hour after their end."""
     definitions = {saga.definition.version: saga.definition for saga in sagas}
     return Desktop(
-        Orchestrator(definitions, CODEC, start_topic=start_topic, finished_retention_milliseconds=HOUR_MILLISECONDS)
+        Orchestrator(
+            definitions,
+            CODEC,
+            start_topic=start_topic,
+            finished_retention_milliseconds=HOUR_MILLISECONDS,
+            observe=observe,
+        )
     )
 
 

@@ -1,5 +1,6 @@
 """What a person asks: about what was seen, tried before it is sent, taken once, and answered by the history."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from towpath.orchestrator.asking import Answers, ask, send
 from towpath.orchestrator.instance_status import instances_in
 from towpath.orchestrator.mapping import Messages
 from towpath.orchestrator.requests import Request, preview, request_of, to_record
+from towpath.orchestrator.saga_metrics import Decided
 from towpath.orchestrator.selection import Selection
 from towpath.saga.inputs import Action
 from towpath.saga.state import SagaState
@@ -37,9 +39,9 @@ def now(context: Desktop) -> int:
     return int(context.clock.now().timestamp() * 1000)
 
 
-def stuck_capture() -> Desktop:
+def stuck_capture(observe: Callable[[Decided], None] | None = None) -> Desktop:
     """Return an order whose payment could not be captured for two days: it is confirmed, so it is stuck there."""
-    context = desktop(place_order.saga)
+    context = desktop(place_order.saga, observe=observe)
     first = {sent.headers["step"]: sent for sent in commands(context.give("order.events", order_placed(), id="e-1"))}
     context.reply(first["verify_customer"], CustomerVerified(order_id="order-1", customer_id="customer-1"))
     (paying,) = commands(context.reply(first["reserve_stock"], StockReserved(order_id="order-1", reservation_id="r-1")))

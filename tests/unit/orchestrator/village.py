@@ -60,7 +60,7 @@ class Village:
             self._answer(command)
 
     def _answer(self, command: ConsumedRecord) -> None:
-        names = ("saga_id", "saga", "step", "direction", "attempt", "round")
+        names = ("saga_id", "saga", "step", "direction", "attempt", "round", "traceparent")
         reply = self.answers[str(command.header("type")).rpartition(".")[2]]
         headers = headers_of(
             id=f"reply-{self.answered}", type=reply.SCHEMA_NAME, **{name: command.header(name) for name in names}

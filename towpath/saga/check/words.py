@@ -15,6 +15,7 @@ from towpath.saga.inputs import (
     Started,
     TimerFired,
     TimerKind,
+    UpgradeAsked,
 )
 from towpath.saga.state import Direction, SagaState, StepState
 
@@ -49,6 +50,8 @@ def say_input(state: SagaState | None, input_: Input) -> str:  # noqa: PLR0911 -
             return _say_request(input_)
         case ParentAsked():
             return "the parent asks it to compensate" + _stray(input_)
+        case UpgradeAsked():
+            return f"an operator asks it to go on under version {input_.version}"
         case _:
             return f"{input_.what} arrives, which nothing takes"
 

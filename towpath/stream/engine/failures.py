@@ -260,7 +260,7 @@ class Backlog:
 
     def holds(self, partition: TopicPartition) -> bool:
         """Return whether records of `partition` are waiting."""
-        return any(partition in work.groups for work in self._works)
+        return any(partition in work.groups for work in tuple(self._works))  # also asked from another thread
 
 
 @dataclass(slots=True)

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import structlog
 
-from towpath import metrics
 from towpath.clock import Clock
 from towpath.errors import PeerError, WorldError
 from towpath.settings import StreamSettings
@@ -49,12 +48,14 @@ from towpath.stream.engine.failures import (
     single_out,
 )
 from towpath.stream.engine.membership import MemberHung, Membership
+from towpath.stream.engine.record_spans import facts_of
 from towpath.stream.engine.recovery import Recovery
 from towpath.stream.engine.run import Interrupted
 from towpath.stream.engine.settling import Settling
 from towpath.stream.engine.timer_gate import TimerGate
 from towpath.stream.engine.transaction import Transaction
 from towpath.stream.engine.unit import KafkaUnit, Unit
+from towpath.stream.engine.unit_metrics import UnitMetrics
 from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.stream.state.parking import Admission
 
@@ -136,11 +137,7 @@ class UnitLoop:
         self._running: Unit | None = None
         self._commit_took_seconds = 0.0
         self._gather_seconds = 0.0
-        self._records_metric = metrics.RECORDS
-        self._unit_seconds = metrics.UNIT_SECONDS.labels(application)
-        self._commit_seconds = metrics.COMMIT_SECONDS.labels(application)
-        self._units = metrics.UNITS.labels(application)
-        self._waiting = metrics.WAITING_FOR_WORLD.labels(application)
+        self._metrics = UnitMetrics(application, broker, self.ownership, self._backlog.holds, self._now_milliseconds)
 
     def in_thread(self, call: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         """Run a blocking call in the thread that owns the broker's clients."""
@@ -183,6 +180,7 @@ class UnitLoop:
             await self._member.close()
             await self._transaction.close()
         finally:
+            self._metrics.close()
             self._member.end()
 
     async def _turn(self) -> None:
@@ -329,7 +327,7 @@ class UnitLoop:
             raise
         if committed:
             seconds = time.monotonic() - began
-            self._unit_seconds.observe(seconds)
+            self._metrics.took(seconds)
             self._batch_size.took(len(work), seconds - self._commit_took_seconds, self._commit_took_seconds)
             self._gather_seconds = self._batch_size.gather_seconds
             if self._fault.failures:
@@ -396,12 +394,12 @@ class UnitLoop:
             if not own and not self._transaction.may_fence_itself:
                 raise
             log.warning("producer was fenced, and by no other worker", unit=unit.number)
-            metrics.UNITS_ABORTED.labels(self.application, "timeout").inc()
+            self._metrics.aborted("timeout")
             unit.close()
             await self._start_over(work, recover=True)
         except OutcomeUnknown as error:
             log.warning("commit was not answered", unit=unit.number, reason=error.cause)
-            metrics.UNITS_ABORTED.labels(self.application, "unknown").inc()
+            self._metrics.aborted("unknown")
             await self._start_over(work, recover=True)
         finally:
             self._running = None
@@ -445,6 +443,7 @@ class UnitLoop:
             error=letter.error,
             fingerprint=letter.fingerprint,
             attempts=work.attempts,
+            **facts_of(record),
         )
 
     async def _commit(self, unit: Unit, work: Work) -> None:
@@ -452,26 +451,20 @@ class UnitLoop:
         began = time.monotonic()
         wrote = await self._transaction.commit(unit, offsets, self._metadata)
         self._commit_took_seconds = time.monotonic() - began
-        if wrote:
-            self._commit_seconds.observe(self._commit_took_seconds)
         self._busy_seconds = time.monotonic()
         self._settling.processed(offsets)
         self.ownership.processed_to(offsets.items())
         for partition, offset in offsets.items():
             self._backlog.committed(partition, offset)
-        self._units.inc()
-        for partition, records in work.groups.items():
-            self._records_metric.labels(self.application, partition.topic).inc(len(records))
+        self._metrics.committed(unit, work.groups, self._commit_took_seconds if wrote else None)
         dead = sum(letter.kind not in (FOLLOWER, STAND_IN) for letter in unit.dead)
         self._dead_share.applied(len(work) - len(unit.dead))
         self._dead_share.died(dead)
-        for letter in unit.dead:
-            metrics.DEAD_LETTERS.labels(self.application, letter.topic, letter.kind).inc()
         if self._timer_gate is not None:
             self._timer_gate.reset({partition.partition for partition in offsets})
 
     async def _abort(self, unit: Unit, reason: str) -> None:
-        metrics.UNITS_ABORTED.labels(self.application, reason).inc()
+        self._metrics.aborted(reason)
         await self._transaction.abort(unit)
 
     # Failures
@@ -500,6 +493,7 @@ class UnitLoop:
             error=type(failure.cause).__qualname__,
             reason=words_of(failure.cause),
             exc_info=failure.cause if work.only is not None else None,
+            **facts_of(failure.record or work.only),
         )
 
     async def _hold(self, work: Work, failure: AgentFailed, error: PartitionHeld) -> None:
@@ -524,7 +518,7 @@ class UnitLoop:
         fault.reason = words_of(error)
         seconds = backoff_seconds(fault.failures)
         fault.until_seconds = time.monotonic() + seconds
-        self._waiting.set(1)
+        self._metrics.waits(True)
         log.warning("waiting for the world", seconds=seconds, failures=fault.failures, reason=fault.reason)
         further = self.ownership.partitions - fault.paused
         if further:
@@ -533,7 +527,7 @@ class UnitLoop:
 
     async def _world_is_back(self) -> None:
         fault, self._fault = self._fault, Fault()
-        self._waiting.set(0)
+        self._metrics.waits(False)
         served = [p for p in self.ownership.in_phase(Phase.SERVING) if p in fault.paused]
         log.info("the world is back", failures=fault.failures)
         if served:

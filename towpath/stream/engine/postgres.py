@@ -127,15 +127,6 @@ class DatabaseUnit(Unit):
         self.letters: list[OutboxMessage] = []
         self.parked: dict[tuple[int, bytes], Parked | None] = {}
         self.begun = False
-        self.committed: list[Callable[[], object]] = []
-
-    def after_commit(self, function: Callable[[], object]) -> None:
-        """Call `function` once the unit is committed, at once and in the event loop's thread; never after an abort.
-
-        A worker that is killed in between has committed and not called: what is done here may be lost.
-        """
-        self.require_open()
-        self.committed.append(function)
 
     async def run(self, function: Callable[[Connection], T]) -> T:
         """Run `function(connection)` in this unit's transaction, in the unit's own thread, and return its result.

@@ -198,6 +198,8 @@ class KafkaTransaction:
             # Without a delivery report the place is not known; a checkpoint that is behind is harmless.
             offset = told[-1] + 1 if told else before.offset
             state.settle(Checkpoint(offset, before.topic_id, now_milliseconds))
+        for function in unit.committed:
+            function()
         return True
 
     async def abort(self, unit: Unit) -> None:

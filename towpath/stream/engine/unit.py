@@ -47,6 +47,16 @@ class Unit:
         self.open = True
         self.by_reference = False
         self.dead: list[DeadLetter] = []
+        self.committed: list[Callable[[], object]] = []
+
+    def after_commit(self, function: Callable[[], object]) -> None:
+        """Call `function` once the unit is committed, at once and in the event loop's thread; never after an abort.
+
+        A worker that is killed in between has committed and not called: what is done here may be lost. A unit that
+        wrote nothing calls nothing: it may be repeated.
+        """
+        self.require_open()
+        self.committed.append(function)
 
     def require_open(self) -> None:
         """Raise UnitClosed if it has ended."""

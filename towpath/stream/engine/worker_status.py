@@ -20,7 +20,10 @@ class HeldPartition:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerStatus:
-    """One worker at a moment. `waiting_for` names what is away, None where nothing is."""
+    """One worker at a moment. `waiting_for` names what is away, None where nothing is.
+
+    `metrics_port` is where it serves its metrics, None where it serves none.
+    """
 
     application: str
     slot: str
@@ -29,6 +32,7 @@ class WorkerStatus:
     recovering: tuple[str, ...] = ()
     held: tuple[HeldPartition, ...] = ()
     waiting_for: str | None = None
+    metrics_port: int | None = None
 
     @property
     def is_standby(self) -> bool:

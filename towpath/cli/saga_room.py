@@ -1,0 +1,79 @@
+"""What a person's requests to a saga need at hand: catalogue, codec and broker, and records as a person writes them."""
+
+import getpass
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from towpath.errors import ConfigurationError, NotFoundError
+from towpath.settings import Settings
+
+if TYPE_CHECKING:
+    from towpath.contract.codec import Codec
+    from towpath.orchestrator.instance_status import Instance
+
+
+def user() -> str:
+    """Return who is at this machine, for requests that name nobody else."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
+
+
+class Room:
+    """The catalogue, the codec and the broker of one saga."""
+
+    def __init__(self, settings: Settings, saga: str) -> None:
+        from towpath.contract.catalogue import Catalogue
+        from towpath.contract.registry import load_codec
+        from towpath.stream.broker.kafka import KafkaBroker
+
+        self.settings = settings
+        self.saga = saga
+        self.catalogue: Catalogue = Catalogue.load(settings)
+        self.codec: Codec = load_codec(settings, self.catalogue, self.catalogue.topics_of(saga))
+        self.broker = KafkaBroker(settings.kafka, settings.stream)
+
+    def transactional_id(self, actor: str) -> str:
+        """Return the id of a person's producer: of two runs of one person the later one ends the earlier."""
+        return f"{self.settings.project.name}-operator-{actor}"
+
+    def instances(self, *, opened: bool = True) -> Sequence["Instance"]:
+        """Return all instances, by default with the business's records open."""
+        from towpath.orchestrator import envelope
+        from towpath.orchestrator.instance_status import instances_in
+        from towpath.orchestrator.mapping import Messages
+        from towpath.stream.broker.kafka import read_records
+
+        topic = self.catalogue.topic(envelope.topic_of(self.saga, envelope.STATE)).name
+        return tuple(
+            instances_in(read_records(self.settings, [topic]), self.codec, Messages(self.codec) if opened else None)
+        )
+
+    def record(self, name: str, text: str | None, *, like: bool, among: Iterable[str]) -> Any:
+        """Return the record that a person wrote. Raises NotFoundError, ConfigurationError, ContractError."""
+        fitting = [full for full in among if name in (full, full.rpartition(".")[2])]
+        if len(fitting) != 1:
+            raise NotFoundError(
+                f"{name} is none of the records that fit here",
+                next_step=f"one of: {', '.join(sorted(full.rpartition('.')[2] for full in among))}",
+            )
+        try:
+            value = json.loads(text or "{}")
+        except ValueError as error:
+            raise ConfigurationError(f"this is no JSON: {error}", next_step="write an object: '{...}'") from error
+        if like and isinstance(value, dict):
+            value = {**self._example(fitting[0]), **value}
+        return self.codec.from_json(fitting[0], value)
+
+    def _example(self, full: str) -> dict[str, Any]:
+        from towpath.contract.examples import load_examples
+        from towpath.contract.files import load_contracts, schema_sets
+
+        contracts = load_contracts(schema_sets(self.settings))
+        folder = self.settings.root / self.settings.project.schemas / "examples"
+        for example in load_examples(contracts, folder):
+            if example.record == full and example.expect is None and example.version is None:
+                return dict(example.content)
+        raise NotFoundError(f"{full} has no good example", next_step="leave --like out, and write the whole record")

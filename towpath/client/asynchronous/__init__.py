@@ -1,0 +1,1 @@
+"""The client for applications on asyncio: the same calls, awaited."""

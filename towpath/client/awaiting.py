@@ -1,0 +1,66 @@
+"""What an application may wait for, and how it is recognised in the view of instances. Pure.
+
+The one rule: a wait is a query that is asked again whenever the view says that something changed, so what came before
+the wait began is found as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from towpath.client.messages import Sent
+from towpath.client.saga import InstanceStatus, NotAnswered, NotEnded
+from towpath.errors import TowpathError
+from towpath.orchestrator.requests import Answer
+
+Found = TypeVar("Found")
+Found_co = TypeVar("Found_co", covariant=True)
+
+LOOK_SECONDS = 5.0
+"""Longest trust in a notification: a view that is being rebuilt, or a lost connection's successor, tells nothing."""
+
+
+class Wanted(Protocol, Generic[Found_co]):
+    """What is waited for."""
+
+    def found(self, standings: Sequence[InstanceStatus]) -> Found_co | None:
+        """Return what was waited for, None while it has not come."""
+        ...
+
+    def too_late(self, standings: Sequence[InstanceStatus]) -> TowpathError:
+        """Return the error for whoever has waited long enough."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The ending of an instance, or the halt at which it needs a person."""
+
+    saga_id: str
+    timeout_seconds: float
+
+    def found(self, standings: Sequence[InstanceStatus]) -> InstanceStatus | None:
+        """Return how it has ended."""
+        return next((one for one in standings if one.ended or one.stuck), None)
+
+    def too_late(self, standings: Sequence[InstanceStatus]) -> TowpathError:
+        """Return NotEnded."""
+        return NotEnded(self.saga_id, self.timeout_seconds, next(iter(standings), None))
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTo:
+    """What became of a signal or a request."""
+
+    sent: Sent
+    timeout_seconds: float
+
+    def found(self, standings: Sequence[InstanceStatus]) -> Answer | None:
+        """Return the answer; of several instances that were given a signal, the one that took it."""
+        id_ = str(self.sent.id)
+        answers = [answer for one in standings for answer in one.answers if answer.request_id == id_]
+        return min(answers, key=lambda answer: answer.refusal is not None, default=None)
+
+    def too_late(self, standings: Sequence[InstanceStatus]) -> TowpathError:
+        """Return NotAnswered."""
+        return NotAnswered(self.sent.saga, self.sent.key, str(self.sent.id), self.timeout_seconds, len(standings))

@@ -1,0 +1,108 @@
+"""Finds psycopg's connection beneath a pool, a session or connection of SQLAlchemy, and Django's connection.
+
+The one rule: the connection that is found is the one in which the caller's transaction is open, so what is written
+through it commits or rolls back with that. No library but psycopg is imported: whoever passes its object has it.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol
+
+import psycopg
+from psycopg_pool import AsyncConnectionPool, ConnectionPool
+
+from towpath.errors import ConfigurationError
+
+Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
+
+
+class Wrapper(Protocol):
+    """What has psycopg's connection beneath it: SQLAlchemy's Session or Connection, Django's connection."""
+
+    @property
+    def connection(self) -> Any:
+        """Return the next one beneath, or, of a session, the method that does."""
+        ...
+
+
+Caller = Connection | ConnectionPool[Any] | Wrapper
+"""What a synchronous application passes to write through."""
+AsyncCaller = AsyncConnection | AsyncConnectionPool[Any] | Wrapper
+"""What an asynchronous application passes to write through."""
+
+_SESSIONS = {"sqlalchemy.orm.session.Session", "sqlalchemy.orm.scoping.scoped_session"}
+_CONNECTIONS = {"sqlalchemy.engine.base.Connection"}
+_ASYNC_SESSIONS = {
+    "sqlalchemy.ext.asyncio.session.AsyncSession",
+    "sqlalchemy.ext.asyncio.scoping.async_scoped_session",
+}
+_ASYNC_CONNECTIONS = {"sqlalchemy.ext.asyncio.engine.AsyncConnection"}
+_DJANGO = {"django.db.backends.base.base.BaseDatabaseWrapper", "django.utils.connection.ConnectionProxy"}
+
+
+@contextmanager
+def driver_of(caller: Caller) -> Iterator[Connection]:
+    """Give psycopg's connection beneath `caller`; of a pool one of its own, committed at the end.
+
+    Raises ConfigurationError where there is none, or only an asynchronous one.
+    """
+    if isinstance(caller, ConnectionPool):
+        with caller.connection() as pooled:
+            yield pooled
+        return
+    found = _beneath(caller)
+    if not isinstance(found, psycopg.Connection):
+        raise _not_psycopg(caller, found, asynchronous=False)
+    yield found
+
+
+@asynccontextmanager
+async def async_driver_of(caller: AsyncCaller) -> AsyncIterator[AsyncConnection]:
+    """Give psycopg's asynchronous connection beneath `caller`; of a pool one of its own, committed at the end.
+
+    Raises ConfigurationError where there is none, or only a synchronous one.
+    """
+    if isinstance(caller, AsyncConnectionPool):
+        async with caller.connection() as pooled:
+            yield pooled
+        return
+    found: Any = caller
+    if _is(found, _ASYNC_SESSIONS):
+        found = await found.connection()
+    if _is(found, _ASYNC_CONNECTIONS):
+        found = (await found.get_raw_connection()).driver_connection
+    if not isinstance(found, psycopg.AsyncConnection):
+        raise _not_psycopg(caller, found, asynchronous=True)
+    yield found
+
+
+def _beneath(caller: Any) -> Any:
+    found = caller
+    if _is(found, _SESSIONS):
+        found = found.connection()
+    if _is(found, _CONNECTIONS):
+        return found.connection.driver_connection
+    if _is(found, _DJANGO):
+        found.ensure_connection()
+        return found.connection
+    return found
+
+
+def _is(value: Any, names: set[str]) -> bool:
+    return any(f"{kind.__module__}.{kind.__qualname__}" in names for kind in type(value).__mro__)
+
+
+def _not_psycopg(caller: Any, found: Any, *, asynchronous: bool) -> ConfigurationError:
+    kind = f"{type(caller).__module__}.{type(caller).__qualname__}"
+    beneath = "" if found is caller else f", beneath which is a {type(found).__module__}.{type(found).__qualname__}"
+    other = isinstance(found, psycopg.Connection if asynchronous else psycopg.AsyncConnection)
+    own, another = ("AsyncClient", "Client") if asynchronous else ("Client", "AsyncClient")
+    return ConfigurationError(
+        f"{own} cannot write through a {kind}{beneath}",
+        kept="everything as it was: nothing was written",
+        next_step=f"pass it to {another}"
+        if other
+        else "pass psycopg's connection or pool, a session or connection of SQLAlchemy that uses psycopg "
+        "(postgresql+psycopg://), or Django's connection",
+    )

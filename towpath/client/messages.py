@@ -1,0 +1,186 @@
+"""What an application sends to a saga, as messages for its outbox: starts, signals, and people's requests. Pure.
+
+The one rule: whatever the project's own definitions would refuse by its kind is refused here, before anything is
+written: an event that starts another saga, a signal that no wait takes, a reply that the step does not declare.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID, uuid5
+
+from towpath.client.saga import InstanceStatus, Started, require_start, start_topic
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.codec import Codec
+from towpath.contract.record import Record
+from towpath.errors import ConfigurationError
+from towpath.orchestrator import envelope
+from towpath.orchestrator.requests import OF_A_STEP, REQUEST_NAMESPACE, Request, signal_id, to_wire
+from towpath.outbox.message import OutboxMessage, from_record
+from towpath.saga.definition import Definition, StepDefinition
+from towpath.saga.inputs import Action
+
+Sagas = Mapping[str, Mapping[int, Definition]]
+
+_KEPT = "everything as it was: nothing was written"
+
+
+class Named(Protocol):
+    """What names an instance: a `Started`, or how one stands."""
+
+    @property
+    def saga(self) -> str:
+        """Return the definition's name."""
+        ...
+
+    @property
+    def saga_id(self) -> str:
+        """Return the instance's id."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Return the business key."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A signal or a request that travels once the caller's transaction commits.
+
+    `saga_id` is None for a signal to whatever instances its key has.
+    """
+
+    saga: str
+    key: str
+    id: UUID
+    saga_id: str | None
+    message: OutboxMessage = field(repr=False, compare=False)
+    """The outbox row: what `hand_over` takes to Kafka."""
+
+
+class ClientMessages:
+    """Makes the messages. `definitions` returns the project's sagas by name and version."""
+
+    def __init__(self, catalogue: Catalogue, codec: Codec, definitions: Callable[[], Sagas]) -> None:
+        self._catalogue = catalogue
+        self._codec = codec
+        self._definitions = definitions
+
+    def start(self, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any) -> Started:
+        """Return the start of a saga. Raises ConfigurationError, ContractError."""
+        require_start(self._definitions(), saga, type(event))
+        topic = start_topic(self._catalogue, saga, type(event))
+        return Started.by(saga, key, event_id, from_record(self._codec, topic, key, event, id=event_id, **headers))
+
+    def signal(
+        self,
+        saga: str,
+        key: str,
+        record: Record,
+        *,
+        id: UUID | None,  # noqa: A002 - the message's own word for it
+        saga_id: str | None,
+        **headers: Any,
+    ) -> Sent:
+        """Return a signal. Raises ConfigurationError for one that no version of the saga takes, ContractError."""
+        taken = {kind for definition in self._versions(saga).values() for kind in definition.signals}
+        if type(record) not in taken:
+            names = ", ".join(sorted(kind.__name__ for kind in taken))
+            raise ConfigurationError(
+                f"saga {saga} takes no signal {type(record).__name__}",
+                kept=_KEPT,
+                next_step=f"send one of {names}" if names else f"nothing: no wait of {saga} takes a signal",
+            )
+        id_ = id or signal_id(saga, key, record)
+        named: dict[str, Any] = {} if saga_id is None else {"saga_id": UUID(saga_id), "saga": saga}
+        topic = self._topic(saga, envelope.SIGNALS)
+        message = from_record(self._codec, topic, key, record, id=id_, **named, **headers)
+        return Sent(saga, key, id_, saga_id, message)
+
+    def request(
+        self,
+        instance: Named,
+        action: Action,
+        *,
+        actor: str,
+        reason: str,
+        step: str = "",
+        item: str = "",
+        reply: Record | None = None,
+        id: UUID | None = None,  # noqa: A002 - the message's own word for it
+        **headers: Any,
+    ) -> Sent:
+        """Return a person's request. Raises ConfigurationError for one that no version could take, ContractError."""
+        if not (actor and reason):
+            raise ConfigurationError(
+                "a request names who asks and why",
+                kept=_KEPT,
+                next_step="give actor and reason; the history keeps both",
+            )
+        if action in OF_A_STEP:
+            self._require_step(instance.saga, action, step, reply)
+        seen = instance.updated_at.isoformat() if isinstance(instance, InstanceStatus) else ""
+        known_by = [instance.saga_id, action.value, step, item, "" if reply is None else repr(reply), seen]
+        id_ = id or uuid5(REQUEST_NAMESPACE, json.dumps(["client", *known_by]))
+        request = Request(
+            str(id_), instance.saga, instance.saga_id, instance.key, action, actor, reason, step, item, reply
+        )
+        message = from_record(
+            self._codec,
+            self._topic(instance.saga, envelope.OPERATOR),
+            instance.key,
+            to_wire(self._codec, request),
+            id=id_,
+            saga_id=UUID(instance.saga_id),
+            saga=instance.saga,
+            **headers,
+        )
+        return Sent(instance.saga, instance.key, id_, instance.saga_id, message)
+
+    def not_here(self, database: str, topic: str) -> ConfigurationError:
+        """Return the error for a database whose outbox may not write `topic`."""
+        writers = ", ".join(self._catalogue.topic(topic).producers)
+        return ConfigurationError(
+            f"database {database} has no outbox that may write {topic}",
+            kept=_KEPT,
+            next_step=f"pass a connection to the database of {writers}; where it is that one: towpath provision; "
+            f"where another service is to write it: add it to the producers in schemas/topics/{topic}.yaml",
+        )
+
+    def _versions(self, saga: str) -> Mapping[int, Definition]:
+        sagas = self._definitions()
+        if saga not in sagas:
+            raise ConfigurationError(
+                f"there is no saga {saga!r} in this project",
+                kept=_KEPT,
+                next_step=f"name one of {', '.join(sorted(sagas)) or 'none: this project has no sagas'}",
+            )
+        return sagas[saga]
+
+    def _topic(self, saga: str, kind: str) -> str:
+        return self._catalogue.topic(envelope.topic_of(saga, kind)).name
+
+    def _require_step(self, saga: str, action: Action, step: str, reply: Record | None) -> None:
+        versions = self._versions(saga).values()
+        found = [definition.steps[definition.index[step]] for definition in versions if step in definition.index]
+        if not found:
+            names = sorted({name for definition in versions for name in definition.index})
+            raise ConfigurationError(
+                f"{action.value} is about a step, and saga {saga} has no step {step!r}",
+                kept=_KEPT,
+                next_step=f"name one of {', '.join(names)}",
+            )
+        answers = {kind for one in found for kind in _answers(one)}
+        if reply is not None and type(reply) not in answers:
+            names = sorted(kind.__name__ for kind in answers)
+            raise ConfigurationError(
+                f"step {step} of saga {saga} does not declare {type(reply).__name__}",
+                kept=_KEPT,
+                next_step=f"give one of {', '.join(names) or 'none: it takes no reply'}",
+            )
+
+
+def _answers(step: StepDefinition) -> tuple[type, ...]:
+    return (*step.outcomes, *(step.undo.outcomes if step.undo is not None else ()))

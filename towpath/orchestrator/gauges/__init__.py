@@ -1,0 +1,1 @@
+"""How many sagas there are and how they stand, for metrics."""

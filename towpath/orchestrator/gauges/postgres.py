@@ -1,0 +1,79 @@
+"""How many instances there are by status, how old they are, and which run out of time: looked up at a scrape.
+
+The one rule: one query on the view of instances, whose rows outnumber what is under way; it reads them all, so it is
+asked at most every few seconds, whoever scrapes.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+
+import psycopg
+from psycopg import errors, sql
+
+from towpath import metrics
+from towpath.metrics import Sample
+from towpath.orchestrator.sagas_view import NAME
+from towpath.saga.definition import Definition
+from towpath.saga.state import Status
+
+CONNECT_TIMEOUT_SECONDS = 2
+STATEMENT_MILLISECONDS = 5_000
+LOOK_SECONDS = 5.0
+NEAR = 0.9
+"""The share of its time after which a running saga counts as near its deadline."""
+
+_COUNTS = sql.SQL(
+    "SELECT saga, version, status, count(*)::float8, extract(epoch FROM now() - min(started_at))::float8,"
+    " extract(epoch FROM now() - min(updated_at))::float8 FROM {} GROUP BY saga, version, status"
+).format(sql.Identifier(NAME))
+_NEAR = sql.SQL(
+    "SELECT count(*)::float8 FROM {} WHERE saga = %s AND version = %s AND status = %s"
+    " AND started_at < now() - make_interval(secs => %s)"
+).format(sql.Identifier(NAME))
+
+
+class SagaGauges:
+    """Samples the view of instances, in the database at `url`. `sagas` are the definitions by name and version."""
+
+    def __init__(
+        self, url: str, connection_options: Mapping[str, str], sagas: Mapping[str, Mapping[int, Definition]]
+    ) -> None:
+        self._url = url
+        self._options = dict(connection_options)
+        self._sagas = sagas
+        self._looked_seconds = float("-inf")
+        self._samples: list[Sample] = []
+
+    def __call__(self) -> list[Sample]:
+        """Return the samples. Raises psycopg's errors where the database is away."""
+        if time.monotonic() - self._looked_seconds >= LOOK_SECONDS:
+            self._samples = list(self._look())
+            self._looked_seconds = time.monotonic()
+        return self._samples
+
+    def _look(self) -> Iterator[Sample]:
+        with psycopg.connect(
+            self._url,
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            options=f"-c statement_timeout={STATEMENT_MILLISECONDS}",
+            autocommit=True,
+            **self._options,  # type: ignore[arg-type]
+        ) as connection:
+            try:
+                rows = connection.execute(_COUNTS).fetchall()
+            except errors.UndefinedTable:  # no worker has kept the view yet
+                return
+            ages: dict[tuple[str, str], tuple[float, float]] = {}
+            for saga, version, status, count, age, unchanged in rows:
+                yield metrics.SAGAS, (saga, str(version), status), count
+                known = ages.get((saga, status), (0.0, 0.0))
+                ages[saga, status] = (max(known[0], age), max(known[1], unchanged))
+            for labels, (age, unchanged) in ages.items():
+                yield metrics.SAGA_AGE_SECONDS, labels, age
+                yield metrics.SAGA_UNCHANGED_SECONDS, labels, unchanged
+            for saga, versions in self._sagas.items():
+                for version, definition in versions.items():
+                    seconds = definition.deadline_milliseconds / 1000 * NEAR
+                    given = (saga, version, Status.RUNNING.value, seconds)
+                    ((near,),) = connection.execute(_NEAR, given).fetchall()
+                    yield metrics.SAGAS_NEAR_DEADLINE, (saga, str(version)), near

@@ -1,0 +1,1 @@
+"""How full an outbox is, for metrics."""

@@ -1,0 +1,55 @@
+"""One instance goes on under the next version of its definition: what `upgrade` judges, as a decision of the machine.
+
+The one rule: a migration is an input like any other. It is decided by the state as it stands when the input is read,
+not as a person saw it; it is written into the history, applied or refused with its reasons; and what the new version
+lets begin, begins with it.
+"""
+
+from towpath.saga.advance import Decision, advance
+from towpath.saga.definition import Definition
+from towpath.saga.effects import Happened, Record
+from towpath.saga.history import facts_of
+from towpath.saga.inputs import UpgradeAsked
+from towpath.saga.state import SagaState
+from towpath.saga.upgrade import Outcome, judge
+
+
+def migrate(old: Definition, new: Definition | None, state: SagaState, asked: UpgradeAsked) -> Decision:
+    """Decide whether `state`, an instance under `old`, goes on under `new`, None where that version is not deployed.
+
+    Refused, it is left as it was. Raises BuilderError where a function of the new version raises on its data.
+    """
+    refusal = _refusal(state, asked)
+    if refusal is not None:
+        return _refused(state, asked, refusal)
+    if new is None:
+        return _refused(state, asked, f"this worker was not deployed with version {asked.version}")
+    verdict = judge(old, new, state)
+    if verdict.outcome is not Outcome.MIGRATE or verdict.state is None:
+        return _refused(state, asked, "; ".join(verdict.reasons))
+    if state.ended:
+        # A sub-saga that its parent may yet ask back: there is nothing to begin.
+        return Decision(verdict.state, (_entry(verdict.state, asked),))
+    return advance(new, verdict.state, asked)
+
+
+def _refusal(state: SagaState, asked: UpgradeAsked) -> str | None:
+    if not (asked.actor and asked.reason):
+        return "a request of a person names the actor and the reason"
+    if state.version == asked.version:
+        return f"it is of version {asked.version} already"
+    if state.ended and state.parent is None:
+        return "the saga has ended"
+    return None
+
+
+def _entry(state: SagaState, asked: UpgradeAsked) -> Record:
+    return Record(state.saga_id, asked.id, asked.at_milliseconds, *facts_of(asked), state.status)
+
+
+def _refused(state: SagaState, asked: UpgradeAsked, reason: str) -> Decision:
+    facts = facts_of(asked)
+    entry = Record(
+        state.saga_id, asked.id, asked.at_milliseconds, Happened.REFUSED, *facts[1:7], reason, facts[8], state.status
+    )
+    return Decision(state, (entry,))
