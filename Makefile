@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements/bootstrap.lock requirements/all.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test unit integration acceptance test-docker test-crash check format records lock clean
+.PHONY: help setup demo up down test unit integration acceptance test-docker test-crash test-chaos check format records lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
@@ -36,6 +36,8 @@ test-docker: $(READY) ## the compose file on a real Engine (installs one if the 
 	@$(BIN)/python -m tests.run docker
 test-crash: $(READY) ## the long form of the crash tests: half an hour, not in CI
 	@$(BIN)/python -m tests.run crash
+test-chaos: $(READY) ## the long form of the chaos test: ten minutes of everything at once, not in CI
+	@$(BIN)/python -m tests.run chaos
 
 ##@ For those who change Towpath
 setup: $(READY) ## make .venv from the lock files

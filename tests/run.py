@@ -18,11 +18,14 @@ FOLDERS = {
     "unit": ("unit", "tidy", "scenarios", "properties", "histories", "contracts"),
     "conformance": ("conformance",),
     "integration": ("conformance", "integration", "crash"),
-    "acceptance": ("acceptance",),
+    "acceptance": ("acceptance", "chaos"),
     "docker": ("docker",),
     "crash": ("conformance", "integration", "crash", "acceptance"),
+    "chaos": ("chaos",),
 }
 REAL_PARTS = frozenset({"conformance", "integration", "acceptance"})
+SHORT_FORMS = ("-m", "not crash and not chaos")
+OPTIONS = {"unit": ("-n", "2"), "crash": ("-m", "crash"), "chaos": ("-m", "chaos", "-s")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +45,11 @@ def plan(rings: list[str]) -> Iterator[Run]:
             together.append(ring)
             continue
         if together:
-            yield _run(tuple(together), ("-m", "not crash"))
+            yield _run(tuple(together), SHORT_FORMS)
             together = []
-        yield _run((ring,), {"unit": ("-n", "2"), "crash": ("-m", "crash")}.get(ring, ()))
+        yield _run((ring,), OPTIONS.get(ring, ()))
     if together:
-        yield _run(tuple(together), ("-m", "not crash"))
+        yield _run(tuple(together), SHORT_FORMS)
 
 
 def _run(rings: tuple[str, ...], options: tuple[str, ...]) -> Run:

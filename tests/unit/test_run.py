@@ -13,12 +13,14 @@ def test_rings_on_real_parts_share_one_run() -> None:
     assert real.rings == ("integration", "acceptance")
 
 
-def test_the_long_form_of_the_crash_tests_runs_alone() -> None:
+def test_long_forms_run_alone() -> None:
     """What takes an hour runs only when asked for by name."""
     (real,) = plan(["integration"])
     (crash,) = plan(["crash"])
-    assert real.options == ("-m", "not crash")
+    (chaos,) = plan(["chaos"])
+    assert real.options == ("-m", "not crash and not chaos")
     assert crash.options == ("-m", "crash")
+    assert chaos.options[:2] == ("-m", "chaos")
 
 
 def test_an_unknown_ring_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,1 @@
+"""Everything breaks at once, and nothing is lost."""
