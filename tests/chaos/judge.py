@@ -95,7 +95,7 @@ class Case:
     cancelled: Collection[str]
     expected: Mapping[Letter, Poison]
     poisoned: Collection[str]
-    """Positions of all poison, whoever reads it."""
+    """Positions of all poison, whoever reads it, and of what was dead before."""
     before: Collection[Letter]
 
     def wrongs(self, evidence: Evidence) -> list[str]:
@@ -116,8 +116,8 @@ class Case:
     def _history(self, evidence: Evidence) -> Iterator[HistoryEntry]:
         for saga in ("place_order", "cancel_order"):
             for record in evidence.records[f"{saga}.history"]:
-                if record.position not in self.poisoned:
-                    entry = self.codec.decode(record.value or b"")
+                if record.position not in self.poisoned and record.value is not None:
+                    entry = self.codec.decode(record.value)
                     assert isinstance(entry, HistoryEntry)
                     yield entry
 
@@ -165,7 +165,7 @@ class Case:
             for record in evidence.records[f"{service}.commands"]:
                 key = record.key or b""
                 if record.position not in self.poisoned and key.startswith(self._prefix.encode()):
-                    sent.add(UUID(record.header("idempotency_key")))
+                    sent.add(UUID(record.header("idempotency_key") or ""))
             rows = evidence.ask(service, "SELECT idempotency_key FROM inbox WHERE key LIKE %s", self._like)
             answered = {key for (key,) in rows}
             yield from _some(f"commands to {service} have no outcome", map(str, sent - answered))
@@ -184,7 +184,7 @@ class Case:
                 record
                 for topic in view.topics
                 for record in evidence.records[topic]
-                if record.position not in self.poisoned
+                if record.position not in self.poisoned and record.value is not None
             )
             folded, kept = fold_topics(view, good, self.codec), rows[view.name]
             keys = [key for key in folded.keys() | kept.keys() if folded.get(key) != kept.get(key)]
@@ -289,7 +289,7 @@ def _transactions(evidence: Evidence) -> Iterator[str]:
     ]
     ends = {}
     for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
-        asked = {place: OffsetSpec.latest() for place in places}
+        asked = {place: OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
         answers = evidence.admin.list_offsets(asked, isolation_level=level, request_timeout=30)
         ends[level] = {(place.topic, place.partition): one.result(30).offset for place, one in answers.items()}
     stable, high = ends[IsolationLevel.READ_COMMITTED], ends[IsolationLevel.READ_UNCOMMITTED]

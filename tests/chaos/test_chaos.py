@@ -96,7 +96,8 @@ def test_nothing_is_lost_wedged_or_done_twice(stack: RunningStack, tmp_path: Pat
             expected=expected_letters(
                 poisoner.sent, {one.worker: name for name, one in applications(settings).items()}
             ),
-            poisoned={f"{one.topic}[{one.partition}]@{offset}" for one, offset in poisoner.sent},
+            poisoned={f"{one.topic}[{one.partition}]@{offset}" for one, offset in poisoner.sent}
+            | {position for _, position in before},
             before=before,
         )
         wrongs = judged(case, topics, nemesis)

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import Any, Generic, TypeVar
 
 from towpath.contract.record import Record
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, PeerError
 
 Row = TypeVar("Row")
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
@@ -113,14 +113,30 @@ class View(Generic[Row]):
         return {record.SCHEMA_NAME: record for record in self.folds}
 
 
+class WrongRow(PeerError):
+    """A record that belongs to one row, by its key, says that it is about another."""
+
+    def __init__(self, view: str, field: str, record: Record) -> None:
+        super().__init__(
+            f"view {view}: {type(record).__name__} gives a row whose {field} is not the key of the record's row",
+            kept="the record, untouched, and both rows as they were",
+            next_step="ask the owner of the topic which key it writes; or give the view a row_key of its own",
+        )
+
+
 def fold_records(
     view: View[Row], rows: Mapping[str, Row], records: Iterable[tuple[str, Record, Occurrence]]
 ) -> dict[str, Row | None]:
-    """Fold `records`, each with the key of its row, in order onto `rows`; return what changed, None for "no row"."""
+    """Fold `records`, each with the key of its row, in order onto `rows`; return what changed, None for "no row".
+
+    Raises WrongRow where the fold gives another row than the record's: it would be written over that.
+    """
     changed: dict[str, Row | None] = {}
     for key, record, occurrence in records:
         before = changed[key] if key in changed else rows.get(key)
         after = view.fold(before, record, occurrence)
+        if after is not None and getattr(after, view.key) != key:
+            raise WrongRow(view.name, view.key, record)
         if after != before:
             changed[key] = after
     return changed

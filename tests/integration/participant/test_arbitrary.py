@@ -7,6 +7,7 @@ from random import Random
 from uuid import UUID, uuid5
 
 import pytest
+from structlog.testing import capture_logs
 
 from pipelines.services.catalog import service as catalog
 from pipelines.services.identity import service as identity
@@ -89,7 +90,8 @@ def work(asked: Asked, broker: MemoryBroker, topic: str) -> None:
         finally:
             await app.stop()
 
-    asyncio.run(main())
+    with capture_logs():  # hundreds of tracebacks, with all that the frames held, take minutes to print
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize("service", [identity, catalog, order, payment], ids=lambda service: service.name)

@@ -1,6 +1,7 @@
 """The database form on a real PostgreSQL (and the broker in memory): offsets in the database guard the effects."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.options import DatabaseOptions, StreamOptions
 from towpath.stream.engine.postgres import DatabaseUnit
+from towpath.stream.engine.unit import UnitClosed
 from towpath.stream.engine.worker_status import WorkerStatus
 
 TABLE = "CREATE TABLE IF NOT EXISTS applied (value text, key text)"
@@ -122,6 +124,45 @@ def test_a_failing_handler_leaves_nothing_behind(connection: psycopg.Connection[
     async def main() -> None:
         async with working(handler, options(broker, database_url), ["in"]) as worker:
             await until(worker, connection, 40)
+
+    asyncio.run(main())
+    assert applied(connection) == numbers(40)
+
+
+def test_what_a_handler_left_behind_is_in_no_unit(connection: psycopg.Connection[Any], database_url: str) -> None:
+    """A unit fails while another of its partitions still waits for the database: what that writes is rolled back, too.
+
+    Else the next unit would commit it: half of an effect, under the name of another.
+    """
+    broker = memory_broker()
+    fill(broker, 40)
+    left: list[asyncio.Task[None]] = []
+
+    def fail_half_way(records: list[ConsumedRecord]) -> Callable[[psycopg.Connection[Any]], None]:
+        def apply(database: psycopg.Connection[Any]) -> None:
+            insert(records)(database)
+            raise ValueError("half way")
+
+        return apply
+
+    async def handler(unit: DatabaseUnit, groups: Groups) -> None:
+        if left:
+            await apply_all(unit, groups)
+            return
+        busy = threading.Event()
+        waiting = asyncio.ensure_future(unit._transaction._in_thread(busy.wait))
+        left.extend(asyncio.ensure_future(unit.run(fail_half_way(records))) for records in groups.values())
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.3, busy.set)
+        assert not waiting.done()
+        raise ValueError("another record of the unit")
+
+    async def main() -> None:
+        async with working(handler, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, 40)
+            assert left
+            for outcome in await asyncio.gather(*left, return_exceptions=True):
+                assert isinstance(outcome, UnitClosed | ValueError)
 
     asyncio.run(main())
     assert applied(connection) == numbers(40)

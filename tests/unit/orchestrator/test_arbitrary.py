@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from structlog.testing import capture_logs
 
 from tests.arbitrary_records import ArbitraryRecords
 from tests.reference_records import CATALOGUE, CODEC, SETTINGS, dead_headers_of, good_values, letters_by_position
@@ -14,6 +15,7 @@ from tests.unit.orchestrator.village import Village
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.agent import create_orchestrator
 from towpath.orchestrator.envelope import headers_of, message_id
+from towpath.orchestrator.mapping import wire_name
 from towpath.orchestrator.retention import FORGET
 from towpath.project import load_sagas
 from towpath.saga.definition import Definition
@@ -57,11 +59,13 @@ def test_an_orchestrator_applies_or_quarantines_whatever_comes(tmp_path: Path, s
         return all(end == 0 or offsets.get(place, 0) >= end for place, end in ends.items())
 
     print(f"seed {seed}")  # noqa: T201 - to run it again
-    village.run(read, seconds=120, workers=("buy",))
+    with capture_logs():
+        village.run(read, seconds=120, workers=("buy",))
     dead = sum(len(village.broker.records(f"{topic}.dead")) for topic in topics)
     assert 0 < dead < 40 * len(topics)
 
 
+GOOD_SHARE = 0.4
 HISTORY_ID = re.compile(r"\w+:(?P<position>[\w.]+\[\d+\]@\d+):", re.ASCII)
 
 
@@ -101,11 +105,11 @@ def test_every_input_of_the_reference_projects_sagas_is_accounted_for(saga: str)
     assert letters.keys() <= {record.position for record in sent}
     assert told <= {record.position for record in sent}
     assert not told & letters.keys()
-    assert len(told) > 20
-    assert len(letters) > 20
+    assert len(told) > 10
+    assert len(letters) > 10
     silent = [record for record in sent if record.position not in told and record.position not in letters]
     kept = early_signals(broker.records(f"{saga}.state"))
-    starts = {kind.SCHEMA_NAME for kind in definitions[max(definitions)].starts}
+    starts = {wire_name(kind) for kind in definitions[max(definitions)].starts}
     started = {message_id(record) for record in sent if record.topic == "order.events" and record.position in told}
     for record in silent:
         assert is_silent(record, starts, started, kept), f"nothing came of {record}"
@@ -130,7 +134,11 @@ def send_arbitrary(broker: MemoryBroker, topic: str, seed: int, chance: Random) 
         sizes=(999_900, 1_040_000, 1_048_400),
     )
     for key, value, headers in arbitrary.take(40):
-        broker.append(topic, value, key=key, headers=headers)
+        if chance.random() < GOOD_SHARE:
+            type_, fine = chance.choice(good)
+            broker.append(topic, fine, key=b"good-%d" % chance.randrange(1_000), headers=said(type_))
+        else:
+            broker.append(topic, value, key=key, headers=headers)
 
 
 def work(
@@ -164,7 +172,8 @@ def work(
         finally:
             await app.stop()
 
-    asyncio.run(main())
+    with capture_logs():  # hundreds of tracebacks, with all that the frames held, take minutes to print
+        asyncio.run(main())
 
 
 def positions_told(history: list[ConsumedRecord]) -> set[str]:
@@ -182,8 +191,11 @@ def early_signals(state: list[ConsumedRecord]) -> set[str]:
 def is_silent(record: ConsumedRecord, starts: set[str], started: set[str], kept: set[str]) -> bool:
     """Say whether nothing need come of an input that could be read."""
     if record.topic == "order.events":
-        type_ = record.header("type") or type(CODEC.decode(record.value or b"")).SCHEMA_NAME
-        return type_ not in starts or message_id(record) in started
+        type_ = record.header("type")
+        if type_ is not None and type_ not in starts:
+            return True
+        # One that says of itself that it is another is taken for what it is.
+        return type(CODEC.decode(record.value or b"")).SCHEMA_NAME not in starts or message_id(record) in started
     if record.topic.endswith(".signals"):
         return message_id(record) in kept
     decoded = CODEC.decode(record.value or b"")

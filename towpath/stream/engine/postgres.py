@@ -287,6 +287,8 @@ class DatabaseTransaction:
         return await self._in_thread(self._run, unit, function)
 
     def _run(self, unit: DatabaseUnit, function: Callable[[Connection], T]) -> T:
+        # Aborted while this waited for its turn? What is written then would be committed by the next unit.
+        unit.require_open()
         try:
             return function(self._begun(unit))
         except StopIteration as error:
@@ -416,13 +418,12 @@ class DatabaseTransaction:
             )
 
     async def abort(self, unit: Unit) -> None:
-        """Roll back."""
+        """Roll back, once what waits for the unit's thread has had its turn, whether it had begun before or not."""
         assert isinstance(unit, DatabaseUnit)
         unit.close()
-        if unit.begun:
-            if self._connection is not None and self._connection.pgconn.transaction_status == 1:  # a query is running
-                self._connection.cancel_safe(timeout=1.0)
-            await self._in_thread(self._roll_back)
+        if self._connection is not None and self._connection.pgconn.transaction_status == 1:  # a query is running
+            self._connection.cancel_safe(timeout=1.0)
+        await self._in_thread(self._roll_back)
 
     def _roll_back(self) -> None:
         try:
