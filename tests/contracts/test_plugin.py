@@ -50,7 +50,7 @@ def test_a_message_that_a_consumer_cannot_read_fails(project: Path) -> None:
 
 def run(folder: Path, values: str, topic: str) -> str:
     """Run the one test in a process of its own; return what pytest said where it failed."""
-    write(folder / "conftest.py", 'pytest_plugins = ["towpath.pytest_contracts"]\n')
+    write(folder / "conftest.py", 'pytest_plugins = ["towpath.testing.plugin"]\n')
     write(folder / "test_orders.py", TEST.format(values=values, topic=topic))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TOWPATH_", "PYTEST_"))}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(folder), str(folder)]

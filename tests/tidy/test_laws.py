@@ -28,7 +28,9 @@ ARROWS: dict[str, frozenset[str]] = {
         {"contract", "outbox", "saga", "stream", "deadletter", "view", "orchestrator", "project", "stack"}
     ),
     "project": frozenset({"contract", "saga", "participant", "view", "orchestrator"}),
-    "pytest_contracts": frozenset({"contract", "parties"}),
+    "testing": frozenset(
+        {"contract", "saga", "outbox", "stream", "orchestrator", "participant", "client", "view", "project", "parties"}
+    ),
     "parties": frozenset({"contract", "saga", "participant", "view", "orchestrator", "project"}),
     "stack": frozenset(
         {"contract", "outbox", "capture", "stream", "positions", "participant", "view", "orchestrator", "project"}

@@ -128,7 +128,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.contract.retention import require_sums, saga_sums
     from towpath.orchestrator.agent import create_orchestrator
     from towpath.orchestrator.core import participants_of
-    from towpath.orchestrator.topics import only_started_by_sagas, topic_findings
+    from towpath.orchestrator.topics import started_by_events, topic_findings
     from towpath.project import load_sagas
     from towpath.stream.broker.record_limits import RecordLimits
 
@@ -139,8 +139,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
             f"saga {name} cannot run: {finding.subject}: {finding.problem}",
             next_step=f"{finding.fix}; towpath contracts test names all that is missing",
         )
-    starts = [kind for kind in definitions[max(definitions)].starts if hasattr(kind, "SCHEMA_NAME")]
-    by_events = [kind for kind in starts if not only_started_by_sagas(name, kind.SCHEMA_NAME, sagas, catalogue)]
+    by_events = started_by_events(name, sagas, catalogue)
     topics = dict.fromkeys(start_topic(catalogue, name, kind) for kind in by_events)
     require_sums(saga_sums(catalogue, settings, name, [kind.SCHEMA_NAME for kind in by_events]))
     watch = CaptureWatch(settings, participants_of(definitions))

@@ -1,6 +1,6 @@
 """Holds one message to the whole catalogue: its topic, its key, its rules, and every reader that will meet it.
 
-For a service's own tests: `towpath.pytest_contracts` is the fixture that loads the project once.
+For a service's own tests: the fixture `towpath_contracts` (towpath.testing.plugin) loads the project once.
 """
 
 from dataclasses import dataclass

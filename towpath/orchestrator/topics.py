@@ -58,6 +58,12 @@ def only_started_by_sagas(name: str, starts_on: str, sagas: Sagas, catalogue: Ca
     return name in children_of(sagas) and not any(name in topic.consumers for topic in events)
 
 
+def started_by_events(name: str, sagas: Sagas, catalogue: Catalogue) -> tuple[type[Record], ...]:
+    """Return the records of topics of events that start the newest version of the saga called `name`."""
+    starts = [kind for kind in sagas[name][max(sagas[name])].starts if issubclass(kind, Record)]
+    return tuple(kind for kind in starts if not only_started_by_sagas(name, kind.SCHEMA_NAME, sagas, catalogue))
+
+
 def _told_only(definition: Definition, sagas: Sagas, catalogue: Catalogue) -> bool:
     """Say whether parents alone hear of a saga's result: only they start it, and they may still ask it back."""
     starts = [wire_name(kind) for kind in definition.starts]

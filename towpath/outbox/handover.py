@@ -5,7 +5,7 @@ same id as its row; Debezium carries the row all the same, and whoever reads the
 drops anything that Debezium repeats. So a hand-over may fail, or never happen, and nothing is lost.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from towpath.outbox.message import HEADER_COLUMNS, OutboxMessage
@@ -43,15 +43,21 @@ class DirectRecord:
     headers: Headers
 
 
-def direct_record(message: OutboxMessage) -> DirectRecord:
-    """Return the record that Debezium's EventRouter makes of a row, and beside it the mark of the direct way.
+def routed_record(message: OutboxMessage) -> DirectRecord:
+    """Return the record that Debezium's EventRouter makes of a row.
 
     Every column that has a value is a header of its name, as text.
     """
     columns = [("id", str(message.id))]
     columns += [(name, str(value)) for name in HEADER_COLUMNS if (value := getattr(message, name)) is not None]
     headers = tuple((name, value.encode()) for name, value in columns)
-    return DirectRecord(message.topic, message.key.encode(), message.payload, (*headers, (HANDED_OVER, b"1")))
+    return DirectRecord(message.topic, message.key.encode(), message.payload, headers)
+
+
+def direct_record(message: OutboxMessage) -> DirectRecord:
+    """Return the record of a row as Debezium would make it, and beside it the mark of the direct way."""
+    routed = routed_record(message)
+    return replace(routed, headers=(*routed.headers, (HANDED_OVER, b"1")))
 
 
 class Allowance:

@@ -122,11 +122,13 @@ def apply_outbox_schema(
     outbox: OutboxSettings,
     *,
     topics: Mapping[str, int] | None = None,
+    capture: bool = True,
 ) -> None:
     """Create table, publication, capture role and the first partitions, where they are missing, and commit.
 
     `topics` are those that this outbox may write, with the most bytes of a record of each (`writable_topics`); any
-    other is refused at its INSERT. None leaves those that are known as they are.
+    other is refused at its INSERT. None leaves those that are known as they are. Without `capture` no role is made:
+    of a database that no Debezium reads, as in tests.
     The connection's role must own the database's objects; to create the capture role it needs CREATEROLE and
     REPLICATION (or to be superuser). Where an administrator made that role beforehand, neither is needed.
     """
@@ -135,7 +137,8 @@ def apply_outbox_schema(
         connection.execute(resources.files(__package__).joinpath("outbox.sql").read_bytes())
         if topics is not None:
             connection.execute(_KNOW, (list(topics), list(topics.values())))
-    ensure_capture_role(connection, postgres)
+    if capture:
+        ensure_capture_role(connection, postgres)
     maintain(connection, outbox, drop=False)
 
 

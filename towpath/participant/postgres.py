@@ -57,16 +57,18 @@ def store(connection: Connection, added: Sequence[InboxRow], marked: Sequence[UU
         connection.execute(_MARK, (list(marked),))
 
 
-def apply_service_schema(settings: Settings, service: str) -> None:
+def apply_service_schema(settings: Settings, service: str, *, capture: bool = True) -> None:
     """Give the database of `service` everything it needs: outbox, slot, inbox, and the service's own tables.
 
-    The service's own come from `infra/postgres/<service>.sql`, which may be applied any number of times. Raises
+    The service's own come from `infra/postgres/<service>.sql`, which may be applied any number of times. Without
+    `capture` neither slot nor capture role is made: of a database that no Debezium reads, as in tests. Raises
     WorldError where the database cannot be reached, ConfigurationError where the SQL or a right is at fault.
     """
     with _connect(settings, service) as connection:
         topics = writable_topics(Catalogue.load(settings), service)
-        apply_outbox_schema(connection, settings.postgres, settings.outbox, topics=topics)
-        ensure_slot(connection, slot_name(settings.project.name, service))
+        apply_outbox_schema(connection, settings.postgres, settings.outbox, topics=topics, capture=capture)
+        if capture:
+            ensure_slot(connection, slot_name(settings.project.name, service))
         apply_inbox_schema(connection)
         path = settings.root / "infra" / "postgres" / f"{service}.sql"
         if path.is_file():

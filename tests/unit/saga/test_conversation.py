@@ -25,7 +25,7 @@ from tests.unit.saga.support import (
 )
 from towpath.saga import seconds
 from towpath.saga.effects import SubsagaCompleted
-from towpath.saga.inputs import Action
+from towpath.saga.inputs import Action, TimerFired, TimerKind
 from towpath.saga.state import Direction, ParentReference, Status, StepStatus
 from towpath.saga.testing import Conversation, given
 
@@ -42,6 +42,11 @@ def cancelled() -> Conversation:
     return begun().when_asked(Action.CANCEL).expect_anything()
 
 
+def is_second(command: Do) -> bool:
+    """Say whether a command is the second step's."""
+    return command.what == "second"
+
+
 def begun() -> Conversation:
     """Return the chain, its first command expected."""
     return given(chain(), OPENED).expect(Do("first"))
@@ -49,10 +54,24 @@ def begun() -> Conversation:
 
 FAILS: dict[str, tuple[Callable[[], object], str]] = {
     "a start that is refused": (lambda: given(chain(), Stranger()), "Stranger does not start chain"),
-    "a command never sent": (lambda: begun().expect(Do("second")), r"expected Do\(what='second'.*nothing"),
+    "a command never sent": (lambda: begun().expect(Do("second")), r"expected Do\(what='second'[^;]*\n  nothing"),
     "a command of other content": (
         lambda: given(chain(), OPENED).expect(Do("first", (1,))),
-        "sent and not yet expected",
+        r"what came differs: Do to service \(step first\)\n    given\[0\]: expected 1, came nothing$",
+    ),
+    "a command of another class": (
+        lambda: given(chain(), OPENED).expect(Take("first")),
+        r"and it was not sent\nsent and not yet expected:\n  Do to service \(step first\)\n      what = 'first'",
+    ),
+    "a class that was not sent": (lambda: begun().expect(Take), "expected a Take, and it was not sent"),
+    "a condition that does not hold": (
+        lambda: given(chain(), OPENED).expect(Do, where=lambda do: do.what == "second"),
+        "expected a Do, and it was not sent\n",
+    ),
+    "a function that does not hold": (lambda: given(chain(), OPENED).expect(is_second), "for which is_second holds"),
+    "a timer of a step that has none": (
+        lambda: begun().when_timer_fires("second"),
+        "no such timer of second fires; there are: .*\n  start: succeeded\n  first: undoing",
     ),
     "a command to another": (
         lambda: given(chain(), OPENED).expect(Do("first"), to=other),
@@ -171,3 +190,39 @@ def test_an_answer_to_a_parent_must_be_expected_too() -> None:
     with pytest.raises(AssertionError, match="to the parent"):
         talk.expect_answer(SubsagaCompleted("child", "another"))
     talk.expect_answer(SubsagaCompleted("child", talk.state.saga_id)).expect_completed()
+
+
+def test_a_command_is_expected_by_its_class_or_by_a_condition() -> None:
+    """Where a test does not care about all of it."""
+    given(chain(), OPENED).expect(Do).when(Yes()).expect(is_second)
+    given(chain(), OPENED).expect(Do, to=service, where=lambda do: do.what == "first").expect_nothing()
+
+
+def test_time_travels_to_the_timer_of_a_step() -> None:
+    """What falls due before it fires before it, at its own time."""
+    talk = begun().when_timer_fires("first", TimerKind.BACKOFF)
+    fired = [entry.timer.kind for entry in talk.inputs if isinstance(entry, TimerFired)]
+    assert fired == [TimerKind.ATTEMPT, TimerKind.BACKOFF]
+    talk.expect(Do("first"))
+
+
+def test_the_fewest_differences_are_shown() -> None:
+    """Of two commands of one class, the one that was probably meant; the other is listed as sent."""
+    talk = given(diamond(), OPENED).expect(Do("root")).when(Yes())
+    with pytest.raises(AssertionError) as error:
+        talk.expect(Do("left", (Yes("other"),)))
+    said = str(error.value)
+    assert "what came differs: Do to service (step left)\n    given[0].note: expected 'other', came" in said
+    assert "sent and not yet expected:\n  Do to service (step right)" in said
+    assert "SendCommand(" not in said
+
+
+def test_what_is_left_over_is_told_unless_the_conversation_has_failed() -> None:
+    """pytest's plugin asks at the end of each test (tests/unit/testing/test_plugin.py)."""
+    talk = given(diamond(), OPENED)
+    assert talk.left_over.startswith("  Do to service (step root)")
+    assert talk.expect_anything().left_over == ""
+    failed = given(diamond(), OPENED)
+    with pytest.raises(AssertionError):
+        failed.expect(Take("root"))
+    assert failed.left_over == ""

@@ -63,7 +63,7 @@ def test_a_timer_has_one_key() -> None:
 def test_a_command_says_where_it_goes() -> None:
     """The participant's name gives its topic."""
     assert Participant("catalog").commands_topic == "catalog.commands"
-    command = given(chain(), OPENED).decisions[0].effects[2]
+    command = given(chain(), OPENED).expect_anything().decisions[0].effects[2]
     assert isinstance(command, SendCommand)
     assert command.idempotency_key == idempotency_key_of(command.saga_id, "first", "", "do", 1)
 

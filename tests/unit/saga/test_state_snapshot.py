@@ -17,12 +17,12 @@ def states() -> dict[str, tuple[SagaState, object]]:
     """Return states in which every part of the tree has something to say."""
     items = given(basket(), Opened(lines=("x", "y"))).expect_anything().when(Yes()).expect_anything()
     cancelled = given(chain(), OPENED).expect_anything().when_asked(Action.CANCEL).expect_anything()
-    inner = given(child(), OPENED, parent=PARENT)
+    inner = given(child(), OPENED, parent=PARENT).expect_anything()
     return {
-        "items": (items.when(Yes("x"), step="pick", item="0").state, basket()),
+        "items": (items.when(Yes("x"), step="pick", item="0").expect_anything().state, basket()),
         "cause and requests": (cancelled.state, chain()),
         "parent": (inner.state, child()),
-        "early answer": (given(decision(), OPENED).state, decision()),
+        "early answer": (given(decision(), OPENED).expect_anything().state, decision()),
     }
 
 

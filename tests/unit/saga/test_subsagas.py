@@ -228,6 +228,7 @@ def test_a_child_on_its_way_back_is_not_past_anything() -> None:
     )
     below.expect_anything().when(No()).expect(Take("second")).when_parent_asks(above).expect_nothing()
     below.when(Undone()).expect(Take("first")).when(Undone(), step="first").expect_anything().when(Undone())
+    below.expect_anything()
     assert effect(below, AnswerParent).parent.direction is Direction.UNDO
 
 

@@ -1,5 +1,10 @@
 """Hypothesis against any definition: random walks through a world that does its worst (world.py).
 
+    test_place_order_survives = survival_test(place_order.saga)
+
+or, where a test has more to ask:
+
+    @settings(deadline=None)
     @given(walks())
     def test_place_order_survives_any_world(walk: Walk) -> None:
         survive(place_order.saga, walk)
@@ -7,11 +12,11 @@
 A walk that breaks a promise is shrunk by Hypothesis to a short one, and printed move by move.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import strategies
+from hypothesis import given, settings, strategies
 
 from towpath.saga.definition import Definition
 from towpath.saga.inputs import Action, OperatorAsked
@@ -34,6 +39,24 @@ class Walk:
 def walks(moves_max: int = 60) -> strategies.SearchStrategy[Walk]:
     """Return a strategy for walks of at most `moves_max` moves."""
     return strategies.lists(strategies.integers(0, 1_000), max_size=moves_max).map(lambda made: Walk(tuple(made)))
+
+
+def survival_test(
+    saga: Saga[Any] | Definition, *, sampler: Sampler = sample, walks_max: int = 100, moves_max: int = 60
+) -> Callable[[], None]:
+    """Return a test for pytest: the saga survives `walks_max` random walks of at most `moves_max` moves each.
+
+    A walk has no time limit of its own: Hypothesis gives an example 200 ms by default, which on a busy machine says
+    nothing about the saga. What fails is printed with the line that runs it again (`@reproduce_failure`).
+    """
+
+    @settings(max_examples=walks_max, deadline=None, print_blob=True)
+    @given(walk=walks(moves_max))
+    def test(walk: Walk) -> None:
+        survive(saga, walk, sampler)
+
+    test.__doc__ = "Whatever the world does, the saga keeps its promises and ends."
+    return test
 
 
 def survive(saga: Saga[Any] | Definition | World, walk: Walk, sampler: Sampler = sample) -> World:

@@ -8,11 +8,13 @@
         .expect_completed()
     )
 
-The conversation is strict: everything that the saga sends must be expected before the next thing happens, except that
-a repetition (a further attempt of the same command) may be. Time is virtual, and stands still until it is told to pass.
+The conversation is strict: everything that the saga sends must be expected before the next thing happens and, where
+pytest runs the test (towpath.testing.plugin), before the test ends; a repetition (a further attempt of the same
+command) may be. Time is virtual, and stands still until it is told to pass.
 """
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -42,15 +44,18 @@ from towpath.saga.inputs import (
     Started,
     Timer,
     TimerFired,
+    TimerKind,
 )
 from towpath.saga.language import Saga
 from towpath.saga.state import Direction, ParentReference, SagaState, Status, StepState, StepStatus
+from towpath.saga.testing.differences import Said, message_of, not_found, shown
 
 # An arbitrary, fixed beginning: golden histories hold times, and must not change with the day of the test.
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Said = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent
+begun: ContextVar[list["Conversation"] | None] = ContextVar("towpath_conversations_begun", default=None)
+"""Where `given` notes each conversation, for whoever sees to it that none ends with something left over."""
 
 _DOING = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.STUCK, StepStatus.UNKNOWN)
 _UNDOING = (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDO_STUCK)
@@ -70,7 +75,11 @@ def given(
     Raises AssertionError if the saga refuses it.
     """
     now = (at - _EPOCH) // timedelta(milliseconds=1)
-    return Conversation(saga.definition if isinstance(saga, Saga) else saga, Started(id, now, event, key, parent))
+    made = Conversation(saga.definition if isinstance(saga, Saga) else saga, Started(id, now, event, key, parent))
+    noted = begun.get()
+    if noted is not None:
+        noted.append(made)
+    return made
 
 
 class Conversation:
@@ -84,8 +93,10 @@ class Conversation:
         self._unexpected: list[Said] = []
         self._repeated: list[Said] = []
         self._timers: dict[str, tuple[int, Timer]] = {}
+        self._failed = False
         self._hear(start)
-        assert self.decisions[-1].state is not None, f"{type(start.event).__name__} does not start {definition.name}"
+        started = self.decisions[-1].state is not None
+        self._require(started, f"{type(start.event).__name__} does not start {definition.name}")
 
     @property
     def state(self) -> SagaState:
@@ -122,8 +133,24 @@ class Conversation:
     def when_next_timer_fires(self) -> "Conversation":
         """Let time pass until the next timer falls due."""
         self._nothing_unexpected()
-        assert self._timers, "no timer runs"
+        self._require(bool(self._timers), "no timer runs")
         return self._fire_next()
+
+    def when_timer_fires(self, step: str, kind: TimerKind | None = None) -> "Conversation":
+        """Let time pass until a timer of `step` fires: any, or one of that `kind`.
+
+        What falls due before it fires before it, each at its own time, as it would. Raises AssertionError where it
+        never falls due before the saga stands otherwise than now.
+        """
+        self._nothing_unexpected()
+        status = self.state.status
+        while self._timers and self.state.status is status:
+            timer = self._next_timer()
+            self._fire_next()
+            if timer.step == step and kind in (None, timer.kind):
+                return self
+        self._require(False, f"no such timer of {step} fires; there are: {self._timer_words()}\n{self._step_words()}")
+        return self
 
     def when_its_deadline_passes(self) -> "Conversation":
         """Let the saga's own deadline fire, before any other timer (after a long outage all are due at once)."""
@@ -144,7 +171,7 @@ class Conversation:
         """Let time pass until the saga stands so, whatever it repeats meanwhile."""
         self._nothing_unexpected()
         while self.state.status is not status:
-            assert self._timers, f"no timer runs, and the saga is {self.state.status.value}"
+            self._require(bool(self._timers), f"no timer runs, and the saga is {self.state.status.value}")
             self._fire_next()
         return self
 
@@ -181,40 +208,54 @@ class Conversation:
 
     # --- expect -----------------------------------------------------------------------------------------------------
 
-    def expect(self, command: object, *, to: Participant | str | None = None) -> "Conversation":
-        """Expect that the saga has sent this command (or started a sub-saga with this event), in any order."""
+    def expect(
+        self,
+        command: object,
+        *,
+        to: Participant | str | None = None,
+        where: Callable[[Any], bool] | None = None,
+    ) -> "Conversation":
+        """Expect that the saga has sent this command (or started a sub-saga with this event), in any order.
+
+        `command` is the record itself, or its class, or a function that says of a record whether it is the one;
+        `where` is a further condition, as in `.expect(ReserveStock, where=lambda asked: asked.order_id == "o-1")`.
+        """
         named = to.name if isinstance(to, Participant) else to
-        for sent in (*self._unexpected, *self._repeated):
-            if isinstance(sent, SendCommand) and sent.command == command:
-                asked = sent.participant
-            elif isinstance(sent, StartSaga) and sent.event == command:
-                asked = sent.child
-            else:
-                continue
-            assert named is None or named == asked, f"{command!r} was sent to {asked}, not to {named}"
-            return self._expected(sent)
-        raise AssertionError(f"expected {command!r}; {self._waiting_words()}")
+        fits = _fitting(command, where)
+
+        def is_it(said: Said) -> bool:
+            return isinstance(said, SendCommand | StartSaga) and fits(message_of(said))
+
+        def is_there(said: Said) -> bool:
+            receiver = said.participant if isinstance(said, SendCommand) else getattr(said, "child", "")
+            return is_it(said) and named in (None, receiver)
+
+        return self._take(is_there, command, named, is_it)
 
     def expect_compensates(self, child: str) -> "Conversation":
         """Expect that the saga has asked its sub-saga `child` to compensate."""
-        for sent in (*self._unexpected, *self._repeated):
-            if isinstance(sent, CompensateSaga) and sent.child == child:
-                return self._expected(sent)
-        raise AssertionError(f"expected {child} to be asked to compensate; {self._waiting_words()}")
+
+        def is_it(said: Said) -> bool:
+            return isinstance(said, CompensateSaga) and said.child == child
+
+        return self._take(is_it, f"{child} to be asked to compensate")
 
     def expect_answer(self, reply: object) -> "Conversation":
         """Expect that this sub-saga has told its parent how it ended."""
-        for sent in self._unexpected:
-            if isinstance(sent, AnswerParent) and sent.reply == reply:
-                return self._expected(sent)
-        raise AssertionError(f"expected {reply!r} to the parent; {self._waiting_words()}")
 
-    def expect_event(self, event: object) -> "Conversation":
-        """Expect that the saga has published this event."""
-        for sent in self._unexpected:
-            if isinstance(sent, PublishEvent) and sent.event == event:
-                return self._expected(sent)
-        raise AssertionError(f"expected that {event!r} is published; {self._waiting_words()}")
+        def is_it(said: Said) -> bool:
+            return isinstance(said, AnswerParent) and said.reply == reply
+
+        return self._take(is_it, reply, "the parent")
+
+    def expect_event(self, event: object, *, where: Callable[[Any], bool] | None = None) -> "Conversation":
+        """Expect that the saga has published this event: the record, its class or a function, as in `expect`."""
+        fits = _fitting(event, where)
+
+        def is_it(said: Said) -> bool:
+            return isinstance(said, PublishEvent) and fits(said.event)
+
+        return self._take(is_it, event, "its own events")
 
     def expect_nothing(self) -> "Conversation":
         """Expect that nothing is sent but what was expected."""
@@ -229,20 +270,26 @@ class Conversation:
     def expect_refused(self, *words: str) -> "Conversation":
         """Expect that the last input was refused, for a reason that holds these words."""
         entry = self._entry()
-        assert entry.happened is Happened.REFUSED, f"expected a refusal, but it was taken: {entry}"
+        taken = f"{entry.happened.value} {entry.detail}{f' of step {entry.step}' if entry.step else ''}"
+        self._require(entry.happened is Happened.REFUSED, f"expected a refusal, but it was taken: {taken}")
         missing = [word for word in words if word not in entry.reason]
-        assert not missing, f"refused, but {missing} not in {entry.reason!r}"
+        self._require(not missing, f"refused, but {missing} not in {entry.reason!r}")
         return self
 
     def expect_status(self, status: Status) -> "Conversation":
         """Expect that the saga now stands so."""
-        assert self.state.status is status, f"expected {status.value}, the saga is {self.state.status.value}"
+        self._require(
+            self.state.status is status,
+            f"expected {status.value}, the saga is {self.state.status.value}\n{self._step_words()}",
+        )
         return self
 
     def expect_step(self, key: str, status: StepStatus) -> "Conversation":
         """Expect that a step now stands so."""
         found = self.state.step(key).status
-        assert found is status, f"expected {key} to be {status.value}, it is {found.value}"
+        self._require(
+            found is status, f"expected {key} to be {status.value}, it is {found.value}\n{self._step_words()}"
+        )
         return self
 
     def expect_stuck(self, *steps: str) -> "Conversation":
@@ -250,7 +297,7 @@ class Conversation:
         self.expect_status(Status.STUCK)
         needing = (StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
         stuck = [step.key for step in self.state.steps if step.status in needing]
-        assert not steps or sorted(steps) == sorted(stuck), f"stuck at {stuck}"
+        self._require(not steps or sorted(steps) == sorted(stuck), f"stuck at {stuck}")
         return self
 
     def expect_completed(self) -> "Conversation":
@@ -266,8 +313,36 @@ class Conversation:
     def _expect_ended(self, status: Status) -> "Conversation":
         self._nothing_unexpected()
         self.expect_status(status)
-        assert not self._timers, f"the saga has ended, and timers still run: {sorted(self._timers)}"
+        self._require(not self._timers, f"the saga has ended, and timers still run: {self._timer_words()}")
         return self
+
+    @property
+    def left_over(self) -> str:
+        """Return what was sent and never expected, in words; empty where there is nothing, or something failed."""
+        return "" if self._failed or not self._unexpected else shown(self._unexpected)
+
+    def _require(self, holds: bool, words: str) -> None:
+        """Raise AssertionError unless `holds`; a conversation that has failed once is not held to its end."""
+        if not holds:
+            self._failed = True
+            raise AssertionError(words)
+
+    def _take(
+        self,
+        is_wanted: Callable[[Said], bool],
+        wanted: object,
+        to: str | None = None,
+        matches: Callable[[Said], bool] | None = None,
+    ) -> "Conversation":
+        """Take note of the first message that is wanted. Raises AssertionError that says what came instead."""
+        for waiting in (self._unexpected, self._repeated):
+            for place, said in enumerate(waiting):
+                if is_wanted(said):
+                    del waiting[place]
+                    return self
+        sent = [*self._unexpected, *self._repeated]
+        self._failed = True
+        raise AssertionError(not_found(wanted, to, sent, matches or is_wanted))
 
     def _entry(self) -> Record:
         entry = self.decisions[-1].effects[0]
@@ -300,15 +375,14 @@ class Conversation:
                     pass
         return self
 
+    def _next_timer(self) -> Timer:
+        return min(self._timers.values(), key=lambda entry: (entry[0], entry[1].key))[1]
+
     def _fire_next(self) -> "Conversation":
-        due, timer = min(self._timers.values(), key=lambda entry: (entry[0], entry[1].key))
-        del self._timers[timer.key]
+        timer = self._next_timer()
+        due, _ = self._timers.pop(timer.key)
         self.now_milliseconds = max(self.now_milliseconds, due)
         return self._hear(TimerFired(self._next_id(), self.now_milliseconds, timer))
-
-    def _expected(self, sent: Said) -> "Conversation":
-        (self._unexpected if sent in self._unexpected else self._repeated).remove(sent)
-        return self
 
     def _addressee(self, message: object, step: str | None, item: str) -> tuple[str, StepState, Direction]:
         """Return step, cell and direction of the command that a reply answers."""
@@ -325,12 +399,33 @@ class Conversation:
         if len(found) != 1:
             name = type(message).__name__
             among = ", ".join(key for key, _, _ in found) or "none"
-            raise AssertionError(f"{name} answers one command that is out; there are: {among}. Name the step.")
+            self._failed = True
+            raise AssertionError(
+                f"{name} answers one command that is out; there are: {among}. Name the step.\n{self._step_words()}"
+            )
         return found[0]
 
-    def _waiting_words(self) -> str:
-        return f"sent and not yet expected: {self._unexpected + self._repeated or 'nothing'}"
+    def _step_words(self) -> str:
+        """Return how each step stands, in lines."""
+        return "\n".join(f"  {step.key}: {step.status.value}" for step in self.state.steps)
+
+    def _timer_words(self) -> str:
+        running = sorted(self._timers.values(), key=lambda entry: (entry[0], entry[1].key))
+        return ", ".join(f"{timer.kind.value} of {timer.step or 'the saga'}" for _, timer in running) or "none"
 
     def _nothing_unexpected(self) -> None:
-        assert not self._unexpected, f"the saga also sent what was not expected: {self._unexpected}"
+        self._require(not self._unexpected, f"the saga also sent what was not expected:\n{shown(self._unexpected)}")
         self._repeated.clear()
+
+
+def _fitting(wanted: object, where: Callable[[Any], bool] | None) -> Callable[[object], bool]:
+    """Return whether a message is the wanted one: equal to it, of its class, or one for which it holds."""
+
+    def fits(message: object) -> bool:
+        if isinstance(wanted, type):
+            is_it = isinstance(message, wanted)
+        else:
+            is_it = bool(wanted(message)) if callable(wanted) else message == wanted
+        return is_it and (where is None or where(message))
+
+    return fits

@@ -164,7 +164,7 @@ class UnitLoop:
     async def run(self) -> None:
         """Work until `stop`. What this raises is not a record's fault: the worker ends with it."""
         while not self._stopping:
-            await self._turn()
+            await self.turn()
 
     def stop(self) -> None:
         """Finish the open unit, then return from `run`."""
@@ -183,7 +183,8 @@ class UnitLoop:
             self._metrics.close()
             self._member.end()
 
-    async def _turn(self) -> None:
+    async def turn(self) -> None:
+        """Poll once, and do what that calls for: a step of `run`, for whoever drives several workers by turns."""
         try:
             await self._take_turn()
         except MemberHung as error:

@@ -26,9 +26,18 @@ from towpath.stream.state.stores import PartitionStores, StoreFactory
 log = structlog.get_logger("towpath.stream.faust_app.wiring")
 
 
-def build_loop(options: StreamOptions, agents: Agents, *, open_store: StoreFactory | None = None) -> UnitLoop:
-    """Return the loop of one worker, not yet subscribed; `open_store` is given where stores lie elsewhere."""
-    stores = PartitionStores(options.states, parks=options.parks_keys, limits=options.limits)
+def build_loop(
+    options: StreamOptions,
+    agents: Agents,
+    *,
+    open_store: StoreFactory | None = None,
+    stores: PartitionStores | None = None,
+) -> UnitLoop:
+    """Return the loop of one worker, not yet subscribed.
+
+    `open_store` is given where stores lie elsewhere, `stores` by a caller that looks at them (`stores_of`).
+    """
+    stores = stores or stores_of(options)
     gate = None
     if options.timers_topic is not None:
         gate = TimerGate(
@@ -63,6 +72,11 @@ def build_loop(options: StreamOptions, agents: Agents, *, open_store: StoreFacto
         on_status=options.on_status,
         check_topics=lambda names: check_counts(options, names),
     )
+
+
+def stores_of(options: StreamOptions) -> PartitionStores:
+    """Return the stores of a worker, of which none is served yet."""
+    return PartitionStores(options.states, parks=options.parks_keys, limits=options.limits)
 
 
 def check_counts(options: StreamOptions, names: list[str]) -> None:

@@ -1,7 +1,10 @@
 """One partition in memory: records, transaction markers, the last stable offset. Pure."""
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
+from operator import attrgetter
 
 from towpath.stream.broker.record import ConsumedRecord
 
@@ -23,6 +26,9 @@ class Entry:
     record: ConsumedRecord | None
     standing: InstanceStatus
     producer: int | None = None
+
+
+_offset_of = attrgetter("offset")
 
 
 @dataclass(slots=True)
@@ -65,9 +71,8 @@ class PartitionLog:
         stable = self.last_stable
         records: list[ConsumedRecord] = []
         position = max(offset, self.begin)
-        for entry in self.entries:
-            if entry.offset < position:
-                continue
+        first = bisect_left(self.entries, position, key=_offset_of)
+        for entry in islice(self.entries, first, None):
             if entry.offset >= stable or len(records) == records_max:
                 return records, max(position, min(entry.offset, stable))
             if entry.standing is InstanceStatus.COMMITTED and entry.record is not None:
