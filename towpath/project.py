@@ -49,10 +49,35 @@ def load_services(settings: Settings) -> dict[str, Service]:
     return {service.name: service for service in services}
 
 
-def load_views(settings: Settings) -> dict[str, View[Any]]:
-    """Return the project's views by name. Raises ConfigurationError as `load_sagas` does."""
-    views: list[View[Any]] = [load_object(settings, path, View) for path in settings.project.views]
-    return {view.name: view for view in views}
+def load_views(settings: Settings) -> dict[str, dict[int, View[Any]]]:
+    """Return the project's views by name and version, both in rising order. Raises ConfigurationError as `load_sagas`.
+
+    Several versions of a view are several paths in `[project] views`: each is folded, and one of them is published.
+    """
+    found: dict[str, dict[int, View[Any]]] = {}
+    for path in settings.project.views:
+        view: View[Any] = load_object(settings, path, View)
+        versions = found.setdefault(view.name, {})
+        if view.version in versions:
+            raise ConfigurationError(
+                f"{path}: view {view.name} version {view.version} is declared twice",
+                next_step="raise the version of the newer one",
+            )
+        versions[view.version] = view
+    return {name: dict(sorted(versions.items())) for name, versions in found.items()}
+
+
+def view_workers(settings: Settings) -> dict[str, View[Any]]:
+    """Return the project's views by the name of the worker that folds them, and what is folded beside the project's.
+
+    The oldest version that the project has is `view:NAME`, and each newer one `view:NAME@VERSION`: a version that is
+    added changes nothing for the workers that run.
+    """
+    found = {}
+    for name, versions in load_views(settings).items():
+        for number, view in versions.items():
+            found[f"view:{name}" if view is next(iter(versions.values())) else f"view:{name}@{number}"] = view
+    return found
 
 
 def load_object(settings: Settings, path: str, kind: type[Wanted]) -> Wanted:
@@ -101,13 +126,13 @@ def _attribute(module: ModuleType, name: str, kind: type[Wanted]) -> Wanted:
 
 
 def worker_names(settings: Settings) -> tuple[str, ...]:
-    """Return what `towpath run` can run in this project: one name for each service, saga and view.
+    """Return what `towpath run` can run in this project: one name for each service, saga and version of a view.
 
     The engine's own view of all saga instances is `view:sagas`. Raises ConfigurationError as `load_sagas` does.
     """
     return (
         *(f"service:{name}" for name in load_services(settings)),
         *(f"saga:{name}" for name in load_sagas(settings)),
-        *(f"view:{name}" for name in load_views(settings)),
+        *view_workers(settings),
         SAGAS_VIEW_WORKER,
     )

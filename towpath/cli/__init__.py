@@ -21,9 +21,22 @@ app = typer.Typer(
 
 
 def _register() -> None:
-    from towpath.cli import capture, compose, contracts, dead, demo, positions, provision, replay, run, saga, stack
+    from towpath.cli import (
+        capture,
+        compose,
+        contracts,
+        dead,
+        demo,
+        positions,
+        provision,
+        replay,
+        run,
+        saga,
+        stack,
+        views,
+    )
 
-    for module in (stack, compose, provision, capture, dead, demo, positions, run, saga, replay, contracts):
+    for module in (stack, compose, provision, capture, dead, demo, positions, run, saga, views, replay, contracts):
         module.register(app)
 
 

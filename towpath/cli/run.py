@@ -160,18 +160,31 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
 def _view(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.contract.retention import re_emit_sum, require_sums
     from towpath.orchestrator.sagas_view import sagas_view
-    from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_views
+    from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_views, view_workers
+    from towpath.stream.broker.kafka import KafkaBroker
     from towpath.view.agent import create_view
+    from towpath.view.versions.replacing import require_topics
 
     if f"view:{name}" == SAGAS_VIEW_WORKER:
         view = sagas_view(load_sagas(settings))
+        siblings = frozenset({view.version})
     else:
-        view = _find(load_views(settings), f"view:{name}", name)
+        view = _find_view(view_workers(settings), name)
+        siblings = frozenset(load_views(settings)[view.name])
         if not view.many_keys:
             catalogue.require_equal_partitions(view.topics)
     require_sums([re_emit_sum(settings)])
+    require_topics(settings, view, KafkaBroker(settings.kafka, settings.stream))
     return view.topics, lambda codec, on_status, learn: create_view(
-        settings, view, codec, slot=slot, on_status=on_status, learn=learn
+        settings, view, codec, slot=slot, siblings=siblings, on_status=on_status, learn=learn
+    )
+
+
+def _find_view(workers: dict[str, Any], name: str) -> Any:
+    """Return the view of a worker; `NAME@VERSION` names each version, the oldest one too."""
+    exact = {f"{view.name}@{view.version}": view for view in workers.values()}
+    return exact.get(name) or _find(
+        {worker.partition(":")[2]: view for worker, view in workers.items()}, f"view:{name}", name
     )
 
 

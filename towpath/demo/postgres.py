@@ -40,8 +40,8 @@ class ViewsReader:
             return cursor.execute(_INSTANCES, (saga, list(keys))).fetchall()
 
     def rows(self, views: Iterable[View[Any]]) -> dict[str, dict[str, Any]]:
-        """Return every row of each view, by the view's name and the row's key."""
+        """Return every row of each view, by the name of its table and the row's key."""
         return {
-            view.name: {getattr(row, view.key): row for row in ViewTable(view).all_rows(self._connection)}
+            view.table: {getattr(row, view.key): row for row in ViewTable(view).all_rows(self._connection)}
             for view in views
         }

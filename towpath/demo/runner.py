@@ -21,7 +21,7 @@ from towpath.demo.verdict import Ending, Verdict, endings, fold_topics, judge
 from towpath.errors import ConfigurationError
 from towpath.orchestrator import envelope
 from towpath.orchestrator.sagas_view import ENDINGS, sagas_view
-from towpath.project import load_sagas, load_views, worker_names
+from towpath.project import load_sagas, view_workers, worker_names
 from towpath.saga.state import Status
 from towpath.settings import Settings
 from towpath.stack.client import StackClient
@@ -178,7 +178,7 @@ def _kills(settings: Settings, saga: str, options: Options) -> list[tuple[int, s
 def _judged(demo: Demo, run: Run, keys: set[str], begin: float) -> Report:
     settings, codec = run.settings, run.codec
     catalogue = Catalogue.load(settings)
-    views: list[View[Any]] = [*load_views(settings).values(), sagas_view(load_sagas(settings))]
+    views: list[View[Any]] = [*view_workers(settings).values(), sagas_view(load_sagas(settings))]
     exact = _views_are_exact(settings, codec, views)
     records = _records(settings, [topic.name for topic in catalogue.live()])
     history = [record for record in records if record.topic == envelope.topic_of(demo.saga, envelope.HISTORY)]
@@ -211,7 +211,7 @@ def _views_are_exact(settings: Settings, codec: Codec, views: list[View[Any]]) -
         while True:
             rows = reader.rows(views)
             records = _records(settings, topics)
-            if all(fold_topics(view, records, codec) == rows[view.name] for view in views):
+            if all(fold_topics(view, records, codec) == rows[view.table] for view in views):
                 return True
             if time.monotonic() > deadline:
                 return False

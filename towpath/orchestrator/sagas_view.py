@@ -117,4 +117,5 @@ def sagas_view(sagas: Iterable[str]) -> View[Any]:
         row_key=instance_of,
         rows=RowSource.ONE_KEY,  # an instance's history has the key of its saga's records
         notify_field="saga_id",
+        forgets=True,  # instances end, and their histories expire
     )

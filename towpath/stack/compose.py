@@ -51,7 +51,7 @@ class Worker:
     @property
     def name(self) -> str:
         """Return the container's name: `saga-place-order` for `saga:place_order`."""
-        return self.what.replace(":", "-").replace("_", "-")
+        return self.what.replace(":", "-").replace("_", "-").replace("@", "-v")
 
     @property
     def stateful(self) -> bool:

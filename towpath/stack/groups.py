@@ -12,7 +12,7 @@ from towpath.participant.agent import application_name as of_service
 from towpath.positions.decision import Standing
 from towpath.positions.group import group_standings
 from towpath.positions.postgres import database_standings
-from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_services, load_views
+from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_services, view_workers
 from towpath.settings import Settings
 from towpath.stream.broker.port import Broker, GroupMember
 from towpath.stream.broker.record import TopicPartition
@@ -62,8 +62,8 @@ def applications(settings: Settings) -> dict[str, Application]:
     found = [Application(of_service(settings, name), f"service:{name}", name) for name in load_services(settings)]
     sagas = load_sagas(settings)
     found += [Application(of_saga(settings, name), f"saga:{name}") for name in sagas]
-    views = load_views(settings).values()
-    found += [Application(of_view(settings, view), f"view:{view.name}", VIEWS_DATABASE) for view in views]
+    workers = view_workers(settings).items()
+    found += [Application(of_view(settings, view), worker, VIEWS_DATABASE) for worker, view in workers]
     found.append(Application(of_view(settings, sagas_view(sagas)), SAGAS_VIEW_WORKER, VIEWS_DATABASE))
     return {application.name: application for application in found}
 

@@ -22,7 +22,8 @@ from towpath.stream.faust_app.agent import Batch, DatabaseOptions, RecordFailed,
 from towpath.view.dedup.horizon import Sighting, beyond_horizon
 from towpath.view.dedup.postgres import forget, sort_and_remember
 from towpath.view.postgres import ViewTable, create_table
-from towpath.view.view import Occurrence, View, fold_records
+from towpath.view.versions.replacing import orphaned_version, replace_when_caught_up
+from towpath.view.view import Occurrence, View, fold_records, group_name
 
 GATHERING = Gathering(units_worth=20.0, seconds_max=0.5, crowd_records=12)
 """A view may be half a second behind a crowd: nothing waits for it, and a unit costs it six statements."""
@@ -30,7 +31,7 @@ GATHERING = Gathering(units_worth=20.0, seconds_max=0.5, crowd_records=12)
 
 def application_name(settings: Settings, view: View[Any]) -> str:
     """Return the consumer group of the workers of this version of a view."""
-    return f"{settings.project.name}-view-{view.name}-v{view.version}"
+    return group_name(settings.project.name, view.name, view.version)
 
 
 def create_view(
@@ -39,13 +40,16 @@ def create_view(
     codec: Codec,
     *,
     slot: str,
+    siblings: frozenset[int] | None = None,
     on_ready: Callable[[], Awaitable[None]] | None = None,
     **stream_options: Any,
 ) -> StreamApp:
-    """Return the application that keeps `view`, once its table is there; readers find it from then on.
+    """Return the application that keeps `view`, once its table is there.
 
-    `slot` tells this worker from its siblings. Raises ConfigurationError for a row type that no table can hold,
-    WorldError where the database is away.
+    `slot` tells this worker from those that share its partitions. `siblings` are the versions of the view that the
+    project has, by default this one alone: a published version that is not among them is folded by nobody, so this one
+    takes its place as soon as it has caught up. Raises ConfigurationError for a row type that no table can hold,
+    ContractError where the version was built with another row, WorldError where the database is away.
     """
     create_table(settings, view)
     horizon_milliseconds = int(settings.stream.dedup_horizon_days * 86_400_000)
@@ -74,6 +78,9 @@ def create_view(
             elif read:
                 await app.unit.run(partial(folding.apply, read=read))
 
+    orphan = orphaned_version(settings, view, siblings or frozenset({view.version}))
+    if orphan is not None:
+        app.task(partial(replace_when_caught_up, settings, view, orphan, app.stream_options.broker))
     return app
 
 

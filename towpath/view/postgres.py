@@ -11,13 +11,21 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from towpath.errors import WorldError
-from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import Settings
+from towpath.view.versions.postgres import (
+    create_decisions,
+    create_flag,
+    flag_name,
+    lock_view,
+    publish,
+    published_version,
+    shape_of,
+    views_connection,
+)
+from towpath.view.versions.standing import Column, Shape, require_shape
 from towpath.view.view import View, column_types
 
 Row = TypeVar("Row")
-CONNECT_TIMEOUT_SECONDS = 10
 
 COLUMN_TYPES: Mapping[Any, str] = {
     str: "text",
@@ -31,10 +39,16 @@ COLUMN_TYPES: Mapping[Any, str] = {
     bytes: "bytea",
 }
 
+_NAMES = {"timestamptz": "timestamp with time zone"}
+"""Types that PostgreSQL describes by another name than the one they are declared by."""
+
+# Only the version that readers see tells listeners: one that is being built would tell them its whole history.
 _NOTIFY = """
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-  PERFORM pg_notify({channel}, NEW.{field}::text);
+  IF {flag}() THEN
+    PERFORM pg_notify({channel}, NEW.{field}::text);
+  END IF;
   RETURN NULL;
 END $body$;
 CREATE OR REPLACE TRIGGER {function} AFTER INSERT OR UPDATE ON {table}
@@ -43,20 +57,12 @@ CREATE OR REPLACE TRIGGER {function} AFTER INSERT OR UPDATE ON {table}
 
 
 def create_table(settings: Settings, view: View[Any]) -> None:
-    """Create the table of `view` where it is missing. Raises WorldError where the database is away."""
-    try:
-        with psycopg.connect(
-            settings.postgres.database_url(VIEWS_DATABASE),
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            **dict[str, Any](settings.postgres.connection_options()),
-        ) as connection:
-            ViewTable(view).create(connection)
-    except psycopg.OperationalError as error:
-        raise WorldError(
-            f"view {view.name}: the database {VIEWS_DATABASE} is away: {str(error).strip()}",
-            kept="everything; the view goes on from where it stood",
-            next_step="towpath status",
-        ) from error
+    """Create the table of `view` where it is missing. Raises WorldError where the database is away.
+
+    Raises ContractError where the version was built with another row.
+    """
+    with views_connection(settings) as connection:
+        ViewTable(view).create(connection)
 
 
 class ViewTable(Generic[Row]):
@@ -81,34 +87,58 @@ class ViewTable(Generic[Row]):
         self._all = sql.SQL("SELECT {} FROM {} ORDER BY {}").format(columns, table, key)
 
     def create(self, connection: psycopg.Connection[Any]) -> None:
-        """Create the table and, where no version is published yet, the SQL view that readers use."""
+        """Create the table and, where no version is published yet, the SQL view that readers use.
+
+        Raises ContractError where the table is there, and was made for another row.
+        """
         view, table = self.view, sql.Identifier(self.view.table)
-        columns = sql.SQL(", ").join(
-            sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in self._columns
-        )
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (view.name,))
-        connection.execute(
-            sql.SQL("CREATE TABLE IF NOT EXISTS {} ({}, PRIMARY KEY ({}))").format(
-                table, columns, sql.Identifier(view.key)
+        create_decisions(connection)
+        lock_view(connection, view.name)
+        found = shape_of(connection, view.table)
+        if found is not None:
+            require_shape(view.name, view.version, self.shape, found)
+        else:
+            columns = sql.SQL(", ").join(
+                sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in self._columns
             )
-        )
+            connection.execute(
+                sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(table, columns, sql.Identifier(view.key))
+            )
+        for index in view.indexes:
+            connection.execute(
+                sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(
+                    sql.Identifier("_".join((view.table, *index))),
+                    table,
+                    sql.SQL(", ").join(map(sql.Identifier, index)),
+                )
+            )
+        published = published_version(connection, view.name)
         if view.notify_field:
+            create_flag(connection, view.table, published=published in (None, view.version))
             connection.execute(
                 sql.SQL(_NOTIFY).format(
                     function=sql.Identifier(f"{view.table}_notify"),
+                    flag=sql.Identifier(flag_name(view.table)),
                     channel=sql.Literal(view.name),
                     field=sql.Identifier(view.notify_field),
                     table=table,
                 )
             )
-        if not self._published(connection):
-            self.publish(connection)
+        if published is None:
+            publish(connection, view.name, view.version)
+
+    @property
+    def shape(self) -> Shape:
+        """Return what the row declares."""
+        columns = []
+        for name, kind in self._columns:
+            plain = kind.removesuffix(" NOT NULL")
+            columns.append(Column(name, _NAMES.get(plain, plain), kind != plain or name == self.view.key))
+        return Shape(tuple(columns), self.view.key)
 
     def publish(self, connection: psycopg.Connection[Any]) -> None:
-        """Let readers of the SQL view see this version, in one step."""
-        name, table = sql.Identifier(self.view.name), sql.Identifier(self.view.table)
-        connection.execute(sql.SQL("DROP VIEW IF EXISTS {}").format(name))
-        connection.execute(sql.SQL("CREATE VIEW {} AS SELECT * FROM {}").format(name, table))
+        """Let readers of the SQL view see this version, in one step, whatever it has folded."""
+        publish(connection, self.view.name, self.view.version)
 
     def rows(self, connection: psycopg.Connection[Any], keys: Iterable[str]) -> dict[str, Row]:
         """Return the rows of `keys`, locked until the transaction ends; keys without a row are left out.
@@ -136,7 +166,3 @@ class ViewTable(Generic[Row]):
             connection.execute(self._upsert, [list(column) for column in zip(*written, strict=True)])
         if removed:
             connection.execute(self._delete, (removed,))
-
-    def _published(self, connection: psycopg.Connection[Any]) -> bool:
-        found = connection.execute("SELECT to_regclass(%s)", (self.view.name,)).fetchone()
-        return found is not None and found[0] is not None

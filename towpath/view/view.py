@@ -28,6 +28,16 @@ class Occurrence:
     at: datetime
 
 
+def table_name(view: str, version: int) -> str:
+    """Return the name of the table of a view's version."""
+    return f"{view}_v{version}"
+
+
+def group_name(project: str, view: str, version: int) -> str:
+    """Return the consumer group of the workers of a view's version, under which its offsets are kept."""
+    return f"{project}-view-{view}-v{version}"
+
+
 Fold = Callable[[Row | None, Any, Occurrence], Row | None]
 """`(row so far or None, record, occurrence) -> row`, or None to have no row for this key."""
 
@@ -56,7 +66,8 @@ class View(Generic[Row]):
     through the SQL view `<name>`. Its field `key` has what `row_key` says of a record (by default the record's key;
     None passes the record over). A view with a `row_key` of its own says in `rows` whether records of several keys
     meet in a row. `folds` says which record types matter: others in the topics are passed over without being decoded.
-    A new version is a new table beside the old one, filled from the beginning of the log.
+    A new version is a new table beside the old one, filled from the beginning of the log, or from the rows of the
+    version before (`from_row`); readers see it once it is promoted.
     """
 
     name: str
@@ -70,6 +81,13 @@ class View(Generic[Row]):
     rows: RowSource | None = None
     notify_field: str | None = None
     """Field whose new value is sent with NOTIFY on the channel `<name>` whenever a row changes."""
+    indexes: tuple[tuple[str, ...], ...] = ()
+    """Fields of each index beside the key's own."""
+    from_row: Callable[[Mapping[str, Any]], Row | None] | None = None
+    """Makes this version's row of one of the version before (its columns by name), to build without the log."""
+    forgets: bool = False
+    """Whether its rows may lack what retention has taken. By default a version whose topics have lost their beginning
+    is not built unless a person says so."""
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError where the declaration cannot work."""
@@ -83,7 +101,7 @@ class View(Generic[Row]):
                 next_step="declare the row with @dataclass(frozen=True, slots=True)",
             )
         names = {field.name for field in fields(self.row)}
-        for wanted in (self.key, self.notify_field):
+        for wanted in (self.key, self.notify_field, *(field for index in self.indexes for field in index)):
             if wanted is not None and wanted not in names:
                 raise ConfigurationError(
                     f"view {self.name}: its row has no field {wanted!r}", next_step=f"name one of {sorted(names)}"
@@ -105,7 +123,7 @@ class View(Generic[Row]):
     @property
     def table(self) -> str:
         """Return the name of this version's table."""
-        return f"{self.name}_v{self.version}"
+        return table_name(self.name, self.version)
 
     @property
     def type_names(self) -> Mapping[str, type[Record]]:

@@ -1,0 +1,158 @@
+"""A view's new version on the real stack, by command: built beside the old one, promoted, taken back, dropped."""
+
+import json
+import signal
+import subprocess
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+from typer.testing import CliRunner
+
+from schemas.records.identity import CustomerRegistered
+from tests.integration.stack.test_running import COMMAND
+from tests.stack_fixture import ROOT, RunningStack
+from towpath import cli
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.codec import Codec
+from towpath.contract.registry import load_codec
+from towpath.orchestrator.envelope import headers_of
+from towpath.stack.workers import worker_process
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.port import Producer
+
+VIEWS = ["tests.integration.stack.customers:first", "tests.integration.stack.customers:second"]
+CUSTOMERS = 400
+REASON = ("--reason", "a test", "--yes", "--json")
+
+
+def views(*arguments: str) -> Any:
+    """Run a verb of `views` in this process; return its JSON."""
+    if not cli.app.registered_groups:
+        cli._register()
+    answer = CliRunner().invoke(cli.app, ["views", *arguments])
+    if answer.exception is not None and not isinstance(answer.exception, SystemExit):
+        raise answer.exception
+    return json.loads(answer.stdout)
+
+
+class Customers:
+    """Registers customers straight into the topic."""
+
+    def __init__(self, stack: RunningStack) -> None:
+        self._codec: Codec = load_codec(stack.settings, Catalogue.load(stack.settings), ["identity.events"])
+        self._producer: Producer = KafkaBroker(stack.settings.kafka, stack.settings.stream).producer("test-views")
+        self._producer.start()
+        self.ids: set[str] = set()
+
+    def register(self, count: int) -> None:
+        """Register `count` customers in one transaction."""
+        self._producer.begin()
+        for _ in range(count):
+            id_ = str(uuid.uuid4())
+            record = CustomerRegistered(customer_id=id_, name="Ada", verified=True)
+            headers = headers_of(id=f"event-of-{id_}", type=record.SCHEMA_NAME)
+            self._producer.produce("identity.events", self._codec.encode(record), key=id_.encode(), headers=headers)
+            self.ids.add(id_)
+        self._producer.commit({}, None)
+
+    def close(self) -> None:
+        """Let go."""
+        self._producer.close()
+
+
+@contextmanager
+def dead_letter_topic(stack: RunningStack) -> Iterator[None]:
+    """Give the topic, which has no consumer in the reference project, what a consumer needs."""
+    admin = AdminClient({"bootstrap.servers": stack.settings.kafka.bootstrap_servers})
+    for future in admin.create_topics([NewTopic("identity.events.dead", 4, 1)]).values():
+        future.result()
+    try:
+        yield
+    finally:
+        for deleted in admin.delete_topics(["identity.events.dead"]).values():
+            deleted.result()
+
+
+@contextmanager
+def worker(stack: RunningStack, name: str, environment: dict[str, str]) -> Iterator[None]:
+    """Run a worker of the project with both versions."""
+    spec = worker_process(stack.settings, name, "views", environment=environment)
+    stack.client.start(spec)
+    try:
+        stack.client.wait_ready([spec.name], 120)
+        yield
+    finally:
+        stack.client.stop(spec.name)
+
+
+@contextmanager
+def reading(url: str, customers: set[str]) -> Iterator[list[str]]:
+    """Poll the view by its stable name all the while; yield what was missing or torn."""
+    wrong: list[str] = []
+    stopped = threading.Event()
+
+    def poll() -> None:
+        with psycopg.connect(url, autocommit=True) as connection:
+            while not stopped.wait(0.02):
+                try:
+                    rows = connection.execute("SELECT customer_id, name, registrations FROM customers").fetchall()
+                except psycopg.Error as error:
+                    wrong.append(str(error))
+                    return
+                if missing := customers - {row[0] for row in rows}:
+                    wrong.append(f"{len(missing)} rows are missing")
+                wrong.extend(f"{row} is torn" for row in rows if row[0] in customers and row[1:] != ("Ada", 1))
+
+    thread = threading.Thread(target=poll)
+    thread.start()
+    try:
+        yield wrong
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While customers register, its build killed on the way; who reads the stable name sees no row missing or torn."""
+    environment = {**stack.environment, "TOWPATH_PROJECT__VIEWS": json.dumps(VIEWS)}
+    monkeypatch.setenv("TOWPATH_PROJECT__VIEWS", json.dumps(VIEWS))
+    monkeypatch.chdir(ROOT)
+    url = stack.settings.postgres.database_url("views")
+    customers = Customers(stack)
+    with ExitStack() as running:
+        running.callback(customers.close)
+        running.enter_context(dead_letter_topic(stack))
+        running.enter_context(worker(stack, "view:customers", environment))
+        customers.register(CUSTOMERS)
+
+        command = [*COMMAND, "views", "build", "customers", "--version", "2", "--json"]
+        options: dict[str, Any] = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, **options, stderr=subprocess.PIPE) as killed:
+            assert killed.stderr is not None
+            assert any("offsets" in line for line in killed.stderr)
+            killed.send_signal(signal.SIGKILL)
+        built = subprocess.run(command, **options, stderr=subprocess.PIPE, check=False, timeout=240)
+        assert built.returncode == 0, built.stderr
+        assert json.loads(built.stdout)["rows"] >= CUSTOMERS
+
+        running.enter_context(worker(stack, "view:customers@2", environment))
+        before = set(customers.ids)
+        with reading(url, before) as wrong:
+            for verb in ("promote", "rollback"):
+                customers.register(20)
+                done = views(verb, "customers", *REASON, "--timeout", "60")
+                assert (done["done"], done["action"]) == (True, verb)
+        assert wrong == []
+        compared = views("diff", "customers", "--json")
+        assert (compared["same"], compared["columns_only_new"]) == (True, ["verified"])
+        first, second = views("status", "customers", "--json")
+        assert (first["published"], second["published"], first["workers"], second["workers"]) == (True, False, 1, 1)
+    assert views("drop", "customers", "--version", "2", *REASON)["done"]

@@ -1,0 +1,138 @@
+"""How the verbs of `views` look at versions: what the project declares, what the database has, how far topics go."""
+
+import getpass
+from typing import TYPE_CHECKING, Any
+
+from towpath.errors import ConfigurationError, NotFoundError
+from towpath.settings import Settings
+
+if TYPE_CHECKING:
+    from towpath.stream.broker.kafka import KafkaBroker
+    from towpath.view import View
+    from towpath.view.versions.standing import Decision, Version
+
+
+BUILD_SLOT = "build"
+"""The slot of `views build`: what was killed in it is a member until its session ends, and no worker."""
+
+
+def versions_of(settings: Settings, name: str) -> "list[Version]":
+    """Return how each version of a view stands. Raises NotFoundError where there is no such view."""
+    from towpath.stream.engine.slot import holder_in
+    from towpath.view.versions import postgres
+    from towpath.view.versions.log import bounds_of
+    from towpath.view.versions.standing import Version
+    from towpath.view.view import group_name, table_name
+
+    broker = broker_of(settings)
+    declared = declared_views(settings).get(name, {})
+    found = []
+    with postgres.views_connection(settings) as connection:
+        built = postgres.built_versions(connection, name)
+        published = postgres.published_version(connection, name)
+        for number in sorted({*built, *declared}):
+            application = group_name(settings.project.name, name, number)
+            vector = postgres.vector_of(connection, application)
+            topics = set(declared[number].topics) if number in declared else {place.topic for place in vector}
+            bounds = bounds_of(broker, topics)
+            found.append(
+                Version(
+                    view=name,
+                    number=number,
+                    declared=number in declared,
+                    built=number in built,
+                    published=number == published,
+                    vector=vector,
+                    ends=bounds.ends,
+                    begins=bounds.begins,
+                    rows=postgres.count_rows(connection, table_name(name, number)) if number in built else 0,
+                    workers=sum(
+                        holder_in(member, application, BUILD_SLOT) is None
+                        for member in broker.group_members(application)
+                    ),
+                )
+            )
+    if not found:
+        raise NotFoundError(f"there is no view {name}", next_step="towpath views list")
+    return found
+
+
+def version_of(settings: Settings, name: str, number: int) -> "Version":
+    """Return how one version stands. Raises NotFoundError."""
+    found = next((one for one in versions_of(settings, name) if one.number == number), None)
+    if found is None:
+        raise NotFoundError(f"view {name} has no version {number}", next_step=f"towpath views status {name}")
+    return found
+
+
+def published_of(settings: Settings, name: str) -> int | None:
+    """Return the version that readers see, None where there is none."""
+    from towpath.view.versions.postgres import published_version, views_connection
+
+    with views_connection(settings) as connection:
+        return published_version(connection, name)
+
+
+def newest_of(settings: Settings, name: str, other_than: int | None) -> int:
+    """Return the newest version but `other_than`. Raises NotFoundError where there is none."""
+    numbers = [one.number for one in versions_of(settings, name) if one.number != other_than]
+    if not numbers:
+        raise NotFoundError(
+            f"view {name} has no version beside {other_than}",
+            next_step="declare it with a higher version, and name both in [project] views of towpath.toml",
+        )
+    return max(numbers)
+
+
+def declared_views(settings: Settings) -> "dict[str, dict[int, View[Any]]]":
+    """Return the project's views by name and version, the engine's own among them."""
+    from towpath.orchestrator.sagas_view import sagas_view
+    from towpath.project import load_sagas, load_views
+
+    own: View[Any] = sagas_view(load_sagas(settings))
+    return {**load_views(settings), own.name: {own.version: own}}
+
+
+def declared_view(settings: Settings, name: str, version: int | None) -> "View[Any]":
+    """Return a version that the project has, by default the newest. Raises NotFoundError."""
+    versions = declared_views(settings).get(name, {})
+    if not versions or (version is not None and version not in versions):
+        raise NotFoundError(
+            f"this project has no view {name}" + ("" if version is None else f" of version {version}"),
+            next_step="towpath views list",
+        )
+    return versions[version or max(versions)]
+
+
+def decided(
+    name: str, action: str, before: int | None, after: int | None, actor: str | None, reason: str, detail: str = ""
+) -> "Decision":
+    """Return what is done, by whom and why. Raises ConfigurationError for a reason that says nothing."""
+    from towpath.view.versions.standing import Decision
+
+    if not reason.strip():
+        raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")
+    return Decision(name, action, before, after, actor or user_name(), reason, detail)
+
+
+def broker_of(settings: Settings) -> "KafkaBroker":
+    """Return the cluster of the settings."""
+    from towpath.stream.broker.kafka import KafkaBroker
+
+    return KafkaBroker(settings.kafka, settings.stream)
+
+
+def codec_of(settings: Settings, topics: Any) -> Any:
+    """Return the codec for the records of `topics`."""
+    from towpath.contract.catalogue import Catalogue
+    from towpath.contract.registry import load_codec
+
+    return load_codec(settings, Catalogue.load(settings), topics)
+
+
+def user_name() -> str:
+    """Return who runs this command."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"

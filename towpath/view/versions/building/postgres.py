@@ -1,0 +1,136 @@
+"""Begins a version in its database: at the topics' beginning, or with the rows and offsets of the version before.
+
+The one rule: what a version begins with and the offsets that this stands for are one transaction. Killed anywhere, a
+version has begun whole or not at all, and its worker goes on from there.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from towpath.errors import ConfigurationError, NotFoundError, RefusedError
+from towpath.view.postgres import ViewTable
+from towpath.view.versions.log import Bounds
+from towpath.view.versions.postgres import note_decision, shape_of, vector_of
+from towpath.view.versions.standing import Decision
+from towpath.view.view import View, group_name, table_name
+
+Connection = psycopg.Connection[Any]
+ROWS_PER_STATEMENT = 2_000
+_BEGIN = """
+INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
+"""
+_COPIED = {
+    "towpath_offsets": "topic, partition, topic_id, next_offset",
+    "towpath_seen": "topic, partition, id, timestamp_milliseconds",
+    "towpath_horizon": "topic, partition, forgotten_milliseconds",
+}
+
+
+def create_stream_tables(connection: Connection) -> None:
+    """Create what workers keep beside the rows, where no worker has yet."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath stream', 0))")
+    connection.execute(resources.files("towpath.stream.engine").joinpath("stream.sql").read_bytes())
+
+
+def begin_at_topics(connection: Connection, project: str, view: View[Any], bounds: Bounds, decision: Decision) -> None:
+    """Let a version begin at what its topics still have. Raises RefusedError where it has begun."""
+    create_stream_tables(connection)
+    ViewTable(view).create(connection)
+    application = _require_not_begun(connection, project, view)
+    for place, begin in sorted(bounds.of(view.topics).begins.items()):
+        connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
+    note_decision(connection, decision)
+
+
+def begin_with_rows(connection: Connection, project: str, view: View[Any], decision: Decision) -> int:
+    """Let a version begin with the rows of `decision.version_before` and its offsets; return how many rows.
+
+    The connection reads one snapshot (REPEATABLE READ), so rows and offsets are of one moment, and the other version's
+    worker goes on meanwhile. Raises RefusedError where the version has begun, or where the other one has keys in
+    quarantine or folds other topics; ConfigurationError where the view cannot make its rows of the other's.
+    """
+    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+    before = decision.version_before
+    assert before is not None
+    if view.from_row is None:
+        raise ConfigurationError(
+            f"view {view.name} version {view.version} does not say how a row of it is made of one of version {before}",
+            kept="both versions",
+            next_step="declare from_row on the view: a function of the other row's columns by name",
+        )
+    create_stream_tables(connection)
+    table = ViewTable(view)
+    table.create(connection)
+    _require_not_begun(connection, project, view)
+    _require_whole(connection, project, view, before)
+    rows = 0
+    with connection.cursor("towpath_snapshot", row_factory=dict_row) as cursor:
+        cursor.itersize = ROWS_PER_STATEMENT
+        cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table_name(view.name, before))))
+        while found := cursor.fetchmany(ROWS_PER_STATEMENT):
+            changed = _rows_of(view, found)
+            table.store(connection, changed)
+            rows += len(changed)
+    for name, columns in _COPIED.items():
+        connection.execute(
+            sql.SQL(
+                "INSERT INTO {table} (application, {columns}) SELECT %s, {columns} FROM {table}"
+                " WHERE application = %s AND topic = ANY(%s)"
+            ).format(table=sql.Identifier(name), columns=sql.SQL(columns)),
+            (
+                group_name(project, view.name, view.version),
+                group_name(project, view.name, before),
+                list(view.topics),
+            ),
+        )
+    note_decision(connection, decision)
+    return rows
+
+
+def _rows_of(view: View[Any], found: list[dict[str, Any]]) -> Mapping[str, Any]:
+    assert view.from_row is not None
+    made = (view.from_row(row) for row in found)
+    return {getattr(row, view.key): row for row in made if row is not None}
+
+
+def _require_not_begun(connection: Connection, project: str, view: View[Any]) -> str:
+    application = group_name(project, view.name, view.version)
+    if vector_of(connection, application):
+        raise RefusedError(
+            f"version {view.version} of view {view.name} has begun",
+            kept="what it has folded",
+            next_step=f"let it go on: towpath views build {view.name} --version {view.version}; or begin anew after: "
+            f"towpath views drop {view.name} --version {view.version} --reason REASON",
+        )
+    return application
+
+
+def _require_whole(connection: Connection, project: str, view: View[Any], before: int) -> None:
+    """Raise where the version before cannot stand for what this one would have folded."""
+    application = group_name(project, view.name, before)
+    if shape_of(connection, table_name(view.name, before)) is None:
+        raise NotFoundError(
+            f"view {view.name} has no version {before} to begin with", next_step=f"towpath views status {view.name}"
+        )
+    lacking = set(view.topics) - {place.topic for place in vector_of(connection, application)}
+    if lacking:
+        raise RefusedError(
+            f"version {before} of view {view.name} has not folded {', '.join(sorted(lacking))}, which version "
+            f"{view.version} folds: its rows do not stand for that",
+            kept="both versions",
+            next_step=f"towpath views build {view.name} --version {view.version} --from topic --reason REASON",
+        )
+    ((parked,),) = connection.execute(
+        "SELECT count(*) FROM towpath_parked WHERE application = %s", (application,)
+    ).fetchall()
+    if parked:
+        raise RefusedError(
+            f"{parked} keys of version {before} of view {view.name} are in quarantine: its rows lack their records",
+            kept="both versions",
+            next_step="towpath dead list names them; redrive or drop them first",
+        )

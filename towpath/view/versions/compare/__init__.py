@@ -1,0 +1,1 @@
+"""Two versions of a view compared, row by row, at one offset vector."""

@@ -1,0 +1,313 @@
+"""The versions of a view in their database: which there are, which is published, and swapping them.
+
+The one rule: the stable name is one SQL view over one version's table, and it is swapped in one transaction, in which
+the new version has folded at least what the published one has. A reader sees the one or the other, never neither.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any
+
+import psycopg
+from psycopg import errors, sql
+
+from towpath.errors import NotFoundError, RefusedError, WorldError
+from towpath.outbox.names import VIEWS_DATABASE
+from towpath.settings import Settings
+from towpath.stream.broker.record import TopicPartition
+from towpath.view.versions.standing import Column, Decision, Shape, Vector, missing
+from towpath.view.view import group_name, table_name
+
+Connection = psycopg.Connection[Any]
+HasRecords = Callable[[Mapping[TopicPartition, tuple[int, int]]], bool]
+CONNECT_TIMEOUT_SECONDS = 10
+LOCK_TIMEOUT = "1s"
+"""Longest wait for a lock while the swap is open: behind it readers queue."""
+FOLLOW_SECONDS = 2.0
+"""How long the published version's worker is held back while the new one takes what it lacks. Workers wait for a lock
+for 5 s (towpath/stream/engine/postgres.py), so nothing fails there."""
+LOOK_SECONDS = 0.02
+RETRY_SECONDS = 0.5
+
+_PUBLISHED = """
+SELECT c.relname FROM pg_class v
+  JOIN pg_rewrite r ON r.ev_class = v.oid
+  JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
+  JOIN pg_class c ON c.oid = d.refobjid AND c.relkind = 'r'
+ WHERE v.oid = to_regclass(%s) AND v.relkind = 'v' LIMIT 1
+"""
+_TABLES = """
+SELECT relname FROM pg_class WHERE relkind = 'r' AND pg_table_is_visible(oid) AND relname ~ %s
+"""
+_COLUMNS = """
+SELECT attname, format_type(atttypid, atttypmod), attnotnull FROM pg_attribute
+ WHERE attrelid = to_regclass(%s) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+"""
+_KEY = """
+SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
+ WHERE i.indrelid = to_regclass(%s) AND i.indisprimary
+"""
+_GRANTS = """
+SELECT CASE WHEN grantee = 0 THEN NULL ELSE pg_get_userbyid(grantee) END, privilege_type, is_grantable
+  FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass(%s) AND grantee <> relowner
+"""
+_VECTOR = """
+SELECT topic, partition, next_offset FROM towpath_offsets WHERE application = %s ORDER BY topic, partition
+"""
+_DECIDE = """
+INSERT INTO towpath_view_decisions (view, action, version_before, version_after, actor, reason, detail)
+VALUES (%(view)s, %(action)s, %(version_before)s, %(version_after)s, %(actor)s, %(reason)s, %(detail)s)
+"""
+_FLAG = """
+CREATE OR REPLACE FUNCTION {function}() RETURNS boolean LANGUAGE sql STABLE AS {body}
+"""
+
+
+@contextmanager
+def views_connection(settings: Settings) -> Iterator[Connection]:
+    """Connect to the views' database; commits at the end. Raises WorldError where it is away."""
+    try:
+        connection = psycopg.connect(
+            settings.postgres.database_url(VIEWS_DATABASE),
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            **dict[str, Any](settings.postgres.connection_options()),
+        )
+    except psycopg.OperationalError as error:
+        raise WorldError(
+            f"the database {VIEWS_DATABASE} is away: {str(error).strip()}",
+            kept="everything; the views go on from where they stood",
+            next_step="towpath status",
+        ) from error
+    with connection:
+        yield connection
+
+
+def lock_view(connection: Connection, view: str) -> None:
+    """Let nobody else create, publish or drop a version of `view` until the transaction ends."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (view,))
+
+
+def create_decisions(connection: Connection) -> None:
+    """Create the table of decisions where it is missing."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath view', 2))")
+    connection.execute(resources.files(__package__).joinpath("versions.sql").read_bytes())
+
+
+def note_decision(connection: Connection, decision: Decision) -> None:
+    """Write down what was done, in the transaction that does it."""
+    connection.execute(_DECIDE, decision.to_json())
+
+
+def published_version(connection: Connection, view: str) -> int | None:
+    """Return the version that readers of the stable name see, None where there is none."""
+    found = connection.execute(_PUBLISHED, (view,)).fetchone()
+    number = None if found is None else re.fullmatch(rf"{re.escape(view)}_v(\d+)", found[0])
+    return None if number is None else int(number[1])
+
+
+def built_versions(connection: Connection, view: str) -> list[int]:
+    """Return the versions that have a table, in rising order."""
+    found = connection.execute(_TABLES, (rf"^{re.escape(view)}_v\d+$",)).fetchall()
+    return sorted(int(name.removeprefix(f"{view}_v")) for (name,) in found)
+
+
+def known_views(connection: Connection) -> list[str]:
+    """Return the names of all views that have a published version."""
+    found = connection.execute(
+        "SELECT relname FROM pg_class WHERE relkind = 'v' AND pg_table_is_visible(oid)"
+        " AND relnamespace = current_schema()::regnamespace ORDER BY relname"
+    ).fetchall()
+    return [name for (name,) in found if published_version(connection, name) is not None]
+
+
+def shape_of(connection: Connection, table: str) -> Shape | None:
+    """Return what a table is made of, None where there is none."""
+    columns = connection.execute(_COLUMNS, (table,)).fetchall()
+    key = connection.execute(_KEY, (table,)).fetchone()
+    return Shape(tuple(Column(*column) for column in columns), "" if key is None else key[0]) if columns else None
+
+
+def has_offsets(connection: Connection) -> bool:
+    """Return whether a worker has ever kept offsets in this database."""
+    return bool(connection.execute("SELECT to_regclass('towpath_offsets') IS NOT NULL").fetchall()[0][0])
+
+
+def vector_of(connection: Connection, application: str, *, locked: bool = False) -> dict[TopicPartition, int]:
+    """Return the next offset of each partition that an application has begun; `locked` holds its workers back."""
+    if not has_offsets(connection):
+        return {}
+    rows = connection.execute(_VECTOR + (" FOR UPDATE" if locked else ""), (application,)).fetchall()
+    return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+
+
+def count_rows(connection: Connection, table: str) -> int:
+    """Return how many rows a table has."""
+    ((count,),) = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table))).fetchall()
+    return int(count)
+
+
+def publish(connection: Connection, view: str, version: int) -> None:
+    """Let the stable name show `version`, in the connection's own transaction.
+
+    What was granted on it stays. Raises RefusedError where something in the database is built on the columns as they
+    are, NotFoundError where the version has no table.
+    """
+    shape = shape_of(connection, table_name(view, version))
+    if shape is None:
+        raise NotFoundError(f"view {view} has no version {version}", next_step=f"towpath views status {view}")
+    name = sql.Identifier(view)
+    columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in shape.columns)
+    body = sql.SQL("VIEW {} AS SELECT {} FROM {}").format(name, columns, sql.Identifier(table_name(view, version)))
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("CREATE OR REPLACE ") + body)
+    except errors.InvalidTableDefinition:  # other columns: the name is given to another SQL view
+        grants = connection.execute(_GRANTS, (view,)).fetchall()
+        try:
+            connection.execute(sql.SQL("DROP VIEW {}").format(name))
+        except errors.DependentObjectsStillExist as error:
+            raise RefusedError(
+                f"version {version} of {view} has other columns, and the database has what is built on those of the "
+                f"published one: {(error.diag.message_detail or '').replace(chr(10), '; ')}",
+                kept="the published version",
+                next_step="drop these, promote, and create them again",
+            ) from error
+        connection.execute(sql.SQL("CREATE ") + body)
+        for grantee, privilege, grantable in grants:
+            connection.execute(
+                sql.SQL("GRANT {} ON {} TO {}{}").format(
+                    sql.SQL(privilege),
+                    name,
+                    sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee),
+                    sql.SQL(" WITH GRANT OPTION" if grantable else ""),
+                )
+            )
+    for number in built_versions(connection, view):
+        flag_published(connection, view, number, published=number == version)
+
+
+def flag_name(table: str) -> str:
+    """Return the name of the function by which a version's trigger knows whether readers see it."""
+    return f"{table}_is_published"
+
+
+def flag_published(connection: Connection, view: str, version: int, *, published: bool) -> None:
+    """Let a version's trigger tell listeners of changes, or not, where it has one."""
+    function = flag_name(table_name(view, version))
+    if connection.execute("SELECT to_regproc(%s) IS NOT NULL", (function,)).fetchall()[0][0]:
+        create_flag(connection, table_name(view, version), published=published)
+
+
+def create_flag(connection: Connection, table: str, *, published: bool) -> None:
+    """Create the function that says whether readers see a version's table."""
+    body = sql.Literal(f"SELECT {'true' if published else 'false'}")
+    connection.execute(sql.SQL(_FLAG).format(function=sql.Identifier(flag_name(table)), body=body))
+
+
+class _NotYetError(Exception):
+    """Rolls the swap back; the argument says why."""
+
+
+def swap(
+    connection: Connection,
+    project: str,
+    decision: Decision,
+    *,
+    ends: Vector,
+    has_records: HasRecords,
+    force: bool = False,
+    lock_timeout: str = LOCK_TIMEOUT,
+) -> str | None:
+    """Publish `decision.version_after`, once; return why it cannot be done yet, None when it is done.
+
+    `ends` is how far the new version must have come in the topics that the published one does not fold;
+    `has_records` says whether a range of offsets has any. The published version's worker is held back meanwhile, so
+    what was visible stays visible. With `force` the new version may lack records. Raises what `publish` raises.
+    """
+    view, version = decision.view, decision.version_after
+    assert version is not None
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(lock_timeout))
+            lock_view(connection, view)
+            before = published_version(connection, view)
+            if before != decision.version_before:
+                raise RefusedError(
+                    f"version {before} of {view} is published, not {decision.version_before}: it was swapped meanwhile",
+                    kept="what is published now",
+                    next_step=f"towpath views status {view}",
+                )
+            if not force:
+                _follow(connection, project, decision, ends, has_records)
+            publish(connection, view, version)
+            note_decision(connection, decision)
+    except _NotYetError as reason:
+        return str(reason)
+    except (errors.LockNotAvailable, errors.DeadlockDetected):
+        return "a reader or a worker holds it in an open transaction"
+    return None
+
+
+def _follow(connection: Connection, project: str, decision: Decision, ends: Vector, has_records: HasRecords) -> None:
+    """Hold the published version back, and wait until the new one has folded what it has."""
+    view, before, after = decision.view, decision.version_before, decision.version_after
+    assert after is not None
+    published = {} if before is None else vector_of(connection, group_name(project, view, before), locked=True)
+    wanted = {**{place: end for place, end in ends.items() if place not in published}, **published}
+    deadline = time.monotonic() + FOLLOW_SECONDS
+    while True:
+        vector = vector_of(connection, group_name(project, view, after))
+        lacks = {place: bounds for place, bounds in missing(vector, wanted).items() if place in ends}
+        unbegun = [place for place in lacks if place not in vector]
+        if not lacks or (not unbegun and not has_records(lacks)):
+            return
+        if unbegun or time.monotonic() > deadline:
+            records = sum(high - low for low, high in lacks.values())
+            worst = max(lacks, key=lambda place: lacks[place][1] - lacks[place][0])
+            raise _NotYetError(f"version {after} has yet to read {records} offsets, most of them of {worst}")
+        time.sleep(LOOK_SECONDS)
+
+
+def last_swap(connection: Connection, view: str) -> Decision | None:
+    """Return the last promotion or rollback of `view`."""
+    if connection.execute("SELECT to_regclass('towpath_view_decisions') IS NULL").fetchall()[0][0]:
+        return None
+    found = connection.execute(
+        "SELECT view, action, version_before, version_after, actor, reason, detail FROM towpath_view_decisions"
+        " WHERE view = %s AND action IN ('promote', 'rollback') ORDER BY number DESC LIMIT 1",
+        (view,),
+    ).fetchone()
+    return None if found is None else Decision(*found)
+
+
+_KEPT = ("towpath_offsets", "towpath_seen", "towpath_horizon", "towpath_parked")
+
+
+def drop(connection: Connection, project: str, decision: Decision) -> None:
+    """Drop a version that nobody reads, with all that was kept for it. Raises RefusedError for the published one."""
+    view, version = decision.view, decision.version_before
+    assert version is not None
+    lock_view(connection, view)
+    if published_version(connection, view) == version:
+        raise RefusedError(
+            f"version {version} of {view} is the one that readers see",
+            kept="every version",
+            next_step=f"promote another one first: towpath views promote {view} --reason REASON",
+        )
+    table = table_name(view, version)
+    if shape_of(connection, table) is None:
+        raise NotFoundError(f"view {view} has no version {version}", next_step=f"towpath views status {view}")
+    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
+    connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
+    for function in (f"{table}_notify", flag_name(table)):
+        connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(function)))
+    if has_offsets(connection):
+        for kept in _KEPT:
+            connection.execute(
+                sql.SQL("DELETE FROM {} WHERE application = %s").format(sql.Identifier(kept)),
+                (group_name(project, view, version),),
+            )
+    note_decision(connection, decision)

@@ -1,0 +1,72 @@
+"""What a version's worker asks before it begins, and how it takes the place of a version that nobody folds.
+
+The one rule: a person promotes a version whose predecessor is still folded; where the project has the predecessor no
+more, its rows stand still, and readers are better off with the new one as soon as that has come as far.
+"""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+import structlog
+
+from towpath.errors import RefusedError, TowpathError
+from towpath.settings import Settings
+from towpath.stream.broker.port import Broker
+from towpath.view.versions.building.shortfall import expired, require_whole
+from towpath.view.versions.log import any_between, bounds_of
+from towpath.view.versions.postgres import published_version, swap, vector_of, views_connection
+from towpath.view.versions.standing import Decision
+from towpath.view.view import View, group_name
+
+log = structlog.get_logger("towpath.view.versions.replacing")
+
+
+def require_topics(settings: Settings, view: View[Any], broker: Broker) -> None:
+    """Raise RefusedError where `view` has not begun and its topics have lost their beginning, WorldError if away."""
+    with views_connection(settings) as connection:
+        vector = vector_of(connection, group_name(settings.project.name, view.name, view.version))
+    require_whole(view, expired(view, bounds_of(broker, view.topics), vector))
+
+
+def orphaned_version(settings: Settings, view: View[Any], siblings: frozenset[int]) -> int | None:
+    """Return the published version, where the project does not have it any more. Raises WorldError."""
+    with views_connection(settings) as connection:
+        published = published_version(connection, view.name)
+    return None if published in siblings else published
+
+
+REPLACE_SECONDS = 2.0
+
+
+async def replace_when_caught_up(settings: Settings, view: View[Any], orphan: int, broker: Broker) -> None:
+    """Publish `view` in place of a version that nobody folds, once it has come as far."""
+    decision = Decision(
+        view.name,
+        "promote",
+        orphan,
+        view.version,
+        "worker",
+        f"version {orphan} is not in the project any more: nobody folds it",
+    )
+
+    def look() -> str | None:
+        ends = bounds_of(broker, view.topics).ends
+        with views_connection(settings) as connection:
+            return swap(
+                connection, settings.project.name, decision, ends=ends, has_records=partial(any_between, broker)
+            )
+
+    while True:
+        await asyncio.sleep(REPLACE_SECONDS)
+        try:
+            reason = await asyncio.to_thread(look)
+        except RefusedError as error:
+            log.warning("version is not published", view=view.name, version=view.version, reason=error.cause)
+            return
+        except TowpathError as error:
+            log.warning("version waits to be published", view=view.name, version=view.version, reason=error.cause)
+        else:
+            if reason is None:
+                log.info("version is published", view=view.name, version=view.version, instead_of=orphan)
+                return
