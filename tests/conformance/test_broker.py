@@ -470,6 +470,20 @@ def test_the_end_counts_open_transactions(cluster: Cluster) -> None:
     producer.abort()
 
 
+def test_an_offset_is_found_by_the_time_of_its_record(cluster: Cluster) -> None:
+    """The first of that time or later; the end where every record is older."""
+    topic = cluster.topic(1)
+    place = TopicPartition(topic, 0)
+    producer = started(cluster, f"p-{topic}")
+    producer.begin()
+    now = int(time.time() * 1000)
+    for milliseconds in (0, 1_000, 2_000):
+        producer.produce(topic, b"x", timestamp_milliseconds=now + milliseconds)
+    producer.commit({}, None)
+    at = {ahead: cluster.broker.offsets_at([place], now + ahead)[place] for ahead in (-5, 1, 1_000, 2_001)}
+    assert at == {-5: 0, 1: 1, 1_000: 1, 2_001: cluster.broker.end_offsets([place])[place]}
+
+
 def test_offsets_under_an_open_transaction_are_not_guessed(
     cluster: Cluster, group: str, request: pytest.FixtureRequest
 ) -> None:

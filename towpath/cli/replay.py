@@ -1,4 +1,4 @@
-"""Verbs of `replay`: capture recorded runs, and let a changed saga decide over them. Nothing is sent."""
+"""Verbs of `replay`: capture recorded runs, and let a changed saga decide over them; what sends is in replay_plans."""
 
 import importlib
 import sys
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from towpath.cli import output
+from towpath.cli import output, replay_plans
 from towpath.cli.saga_definitions import find_definition, runnable_definition
 from towpath.errors import ConfigurationError, ContractError, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from towpath.replay.runs import RecordedRun
 
 group = typer.Typer(
-    name="replay", help="What has happened, once more: nothing is sent, nothing is changed.", no_args_is_help=True
+    name="replay", help="What has happened, once more: sent again by a plan, or decided anew.", no_args_is_help=True
 )
 
 Name = Annotated[str, typer.Argument(help="The saga.")]
@@ -40,6 +40,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs to `app`."""
     group.command()(capture)
     group.command()(shadow)
+    replay_plans.register(group)
     app.add_typer(group)
 
 

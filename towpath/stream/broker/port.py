@@ -252,3 +252,10 @@ class Broker(Protocol):
     def begin_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the offsets of the oldest records that are still there."""
         ...
+
+    def offsets_at(self, partitions: Iterable[TopicPartition], milliseconds: int) -> dict[TopicPartition, int]:
+        """Return the offset of each partition's first record of this time or later, its end where there is none.
+
+        Records before it are older; among those behind it may be older ones, too.
+        """
+        ...

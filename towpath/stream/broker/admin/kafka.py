@@ -127,6 +127,13 @@ class KafkaAdmin:
         """Return the offsets of the oldest records that are still there."""
         return self._offsets(partitions, _EARLIEST)
 
+    def offsets_at(self, partitions: Iterable[TopicPartition], milliseconds: int) -> dict[TopicPartition, int]:
+        """Return the offset of each partition's first record of this time or later, its end where there is none."""
+        wanted = list(partitions)
+        found = self._offsets(wanted, OffsetSpec.for_timestamp(milliseconds))
+        none = [place for place, offset in found.items() if offset < 0]
+        return {**found, **self.end_offsets(none)}
+
     def _offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
         wanted = {RdTopicPartition(*partition): spec for partition in partitions}
         if not wanted:

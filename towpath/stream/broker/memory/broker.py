@@ -170,6 +170,12 @@ class MemoryBroker:
             self.faults.meet("offsets")
             return {partition: self.log_of(partition).begin for partition in partitions}
 
+    def offsets_at(self, partitions: Iterable[TopicPartition], milliseconds: int) -> dict[TopicPartition, int]:
+        """Return the offsets of the first records of this time or later."""
+        with self.changed:
+            self.faults.meet("offsets")
+            return {partition: self.log_of(partition).offset_at(milliseconds) for partition in partitions}
+
     # What the clients share, with the lock held
 
     def counts(self) -> dict[str, int]:

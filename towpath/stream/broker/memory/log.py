@@ -66,6 +66,11 @@ class PartitionLog:
         """Return the offset before which every transaction has ended."""
         return min(self.open_since.values(), default=self.end)
 
+    def offset_at(self, milliseconds: int) -> int:
+        """Return the offset of the first record of this time or later, the end where there is none."""
+        found = (e for e in self.entries if e.record is not None and e.record.timestamp_milliseconds >= milliseconds)
+        return next((entry.offset for entry in found), self.end)
+
     def read(self, offset: int, records_max: int) -> tuple[list[ConsumedRecord], int]:
         """Return committed records from `offset` on, and the next offset to read, markers skipped."""
         stable = self.last_stable

@@ -1,0 +1,52 @@
+"""Records in a file, one a line, as they lay in their topics: nothing of them is decoded. Pure.
+
+The one rule: what is read from a line is byte for byte what was written into it, and where it lay.
+"""
+
+import base64
+import json
+from typing import Any
+
+from towpath.errors import ConfigurationError
+from towpath.stream.broker.record import ConsumedRecord
+
+
+def line_of(record: ConsumedRecord) -> str:
+    """Return a record as a line of a captured file: where it lay, and all of it as base64."""
+
+    def text(value: bytes | None) -> str | None:
+        return None if value is None else base64.b64encode(value).decode()
+
+    plain: dict[str, Any] = {
+        "topic": record.topic,
+        "partition": record.partition,
+        "offset": record.offset,
+        "timestamp_milliseconds": record.timestamp_milliseconds,
+        "key": text(record.key),
+        "value": text(record.value),
+        "headers": [[name, text(value)] for name, value in record.headers],
+    }
+    return json.dumps(plain, separators=(",", ":")) + "\n"
+
+
+def record_of(line: str) -> ConsumedRecord:
+    """Return the record of a line that `line_of` wrote. Raises ConfigurationError for anything else."""
+
+    def data(value: str | None) -> bytes | None:
+        return None if value is None else base64.b64decode(value, validate=True)
+
+    try:
+        plain = json.loads(line)
+        return ConsumedRecord(
+            plain["topic"],
+            int(plain["partition"]),
+            int(plain["offset"]),
+            int(plain["timestamp_milliseconds"]),
+            data(plain["key"]),
+            data(plain["value"]),
+            tuple((name, data(value)) for name, value in plain["headers"]),
+        )
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(
+            f"a line is no captured record: {error}", next_step="capture anew: towpath replay plan --to-file FILE"
+        ) from error

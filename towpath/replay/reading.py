@@ -1,0 +1,91 @@
+"""Reads a plan's ranges, in its order, from where it stands. The broker comes in as its port.
+
+The one rule: a partition is read by one reader, in the order in which it lies.
+"""
+
+import heapq
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from towpath.errors import NotFoundError, WorldError
+from towpath.replay.captured import record_of
+from towpath.replay.plan import Ranges
+from towpath.stream.broker.port import Broker
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+
+SILENCE_SECONDS_MAX = 60.0
+POLL_SECONDS = 0.5
+
+
+def read_ranges(broker: Broker, ranges: Ranges, *, by_time: bool = False) -> Iterator[ConsumedRecord]:
+    """Yield the committed records of each range, partition after partition, or across them by their time.
+
+    Raises WorldError where nothing comes for a minute.
+    """
+    readings = [_read(broker, place, begin, end) for place, (begin, end) in sorted(ranges.items()) if begin < end]
+    if not by_time:
+        for reading in readings:
+            yield from reading
+        return
+    # A record that is older than the one before it in its partition follows it all the same.
+    timed = (_timed(number, reading) for number, reading in enumerate(readings))
+    for _, _, _, record in heapq.merge(*timed, key=lambda one: one[:3]):
+        yield record
+
+
+def _timed(number: int, records: Iterator[ConsumedRecord]) -> Iterator[tuple[int, int, int, ConsumedRecord]]:
+    latest = 0
+    for record in records:
+        latest = max(latest, record.timestamp_milliseconds)
+        yield latest, number, record.offset, record
+
+
+def _read(broker: Broker, place: TopicPartition, begin: int, end: int) -> Iterator[ConsumedRecord]:
+    reader, reached = broker.reader(place, begin), begin
+    deadline = time.monotonic() + SILENCE_SECONDS_MAX
+    try:
+        while reached < end:
+            records, now_reached = reader.poll(POLL_SECONDS)
+            if now_reached > reached:
+                deadline = time.monotonic() + SILENCE_SECONDS_MAX
+            elif time.monotonic() > deadline:
+                raise WorldError(
+                    f"{place}: nothing came for {SILENCE_SECONDS_MAX:g} s, at {reached} of {end}",
+                    kept="what was sent before, and where the replay stands",
+                    next_step="towpath status, then run the plan again",
+                )
+            reached = now_reached
+            if records and records[-1].offset >= end:
+                records = [record for record in records if record.offset < end]
+            yield from records
+    finally:
+        reader.close()
+
+
+def read_file(path: Path) -> Iterator[ConsumedRecord]:
+    """Yield the records of a captured file. Raises NotFoundError where it cannot be read."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            yield from (record_of(line) for line in file if line.strip())
+    except OSError as error:
+        raise NotFoundError(
+            f"{path} cannot be read: {error}", next_step="towpath replay plan --topic TOPIC --to-file FILE"
+        ) from error
+
+
+def ranges_in(records: Iterable[ConsumedRecord]) -> Ranges:
+    """Return the ranges of offsets that captured records lie in."""
+    found: dict[TopicPartition, tuple[int, int]] = {}
+    for record in records:
+        begin, end = found.get(record.topic_partition, (record.offset, record.offset))
+        found[record.topic_partition] = (min(begin, record.offset), max(end, record.offset + 1))
+    return found
+
+
+def within(records: Iterable[ConsumedRecord], ranges: Ranges) -> Iterator[ConsumedRecord]:
+    """Yield the records that lie in the ranges."""
+    for record in records:
+        begin, end = ranges.get(record.topic_partition, (0, 0))
+        if begin <= record.offset < end:
+            yield record

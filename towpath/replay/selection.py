@@ -1,0 +1,111 @@
+"""Which records a replay takes. Pure.
+
+The one rule: a selection is a value that a plan keeps, so what is sent is what was looked at. What can be told from a
+record as it lies in the log is asked first; only then is it decoded, for the predicate.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from towpath.errors import ConfigurationError
+from towpath.stream.broker.record import ConsumedRecord
+
+Predicate = Callable[[Any, ConsumedRecord], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is asked of each record; what is empty asks nothing. Times are milliseconds, `until` exclusive."""
+
+    topics: tuple[str, ...] = ()
+    partitions: frozenset[int] = frozenset()
+    since_milliseconds: int | None = None
+    until_milliseconds: int | None = None
+    from_offset: int | None = None
+    to_offset: int | None = None
+    keys: frozenset[str] = frozenset()
+    types: frozenset[str] = frozenset()
+    headers: Mapping[str, str] = field(default_factory=dict)
+    ids: frozenset[str] = frozenset()
+    where: str | None = None
+    """An expression of CEL about `record` (its fields by name), `key`, `type` and `topic`."""
+
+    def takes(self, record: ConsumedRecord) -> bool:
+        """Return whether a record is wanted, its fields aside."""
+        at = record.timestamp_milliseconds
+        return (
+            (self.since_milliseconds is None or at >= self.since_milliseconds)
+            and (self.until_milliseconds is None or at < self.until_milliseconds)
+            and (not self.partitions or record.partition in self.partitions)
+            and (not self.keys or (record.key or b"").decode("utf-8", "replace") in self.keys)
+            and (not self.types or _is_type(record.header("type"), self.types))
+            and (not self.ids or record.header("id") in self.ids)
+            and all(record.header(name) == value for name, value in self.headers.items())
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values; `from_json` reads them back."""
+        plain = {
+            "topics": list(self.topics),
+            "partitions": sorted(self.partitions),
+            "since_milliseconds": self.since_milliseconds,
+            "until_milliseconds": self.until_milliseconds,
+            "from_offset": self.from_offset,
+            "to_offset": self.to_offset,
+            "keys": sorted(self.keys),
+            "types": sorted(self.types),
+            "headers": dict(self.headers),
+            "ids": sorted(self.ids),
+            "where": self.where,
+        }
+        return {name: value for name, value in plain.items() if value not in (None, [], {})}
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Selection":
+        """Return the selection that `to_json` wrote. Raises TypeError for a name that it does not know."""
+        known = dict(plain)
+        for name in ("partitions", "keys", "types", "ids"):
+            known[name] = frozenset(known.get(name, ()))
+        return cls(**{**known, "topics": tuple(known.get("topics", ()))})
+
+
+def _is_type(found: str | None, wanted: frozenset[str]) -> bool:
+    """Return whether a record's type is one of those named, in full or by its last part."""
+    return found is not None and (found in wanted or found.rpartition(".")[2] in wanted)
+
+
+def compile_predicate(text: str, plain: Callable[[Any], Any]) -> Predicate:
+    """Return the predicate that an expression of CEL says; `plain` gives a decoded record as JSON.
+
+    Raises ConfigurationError for an expression that cannot be read, and where CEL is not installed. An expression that
+    cannot be judged for a record (a field that its type does not have) does not hold for it.
+    """
+    try:
+        import celpy
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            "an expression in CEL needs a library that is not installed", next_step="pip install 'towpath[cel]'"
+        ) from error
+    environment = celpy.Environment()
+    try:
+        program = environment.program(environment.compile(text))
+    except (celpy.CELParseError, TypeError) as error:
+        raise ConfigurationError(
+            f"the expression cannot be read: {str(error).strip().splitlines()[0]}",
+            next_step="write one like: record.total_cents > 100000",
+        ) from error
+
+    def holds(decoded: Any, record: ConsumedRecord) -> bool:
+        known = {
+            "record": plain(decoded),
+            "key": (record.key or b"").decode("utf-8", "replace"),
+            "type": record.header("type") or "",
+            "topic": record.topic,
+        }
+        try:
+            return bool(program.evaluate({name: celpy.json_to_cel(value) for name, value in known.items()}))
+        except celpy.CELEvalError:
+            return False
+
+    return holds
