@@ -1,0 +1,128 @@
+"""Reading a view: typed rows, pages, tags, and reads that wait for one's own write."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient, Response
+
+from schemas.records.order import OrderConfirmed
+from tests.integration.view.test_folding import NOW
+from tests.integration.view.test_versions import TOPIC, Shop, Sum, shop, sum_view, until
+from tests.unit.orchestrator.desktop import CODEC
+from towpath.errors import ConfigurationError, NotFoundError
+from towpath.orchestrator.envelope import headers_of
+from towpath.view import RowSource
+from towpath.view.reads import Filter, NotYetRead, Seen
+from towpath.view.reads.postgres import ViewReader
+from towpath.view.reads.reading import Comparing
+from towpath.view.reads.router import view_router
+
+__all__ = ["shop"]
+pytestmark = pytest.mark.stack
+VIEW = sum_view(RowSource.ONE_KEY, 1)
+
+
+def confirm(shop: Shop, key: str, id_: str) -> str:
+    """Append a confirmation; return its position."""
+    record = OrderConfirmed(order_id=key, confirmed_at=NOW)
+    headers = headers_of(id=id_, type=record.SCHEMA_NAME)
+    return shop.broker.append(TOPIC, CODEC.encode(record), key=key.encode(), headers=headers).position
+
+
+@pytest.fixture
+def reader(shop: Shop) -> ViewReader[Sum]:
+    """Return a reader of a view that has folded five rows: `k-0` once, `k-1` twice, and so on."""
+    for number in range(5):
+        for time in range(number + 1):
+            confirm(shop, f"k-{number}", f"e-{number}-{time}")
+    fold(shop)
+    return ViewReader(shop.settings, VIEW)
+
+
+def asked(app: FastAPI, path: str, params: dict[str, str] | None = None, **headers: str) -> Response:
+    """Ask an application, without a socket."""
+
+    async def ask() -> Response:
+        async with AsyncClient(transport=ASGITransport(app), base_url="http://shop") as client:
+            return await client.get(path, params=params, headers=headers)
+
+    return asyncio.run(ask())
+
+
+def fold(shop: Shop) -> None:
+    """Let a worker fold the whole log."""
+
+    async def main() -> None:
+        await shop.start(VIEW)
+        await until(lambda: shop.caught_up(VIEW))
+        await shop.stop_all()
+
+    asyncio.run(main())
+
+
+def test_a_row_comes_typed_with_a_tag_that_changes_with_the_offsets(shop: Shop, reader: ViewReader[Sum]) -> None:
+    """The same tag means the same rows; a key without a row has none."""
+    found = reader.get("k-2")
+    assert found.row == Sum("k-2", 3, 6)
+    assert reader.get("other").row is None
+    assert reader.get("k-2").tag == found.tag
+    confirm(shop, "k-2", "further")
+    fold(shop)
+    after = reader.get("k-2")
+    assert (after.row, after.tag != found.tag) == (Sum("k-2", 4, 8), True)
+
+
+def test_pages_follow_the_keys_and_filters_are_of_the_rows_own_fields(reader: ViewReader[Sum]) -> None:
+    """Each page says where the next begins; a field that is not there is refused."""
+    first = reader.page([Filter("confirmations", 2, Comparing.AT_LEAST)], limit=3)
+    assert ([row.name for row in first.rows], first.after) == (["k-1", "k-2", "k-3"], "k-3")
+    second = reader.page([Filter("confirmations", 2, Comparing.AT_LEAST)], limit=3, after=first.after)
+    assert ([row.name for row in second.rows], second.after) == (["k-4"], None)
+    for filters, limit in (([Filter("name; DROP", 1)], 3), ([], 0), ([], 1_001)):
+        with pytest.raises(ConfigurationError):
+            reader.page(filters, limit=limit)
+
+
+def test_a_read_waits_for_ones_own_write(shop: Shop, reader: ViewReader[Sum]) -> None:
+    """By position or by the event's id; what is not folded in time is said, and nothing older is given for it."""
+    position = confirm(shop, "k-0", "mine")
+    for seen in (Seen(position=position), Seen(event_id="mine")):
+        with pytest.raises(NotYetRead, match="has not folded"):
+            reader.get("k-0", seen=seen, timeout_seconds=0.1)
+    found: list[Any] = []
+    waiting = threading.Thread(
+        target=lambda: found.append(reader.get("k-0", seen=Seen(event_id="mine"), timeout_seconds=60).row)
+    )
+    waiting.start()
+    fold(shop)
+    waiting.join(60)
+    assert found == [Sum("k-0", 2, 4)]
+    assert reader.get("k-0", seen=Seen(position=position)).row == Sum("k-0", 2, 4)
+    with pytest.raises(ConfigurationError, match="is no position"):
+        reader.get("k-0", seen=Seen(position="order.events"))
+
+
+def test_a_view_that_is_not_built_is_said(shop: Shop) -> None:
+    """With what to run."""
+    with pytest.raises(NotFoundError, match="not built yet"):
+        ViewReader(shop.settings, VIEW).get("k")
+
+
+def test_the_router_answers_rows_pages_and_what_has_not_changed(shop: Shop, reader: ViewReader[Sum]) -> None:
+    """200 with an ETag, 304 to a known one, 404, 422, and 503 where a write is not folded in time."""
+    app = FastAPI()
+    app.include_router(view_router(reader, VIEW), prefix="/sums")
+    one = asked(app, "/sums/k-1")
+    assert (one.status_code, one.json()) == (200, {"name": "k-1", "confirmations": 2, "twice": 4})
+    assert asked(app, "/sums/k-1", **{"If-None-Match": one.headers["ETag"]}).status_code == 304
+    page = asked(app, "/sums/", {"confirmations.gt": "2", "limit": "2"}).json()
+    assert ([row["name"] for row in page["rows"]], page["after"]) == (["k-2", "k-3"], "k-3")
+    assert asked(app, "/sums/", {"confirmations": "5"}).json()["after"] is None
+    assert asked(app, "/sums/other").status_code == 404
+    for wrong in ({"nothing": "1"}, {"confirmations.like": "1"}, {"confirmations": "many"}):
+        assert asked(app, "/sums/", wrong).status_code == 422
+    late = asked(app, "/sums/k-1", {"min_event": "never", "timeout_seconds": "0"})
+    assert (late.status_code, late.headers["Retry-After"]) == (503, "1")

@@ -1,0 +1,129 @@
+"""Reads a view by its stable name, in one snapshot with the offsets that it is the fold of.
+
+The one rule: rows, version and offsets come from one transaction, so a promotion in between shows in all of them or in
+none.
+"""
+
+import time
+from collections.abc import Iterable
+from typing import Any, Generic, TypeVar
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from towpath.errors import ConfigurationError, NotFoundError
+from towpath.settings import Settings
+from towpath.stream.broker.record import TopicPartition
+from towpath.view.postgres import COLUMN_TYPES
+from towpath.view.reads.reading import LIMIT_MAX, Filter, NotYetRead, Page, Read, Seen, tag_of
+from towpath.view.versions.postgres import published_version, vector_of, views_connection
+from towpath.view.view import View, column_types, group_name
+
+Row = TypeVar("Row")
+LOOK_SECONDS = 0.02
+
+
+class ViewReader(Generic[Row]):
+    """Reads the rows of one view, whichever version is published. Holds no connection: safe between threads.
+
+    The published version must have the columns of `view`'s row; more do not matter.
+    """
+
+    def __init__(self, settings: Settings, view: View[Row]) -> None:
+        self._settings = settings
+        self._view = view
+        self._fields = [name for name, _ in column_types(view, COLUMN_TYPES)]
+        columns = sql.SQL(", ").join(map(sql.Identifier, self._fields))
+        self._select = sql.SQL("SELECT {} FROM {}").format(columns, sql.Identifier(view.name))
+        self._key = sql.Identifier(view.key)
+
+    def get(self, key: Any, *, seen: Seen | None = None, timeout_seconds: float = 5.0) -> Read[Row]:
+        """Return the row of `key`. With `seen`, only once the view has folded that.
+
+        Raises NotYetRead when the time for that is over, NotFoundError where the view is not built, WorldError where
+        the database is away.
+        """
+        query = sql.SQL("{} WHERE {} = %s").format(self._select, self._key)
+        rows, tag = self._read(query, [key], seen, timeout_seconds)
+        return Read(rows[0] if rows else None, tag)
+
+    def page(
+        self,
+        filters: Iterable[Filter] = (),
+        *,
+        after: Any = None,
+        limit: int = 100,
+        seen: Seen | None = None,
+        timeout_seconds: float = 5.0,
+    ) -> Page[Row]:
+        """Return the rows that meet all `filters`, in the order of their keys, from behind the key `after` on.
+
+        Pages do not miss or repeat a row that stays as it is, whatever happens to others between them. Raises what
+        `get` raises, and ConfigurationError for a field that the row does not have or a limit out of range.
+        """
+        if not 1 <= limit <= LIMIT_MAX:
+            raise ConfigurationError(f"a page has 1 to {LIMIT_MAX} rows, not {limit}", next_step="ask for less")
+        conditions, values = [], []
+        for one in filters:
+            if one.field not in self._fields:
+                raise ConfigurationError(
+                    f"view {self._view.name} has no field {one.field!r}", next_step=f"use one of {self._fields}"
+                )
+            field = sql.Identifier(one.field)
+            if one.value is None:
+                conditions.append(sql.SQL("{} IS NULL").format(field))
+            else:
+                conditions.append(sql.SQL("{} {} %s").format(field, sql.SQL(one.comparing.sql)))
+                values.append(one.value)
+        if after is not None:
+            conditions.append(sql.SQL("{} > %s").format(self._key))
+            values.append(after)
+        where = sql.SQL(" WHERE ") + sql.SQL(" AND ").join(conditions) if conditions else sql.SQL("")
+        query = sql.SQL("{}{} ORDER BY {} LIMIT %s").format(self._select, where, self._key)
+        rows, tag = self._read(query, [*values, limit + 1], seen, timeout_seconds)
+        further = len(rows) > limit
+        kept = tuple(rows[:limit])
+        return Page(kept, getattr(kept[-1], self._view.key) if further else None, tag)
+
+    def _read(
+        self, query: sql.Composed, values: list[Any], seen: Seen | None, timeout_seconds: float
+    ) -> tuple[list[Row], str]:
+        deadline = time.monotonic() + timeout_seconds
+        with views_connection(self._settings) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            while True:
+                with connection.transaction():
+                    version = published_version(connection, self._view.name)
+                    if version is None:
+                        raise NotFoundError(
+                            f"view {self._view.name} is not built yet", next_step=f"towpath run view:{self._view.name}"
+                        )
+                    group = group_name(self._settings.project.name, self._view.name, version)
+                    vector = vector_of(connection, group)
+                    if seen is None or _has_seen(connection, group, vector, seen):
+                        with connection.cursor(row_factory=class_row(self._view.row)) as cursor:
+                            return cursor.execute(query, values).fetchall(), tag_of(version, vector)
+                if time.monotonic() > deadline:
+                    raise NotYetRead(
+                        f"view {self._view.name} has not folded {seen} within {timeout_seconds:g} s",
+                        kept="the event, which it will fold",
+                        next_step=f"ask again; towpath views status {self._view.name} says how far it is",
+                    )
+                time.sleep(LOOK_SECONDS)
+
+
+def _has_seen(connection: psycopg.Connection[Any], group: str, vector: dict[TopicPartition, int], seen: Seen) -> bool:
+    place = seen.place
+    if place is not None and vector.get(place[0], 0) <= place[1]:
+        return False
+    if seen.event_id is None:
+        return True
+    # By partition, since an id's place in the index begins with it.
+    found = connection.execute(
+        "SELECT 1 FROM unnest(%s::text[], %s::int[]) AS of (topic, partition) JOIN towpath_seen AS seen"
+        "  ON (seen.application, seen.topic, seen.partition, seen.id) = (%s, of.topic, of.partition, %s) LIMIT 1",
+        ([each.topic for each in vector], [each.partition for each in vector], group, seen.event_id),
+    ).fetchone()
+    return found is not None
