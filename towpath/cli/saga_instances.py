@@ -21,6 +21,7 @@ from towpath.settings import Settings, load_settings
 if TYPE_CHECKING:
     from towpath.orchestrator.instance_status import Instance
     from towpath.orchestrator.records import HistoryEntry
+    from towpath.saga.state import SagaState
 
 ID_LETTERS = 36
 ROWS_MAX = 200
@@ -121,19 +122,36 @@ def _counted(found: Iterable["Instance"]) -> list[dict[str, Any]]:
     ]
 
 
-def show(name: Name, which: Which, as_json: Json = False) -> None:
-    """Show one instance: every step, how often it was tried, and what it waits for."""
+def show(
+    name: Name,
+    which: Which,
+    at: Annotated[
+        str | None, typer.Option("--at", help="As it stood at this time (UTC), or at this offset of its history topic.")
+    ] = None,
+    step: Annotated[bool, typer.Option("--step", help="Each step of its run: what came, what it changed.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show one instance: every step, how often it was tried, and what it waits for; now, or as it stood once."""
     from towpath.saga.state_snapshot import state_to_snapshot, tree_to_json
 
-    instance = _one(read_instances(load_settings(), name), name, which)
+    settings = load_settings()
+    if at is not None or step:
+        show_moments(settings, name, which, at, step=step, as_json=as_json)
+        return
+    instance = _one(read_instances(settings, name), name, which)
     state = instance.state
     if as_json:
         output.emit_json({**_plain(instance), "state": tree_to_json(state_to_snapshot(state))})
         return
+    show_state(state, _moment(instance.changed_milliseconds))
+
+
+def show_state(state: "SagaState", since: str) -> None:
+    """Print how an instance stands."""
     cause = f", because of {state.cause}" if state.cause is not None else ""
     output.results.print(
         f"[bold]{state.saga}[/] version {state.version}, {state.saga_id}, key {state.key}: "
-        f"[bold]{state.status.value}[/] since {_moment(instance.changed_milliseconds)}{cause}",
+        f"[bold]{state.status.value}[/] since {since}{cause}",
         highlight=False,
         soft_wrap=True,
     )
@@ -256,16 +274,22 @@ def _one(found: Iterable["Instance"], name: str, which: str) -> "Instance":
 
 def _read_history(settings: Settings, name: str, which: str) -> tuple[Any, list["HistoryEntry"]]:
     """Return the entries of one instance in order, and the codec that opens them."""
+    codec, placed = read_placed_history(settings, name, which)
+    return codec, [entry for _, entry in placed]
+
+
+def read_placed_history(settings: Settings, name: str, which: str) -> tuple[Any, list[tuple[int, "HistoryEntry"]]]:
+    """Return the entries of one instance in order, each with its offset, and the codec that opens them."""
     from towpath.contract.catalogue import Catalogue
     from towpath.contract.registry import load_codec
     from towpath.orchestrator import envelope
-    from towpath.orchestrator.recording import entries_of
+    from towpath.orchestrator.recording import placed_entries_of
     from towpath.stream.broker.kafka import read_records
 
     catalogue = Catalogue.load(settings)
     topic = catalogue.topic(envelope.topic_of(name, envelope.HISTORY)).name
     codec = load_codec(settings, catalogue, catalogue.topics_of(name))
-    found = entries_of(read_records(settings, [topic]), codec, which)
+    found = placed_entries_of(read_records(settings, [topic]), codec, which)
     if not found:
         raise NotFoundError(
             f"the history of {name} says nothing of {which}",
@@ -276,6 +300,57 @@ def _read_history(settings: Settings, name: str, which: str) -> tuple[Any, list[
             f"key {which} has {len(found)} instances: {', '.join(found)}", next_step="name one by its id"
         )
     return codec, next(iter(found.values()))
+
+
+def show_moments(settings: Settings, name: str, which: str, at: str | None, *, step: bool, as_json: bool) -> None:
+    """Show an instance as it stood at a time or an offset of its history; with `step`, each step up to there."""
+    from towpath.cli.saga_definitions import find_definition
+    from towpath.orchestrator.time_travel import moments, until
+    from towpath.saga.state_snapshot import state_to_snapshot, tree_to_json
+
+    codec, placed = read_placed_history(settings, name, which)
+    chosen = until(placed, **_place_of(at))
+    found = list(moments(find_definition(settings, name, chosen[0][1].version), chosen, codec))
+    last = found[-1]
+    if as_json:
+        rows = [
+            {"number": one.number, "offset": one.offset, **_told(one.entry), "changes": list(one.changes)}
+            for one in found
+        ]
+        state = None if last.state is None else tree_to_json(state_to_snapshot(last.state))
+        output.emit_json({"state": state, "later": len(placed) - len(chosen), "steps": rows if step else rows[-1:]})
+        return
+    if step:
+        begin = placed[0][1].at_milliseconds
+        table = Table("#", "offset", "seconds", "what came", "what it changed", "what was sent", show_lines=True)
+        for one in found:
+            table.add_row(
+                str(one.number),
+                str(one.offset),
+                f"{(one.entry.at_milliseconds - begin) / 1000:.3f}",
+                _came(one.entry),
+                escape("\n".join(one.changes)),
+                "\n".join(f"{sent.type.rpartition('.')[2]} to {sent.topic}" for sent in one.entry.sent),
+            )
+        output.results.print(table)
+    if last.state is not None:
+        show_state(last.state, _moment(last.entry.at_milliseconds))
+    output.note(f"{len(placed) - len(chosen)} inputs came later")
+
+
+def _place_of(at: str | None) -> dict[str, int]:
+    """Return what `--at` says: an offset, or a time. Raises ConfigurationError for neither."""
+    if at is None:
+        return {}
+    if at.isdigit():
+        return {"offset": int(at)}
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError as error:
+        raise ConfigurationError(
+            f"{at!r} is neither a time nor an offset", next_step="say --at 2026-01-31T12:00:00 or --at 42"
+        ) from error
+    return {"at_milliseconds": int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)}
 
 
 def _write_golden(settings: Settings, entries: Sequence["HistoryEntry"], codec: Any, path: Path) -> None:

@@ -5,9 +5,9 @@ definition as it is, and each entry that would be written now must be the entry 
 how the saga stood, why, and every message by its class, step, attempt and id). Only then is there a golden history.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import Any, NamedTuple
 
 from towpath.contract.codec import Codec
 from towpath.errors import ContractError
@@ -52,7 +52,16 @@ def entries_of(records: Iterable[ConsumedRecord], codec: Codec, which: str) -> d
 
     `records` are those of a history topic, each partition's in order. Raises PeerError for one that is no entry.
     """
-    found: dict[str, list[wire.HistoryEntry]] = {}
+    return {
+        saga_id: [entry for _, entry in placed] for saga_id, placed in placed_entries_of(records, codec, which).items()
+    }
+
+
+def placed_entries_of(
+    records: Iterable[ConsumedRecord], codec: Codec, which: str
+) -> dict[str, list[tuple[int, wire.HistoryEntry]]]:
+    """Return the entries about an instance as `entries_of` does, each with its offset in the history topic."""
+    found: dict[str, list[tuple[int, wire.HistoryEntry]]] = {}
     key = which.encode()
     for record in records:
         if record.key != key and record.header("saga_id") != which:
@@ -60,19 +69,25 @@ def entries_of(records: Iterable[ConsumedRecord], codec: Codec, which: str) -> d
         entry = codec.decode(record.value or b"")
         assert isinstance(entry, wire.HistoryEntry)
         if entry.saga_id:
-            found.setdefault(entry.saga_id, []).append(entry)
+            found.setdefault(entry.saga_id, []).append((record.offset, entry))
     return found
 
 
-def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], codec: Codec) -> dict[str, Any]:
-    """Return the golden history of the instance whose history `entries` is, from its start on.
+class DecidedAgain(NamedTuple):
+    """One entry of a history, the input that it is about, and the decision, as it comes out again."""
+
+    entry: wire.HistoryEntry
+    input: Input
+    decision: Decision
+
+
+def decided_again(definition: Definition, entries: Sequence[wire.HistoryEntry], codec: Codec) -> Iterator[DecidedAgain]:
+    """Yield the decisions of the instance whose history `entries` is, from its start on.
 
     Raises NotAsRecorded where its beginning is gone, or where a decision differs from what was recorded.
     """
     messages = Messages(codec)
     message_builder = MessageBuilder(definition.name, messages)
-    inputs: list[Input] = []
-    decisions: list[Decision] = []
     state: SagaState | None = None
     for number, entry in enumerate(entries, start=1):
         if entry.input == UpgradeAsked.__name__:
@@ -96,9 +111,13 @@ def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], code
                     f"{entry.happened} {entry.detail} is decided differently now: {'; '.join(different)}",
                     "raise the version of the definition that was changed",
                 )
-        inputs.append(input_)
-        decisions.append(decision)
-    return history_of(definition, inputs, decisions)
+        yield DecidedAgain(entry, input_, decision)
+
+
+def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], codec: Codec) -> dict[str, Any]:
+    """Return the golden history of the instance whose history `entries` is. Raises NotAsRecorded."""
+    decided = list(decided_again(definition, entries, codec))
+    return history_of(definition, [one.input for one in decided], [one.decision for one in decided])
 
 
 def input_of(entry: wire.HistoryEntry, messages: Messages) -> Input:
