@@ -1,0 +1,155 @@
+"""What a replay costs: `python -m bench.replay [--json] [--records N]`. Needs a running stack.
+
+Records lie in a topic of four partitions. A plain consumer reads them (confluent-kafka, 5,000 a call); beside it, in
+the same run: reading as a replay does, reading what a selection takes, sending into another topic in transactions,
+and writing a file. Each by the clock on the wall and by the processor time of this process.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from bench.stream import machine, note
+from towpath.replay.plan import Plan, Target, chosen
+from towpath.replay.reading import read_ranges
+from towpath.replay.selection import Selection
+from towpath.replay.sending import Sending, write_file
+from towpath.settings import load_settings
+from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.view.versions.log import bounds_of
+
+PARTITIONS = 4
+VALUE_BYTES = 200
+KEYS = 10_000
+
+
+class Bench:
+    """One run."""
+
+    def __init__(self, records: int) -> None:
+        settings = load_settings()
+        self.records = records
+        self.servers = settings.kafka.bootstrap_servers
+        self.broker = KafkaBroker(settings.kafka, settings.stream)
+        tag = uuid.uuid4().hex[:8]
+        self.topic, self.copy = f"bench-replay-{tag}", f"bench-replayed-{tag}"
+        admin = AdminClient({"bootstrap.servers": self.servers})
+        for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (self.topic, self.copy)]).values():
+            future.result()
+        self._fill()
+        bounds = bounds_of(self.broker, [self.topic])
+        self.ranges = {place: (bounds.begins[place], bounds.ends[place]) for place in bounds.ends}
+        self.ids = bounds.topic_ids
+
+    def _fill(self) -> None:
+        producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 20})
+        for number in range(self.records):
+            headers: Any = [
+                ("id", str(uuid.uuid4()).encode()),
+                ("type", b"shop.Thing" if number % 2 else b"shop.Other"),
+            ]
+            while True:
+                try:
+                    producer.produce(self.topic, b"x" * VALUE_BYTES, b"key-%d" % (number % KEYS), headers=headers)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        producer.flush()
+
+    def plain(self) -> int:
+        """Read as a plain consumer does: the fields of each message looked at, as whoever reads it must."""
+        consumer = Consumer(
+            {
+                "bootstrap.servers": self.servers,
+                "group.id": "bench",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "fetch.queue.backoff.ms": 5,
+            }
+        )
+        consumer.assign([TopicPartition(self.topic, number, 0) for number in range(PARTITIONS)])
+        count = 0
+        while count < self.records:
+            messages: list[Any] = consumer.consume(5_000, 0.1)
+            for message in messages:
+                if message.error() is None:
+                    message.key(), message.value(), message.headers(), message.timestamp(), message.offset()
+                    count += 1
+        consumer.close()
+        return count
+
+    def read(self) -> int:
+        """Read as a replay does."""
+        return sum(1 for _ in read_ranges(self.broker, self.ranges))
+
+    def select(self) -> int:
+        """Read, and take half."""
+        selection = Selection(types=frozenset({"Thing"}))
+        return 2 * sum(1 for _ in chosen(read_ranges(self.broker, self.ranges), selection, bytes, None))
+
+    def send(self) -> int:
+        """Send into another topic, progress in the same transaction."""
+        return Sending(self.broker, "bench", self._plan(Target(topic=self.copy)), _all).run(lambda _: True).sent
+
+    def write(self) -> int:
+        """Write a file."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "records.jsonl"
+            return write_file(self.broker, self._plan(Target(file=str(path))), path, _all, lambda _: True).sent
+
+    def _plan(self, target: Target) -> Plan:
+        counted = {"records": self.records}
+        return Plan(uuid.uuid4().hex[:8], Selection(), target, self.ranges, self.ids, False, None, counted, [])
+
+
+def _all(records: Iterable[ConsumedRecord]) -> Iterable[ConsumedRecord]:
+    return records
+
+
+def measured(work: Callable[[], int]) -> dict[str, float]:
+    """Return what a run comes to."""
+    wall, processor = time.perf_counter(), time.process_time()
+    count = work()
+    wall, processor = time.perf_counter() - wall, time.process_time() - processor
+    return {
+        "records_per_second": round(count / wall),
+        "cpu_microseconds_a_record": round(processor / count * 1e6, 2),
+        "records": count,
+    }
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--records", type=int, default=400_000)
+    options = parser.parse_args()
+    bench = Bench(options.records)
+    result: dict[str, Any] = {"machine": machine()}
+    for name, work in (
+        ("plain consumer", bench.plain),
+        ("replay reads", bench.read),
+        ("replay reads and selects", bench.select),
+        ("replay sends", bench.send),
+        ("replay writes a file", bench.write),
+    ):
+        result[name] = measured(work)
+        note(f"{name:30} {result[name]}", options.json)
+    rates = result["replay reads"]["records_per_second"], result["plain consumer"]["records_per_second"]
+    result["reads_over_plain"] = round(rates[0] / rates[1], 2)
+    note(f"replay reads at {result['reads_over_plain']} of a plain consumer's rate", options.json)
+    if options.json:
+        print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
