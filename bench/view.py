@@ -253,7 +253,7 @@ class Bench:
 
 def _asked(connection: psycopg.Connection[Any], query: str) -> int:
     try:
-        return int(connection.execute(query).fetchall()[0][0] or 0)  # type: ignore[arg-type]
+        return int(connection.execute(query).fetchall()[0][0] or 0)
     except psycopg.errors.UndefinedTable:
         return 0
 

@@ -83,7 +83,11 @@ def consumers_of(catalogue: Catalogue, parties: Parties, topics: Iterable[str]) 
         if known is None:  # another topic, of which nobody here knows
             continue
         if known.kind in NEVER:
-            fix = "towpath dead redrive sends back what is in quarantine" if known.kind is TopicKind.DEAD else ""
+            fix = (
+                f"towpath dead redrive {known.dead_for} sends back what is in it"
+                if known.kind is TopicKind.DEAD
+                else ""
+            )
             raise RefusedError(
                 f"{topic} is a {known.kind.value} topic: what lies in it is no message that may come again",
                 kept="everything: nothing was sent",
