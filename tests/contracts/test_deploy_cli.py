@@ -94,6 +94,19 @@ def test_what_runs_is_recorded_and_asked(shop: Path) -> None:
     assert "status@1 cannot read what order@2 writes" in json.loads(text)["findings"][0]["problem"]
 
 
+def test_a_consumer_of_another_project_is_asked_too(shop: Path) -> None:
+    """It is never deployed from here, and is judged by the reader schema that it keeps."""
+    write(shop / "promises/topics/order.events.yaml", TOPIC.replace("[billing]", "[status, billing]"))
+    write(shop / "promises/readers/billing/OrderPlaced.avsc", order_placed(TOTAL))
+    assert run("can-deploy", "order@1", "--to", "production") == (0, "")
+    change(shop)
+    code, text = run("can-deploy", "order@2", "--to", "production", "--json")
+    (found,) = json.loads(text)["findings"]
+    assert (code, found["breaks"]) == (3, ["billing (another project's) (reading order.events)"])
+    code, text = run("deploy-order", "--to", "production", "--json")
+    assert (code, json.loads(text)["no_order"]) == (3, ["order"])
+
+
 def test_where_both_need_the_other_first_there_is_no_order(shop: Path) -> None:
     """Exit code 3, and the next command says why."""
     run("deployed", "order@1", "--to", "production")

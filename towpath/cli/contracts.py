@@ -110,6 +110,10 @@ def import_schemas(
     source: Annotated[
         str, typer.Argument(help="A file, a folder, or the URL of a registry (`registry`: the project's).")
     ],
+    subject: Annotated[
+        list[str] | None,
+        typer.Option("--subject", help="Of a registry, only such subjects: `shop.*`; may be repeated."),
+    ] = None,
     service: Annotated[str | None, typer.Option("--service", help="The subfolder for all; else by namespace.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name the files, write nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="What was done as JSON.")] = False,
@@ -117,7 +121,7 @@ def import_schemas(
     """Bring schemas that exist already into the project; what it has is never changed."""
     from towpath.cli.contracts_import import import_into
 
-    import_into(load_settings(), source, service=service, dry_run=dry_run, as_json=as_json)
+    import_into(load_settings(), source, subjects=subject or (), service=service, dry_run=dry_run, as_json=as_json)
 
 
 @contracts_app.command(name="register")

@@ -39,13 +39,14 @@ def can_deploy(
     """
     format_of(form)
     from towpath.contract.deploy import can_deploy as judge
+    from towpath.contract.deploy import with_outsiders
     from towpath.contract.deployments import load_environment
 
     project = Project.load(load_settings())
     now = datetime.now(UTC)
     here = _here(project, now)
     new = _chosen(project, what, here, now)
-    environment = load_environment(_folder(project), to)
+    environment = with_outsiders(load_environment(_folder(project), to), project.parties(), now)
     found = judge(new, environment, project.catalogue, here=here, now=now)
     title = f"can-deploy {new.label} to {to}, beside {_words(environment)}"
     emit("json" if as_json else form, title, project.finish(found))
@@ -90,11 +91,12 @@ def deploy_order(
 ) -> None:
     """Say in which order what this folder holds can be deployed; exit code 3 where there is none."""
     from towpath.contract.deploy import deploy_order as plan
+    from towpath.contract.deploy import with_outsiders
     from towpath.contract.deployments import load_environment
 
     project = Project.load(load_settings())
     now = datetime.now(UTC)
-    environment = load_environment(_folder(project), to)
+    environment = with_outsiders(load_environment(_folder(project), to), project.parties(), now)
     changed = [one for one in _here(project, now).values() if not _runs(one, environment)]
     done, left = plan(changed, environment, project.catalogue, now)
     names, stuck = [one.party.name for one in done], [one.party.name for one in left]

@@ -1,5 +1,7 @@
 """Brings existing schemas in, for `contracts import`."""
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +15,16 @@ if TYPE_CHECKING:
     from towpath.contract.importing import Refusal, Source
 
 
-def import_into(settings: Settings, source: str, *, service: str | None, dry_run: bool, as_json: bool) -> None:
-    """Bring `source` in, and say what was written, kept and left out. Raises ContractError where something was not."""
+def import_into(
+    settings: Settings, source: str, *, subjects: Sequence[str], service: str | None, dry_run: bool, as_json: bool
+) -> None:
+    """Bring `source` in, and say what was written, kept and left out. Raises ContractError where something was not.
+
+    `subjects` are the patterns of those to take of a registry; none: all.
+    """
     from towpath.contract.importing import plan_import, write_import
 
-    sources, refusals = _sources(settings, source)
+    sources, refusals = _sources(settings, source, subjects)
     plan = plan_import(sources, settings.root / settings.project.schemas / "avro", service=service)
     refused = [*refusals, *plan.refusals]
     written, kept = (tuple(plan.files), ()) if dry_run else write_import(plan)
@@ -50,7 +57,7 @@ def import_into(settings: Settings, source: str, *, service: str | None, dry_run
     output.note("towpath contracts generate: it writes the record classes; then name the records in schemas/topics")
 
 
-def _sources(settings: Settings, source: str) -> tuple[list["Source"], list["Refusal"]]:
+def _sources(settings: Settings, source: str, subjects: Sequence[str]) -> tuple[list["Source"], list["Refusal"]]:
     from towpath.contract.importing import from_subject, read_sources
 
     if source == "registry" or source.startswith(("http://", "https://")):
@@ -62,11 +69,21 @@ def _sources(settings: Settings, source: str) -> tuple[list["Source"], list["Ref
         sources: list[Source] = []
         refusals: list[Refusal] = []
         with RegistryClient(registry) as client:
-            for subject in client.subjects():
-                found, refused = from_subject(subject, [writer.avro for writer in client.writers(subject)])
+            wanted = [one for one in client.subjects() if not subjects or any(fnmatchcase(one, it) for it in subjects)]
+            for subject in wanted:
+                versions, left = client.writers(subject), client.writers(subject, deleted=False)
+                current = left[-1].avro if left else None
+                found, refused = from_subject(subject, [writer.avro for writer in versions], current=current)
                 sources += found
                 refusals += refused
+        if not wanted:
+            raise NotFoundError(
+                f"the registry holds no subject{' called ' + ' or '.join(subjects) if subjects else ''}",
+                next_step="towpath contracts import --help",
+            )
         return sources, refusals
+    if subjects:
+        raise ContractError("--subject chooses from a registry, not from files", next_step="leave it out")
     path = Path(source)
     if not path.exists():
         raise NotFoundError(f"there is no file or folder {source}", next_step="name one, or the URL of a registry")

@@ -19,6 +19,18 @@ from towpath.contract.parse import parse
 from towpath.contract.schema import Schemas
 
 Avro = Mapping[str, Any]
+# Logical types that one of the two libraries reads as plain values (avro 1.12.2; fastavro a UUID on fixed): both are
+# asked for the plain values, else every such field would be one that "they see differently".
+_UNKNOWN_TO_ONE: Final = frozenset(
+    {
+        "uuid",
+        "duration",
+        "timestamp-nanos",
+        "local-timestamp-millis",
+        "local-timestamp-micros",
+        "local-timestamp-nanos",
+    }
+)
 # Forms that stay parsed: a test reads many records of one schema after each other, under few others.
 _FORMS_KEPT: Final = 256
 
@@ -59,7 +71,8 @@ class ApacheReader:
     Its reader knows no aliases, no default of an enum, and no promotion inside lists and maps, though its own
     compatibility checker does (seen with avro 1.12.2): where the two contradict each other, it cannot judge. Nor can
     it where it refuses a default that the specification allows, as the whole number 1 for a double; whether defaults
-    are valid is judged when the files are read.
+    are valid is judged when the files are read. A record whose short name is that of a primitive type it takes for that
+    type, and for itself, without end.
     """
 
     def __init__(self) -> None:
@@ -77,7 +90,7 @@ class ApacheReader:
         buffer = io.BytesIO(body)
         try:
             datum = avro.io.DatumReader(written, wanted).read(avro.io.BinaryDecoder(buffer))
-        except avro.errors.InvalidDefaultException as error:
+        except (avro.errors.InvalidDefaultException, RecursionError) as error:
             raise CannotJudge(self.name) from error
         except avro.errors.SchemaResolutionException as error:
             checker = avro.compatibility.ReaderWriterCompatibilityChecker()  # type: ignore[no-untyped-call]
@@ -113,14 +126,29 @@ def _parsed(avro: Avro) -> Any:
 
 @lru_cache(_FORMS_KEPT)
 def _fastavro_parsed(text: str) -> Any:
-    return fastavro.parse_schema(json.loads(text), named_schemas={})
+    return fastavro.parse_schema(_common(json.loads(text)), named_schemas={})
 
 
 @lru_cache(_FORMS_KEPT)
 def _apache_parsed(text: str) -> Any:
     import avro.schema
 
-    return avro.schema.parse(text)
+    return avro.schema.parse(json.dumps(_common(json.loads(text))))
+
+
+def _common(avro: Any) -> Any:
+    """Return a schema without the logical types that one of the libraries does not know."""
+    if isinstance(avro, list):
+        return [_common(item) for item in avro]
+    if not isinstance(avro, dict):
+        return avro
+    logical = avro.get("logicalType")
+    left_out = isinstance(logical, str) and logical in _UNKNOWN_TO_ONE
+    return {
+        key: _common(value) if key in {"type", "items", "values", "fields"} else value
+        for key, value in avro.items()
+        if not (left_out and key == "logicalType")
+    }
 
 
 def _require_end(buffer: io.BytesIO, body: bytes) -> None:

@@ -13,7 +13,7 @@ from towpath.contract.catalogue import Catalogue
 from towpath.contract.closed_set import asking_findings
 from towpath.contract.compatibility import breaks
 from towpath.contract.finding import Finding, Severity, in_order
-from towpath.contract.parties import Party, PartyKind, Use, kept_days
+from towpath.contract.parties import ENGINE_PARTIES, Parties, Party, PartyKind, Use, kept_days
 from towpath.contract.promises import is_kept
 from towpath.contract.schema import Schemas
 from towpath.contract.snapshot import schemas_of
@@ -35,8 +35,8 @@ class Deployment:
 
     @property
     def label(self) -> str:
-        """Return name and version, as in `payment@1.4.0`."""
-        return f"{self.party.name}@{self.version}"
+        """Return name and version, as in `payment@1.4.0`; an outsider of whom no version is recorded has none."""
+        return f"{self.party.name}@{self.version}" if self.version else f"{self.party.name} (another project's)"
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON; `from_json` reads it back."""
@@ -87,6 +87,25 @@ class Environment:
         ]
         again = [one for one in self.retired if one.label != new.label]
         return Environment(self.name, (*kept, new), (*again, *replaced))
+
+
+def with_outsiders(environment: Environment, parties: Parties, now: datetime) -> Environment:
+    """Return the environment with those whom no deployment records, since they are not of this project.
+
+    An outsider reads with the schemas that it keeps here; one that keeps none is taken to live with the forms that run
+    (nobody has broken it so far), and where nothing runs there is nothing that it could have lived with.
+    """
+    running = {record: schemas for one in environment.running for record, schemas in one.schemas.items()}
+    found: list[Deployment] = []
+    for name, party in sorted(parties.by_name.items()):
+        if party.kind is not PartyKind.OUTSIDE or name in ENGINE_PARTIES or environment.of(name):
+            continue
+        written = {use.record for use in party.writes}
+        kept = parties.reader_schemas.get(name, {})
+        schemas = {**running, **{record: kept[record] for record in kept.keys() - written}}
+        used = written | {use.record for use in party.reads}
+        found.append(Deployment(party, "", {one: schemas[one] for one in sorted(used & schemas.keys())}, now))
+    return replace(environment, running=(*environment.running, *found))
 
 
 def forgotten(deployment: Deployment, catalogue: Catalogue, now: datetime, deadline_days: float) -> bool:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from towpath.contract.files import Contracts
 from towpath.contract.parse import misspelt
+from towpath.contract.python_names import shortest_names
 from towpath.errors import ContractError
 
 _VERSION: Final = re.compile(r"\.v(?P<version>[1-9][0-9]*)\Z")
@@ -40,12 +41,13 @@ def load_examples(contracts: Contracts, folder: Path) -> tuple[Example, ...]:
 
 def _records_by_folder(contracts: Contracts) -> dict[str, str]:
     """Return the full name of each record by the folder of its examples, as in `order/OrderPlaced`."""
-    return {
-        f"{service}/{name.rpartition('.')[2]}": name
-        for loaded in contracts.sets
-        if loaded.source.is_package
-        for name, service in loaded.services.items()
-    }
+    found: dict[str, str] = {}
+    for loaded in contracts.sets:
+        if loaded.source.is_package:
+            for service in dict.fromkeys(loaded.services.values()):
+                names = shortest_names(loaded.of_service(service))
+                found |= {f"{service}/{short}": name for name, short in names.items()}
+    return found
 
 
 def _load(path: Path, folder: Path, records: Mapping[str, str]) -> Example:

@@ -26,6 +26,10 @@ from towpath.contract.schema import Array, AvroType, Field, Map, RecordSchema, R
 from towpath.errors import ConfigurationError, ContractError
 
 Rule = Callable[[Any], str | None]
+# The attributes that bind a value, and which of them say how little and how much is allowed.
+RULES: Final = ("minimum", "maximum", "minLength", "maxLength", "pattern", "cel")
+LEAST: Final = frozenset({"minimum", "minLength"})
+MOST: Final = frozenset({"maximum", "maxLength"})
 _NUMBERS: Final = ("minimum", "maximum")
 _LENGTHS: Final = ("minLength", "maxLength")
 

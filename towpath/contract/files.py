@@ -1,6 +1,7 @@
 """Where contracts lie on disk, and how they are read: a schema set is a folder of Avro files and its record classes.
 
-`<folder>/<service>/<Name>.avsc` is a record as it is now; files refer to each other by full name.
+`<folder>/<service>/<Name>.avsc` is a record as it is now; files refer to each other by full name. Where two records of
+a service have one short name, a file is called by as much of the full name as tells them apart: `v2.Account.avsc`.
 `<folder>/<service>/versions/<Name>.v<N>.avsc` is a released version, whole in itself, and never changes again: what
 was written under it still lies in topics.
 """
@@ -24,7 +25,7 @@ from towpath.contract.schema import EnumSchema, FixedSchema, NamedSchema, Record
 from towpath.errors import ContractError
 from towpath.settings import Settings
 
-_VERSION_FILE: Final = re.compile(r"(?P<name>\w+)\.v(?P<version>[1-9][0-9]*)\.avsc\Z")
+_VERSION_FILE: Final = re.compile(r"(?P<name>[\w.]+?)\.v(?P<version>[1-9][0-9]*)\.avsc\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +194,7 @@ class _Loading:
     def _take(
         self, file: ParsedFile, path: Path, service: str, services: dict[str, str], paths: dict[str, Path]
     ) -> None:
-        if len(file.outermost) == 1 and file.outermost[0].rpartition(".")[2] != path.stem:
+        if len(file.outermost) == 1 and not ends_with(file.outermost[0], path.stem):
             self._find(path, f"it defines {file.outermost[0]}", "name file and schema alike")
         for name, schema in file.schemas.items():
             known = self.by_name.get(name)
@@ -218,7 +219,7 @@ class _Loading:
         if file is None or not file.schemas:
             return
         name = next(iter(file.schemas))
-        if not isinstance(file.schemas[name], RecordSchema) or name.rpartition(".")[2] != match["name"]:
+        if not isinstance(file.schemas[name], RecordSchema) or not ends_with(name, match["name"]):
             self._find(path, f"it defines {name}", "name file and record alike")
         versions.setdefault(name, {})[int(match["version"])] = Schemas(file.schemas)
 
@@ -237,6 +238,11 @@ class _Loading:
 
     def _find(self, path: Path, text: str, fix: str, *, line: int | None = None) -> None:
         self.problems.append(Problem(_shown(path), line, "", text, fix))
+
+
+def ends_with(name: str, end: str) -> bool:
+    """Return whether a full name ends with `end`, whole parts of it: as the file that defines it is called."""
+    return f".{name}".endswith(f".{end}")
 
 
 def load_classes(contracts: Contracts) -> dict[str, type[Any]]:

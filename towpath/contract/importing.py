@@ -8,13 +8,14 @@ brought in is named with its reason, and the rest is brought in all the same.
 import json
 import keyword
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from towpath.contract.parse import ParsedFile, parse_file
-from towpath.contract.schema import NamedSchema, RecordSchema, Schemas
+from towpath.contract.parse import ParsedFile, misspelt, parse_file
+from towpath.contract.problems import Problem
+from towpath.contract.schema import PRIMITIVES, NamedSchema, RecordSchema, Schemas
 
 _AVRO_ENDINGS: Final = frozenset({".avsc", ".avpr", ".json"})
 _OTHER_FORMATS: Final[Mapping[str, str]] = {
@@ -22,6 +23,9 @@ _OTHER_FORMATS: Final[Mapping[str, str]] = {
     ".avdl": "Avro IDL is not read: turn it into .avsc files first (`avro-tools idl2schemata`)",
     ".xsd": "XML Schema is not supported: write the document as an Avro record",
 }
+# A text, which stays as it is, or a comment.
+_COMMENT: Final = re.compile(r'("(?:[^"\\]|\\.)*")|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_PLAIN: Final = "it is a plain value and no record: there is nothing to bring in"
 _JSON_SCHEMA: Final = (
     "JSON Schema is not supported: write the object as an Avro record, or let a bridge translate its topic"
 )
@@ -33,7 +37,6 @@ class Source:
 
     name: str
     content: Any
-    text: str | None = None
     version: int | None = None
 
 
@@ -47,11 +50,12 @@ class Refusal:
 
 @dataclass(slots=True)
 class Import:
-    """What an import comes to: the text of each file to write, and what it leaves out."""
+    """What an import comes to: the text of each file to write, what it leaves out, and the file of each type."""
 
     files: dict[Path, str] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     notes: list[Refusal] = field(default_factory=list)
+    places: dict[str, Path] = field(default_factory=dict)
 
 
 def read_sources(path: Path) -> tuple[list[Source], list[Refusal]]:
@@ -59,22 +63,30 @@ def read_sources(path: Path) -> tuple[list[Source], list[Refusal]]:
     sources: list[Source] = []
     refusals: list[Refusal] = []
     for found in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        shown = found.name if found == path else found.relative_to(path).as_posix()
         reason = _OTHER_FORMATS.get(found.suffix)
         if reason is not None:
-            refusals.append(Refusal(found.name, reason))
+            refusals.append(Refusal(shown, reason))
         if not found.is_file() or found.suffix not in _AVRO_ENDINGS:
             continue
         try:
-            text = found.read_text(encoding="utf-8")
-            content = json.loads(text)
+            content = _json_of(found.read_text(encoding="utf-8-sig"))
         except (ValueError, RecursionError) as error:
-            refusals.append(Refusal(found.name, f"it is no JSON: {error}"))
+            refusals.append(Refusal(shown, f"it is no JSON: {error}"))
             continue
-        if isinstance(content, dict) and ("$schema" in content or "properties" in content):
-            refusals.append(Refusal(found.name, _JSON_SCHEMA))
+        if isinstance(content, dict) and ("$schema" in content or (content.get("type") == "object")):
+            refusals.append(Refusal(shown, _JSON_SCHEMA))
         elif found.suffix == ".avsc" or path == found or (isinstance(content, dict) and "protocol" in content):
-            sources.append(Source(found.name, content, text))
+            sources.append(Source(shown, content))
     return sources, refusals
+
+
+def _json_of(text: str) -> Any:
+    """Return what a text says, comments aside: Java's parser of schemas allows them."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return json.loads(_COMMENT.sub(lambda found: found[1] or " ", text))
 
 
 def plan_import(sources: Sequence[Source], folder: Path, *, service: str | None = None) -> Import:
@@ -83,6 +95,9 @@ def plan_import(sources: Sequence[Source], folder: Path, *, service: str | None 
     `service` names the subfolder for all; without it, each type goes to the one that its namespace ends with.
     """
     plan = Import()
+    plain = {source.name for source in sources if _is_plain(source.content)}
+    plan.notes.extend(Refusal(name, _PLAIN) for name in sorted(plain))
+    sources = [source for source in sources if source.name not in plain]
     current = [_read(source, plan) for source in sources if source.version is None]
     by_name: dict[str, NamedSchema] = {}
     usable: list[ParsedFile] = []
@@ -97,15 +112,35 @@ def plan_import(sources: Sequence[Source], folder: Path, *, service: str | None 
     for file in usable:
         file.foreign = False  # from here on these are the project's own, and held to its rules
         file.check_closed(schemas)
+        _check_outermost(file, schemas)
         if file.problems:
-            plan.refusals.extend(Refusal(file.source, str(problem)) for problem in file.problems)
+            plan.refusals.extend(Refusal(file.source, _in_words(problem)) for problem in file.problems)
             continue
-        for name in file.outermost or tuple(file.schemas):
-            _put(plan, _path(folder, service, name), schemas, name, file.source)
+        for name in file.outermost:
+            _put(plan, _path(plan, folder, service, name), schemas, name, file.source)
     for source in sources:
         if source.version is not None:
             _put_version(plan, source, folder, service)
     return plan
+
+
+def _is_plain(content: Any) -> bool:
+    """Return whether a document is one of Avro's primitive types, as the schema of a topic's keys often is."""
+    kind = content.get("type") if isinstance(content, dict) else content
+    return isinstance(kind, str) and kind in PRIMITIVES
+
+
+def _check_outermost(file: ParsedFile, schemas: Schemas) -> None:
+    """Add a problem for a file whose top is no named type, nor holds one: a topic's values are records."""
+    if not file.outermost and not file.problems:
+        file.find(
+            "", (), "it defines no record, enum or fixed", "put the type into a record: a topic's values are records"
+        )
+    for name in file.outermost:
+        if name not in schemas:
+            file.find(
+                "", (), f"unknown type {name!r}{misspelt(name, schemas.by_name)}", "import what defines it as well"
+            )
 
 
 def _put_version(plan: Import, source: Source, folder: Path, service: str | None) -> None:
@@ -113,12 +148,16 @@ def _put_version(plan: Import, source: Source, folder: Path, service: str | None
     schemas = Schemas(file.schemas)
     file.check_closed(schemas)
     if file.problems or not file.outermost:
-        plan.refusals.extend(Refusal(file.source, str(problem)) for problem in file.problems)
+        plan.refusals.extend(Refusal(file.source, _in_words(problem)) for problem in file.problems)
         return
     name = file.outermost[0]
     if isinstance(schemas[name], RecordSchema):
-        today = _path(folder, service, name)
+        today = _path(plan, folder, service, name)
         _put(plan, today.parent / "versions" / f"{today.stem}.v{source.version}.avsc", schemas, name, file.source)
+
+
+def _in_words(problem: Problem) -> str:
+    return f"{problem.place}: {problem.text}; {problem.fix}" if problem.place else f"{problem.text}; {problem.fix}"
 
 
 def _read(source: Source, plan: Import) -> ParsedFile:
@@ -139,11 +178,18 @@ def _put(plan: Import, path: Path, schemas: Schemas, name: str, source: str) -> 
     plan.files[path] = text
 
 
-def _path(folder: Path, service: str | None, name: str) -> Path:
-    space, _, short = name.rpartition(".")
+def _path(plan: Import, folder: Path, service: str | None, name: str) -> Path:
+    """Return the file of a type: called by its short name, or by more of it where another type took that."""
+    if name in plan.places:
+        return plan.places[name]
+    space, _, _ = name.rpartition(".")
     # A module of Python bears the name of the subfolder.
     own = re.sub(r"\W", "_", space.rpartition(".")[2]).lower() or "imported"
-    return folder / (service or (f"{own}_" if keyword.iskeyword(own) else own)) / f"{short}.avsc"
+    place = folder / (service or (f"{own}_" if keyword.iskeyword(own) else own))
+    parts = name.split(".")
+    ends = (place / f"{'.'.join(parts[-length:])}.avsc" for length in range(1, len(parts) + 1))
+    taken = set(plan.places.values())
+    return plan.places.setdefault(name, next((path for path in ends if path not in taken), place / f"{name}.avsc"))
 
 
 def write_import(plan: Import) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
@@ -163,12 +209,16 @@ def write_import(plan: Import) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     return tuple(written), tuple(kept)
 
 
-def from_subject(subject: str, versions: Iterable[Mapping[str, Any]]) -> tuple[list[Source], list[Refusal]]:
-    """Return the versions of one subject of a registry, the oldest first, as documents; the last is that of today."""
-    forms = list(versions)
-    if not forms:
+def from_subject(
+    subject: str, versions: Sequence[Mapping[str, Any]], *, current: Mapping[str, Any] | None
+) -> tuple[list[Source], list[Refusal]]:
+    """Return the versions of one subject of a registry, the oldest first, as documents.
+
+    `current` is the form of today: the last version that was not deleted, None where the subject holds no Avro.
+    """
+    if current is None:
         return [], [
             Refusal(subject, "it holds no Avro. " + _JSON_SCHEMA.replace("JSON Schema", "JSON Schema or Protobuf"))
         ]
-    released = [Source(f"{subject} version {number}", avro, version=number) for number, avro in enumerate(forms, 1)]
-    return [Source(subject, forms[-1]), *released], []
+    released = [Source(f"{subject} version {number}", avro, version=number) for number, avro in enumerate(versions, 1)]
+    return [Source(subject, current), *released], []

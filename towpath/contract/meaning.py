@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from towpath.contract.field_rules import LEAST, MOST, RULES
 from towpath.contract.schema import (
     Array,
     AvroType,
@@ -195,7 +196,44 @@ def _field(place: str, old: Field, new: Field) -> Iterator[Lint]:
             "its documentation says another thing than before: old records keep the old meaning",
             "add a field of its own for the new meaning",
         )
+    yield from _rules(place, old, new)
     yield from _types(place, old.type, new.type)
+
+
+def _rules(place: str, old: Field, new: Field) -> Iterator[Lint]:
+    """Yield where the rules of a field (see `field_rules`) allow less than before, or more."""
+    for name in RULES:
+        before, after = old.properties.get(name), new.properties.get(name)
+        if before == after:
+            continue
+        said = f"its {name} was {_rule_in_words(before)} and is {_rule_in_words(after)}"
+        if _allows_less(name, before, after):
+            yield Lint(
+                "rule-tightened",
+                place,
+                f"{said}: what was written before may break it, and a writer that still writes such values is refused",
+                "have readers take the old values as well, and every writer keep the new rule, before it stands here",
+            )
+        else:
+            yield Lint(
+                "rule-loosened",
+                place,
+                f"{said}: readers of today may count on it, and will meet values that it forbade",
+                "deploy readers that take the new values before a writer uses them",
+            )
+
+
+def _allows_less(name: str, before: Any, after: Any) -> bool:
+    """Return whether `after` forbids what `before` allowed; of two patterns or expressions nobody can tell."""
+    if before is None or after is None:
+        return after is not None
+    if name in LEAST:
+        return bool(after > before)
+    return bool(after < before) if name in MOST else True
+
+
+def _rule_in_words(rule: Any) -> str:
+    return "not there" if rule is None else json.dumps(rule, ensure_ascii=False)
 
 
 def _types(place: str, old: AvroType, new: AvroType) -> Iterator[Lint]:

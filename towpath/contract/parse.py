@@ -144,7 +144,7 @@ class ParsedFile:
 def parse(content: Any, *, source: str, foreign: bool = False) -> dict[str, NamedSchema]:
     """Return the named schemas that one Avro file defines, the outermost first, by full name.
 
-    `source` names the file in errors. With `foreign`, attributes and logical types that Avro ignores are ignored.
+    `source` names the file in errors. With `foreign`, attributes and logical types that Avro ignores are no mistakes.
     Raises BrokenSchemas with every mistake; types that other files define are no mistakes here.
     """
     found = parse_file(content, source=source, foreign=foreign)
@@ -162,19 +162,18 @@ def parse_file(content: Any, *, source: str, text: str | None = None, foreign: b
     found = ParsedFile(source, text, foreign)
     parser = _Parser(found)
     whole = content if isinstance(content, list) else [content]
-    outermost = []
+    outermost: dict[str, None] = {}
     for place, item in enumerate(whole):
         path: JsonPath = (place,) if isinstance(content, list) else ()
         kind = item.get("type") if isinstance(item, dict) else None
         named = isinstance(kind, str) and kind in NAMED_KINDS
-        if not isinstance(item, dict) or not (named or isinstance(content, list)):
+        if not foreign and (not isinstance(item, dict) or not (named or isinstance(content, list))):
             found.find(
                 "", path, "a file holds one record, enum or fixed, or a list of them", "give it a type and a name"
             )
             continue
-        outer = parser.type(item, "", source, path)
-        if isinstance(outer, Reference):
-            outermost.append(outer.name)
+        # A foreign file may be any type: a list or map of records brings in its records.
+        outermost |= dict.fromkeys(references(parser.type(item, "", source, path)))
     found.outermost = tuple(outermost)
     first = {name: found.schemas[name] for name in outermost if name in found.schemas}
     found.schemas = {**first, **found.schemas}
@@ -235,10 +234,12 @@ class _Parser:
             if not self._known(content, kind, where, path):
                 return NULL
             found = self.type(content[inner], namespace, f"{where}{'[]' if kind == 'array' else '{}'}", (*path, inner))
-            return Array(found) if kind == "array" else Map(found)
+            properties = self._properties(content, kind)
+            return Array(found, properties=properties) if kind == "array" else Map(found, properties=properties)
         if kind in PRIMITIVES:
             self._known(content, "primitive", where, path)
-            return Primitive(kind, *self._logical(content, kind, where, path))
+            logical = self._logical(content, kind, where, path)
+            return Primitive(kind, *logical, properties=self._properties(content, "primitive"))
         meant = misspelt(kind, PRIMITIVES | _COMPLEX, likeness=0.7)
         if meant or not _is_full_name(kind):
             return self._wrong(where, path, f"{kind!r} is no Avro type{meant}")
@@ -255,7 +256,10 @@ class _Parser:
             meant = misspelt(logical, LOGICAL_TYPES, likeness=_LIKENESS)
             if meant and self._strict:
                 self._wrong(where, path, f"unknown logical type {logical!r}{meant}")
-            self._file.notes.append(f"{where}: Avro ignores the logical type {logical!r}{meant}")
+            kept = "it is left out" if meant else "it stays an attribute"
+            self._file.notes.append(
+                f"{where}: the logical type {logical!r} is not known here{meant}: {kept}, values are plain {carrier}"
+            )
             return None, None, None
         problem = _logical_problem(logical, content, carrier, size)
         if problem:
@@ -352,8 +356,12 @@ class _Parser:
             self._wrong(where, path, "a field's name is made of letters, digits and _, no digit first")
             return None
         order = content.get("order", "ascending")
-        if order not in _ORDERS:
+        if not isinstance(order, str) or order not in _ORDERS:
             self._wrong(where, path, f"the order {order!r} is none of {', '.join(sorted(_ORDERS))}")
+        if "logicalType" in content:
+            self._file.notes.append(
+                f"{where}: its logicalType stands beside the type, not inside it, where Avro ignores it"
+            )
         return Field(
             name,
             self.type(content["type"], namespace, where, (*path, "type")),
@@ -379,7 +387,11 @@ class _Parser:
 
     def _properties(self, content: dict[str, Any], kind: str) -> Mapping[str, Any]:
         known = _ATTRIBUTES[kind]
-        return {attribute: value for attribute, value in content.items() if attribute not in known}
+        found = {attribute: value for attribute, value in content.items() if attribute not in known}
+        if "logicalType" in known and _is_unknown_logical(content.get("logicalType")):
+            # One that another library knows: kept with what belongs to it, for whoever reads the file with that.
+            found |= {name: content[name] for name in ("logicalType", "precision", "scale") if name in content}
+        return found
 
     def _known(self, content: dict[str, Any], kind: str, where: str, path: JsonPath) -> bool:
         """Return whether all is there that must be; what looks like a misspelt attribute is a problem of its own."""
@@ -397,6 +409,14 @@ class _Parser:
     def _wrong(self, where: str, path: JsonPath, problem: str) -> AvroType:
         self._file.find("" if where == self._file.source else where, path, problem)
         return NULL
+
+
+def _is_unknown_logical(logical: Any) -> bool:
+    return (
+        isinstance(logical, str)
+        and logical not in LOGICAL_TYPES
+        and not misspelt(logical, LOGICAL_TYPES, likeness=_LIKENESS)
+    )
 
 
 def _logical_problem(logical: str, content: dict[str, Any], carrier: str, size: int) -> str | None:

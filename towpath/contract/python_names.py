@@ -44,17 +44,20 @@ def classes(names: Iterable[str]) -> Mapping[str, str]:
     many parts of the namespace before it as tell them apart.
     """
     ordered = sorted(names)
-    wanted: dict[str, str] = {}
-    for name in ordered:
-        parts = name.split(".")
-        short = next(
-            taken
-            for length in range(1, len(parts) + 1)
-            if [other for other in ordered if other.split(".")[-length:] == (taken := parts[-length:])] == [name]
-            or length == len(parts)
-        )
-        wanted[name] = _unreserved("_".join(short))
+    wanted = {name: _unreserved(tail.replace(".", "_")) for name, tail in shortest_names(ordered).items()}
     return _unique(ordered, wanted, _IMPORTED | _BUILT_IN)
+
+
+def shortest_names(names: Iterable[str]) -> dict[str, str]:
+    """Return the end of each full name that tells it from the others, as few of its parts as that takes."""
+    apart = {name: name.split(".") for name in names}
+    return {name: ".".join(parts[-_parts_needed(parts, apart.values()) :]) for name, parts in apart.items()}
+
+
+def _parts_needed(parts: Sequence[str], all_parts: Iterable[Sequence[str]]) -> int:
+    others = [other for other in all_parts if other != parts and other[-1] == parts[-1]]
+    fitting = (length for length in range(1, len(parts)) if all(other[-length:] != parts[-length:] for other in others))
+    return next(fitting, len(parts))
 
 
 def _attribute(name: str) -> str:

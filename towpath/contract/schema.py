@@ -32,6 +32,11 @@ LOGICAL_TYPES: Final[Mapping[str, frozenset[str]]] = {
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
+def _annotations() -> Any:
+    """Return the field for attributes of a type that has no name: kept, and no part of what makes two types equal."""
+    return field(default_factory=lambda: _NOTHING, compare=False, repr=False, kw_only=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Primitive:
     """One of Avro's eight primitive types, perhaps with a logical type on top."""
@@ -40,6 +45,7 @@ class Primitive:
     logical: str | None = None
     precision: int | None = None
     scale: int | None = None
+    properties: Mapping[str, Any] = _annotations()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class Array:
     """A list of `items`."""
 
     items: "AvroType"
+    properties: Mapping[str, Any] = _annotations()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class Map:
     """Texts to `values`."""
 
     values: "AvroType"
+    properties: Mapping[str, Any] = _annotations()
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,18 +321,20 @@ class _Writer:
 
     def _type(self, schema: AvroType) -> Any:
         match schema:
-            case Primitive(logical=None):
-                return schema.name
             case Primitive():
-                return {"type": schema.name, **_logical(schema)}
+                more = {**_logical(schema), **self._properties(schema)}
+                return {"type": schema.name, **more} if more else schema.name
             case Array():
-                return {"type": "array", "items": self._type(schema.items)}
+                return {"type": "array", "items": self._type(schema.items), **self._properties(schema)}
             case Map():
-                return {"type": "map", "values": self._type(schema.values)}
+                return {"type": "map", "values": self._type(schema.values), **self._properties(schema)}
             case Union():
                 return [self._type(branch) for branch in schema.branches]
             case Reference():
                 return schema.name if schema.name in self._written else self.named(schema.name)
+
+    def _properties(self, schema: Primitive | Array | Map) -> Mapping[str, Any]:
+        return schema.properties if self._docs else {}
 
 
 def _logical(schema: Primitive | FixedSchema) -> dict[str, Any]:

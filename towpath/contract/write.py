@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from towpath.contract.files import Contracts
+from towpath.contract.files import Contracts, ends_with
 from towpath.contract.generate import generate
 
 _MARK: Final = '"""Generated'
@@ -53,8 +53,10 @@ def release(contracts: Contracts, names: Iterable[str], *, dry_run: bool = False
         fingerprint = contracts.schemas.fingerprint(name)
         if versions and versions[max(versions)].fingerprint(name) == fingerprint:
             continue
-        folder = contracts.path_of(name).parent / "versions"
-        path = folder / f"{name.rpartition('.')[2]}.v{max(versions, default=0) + 1}.avsc"
+        today = contracts.path_of(name)
+        folder = today.parent / "versions"
+        stem = today.stem if ends_with(name, today.stem) else name.rpartition(".")[2]
+        path = folder / f"{stem}.v{max(versions, default=0) + 1}.avsc"
         if not dry_run:
             folder.mkdir(exist_ok=True)
             path.write_text(json.dumps(contracts.schemas.avro(name), indent=2, ensure_ascii=False) + "\n", "utf-8")

@@ -18,6 +18,7 @@ from towpath.contract.readers import load_reader_schemas
 from towpath.errors import ContractError
 
 ORDER = record("OrderPlaced", field("order_id"), field("total", "int"))
+UNITS = ("millis", "micros", "nanos")
 TOPIC = """\
 topic: order.events
 kind: events
@@ -124,6 +125,27 @@ def _good_example_refused(project: Project) -> None:
 
 def _example_of_an_unreleased_version(project: Project) -> None:
     project.example("good/old.v3", {"order_id": "o-1", "total": 5})
+
+
+LOGICAL = [
+    *({"type": "long", "logicalType": f"{zone}timestamp-{unit}"} for zone in ("", "local-") for unit in UNITS),
+    {"type": "int", "logicalType": "date"},
+    {"type": "int", "logicalType": "time-millis"},
+    {"type": "long", "logicalType": "time-micros"},
+    {"type": "string", "logicalType": "uuid"},
+    {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2},
+    {"type": "fixed", "name": "Id", "size": 16, "logicalType": "uuid"},
+    {"type": "fixed", "name": "Span", "size": 12, "logicalType": "duration"},
+    {"type": "fixed", "name": "Price", "size": 8, "logicalType": "decimal", "precision": 9, "scale": 2},
+]
+
+
+def test_a_logical_type_that_one_library_does_not_know_is_no_finding(project: Project) -> None:
+    """Two libraries see a UUID and its text, an instant and its number: the bytes are the same."""
+    fields = [field(f"x{number}", schema) for number, schema in enumerate(LOGICAL)]
+    project.put(record("OrderPlaced", field("order_id"), *fields))
+    (project.folder / "examples/order/OrderPlaced/good/usual.json").unlink()
+    assert [(one.rule, one.problem) for one in project.problems()] == [("missing-example", "it has no good example")]
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ import pytest
 
 from tests.unit.contract.workshop import field, record
 from towpath.contract.catalogue import Catalogue, Compatibility, Topic, TopicKind
-from towpath.contract.deploy import Deployment, Environment, can_deploy, deploy_order, forgotten
+from towpath.contract.deploy import Deployment, Environment, can_deploy, deploy_order, forgotten, with_outsiders
 from towpath.contract.deployments import environments, load_environment, save_party
 from towpath.contract.finding import Finding
-from towpath.contract.parties import Answering, Asking, Party, PartyKind, Use
+from towpath.contract.parties import Answering, Asking, Parties, Party, PartyKind, Use
 from towpath.contract.snapshot import schemas_of
 from towpath.errors import ContractError, NotFoundError
 
@@ -110,6 +110,38 @@ def test_a_saga_meets_what_it_carries_until_its_deadline() -> None:
         retired = replace(version(ORDER, "1"), until=NOW - timedelta(days=days))
         found = can_deploy(new, Environment("production", (), (retired,)), CATALOGUE, here={}, now=NOW)
         assert bool(found) == broken
+
+
+def outsiders(*fields: dict[str, Any]) -> Parties:
+    """Return a project that another's billing reads, with a reader schema of these fields where there are any."""
+    topic_of = replace(CATALOGUE.topic("order.events"), consumers=("billing",))
+    kept = {"billing": {PLACED: schemas_of(PLACED, record("OrderPlaced", *fields), "test")}} if fields else {}
+    return Parties.of((ORDER, STATUS), Catalogue({**CATALOGUE.topics, topic_of.name: topic_of}), kept)
+
+
+def test_an_outsider_is_met_though_no_deployment_records_it() -> None:
+    """By the reader schema that it keeps here: what it does not use may change."""
+    environment = with_outsiders(Environment("production"), outsiders(field("order_id")), NOW)
+    new = version(ORDER, "2", field("order_id"))
+    assert can_deploy(new, environment, CATALOGUE, here={}, now=NOW) == ()
+    environment = with_outsiders(Environment("production"), outsiders(field("total", "int")), NOW)
+    (found,) = can_deploy(new, environment, CATALOGUE, here={}, now=NOW)
+    assert found.problem.startswith("order@2 writes what billing (another project's) cannot read: OrderPlaced.total")
+    assert found.breaks == ("billing (another project's) (reading order.events)",)
+
+
+def test_an_outsider_that_keeps_no_reader_schema_lives_with_what_runs() -> None:
+    """A form that readers of the running one cannot read breaks it; where nothing runs, nothing can."""
+    new = version(ORDER, "2", field("order_id"))
+    assert can_deploy(new, with_outsiders(Environment("new"), outsiders(), NOW), CATALOGUE, here={}, now=NOW) == ()
+    running = with_outsiders(Environment("production", (version(ORDER, "1"),)), outsiders(), NOW)
+    (found,) = can_deploy(new, running, CATALOGUE, here={}, now=NOW)
+    assert found.fails
+    assert "billing" in found.breaks[0]
+    recorded = Deployment(outsiders().by_name["billing"], "7", new.schemas, NOW)
+    running = with_outsiders(Environment("production", (version(ORDER, "1"), recorded)), outsiders(), NOW)
+    assert [one.label for one in running.running] == ["order@1", "billing@7"]
+    assert can_deploy(new, running, CATALOGUE, here={}, now=NOW) == ()
 
 
 def saga_and_service(fails: frozenset[str], handled: str = PAY) -> tuple[Deployment, Deployment]:
