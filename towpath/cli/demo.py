@@ -153,7 +153,7 @@ def _show_report(report: Any, settings: Settings) -> None:
     verdict = report.verdict
     console.print()
     console.print(
-        f"{verdict.orders} orders in {verdict.elapsed_seconds} s, all told; "
+        f"{verdict.orders} orders in {verdict.traffic_seconds} s, {verdict.elapsed_seconds} s with start and check; "
         f"from placed to ended p50 {verdict.order_seconds_p50} s, p99 {verdict.order_seconds_p99} s"
     )
     console.print(_verdict(report))

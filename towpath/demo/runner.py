@@ -99,9 +99,10 @@ def conduct(settings: Settings, demo: Demo, options: Options, watcher: Watcher, 
                 start_workers(settings, client, worker_names(settings))
         codec = load_codec(settings, Catalogue.load(settings))
         run = Run(settings, codec, run_id, options.orders, Random(options.seed))  # noqa: S311 - traffic, not secrets
-        keys = _Traffic(demo, run, options, watcher).drive()
+        traffic = _Traffic(demo, run, options, watcher)
+        keys = traffic.drive()
         watcher.judging()
-        return _judged(demo, run, keys, begin)
+        return _judged(demo, run, keys, begin, traffic.seconds)
     finally:
         if started and not options.keep:
             watcher.step("stopping the stack; its data stays")
@@ -119,18 +120,21 @@ class _Traffic:
         self._keys: set[str] = set()
         self._decided: set[str] = set()
         self._kills = _kills(run.settings, demo.saga, options)
+        self.seconds = 0.0
 
     def drive(self) -> set[str]:
         """Place every order, follow them to their ends, and return their keys."""
         self._demo.prepare(self._run)
         self._watcher.placing(self._options.orders)
         views = ViewsReader(self._run.settings)
+        begin = time.monotonic()
         try:
             self._place_all(views)
             deadline = time.monotonic() + DEADLINE_SECONDS + SECONDS_PER_ORDER * self._options.orders
             while not self._follow(views) and time.monotonic() < deadline:
                 time.sleep(FOLLOWING_SECONDS)
         finally:
+            self.seconds = time.monotonic() - begin
             views.close()
         return self._keys
 
@@ -175,7 +179,7 @@ def _kills(settings: Settings, saga: str, options: Options) -> list[tuple[int, s
     return [(options.orders * (place + 1) // (len(victims) + 1), name) for place, name in enumerate(victims)]
 
 
-def _judged(demo: Demo, run: Run, keys: set[str], begin: float) -> Report:
+def _judged(demo: Demo, run: Run, keys: set[str], begin: float, traffic_seconds: float) -> Report:
     settings, codec = run.settings, run.codec
     catalogue = Catalogue.load(settings)
     views: list[View[Any]] = [*view_workers(settings).values(), sagas_view(load_sagas(settings))]
@@ -192,6 +196,7 @@ def _judged(demo: Demo, run: Run, keys: set[str], begin: float) -> Report:
         checks=checks,
         executed_twice=demo.executed_twice(settings),
         views_exact=exact,
+        traffic_seconds=traffic_seconds,
         elapsed_seconds=time.monotonic() - begin,
     )
     journeys = {}

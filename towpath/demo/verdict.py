@@ -50,6 +50,7 @@ class Verdict:
     view_exact: bool
     order_seconds_p50: float
     order_seconds_p99: float
+    traffic_seconds: float
     elapsed_seconds: float
 
     @property
@@ -141,6 +142,7 @@ def judge(
     checks: Collection[Check],
     executed_twice: int,
     views_exact: bool,
+    traffic_seconds: float,
     elapsed_seconds: float,
 ) -> Verdict:
     """Return the verdict; orders, endings and times are those of `run_keys`, what is lost is of all that was placed."""
@@ -160,5 +162,6 @@ def judge(
         view_exact=views_exact,
         order_seconds_p50=round(percentile(seconds, 0.50), 3),
         order_seconds_p99=round(percentile(seconds, 0.99), 3),
+        traffic_seconds=round(traffic_seconds, 1),
         elapsed_seconds=round(elapsed_seconds, 1),
     )

@@ -86,6 +86,7 @@ def verdict(**changes: Any) -> Verdict:
         "checks": [Check("money_conserved", True, ""), Check("stock_conserved", True, "")],
         "executed_twice": 0,
         "views_exact": True,
+        "traffic_seconds": 0.5,
         "elapsed_seconds": 1.0,
     }
     return judge(**{**facts, **changes})
