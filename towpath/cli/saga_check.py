@@ -14,6 +14,7 @@ import typer
 from rich.markup import escape
 
 from towpath.cli import output
+from towpath.cli.saga_elsewhere import Processes
 from towpath.errors import ConfigurationError, ContractError, NotFoundError
 from towpath.saga import Definition, DefinitionError, Saga
 from towpath.saga.check import ASSUMPTIONS, BOUNDS, EXHAUSTIVE, Check, Property, Report, Samples, Violation
@@ -66,9 +67,10 @@ def check(
             )
         definitions.append(loaded)
         found[loaded.name, loaded.version] = f"{name}:saga"
-    samples = _samples(settings)
     tell = _tell_progress if progress else _tell_nothing
-    reports += Check(definitions, time.perf_counter, samples, found, states_max, tell).run(saga)
+    with Processes(found) as elsewhere:
+        samples = _samples(settings)
+        reports += Check(definitions, time.perf_counter, samples, found, states_max, tell, elsewhere).run(saga)
     if saga is not None and not any(report.saga == saga for report in reports):
         raise NotFoundError(f"no saga {saga}", next_step=f"one of: {', '.join(each.name for each in definitions)}")
     written = {} if dry_run else _write_tests(reports, root / tests)
@@ -253,6 +255,7 @@ def _show_report(report: Report) -> None:
         f"{words_for(longest.turning_milliseconds)}, and undoes in {words_for(longest.undo_milliseconds)})"
     )
     sampled = f"  sampled: {report.functions} functions of the definition on {report.calls} sets of data"
+    sampled += f", {report.elsewhere} of them in other processes too"
     missing = f"; no data for {', '.join(report.without_data)}" if report.without_data else ""
     _say(sampled + missing)
 

@@ -187,7 +187,7 @@ class Look:
                 item = cell.key if step_state.items else ""
                 undo = cell.status is StepStatus.UNDOING
                 if step.child is not None:
-                    child = saga_id_of(step.child.name, start_id_of_child(state.saga_id, step.key))
+                    child = saga_id_of(step.child.name, start_id_of_child(state.saga_id, step.key, item))
                     yield Asked(
                         step.key,
                         item,

@@ -35,7 +35,7 @@ def forget_withdrawn(context: RecordContext, saga_id: str) -> int | None:
 
 def started_by(saga: str, saga_id: str, parent: ParentReference) -> bool:
     """Say whether `saga_id` is the id that the sub-saga of that step of its parent has: nobody else may ask for it."""
-    return saga_id == saga_id_of(saga, start_id_of_child(parent.saga_id, parent.step))
+    return saga_id == saga_id_of(saga, start_id_of_child(parent.saga_id, parent.step, parent.item))
 
 
 def _noted(context: RecordContext, saga_id: str) -> tuple[int, str]:

@@ -22,6 +22,7 @@ from towpath.orchestrator.repetition import repeats_reply
 from towpath.orchestrator.retention import FORGET, Retention
 from towpath.orchestrator.saga_metrics import Decided
 from towpath.saga.advance import Decision, advance
+from towpath.saga.decision_builder import start_key_of
 from towpath.saga.definition import Definition, Kind, SecondStart
 from towpath.saga.effects import AnswerParent, SubsagaCompensated
 from towpath.saga.history import facts_of
@@ -107,8 +108,14 @@ class Orchestrator:
             return  # another event of the same topic
         event = self._decoded(context)
         version = self._starts.get(_type_of(type(event)))
-        if version is not None:
-            self._begin(context, version, event)
+        if version is None:
+            return
+        if self._definitions[version].keyed_by is not None:
+            key = start_key_of(self._definitions[version], event)
+            if context.record.key != key.encode():
+                self._performer.pass_on(context, key)
+                return
+        self._begin(context, version, event)
 
     def _reply(self, context: RecordContext) -> None:
         record = context.record
@@ -135,8 +142,8 @@ class Orchestrator:
             self._parent_asked(context, ParentAsked(id_, at, parent_from_wire(message.parent)))
         elif isinstance(message, wire.ParentEnded):
             self._parent_ended(context, message)
-        elif record.header("parent") is not None:
-            self._begin_for_parent(context, message)
+        elif record.header("parent") is not None or record.header(envelope.STARTS) is not None:
+            self._begin_from_saga(context, message)
         else:
             input_ = Signalled(id_, at, message)
             named = record.header("saga_id")
@@ -202,7 +209,7 @@ class Orchestrator:
 
     # --- What they share --------------------------------------------------------------------------------------------
 
-    def _begin_for_parent(self, context: RecordContext, event: Any) -> None:
+    def _begin_from_saga(self, context: RecordContext, event: Any) -> None:
         record, type_ = context.record, _type_of(type(event))
         version = self._starts.get(type_)
         if version is None:

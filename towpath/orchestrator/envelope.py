@@ -132,9 +132,18 @@ def start_headers(effect: StartSaga, type_: str, along: dict[str, str]) -> Heade
     )
 
 
+STARTS = "starts"
+"""Header of a start event in a saga's own topic of signals: it comes from the saga itself, under the key it has now."""
+
+
+def passed_on(id_: str, type_: str, along: dict[str, str]) -> Headers:
+    """Return the headers of a start event that a saga sends to itself, under another key or for its next instance."""
+    return headers_of(id=id_, type=type_, **{STARTS: "1"}, **along)
+
+
 def compensate_headers(effect: CompensateSaga, type_: str, along: dict[str, str]) -> Headers:
     """Return the headers of what asks a sub-saga to undo itself; each attempt has an id of its own."""
-    key = idempotency_key_of(effect.saga_id, effect.step, "", Direction.UNDO, effect.round)
+    key = idempotency_key_of(effect.saga_id, effect.step, effect.item, Direction.UNDO, effect.round)
     return headers_of(id=command_id_of(key, effect.attempt), type=type_, saga_id=effect.child_saga_id, **along)
 
 
@@ -148,6 +157,7 @@ def answer_headers(effect: AnswerParent, type_: str, along: dict[str, str]) -> H
         saga_id=asked.saga_id,
         saga=asked.saga,
         step=asked.step,
+        item=asked.item,
         direction=asked.direction.value,
         attempt=asked.attempt,
         round=asked.round,
@@ -163,4 +173,6 @@ def event_headers(effect: PublishEvent, type_: str, along: dict[str, str]) -> He
 
 
 def _parent_text(reference: ParentReference) -> str:
-    return json.dumps(asdict(reference), separators=(",", ":"))
+    # Where there is no item it is not said: a worker that knows of none reads the rest.
+    said = {name: value for name, value in asdict(reference).items() if name != "item" or value}
+    return json.dumps(said, separators=(",", ":"))

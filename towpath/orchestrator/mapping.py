@@ -130,15 +130,14 @@ def parent_to_wire(parent: ParentReference) -> wire.ParentReference:
         direction=parent.direction.value,
         attempt=parent.attempt,
         round=parent.round,
+        item=parent.item,
     )
 
 
 def parent_from_wire(parent: wire.ParentReference) -> ParentReference:
     """Return the reference to a parent that `parent` is the Avro form of."""
-    direction = Direction(parent.direction)
-    return ParentReference(
-        parent.saga, parent.saga_id, parent.key, parent.step, direction, parent.attempt, parent.round
-    )
+    asked = (Direction(parent.direction), parent.attempt, parent.round)
+    return ParentReference(parent.saga, parent.saga_id, parent.key, parent.step, *asked, parent.item)
 
 
 def headers_to_wire(headers: Iterable[tuple[str, str]]) -> tuple[wire.Header, ...]:

@@ -12,14 +12,23 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages, headers_to_wire, parent_to_wire
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Activity, Definition
-from towpath.saga.effects import AnswerParent, CompensateSaga, Finish, Happened, PublishEvent, SendCommand, StartSaga
+from towpath.saga.effects import (
+    AnswerParent,
+    CompensateSaga,
+    Finish,
+    Happened,
+    PublishEvent,
+    SendCommand,
+    StartNext,
+    StartSaga,
+)
 from towpath.saga.effects import Record as Entry
 from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Signalled, Started, UpgradeAsked
 from towpath.saga.state import Direction, SagaState, Status, StepStatus
 from towpath.stream.broker.record import Headers
 
-Sending = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent
-_SENDING = (SendCommand, StartSaga, CompensateSaga, AnswerParent, PublishEvent)
+Sending = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent | StartNext
+_SENDING = (SendCommand, StartSaga, CompensateSaga, AnswerParent, PublishEvent, StartNext)
 
 
 class Outgoing(NamedTuple):
@@ -127,19 +136,24 @@ class MessageBuilder:
                 step, item, direction = effect.step, effect.item, effect.direction
                 attempt, round_ = effect.attempt, effect.round
             case StartSaga():
-                topic, key = envelope.topic_of(effect.child, envelope.SIGNALS), effect.key
+                topic, key = envelope.topic_of(effect.child, envelope.SIGNALS), effect.child_key or effect.key
                 message = self._messages.wrap(effect.event)
                 headers = envelope.start_headers(effect, message.type, along)
-                step, attempt, round_ = effect.step, effect.attempt, effect.round
+                step, item, attempt, round_ = effect.step, effect.item, effect.attempt, effect.round
             case CompensateSaga():
-                topic, key = envelope.topic_of(effect.child, envelope.SIGNALS), effect.key
+                topic, key = envelope.topic_of(effect.child, envelope.SIGNALS), effect.child_key or effect.key
                 message = self._messages.wrap(wire.ParentAsked(parent=parent_to_wire(effect.parent)))
                 headers = envelope.compensate_headers(effect, message.type, along)
-                step, direction, attempt, round_ = effect.step, Direction.UNDO, effect.attempt, effect.round
+                step, item, direction = effect.step, effect.item, Direction.UNDO
+                attempt, round_ = effect.attempt, effect.round
             case AnswerParent():
                 topic, key = envelope.topic_of(effect.parent.saga, envelope.REPLIES), effect.parent.key
                 message = self._messages.wrap(effect.reply)
                 headers = envelope.answer_headers(effect, message.type, along)
+            case StartNext():
+                topic, key = envelope.topic_of(effect.saga, envelope.SIGNALS), effect.next_key
+                message = self._messages.wrap(effect.event)
+                headers, step = envelope.passed_on(effect.start_id, message.type, along), effect.step
             case PublishEvent():
                 topic, key = envelope.topic_of(effect.saga, envelope.EVENTS), effect.key
                 message = self._messages.wrap(effect.event)

@@ -63,6 +63,16 @@ class Performer:
         key = envelope.business_key(context.record)
         self._write(context, self._message_builder.refusal(key, version, input_, detail, reason, outgoing))
 
+    def pass_on(self, context: RecordContext, key: str) -> None:
+        """Send a start event as it came to this saga's own topic of signals, where it lies under the saga's own key."""
+        record = context.record
+        assert record.value is not None  # it was decoded
+        headers = envelope.passed_on(
+            envelope.message_id(record), record.header("type") or "", dict(envelope.carried(record))
+        )
+        topic = envelope.topic_of(self._saga, envelope.SIGNALS)
+        context.unit.send(topic, record.value, key=key.encode(), headers=headers)
+
     def _set_timer(self, context: RecordContext, state: SagaState, effect: SetTimer) -> None:
         timer = effect.timer
         fired = wire.TimerFired(

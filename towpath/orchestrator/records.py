@@ -130,10 +130,11 @@ class ParentReference(Record):
     direction: What that step last asked: do or undo.
     attempt: Its attempt.
     round: Its round.
+    item: The item of its list, if it is one for each.
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.ParentReference"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "5b3f3262606aa34a0675d857e16e4e6aa0cb653dcb355b1a266c2f7502beed2a"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "a5ec113a54b58756397a735973fe8c8cc456402e6c4eecc2b271dc4dd207d2ed"
 
     saga: str
     saga_id: str
@@ -142,6 +143,7 @@ class ParentReference(Record):
     direction: str
     attempt: int
     round: int
+    item: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,7 +178,7 @@ class HistoryEntry(Record):
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.HistoryEntry"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "0e166c8ffb13693b90b0a34a57e8d8ecfb536b5115e77bee9bd951690b04cd5b"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "a6c00b57470d991298109a46c49bfedd782d7897fc994010047ca2397c97d015"
 
     saga: str
     version: int
@@ -284,7 +286,7 @@ class ParentAsked(Record):
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.ParentAsked"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "e6bab25ce54988e2558c63acb5a32e9eb699387a7a99c088259e12cb401d7cb3"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "7706dbdb6cafe78b2f70e3d84bd658f0c85559077e78374dbfafacd405362b1c"
 
     parent: ParentReference
 
@@ -373,7 +375,7 @@ class SagaState(Record):
     """
 
     SCHEMA_NAME: ClassVar[str] = "towpath.saga.SagaState"
-    SCHEMA_FINGERPRINT: ClassVar[str] = "75bdec57fdbfc338c52f7c08e91ee793e68dac11d6d6b03f69a1ff642e47bb1c"
+    SCHEMA_FINGERPRINT: ClassVar[str] = "0d884adea315548430c25670257156849cd14246516c301b264d71017118690f"
 
     saga: str
     version: int

@@ -16,7 +16,16 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages
 from towpath.saga.advance import advance
 from towpath.saga.definition import Definition
-from towpath.saga.effects import AnswerParent, CompensateSaga, Effect, Happened, Record, SendCommand, StartSaga
+from towpath.saga.effects import (
+    AnswerParent,
+    CompensateSaga,
+    Effect,
+    Happened,
+    Record,
+    SendCommand,
+    StartNext,
+    StartSaga,
+)
 from towpath.saga.inputs import Action, OperatorAsked
 from towpath.saga.state import Direction, SagaState, StepState, StepStatus, direction_of
 from towpath.stream.broker.record import Headers
@@ -266,6 +275,8 @@ def _sends(effects: Iterable[Effect]) -> Iterator[str]:
             yield f"{type(effect.command).__name__} to {to}{f' {effect.item}' if effect.item else ''}"
         elif isinstance(effect, StartSaga):
             yield f"{type(effect.event).__name__} to saga {effect.child}"
+        elif isinstance(effect, StartNext):
+            yield f"{type(effect.event).__name__} to this saga, as its next instance"
         elif isinstance(effect, CompensateSaga):
             yield f"a request to undo itself to saga {effect.child}"
         elif isinstance(effect, AnswerParent):

@@ -9,6 +9,7 @@ from towpath.contract.codec import Codec
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.record_context import RecordContext
+from towpath.saga.decision_builder import child_key_of
 from towpath.saga.definition import Definition
 from towpath.saga.keys import saga_id_of, start_id_of_child
 from towpath.saga.state import Direction, SagaState, StepStatus
@@ -70,16 +71,20 @@ class Retention:
     def _over(self, context: RecordContext, definition: Definition, state: SagaState) -> None:
         self._give_time(context, state.saga_id, state.key)
         for declared, step in zip(definition.steps, state.steps, strict=True):
-            if declared.child is not None and step.status not in (StepStatus.PENDING, StepStatus.SKIPPED):
-                self._tell(context, state, step.key, declared.child.name)
+            if declared.child is None or step.status in (StepStatus.PENDING, StepStatus.SKIPPED):
+                continue
+            for item in [cell.key for cell in step.items] if declared.over is not None else [""]:
+                start_id = start_id_of_child(state.saga_id, step.key, item)
+                self._tell(
+                    context, state, declared.child.name, start_id, child_key_of(definition, state, declared, item)
+                )
 
-    def _tell(self, context: RecordContext, state: SagaState, step: str, child: str) -> None:
-        start_id = start_id_of_child(state.saga_id, step)
+    def _tell(self, context: RecordContext, state: SagaState, child: str, start_id: str, key: str) -> None:
         told = wire.ParentEnded(saga=state.saga, saga_id=state.saga_id)
         context.unit.send(
             envelope.topic_of(child, envelope.SIGNALS),
             self._codec.encode(told),
-            key=state.key.encode(),
+            key=key.encode(),
             headers=envelope.headers_of(
                 id=f"{start_id}:ended",
                 type=told.SCHEMA_NAME,

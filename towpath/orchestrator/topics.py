@@ -84,6 +84,8 @@ def _needs(definition: Definition, catalogue: Catalogue, *, told_only: bool) -> 
         yield _Need(envelope.topic_of(name, kind), record.SCHEMA_NAME, name, "")
     for cancelling in definition.cancels:
         yield _Need(signals, wire_name(cancelling), "", name)
+    for starting in definition.starts if definition.keyed_by is not None else ():
+        yield _Need(signals, wire_name(starting), name, name)
     for step in definition.steps:
         if step.activity is not Activity.RESULT or not told_only:
             yield from _needs_of_step(name, step)
@@ -94,16 +96,20 @@ def _needs_of_step(name: str, step: StepDefinition) -> Iterator[_Need]:
     events = envelope.topic_of(name, envelope.EVENTS)
     if step.remind is not None:
         yield _Need(events, wire_name(step.remind.event), name, "")
+    for kind in step.gather.signals if step.gather is not None else ():
+        yield _Need(signals, wire_name(kind), "", name)
     if step.prolong is not None:
         yield _Need(signals, wire_name(step.prolong.signal), "", name)
     does = step.participant if step.child is None else step.child.name
+    travels = {
+        Activity.WAIT: (signals, "", name),
+        Activity.NEXT: (signals, name, name),
+        Activity.EVENT: (events, name, ""),
+        Activity.RESULT: (events, name, ""),
+    }
+    topic, writer, reader = travels.get(step.activity, (replies, does, name))
     for kind in step.outcomes:
-        if step.activity is Activity.WAIT:
-            yield _Need(signals, wire_name(kind), "", name)
-        elif step.activity in (Activity.EVENT, Activity.RESULT):
-            yield _Need(events, wire_name(kind), name, "")
-        else:
-            yield _Need(replies, wire_name(kind), does, name)
+        yield _Need(topic, wire_name(kind), writer, reader)
     if step.undo is not None:
         for kind in step.undo.outcomes:
             yield _Need(replies, wire_name(kind), step.undo.participant or does, name)
@@ -121,7 +127,7 @@ def _meeting(definition: Definition, catalogue: Catalogue) -> Iterator[str]:
     """Yield the other topics whose records belong to one saga: what starts it, what it asks, what people ask of it."""
     yield envelope.topic_of(definition.name, envelope.OPERATOR)
     for topic in catalogue.carrying(wire_name(definition.starts_on)):
-        if definition.name in topic.consumers:
+        if definition.name in topic.consumers and definition.keyed_by is None:
             yield topic.name
     for step in definition.steps:
         for participant in (step.participant, step.undo.participant if step.undo else ""):

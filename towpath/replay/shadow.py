@@ -186,9 +186,9 @@ def _call(effect: Effect) -> tuple[Call, object] | None:
     if isinstance(effect, SendCommand):
         return Call(effect.step, effect.item, effect.direction.value, effect.round), effect.command
     if isinstance(effect, StartSaga):
-        return Call(effect.step, "", Direction.DO.value, effect.round), effect.event
+        return Call(effect.step, effect.item, Direction.DO.value, effect.round), effect.event
     if isinstance(effect, CompensateSaga):
-        return Call(effect.step, "", Direction.UNDO.value, effect.round), None
+        return Call(effect.step, effect.item, Direction.UNDO.value, effect.round), None
     return None
 
 

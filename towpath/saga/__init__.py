@@ -25,7 +25,8 @@ FORWARD
  6. A business failure that is tolerated settles its step as declined: it owes nothing, and those that need it receive
     that reply. A step that stands in for another begins only if that one was declined; else it is skipped, and those
     that need it receive the other's result.
- 7. Events are published when their step begins, which settles it; the saga's result is the last of them.
+ 7. Events are published when their step begins, which settles it; the saga's result is the last of them. After all
+    else, and only where the saga completes, the next instance may be started.
 
 TURNING ROUND
  8. Before the pivot is sent, the saga turns round on a business failure, on attempts used up, on a wait that timed out
@@ -79,7 +80,7 @@ from towpath.saga.handles import (
     tolerated,
 )
 from towpath.saga.language import Saga
-from towpath.saga.rules import Backoff
+from towpath.saga.parts import Backoff, UndoSubsaga
 from towpath.saga.state import Cause, SagaState
 
 __all__ = [
@@ -103,6 +104,7 @@ __all__ = [
     "Undo",
     "UndoEach",
     "UndoStart",
+    "UndoSubsaga",
     "advance",
     "days",
     "hours",

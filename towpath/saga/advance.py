@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from towpath.saga.beginning import is_skipped, settle_at_once
+from towpath.saga.contest import enough_can_succeed, give_up_item, others_are_being_undone
 from towpath.saga.decision_builder import SAGA_TIMER, DecisionBuilder, becoming, outcomes_of, policy_of, timer_of
 from towpath.saga.definition import Activity, Definition, Kind, OnTimeout, StepDefinition
-from towpath.saga.effects import AnswerParent, Effect, Finish, Happened, Record, SetTimer
-from towpath.saga.effects import SubsagaCompensated as Compensated
-from towpath.saga.effects import SubsagaCompleted as Completed
+from towpath.saga.effects import Effect, Finish, Happened, Record, SetTimer
+from towpath.saga.gathering import begin_gathering, keep_early, take_in
 from towpath.saga.history import facts_of
 from towpath.saga.inputs import (
     Action,
@@ -38,22 +38,19 @@ from towpath.saga.state import (
     Cause,
     CauseKind,
     Direction,
-    ParentReference,
     SagaState,
     Status,
     StepState,
-    StepStatus,
     need_a_person,
 )
+from towpath.saga.state import StepStatus as S
 
 # Bound once: looking a member up in its enum costs as much as the rest of a comparison.
 _DO, _UNDO = Direction.DO, Direction.UNDO
-_PENDING, _SENT, _BACKOFF, _WAITING = StepStatus.PENDING, StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING
-_SUCCEEDED, _SKIPPED, _FAILED = StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.FAILED
-_DECLINED = StepStatus.DECLINED
-_UNKNOWN, _ABANDONED, _STUCK = StepStatus.UNKNOWN, StepStatus.ABANDONED, StepStatus.STUCK
-_UNDOING, _UNDO_BACKOFF, _UNDONE = StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDONE
-_UNDO_STUCK, _UNDO_FAILED = StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED
+_PENDING, _SENT, _BACKOFF, _WAITING = S.PENDING, S.SENT, S.BACKOFF, S.WAITING
+_SUCCEEDED, _SKIPPED, _DECLINED, _FAILED = S.SUCCEEDED, S.SKIPPED, S.DECLINED, S.FAILED
+_UNKNOWN, _ABANDONED, _STUCK, _UNDONE = S.UNKNOWN, S.ABANDONED, S.STUCK, S.UNDONE
+_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK, _UNDO_FAILED = S.UNDOING, S.UNDO_BACKOFF, S.UNDO_STUCK, S.UNDO_FAILED
 
 # Tuples, not sets: `in` then compares identities and hashes nothing.
 _OPEN = (_SENT, _BACKOFF, _WAITING, _STUCK)
@@ -91,7 +88,7 @@ def advance(definition: Definition, state: SagaState | None, input_: Input) -> D
     if refusal is not None:
         saga_id, status = ("", None) if state is None else (state.saga_id, state.status)
         if state is not None:
-            state = with_refused(state, input_, definition.prolongs)
+            state = with_refused(state, input_, definition)
         facts = facts_of(input_)
         entry = Record(saga_id, input_.id, builder.at, Happened.REFUSED, *facts[1:7], refusal, facts[8], status)
         return Decision(state, (entry, *builder.effects))
@@ -122,7 +119,7 @@ def _settle(builder: DecisionBuilder) -> None:
     # Asked again: what began may have turned the saga round.
     if builder.direction is _UNDO:
         unsettled = _undo_what_is_free(builder)
-    if not unsettled:
+    if not (unsettled or others_are_being_undone(builder)):
         _finish(builder)
     elif need_a_person(builder.steps):
         builder.status = Status.STUCK
@@ -179,22 +176,8 @@ def _owes(step: StepDefinition, state: StepState) -> bool:
 def _finish(builder: DecisionBuilder) -> None:
     builder.status = Status.COMPLETED if builder.direction is _DO else Status.COMPENSATED
     builder.cancel_deadline()
-    if builder.parent is not None:
-        _answer(builder, builder.parent)
+    builder.answer_parent()
     builder.effects.append(Finish(builder.saga_id, builder.status))
-
-
-def _answer(builder: DecisionBuilder, parent: ParentReference) -> None:
-    """Tell the parent how this sub-saga has ended."""
-    builder.effects.append(AnswerParent(builder.saga_id, parent, _ending(builder)))
-
-
-def _ending(builder: DecisionBuilder) -> Completed[object] | Compensated:
-    """Return what a sub-saga that has ended tells its parent."""
-    name, result = builder.definition.name, builder.definition.result
-    if builder.status is Status.COMPENSATED:
-        return Compensated(name, builder.saga_id)
-    return Completed(name, builder.saga_id, None if result is None else builder.steps[result].result)
 
 
 def _committed(builder: DecisionBuilder) -> bool:
@@ -211,7 +194,7 @@ def _turn_round(builder: DecisionBuilder, cause: Cause) -> None:
     _close(builder, _UNKNOWN, _ABANDONED)
 
 
-def _close(builder: DecisionBuilder, sent_becomes: StepStatus, waiting_becomes: StepStatus) -> None:
+def _close(builder: DecisionBuilder, sent_becomes: S, waiting_becomes: S) -> None:
     """End everything that is under way; its timers no longer run."""
     for position, item, cell in builder.cells():
         if cell.status in _OPEN:
@@ -225,16 +208,17 @@ def _close(builder: DecisionBuilder, sent_becomes: StepStatus, waiting_becomes: 
 
 def _begin(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
     state = builder.steps[position]
-    if is_skipped(builder, step):
+    if builder.definition.conditional >> position & 1 and is_skipped(builder, step):
         builder.put(position, "", StepState(step.key, _SKIPPED))
     elif step.over is not None:
         _begin_each(builder, position, step)
     elif step.policy is not None:
         builder.send_anew(position, "", state, _DO)
     elif step.activity is Activity.WAIT:
-        if state.result is not None:
-            _take(builder, position, "", state, state.result)
-        else:
+        early = state.result if step.gather is None else begin_gathering(builder, position, step)
+        if early is not None:
+            _take(builder, position, "", state, early)
+        elif step.gather is None:
             builder.wait(position, state)
     elif step.activity is Activity.DELAY:
         _begin_delay(builder, position, step, state)
@@ -256,7 +240,10 @@ def _begin_delay(builder: DecisionBuilder, position: int, step: StepDefinition, 
 
 def _begin_each(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
     count = len(builder.items_of(step))
-    if count == 0:
+    if count < step.enough:
+        builder.put(position, "", StepState(step.key, _FAILED))
+        _turn_round(builder, Cause(CauseKind.TOO_FEW_ITEMS, step.key))
+    elif count == 0:
         builder.put(position, "", StepState(step.key, _SUCCEEDED))
     elif count <= step.items_max:
         items = tuple(StepState(str(number), _SENT) for number in range(count))
@@ -274,10 +261,15 @@ def _take(builder: DecisionBuilder, position: int, item: str, cell: StepState, a
     """Settle a step by the reply or signal that it was waiting for, whose class it declares."""
     step = builder.definition.steps[position]
     succeeds = step.outcomes[type(answer)]
+    if step.gather is not None and succeeds:
+        answer = builder.fold(step, cell, answer)
     if type(answer) in step.tolerated:
         builder.put(position, item, becoming(cell, _DECLINED, answer))
         return
-    builder.put(position, item, becoming(cell, _SUCCEEDED if succeeds else _FAILED, answer))
+    failed = _DECLINED if step.enough else _FAILED
+    builder.put(position, item, becoming(cell, _SUCCEEDED if succeeds else failed, answer))
+    if step.enough:
+        succeeds = enough_can_succeed(builder, position)
     if not succeeds:
         _turn_round(builder, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
 
@@ -351,6 +343,9 @@ def _give_up(builder: DecisionBuilder, position: int, timer: Timer, cell: StepSt
         builder.put(position, timer.item, becoming(cell, _UNDO_STUCK))
     elif step.kind is Kind.COMPENSATABLE:
         builder.put(position, timer.item, becoming(cell, _UNKNOWN))
+        if step.enough and enough_can_succeed(builder, position):
+            give_up_item(builder, position, becoming(cell, _UNKNOWN))
+            return
         _turn_round(builder, Cause(CauseKind.STEP_EXHAUSTED, step.key, timer.item))
     else:
         builder.put(position, timer.item, becoming(cell, _STUCK))
@@ -396,7 +391,7 @@ def _started_again(builder: DecisionBuilder, input_: Started) -> str | None:
     if (asks.round, asks.attempt) <= (parent.round, parent.attempt):
         return "the saga has already started, and this attempt was answered"
     builder.parent = asks
-    _answer(builder, asks)
+    builder.answer_parent()
     return None
 
 
@@ -436,17 +431,21 @@ def _replied(builder: DecisionBuilder, input_: Replied) -> str | None:
     return None
 
 
-def _signalled(builder: DecisionBuilder, input_: Signalled) -> str | None:
+def _signalled(builder: DecisionBuilder, input_: Signalled) -> str | None:  # noqa: PLR0911 - a case each
     if type(input_.signal) in builder.definition.cancels:
         return _give_up_for(builder, Cause(CauseKind.CANCELLED, reply=input_.signal))
     if type(input_.signal) in builder.definition.prolongs:
         return _decided_once(builder, input_, _prolong)
+    if type(input_.signal) in builder.definition.gathers:
+        return _decided_once(builder, input_, take_in)
     position = builder.definition.waits.get(type(input_.signal))
     if position is None:
         return f"no wait of this saga takes {type(input_.signal).__name__}"
     if builder.direction is _UNDO:
         return "the saga compensates"
     cell = builder.steps[position]
+    if cell.status is _PENDING and builder.definition.steps[position].gather is not None:
+        return keep_early(builder, position, input_.signal)
     if cell.status is _PENDING and cell.result is None:
         builder.put(position, "", becoming(cell, _PENDING, input_.signal))
     elif cell.status is _WAITING or cell.status is _STUCK:
@@ -476,7 +475,7 @@ def _parent_asked(builder: DecisionBuilder, input_: ParentAsked) -> str | None:
         return "the saga is past its point of no return: what was done stays done"
     builder.parent = input_.parent
     if builder.status is Status.COMPENSATED:
-        _answer(builder, builder.parent)
+        builder.answer_parent()
     elif builder.direction is _DO:
         _turn_round(builder, Cause(CauseKind.PARENT))
     return None
@@ -495,7 +494,8 @@ def _decided_once(
     """Decide about what nothing but its own id tells from its repetition; say why it is refused."""
     refusal = not_new(builder.recent, builder.forgotten, input_) or decide(builder, input_)
     if refusal is None:
-        builder.recent, builder.forgotten = remembered(builder.recent, builder.forgotten, input_)
+        most = builder.definition.recent_max
+        builder.recent, builder.forgotten = remembered(builder.recent, builder.forgotten, input_, most)
     return refusal
 
 

@@ -26,10 +26,20 @@ def settle_at_once(builder: DecisionBuilder, position: int, step: StepDefinition
     """Begin a choice, a merge, or the publishing of an event or of the saga's result."""
     if step.activity is Activity.CHOICE:
         _choose(builder, position, step)
+    elif step.activity is Activity.NEXT:
+        _start_next(builder, position, step)
     elif step.activity is Activity.MERGE:
         builder.put(position, "", StepState(step.key, _SUCCEEDED))
     else:
         _publish(builder, position, step)
+
+
+def _start_next(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
+    """Start the next instance of the saga, unless its function says that there is none."""
+    event = builder.call(step, step.build, builder.arguments(step.needs))
+    builder.put(position, "", StepState(step.key, _SUCCEEDED))
+    if event is not None:
+        builder.start_next(step, event)
 
 
 def _choose(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:

@@ -5,12 +5,15 @@ Rule of this file: nothing here asks a participant to do anything. Steps that do
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Generic, Literal, overload
+from typing import Any, Generic, Literal, Unpack, overload
 
-from towpath.saga.definition import Activity, OnTimeout
+from towpath.saga.definition import Activity, OnTimeout, SecondStart
+from towpath.saga.errors import DefinitionError
 from towpath.saga.handles import (
     AnyNeeds,
     Classes,
+    GatherOptions,
+    ItemT,
     Needs,
     OtherT,
     Prolong,
@@ -25,7 +28,8 @@ from towpath.saga.handles import (
     tolerated_in,
 )
 from towpath.saga.options import judge_functions, judge_words
-from towpath.saga.rules import Draft, StepParts
+from towpath.saga.parts import GatherParts, StepParts
+from towpath.saga.rules import Draft
 
 
 class Course(Generic[StartT]):
@@ -110,6 +114,80 @@ class Course(Generic[StartT]):
                 wait=said["within"],
                 remind=said["reminds"].parts if said.get("reminds") is not None else None,
                 prolong=said.get("prolonged"),
+            )
+        )
+
+    @overload
+    def gather(
+        self,
+        key: str,
+        *,
+        of: Success[ItemT],
+        into: type[ResultT],
+        by: Callable[[StartT, ResultT | None, ItemT], ResultT],
+        enough: Callable[[StartT, ResultT], bool],
+        on_timeout: Literal[OnTimeout.COMPENSATE, OnTimeout.HALT],
+        **options: Unpack[GatherOptions[StartT]],
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def gather(
+        self,
+        key: str,
+        *,
+        of: Success[ItemT],
+        into: type[ResultT],
+        by: Callable[[StartT, ResultT | None, ItemT | OtherT], ResultT],
+        ended_by: Success[OtherT],
+        enough: Callable[[StartT, ResultT], bool] = ...,
+        on_timeout: Literal[OnTimeout.COMPENSATE, OnTimeout.HALT],
+        **options: Unpack[GatherOptions[StartT]],
+    ) -> Step[StartT, ResultT]: ...
+    @overload
+    def gather(
+        self,
+        key: str,
+        *,
+        of: Success[ItemT],
+        into: type[ResultT],
+        by: Callable[[StartT, ResultT | None, ItemT], ResultT],
+        enough: Callable[[StartT, ResultT], bool] = ...,
+        on_timeout: Literal[OnTimeout.PROCEED],
+        **options: Unpack[GatherOptions[StartT]],
+    ) -> Step[StartT, ResultT | None]: ...
+    @overload
+    def gather(
+        self,
+        key: str,
+        *,
+        of: Success[ItemT],
+        into: type[ResultT],
+        by: Callable[[StartT, ResultT | None, ItemT | OtherT], ResultT],
+        ended_by: Success[OtherT],
+        enough: Callable[[StartT, ResultT], bool] = ...,
+        on_timeout: Literal[OnTimeout.PROCEED],
+        **options: Unpack[GatherOptions[StartT]],
+    ) -> Step[StartT, ResultT | None]: ...
+    def gather(self, key: str, **said: Any) -> Any:
+        """Declare a wait that gathers signals, at most `limit`, into one record, which is its result.
+
+        `by` receives the start event, the record so far (None at first) and the signal, and returns the record with it.
+        It is over when `enough` says so, when `ended_by` comes (gathered as the last), or when its time is; on PROCEED
+        with what has come. What `fails` names turns the saga round.
+        """
+        judge_words(self._where(key), "gather", said)
+        gathered = GatherParts(classes_of(said["of"]), said["into"], said["by"], said["limit"], said.get("enough"))
+        return self._add(
+            StepParts(
+                key,
+                self._draft.region(),
+                Activity.WAIT,
+                after=said.get("after"),
+                succeeds=classes_of(said.get("ended_by", ())),
+                fails=classes_of(said.get("fails", ())),
+                on_timeout=said["on_timeout"],
+                wait=said["within"],
+                remind=said["reminds"].parts if said.get("reminds") is not None else None,
+                gather=gathered,
             )
         )
 
@@ -269,6 +347,31 @@ class Course(Generic[StartT]):
         """
         judge_words(self._where("result"), "result", said)
         self._event("result", Activity.RESULT, build, said)
+
+    @overload
+    def then_starts(self, build: Callable[[StartT], StartT | None]) -> None: ...
+    @overload
+    def then_starts(
+        self, build: Callable[[StartT, *ResultTs], StartT | None], *, needs: Needs[StartT, *ResultTs]
+    ) -> None: ...
+    def then_starts(self, build: Callable[..., object], **said: Any) -> None:
+        """Declare what starts the next instance of this saga once this one has completed; None ends the chain.
+
+        The very last that is declared. Each instance is a saga of its own, with its own deadline, history and proof.
+        """
+        judge_words(self._where("next"), "then_starts", said)
+        judge_functions(self._where("next"), {"next": build})
+        if self._draft.second_start is SecondStart.REFUSE_ALWAYS:
+            raise DefinitionError(
+                f"{self._where('next')} starts a second instance for a key, and second_start is REFUSE_ALWAYS",
+                next_step="let second_start be REFUSE_WHILE_OPEN, or leave then_starts out",
+            )
+        starts = (self._draft.starts_on, *self._draft.also_starts_on)
+        self._add(
+            StepParts(
+                "next", self._draft.region(), Activity.NEXT, needs=said.get("needs"), build=build, succeeds=starts
+            )
+        )
 
     def _where(self, key: str) -> str:
         return f"saga {self._draft.name}: step {key}"

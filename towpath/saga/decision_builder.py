@@ -4,15 +4,37 @@ No rule lives here. advance.py decides; this file writes down: it replaces cells
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from towpath.saga.definition import Activity, Definition, Policy, StepDefinition
-from towpath.saga.effects import CancelTimer, CompensateSaga, Effect, PublishEvent, SendCommand, SetTimer, StartSaga
+from towpath.saga.effects import (
+    AnswerParent,
+    CancelTimer,
+    CompensateSaga,
+    Effect,
+    PublishEvent,
+    SendCommand,
+    SetTimer,
+    StartNext,
+    StartSaga,
+    SubsagaCompensated,
+    SubsagaCompleted,
+)
 from towpath.saga.errors import BuilderError
 from towpath.saga.inputs import Started, Timer, TimerKind
 from towpath.saga.keys import saga_id_of
-from towpath.saga.state import Cause, Direction, ParentReference, SagaState, Status, StepState, StepStatus
+from towpath.saga.state import (
+    NEED_A_PERSON,
+    Cause,
+    Direction,
+    ParentReference,
+    SagaState,
+    Status,
+    StepState,
+    StepStatus,
+)
 
 SAGA_TIMER = Timer(TimerKind.SAGA)
 
@@ -149,6 +171,10 @@ class DecisionBuilder:
         items = tuple(cell if old.key == item else old for old in step.items)
         statuses = [new.status for new in items]
         standing = next(status for status in _PRECEDENCE if status in statuses)
+        if self.direction is Direction.DO and standing not in NEED_A_PERSON:
+            enough = self.definition.steps[position].enough
+            if enough and statuses.count(StepStatus.SUCCEEDED) >= enough:
+                standing = StepStatus.SUCCEEDED  # though some of the others are still being undone
         self.steps[position] = StepState(step.key, standing, items=items)
 
     def cells(self) -> Iterator[tuple[int, str, StepState]]:
@@ -164,12 +190,8 @@ class DecisionBuilder:
     def arguments(self, needs: tuple[int, ...]) -> list[Any]:
         """Return what a function receives: the start event, then the results needed, in order."""
         arguments: list[Any] = [self.event]
-        for needed in needs:
-            defined = self.definition.steps[needed]
-            if defined.over is not None or defined.instead_of is not None or defined.activity is Activity.MERGE:
-                arguments.append(self._value(needed))
-            else:
-                arguments.append(self.steps[needed].result)
+        steps, composed = self.steps, self.definition.composed
+        arguments += [self._value(need) if composed >> need & 1 else steps[need].result for need in needs]
         return arguments
 
     def _value(self, position: int) -> Any:
@@ -180,6 +202,9 @@ class DecisionBuilder:
             return next((self._value(need) for need in taken), None)
         if defined.instead_of is not None and state.status is StepStatus.SKIPPED:
             return self._value(defined.instead_of)
+        if defined.enough:  # of the others some were declined, and some never answered
+            won = (item.result for item in state.items if type(item.result) in defined.outcomes)
+            return tuple(result for result in won if defined.outcomes[type(result)])
         if defined.over is not None:
             return tuple(item.result for item in state.items)
         return state.result
@@ -223,6 +248,18 @@ class DecisionBuilder:
         items: Sequence[Any] = found
         return items
 
+    def child_key(self, step: StepDefinition, item: str) -> str:
+        """Return the business key of a sub-saga; empty where it is this saga's own. Raises BuilderError."""
+        if step.keyed_by is None:
+            return f"{self.key}/{item}" if item else ""
+        arguments = self.arguments(step.needs)
+        if item:
+            arguments.append(self.items_of(step)[int(item)])
+        found = self.call(step, step.keyed_by, arguments)
+        if not isinstance(found, str) or not found:
+            raise BuilderError(self.definition.name, step.key, _name(step.keyed_by), f"returned {found!r}, not a key")
+        return found
+
     def _command(self, step: StepDefinition, item: str, direction: Direction) -> tuple[str, object]:
         if direction is Direction.DO:
             participant, build, arguments = step.participant, step.build, self.arguments(step.needs)
@@ -263,19 +300,19 @@ class DecisionBuilder:
         step = self.definition.steps[position]
         name, due, attempt, round_ = self.definition.name, sent.due_milliseconds, sent.attempt, sent.round
         effect: Effect
-        if step.child is None:
+        child = step.child
+        if child is None:
             to, command = self._command(step, item, direction)
             effect = SendCommand(
                 name, self.saga_id, self.key, to, step.key, item, direction, attempt, round_, command, due
             )
         elif direction is Direction.DO:
-            event = self.call(step, step.build, self.arguments(step.needs))
-            child = step.child
-            effect = StartSaga(
-                name, self.saga_id, self.key, step.key, attempt, round_, child.name, child.version, event
-            )
+            asked = (name, self.saga_id, self.key, step.key, attempt, round_)
+            _, event = self._command(step, item, direction)
+            effect = StartSaga(*asked, child.name, child.version, event, item, self.child_key(step, item))
         else:
-            effect = CompensateSaga(name, self.saga_id, self.key, step.key, attempt, round_, step.child.name)
+            asked = (name, self.saga_id, self.key, step.key, attempt, round_)
+            effect = CompensateSaga(*asked, child.name, item, self.child_key(step, item))
         self.put(position, item, sent)
         timer = Timer(TimerKind.ATTEMPT, step.key, item, direction, attempt, round_)
         self.effects += (effect, SetTimer(self.saga_id, timer, due))
@@ -284,15 +321,36 @@ class DecisionBuilder:
         """Publish an event; `number` is that of a reminder."""
         self.effects.append(PublishEvent(self.definition.name, self.saga_id, self.key, step.key, event, number))
 
+    def start_next(self, step: StepDefinition, event: object) -> None:
+        """Start the next instance. Raises BuilderError for what does not start this saga, or has no key."""
+        definition = self.definition
+        if type(event) not in definition.starts:
+            problem = f"returned a {type(event).__name__}, which does not start this saga"
+            raise BuilderError(definition.name, step.key, _name(step.build), problem)
+        key = self.key if definition.keyed_by is None else start_key_of(definition, event)
+        self.effects.append(StartNext(definition.name, self.saga_id, step.key, event, key))
+
+    def answer_parent(self) -> None:
+        """Tell the parent, if there is one, how this sub-saga has ended."""
+        if self.parent is None:
+            return
+        name, result = self.definition.name, self.definition.result
+        ending: SubsagaCompleted[object] | SubsagaCompensated = SubsagaCompensated(name, self.saga_id)
+        if self.status is Status.COMPLETED:
+            came_to = None if result is None else self.steps[result].result
+            ending = SubsagaCompleted(name, self.saga_id, came_to)
+        self.effects.append(AnswerParent(self.saga_id, self.parent, ending))
+
     def wait(self, position: int, cell: StepState, due: int | None = None) -> None:
         """Begin a wait or a delay (again: its timer then has the next attempt's number)."""
         step = self.definition.steps[position]
         over = self.at + step.wait_milliseconds if due is None else due
         last, give_up, attempt = 0, 0, cell.attempt + 1
-        if step.remind is not None or step.prolong is not None:
+        if step.remind is not None or step.prolong is not None or step.gather is not None:
             give_up = over
             last = attempt + (step.remind.reminders_max if step.remind is not None else 0)
-        self._await(position, attempt, 1, over, last, give_up)
+        round_ = 1 if step.gather is None else max(1, cell.round)
+        self._await(position, cell, attempt, round_, over, last, give_up)
 
     def remind(self, position: int, cell: StepState) -> None:
         """Publish the reminder that is due, and go on waiting."""
@@ -303,7 +361,7 @@ class DecisionBuilder:
         event = self.call(step, remind.build, [*self.arguments(step.needs), number])
         self.publish(step, event, cell.attempt)
         give_up = cell.give_up_milliseconds
-        self._await(position, cell.attempt + 1, cell.round, give_up, cell.attempt_last, give_up)
+        self._await(position, cell, cell.attempt + 1, cell.round, give_up, cell.attempt_last, give_up)
 
     def prolong(self, position: int, cell: StepState) -> None:
         """Move the end of a wait that is under way; a reminder that is due before it stays where it is."""
@@ -312,14 +370,46 @@ class DecisionBuilder:
         self.cancel(position, "", cell)
         give_up = cell.give_up_milliseconds + prolong.by_milliseconds
         due = cell.due_milliseconds if cell.due_milliseconds < cell.give_up_milliseconds else give_up
-        self._await(position, cell.attempt, cell.round + 1, due, cell.attempt_last, give_up)
+        self._await(position, cell, cell.attempt, cell.round + 1, due, cell.attempt_last, give_up)
 
-    def _await(self, position: int, attempt: int, round_: int, due: int, last: int, give_up: int) -> None:
+    def fold(self, step: StepDefinition, cell: StepState, signal: object) -> Any:
+        """Return what a wait has gathered once a signal is among it. Raises BuilderError."""
+        gather = step.gather
+        assert gather is not None  # only such a wait gathers
+        gathered = self.call(step, gather.fold, [self.event, cell.result, signal])
+        if type(gathered) is not gather.into:
+            problem = f"returned a {type(gathered).__name__}, not the {gather.into.__name__} that it gathers into"
+            raise BuilderError(self.definition.name, step.key, _name(gather.fold), problem)
+        return gathered
+
+    def enough(self, step: StepDefinition, gathered: object) -> bool:
+        """Say whether a wait has gathered enough to be over. Raises BuilderError."""
+        gather = step.gather
+        assert gather is not None  # only such a wait gathers
+        return gather.enough is not None and bool(self.call(step, gather.enough, [self.event, gathered]))
+
+    def go_on_gathering(self, position: int, cell: StepState, gathered: object) -> None:
+        """Go on with a wait that has gathered one signal more: its timer has the new round."""
+        self.cancel(position, "", cell)
+        more = replace(cell, result=gathered)
+        self._await(
+            position,
+            more,
+            cell.attempt,
+            cell.round + 1,
+            cell.due_milliseconds,
+            cell.attempt_last,
+            cell.give_up_milliseconds,
+        )
+
+    def _await(
+        self, position: int, cell: StepState, attempt: int, round_: int, due: int, last: int, give_up: int
+    ) -> None:
         """Wait until `due`, or until the next reminder if there is one before that."""
         step = self.definition.steps[position]
         if step.remind is not None and attempt < last and due == give_up:
             due = min(due, self.at + step.remind.every_milliseconds)
-        waiting = StepState(step.key, StepStatus.WAITING, attempt, round_, due, last, give_up)
+        waiting = StepState(step.key, StepStatus.WAITING, attempt, round_, due, last, give_up, cell.result)
         self.put(position, "", waiting)
         self.effects.append(SetTimer(self.saga_id, timer_of(step.key, "", waiting), due))
 
@@ -345,6 +435,27 @@ class DecisionBuilder:
         if self.deadline:
             self.deadline = 0
             self.effects.append(CancelTimer(self.saga_id, SAGA_TIMER))
+
+
+def start_key_of(definition: Definition, event: object) -> str:
+    """Return the business key that the definition gives a start event. Raises BuilderError."""
+    keyed_by = definition.keyed_by
+    assert keyed_by is not None  # asked only where the definition says so
+    start = definition.steps[0].key
+    try:
+        found = keyed_by(event)
+    except Exception as error:
+        raise BuilderError(definition.name, start, _name(keyed_by)) from error
+    if not isinstance(found, str) or not found:
+        raise BuilderError(definition.name, start, _name(keyed_by), f"returned {found!r}, not a key")
+    return found
+
+
+def child_key_of(definition: Definition, state: SagaState, step: StepDefinition, item: str) -> str:
+    """Return the business key of a sub-saga that an instance has started. Raises BuilderError."""
+    builder = DecisionBuilder(definition, 0)
+    builder.read(state)
+    return builder.child_key(step, item) or state.key
 
 
 def _name(function: Callable[..., Any] | None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 STEPS_MAX = 64  # one bit a step in the masks below; the largest sagas published have about 20
 ITEMS_MAX = 1_000  # a state of 1,000 items of 100 bytes each is 100 kB, a tenth of Kafka's default message limit
 ATTEMPTS_MAX = 1_000_000  # "no limit but the time": at 1 s each this is 11 days
+RECENT_MAX = 16  # requests of people, who make a few an hour at most
 START_KEY = "start"
 
 
@@ -39,10 +40,11 @@ class Activity(StrEnum):
     MERGE = "merge"  # joins the branches of a choice: its result is that of the branch that was taken
     EVENT = "event"  # publishes an event; settled at once, nobody answers
     RESULT = "result"  # the same, of the saga's result: the last step
+    NEXT = "next"  # starts the next instance of this saga, or none: after all else
 
 
 # What is settled in the decision in which it begins.
-AT_ONCE = (Activity.CHOICE, Activity.BRANCH, Activity.MERGE, Activity.EVENT, Activity.RESULT)
+AT_ONCE = (Activity.CHOICE, Activity.BRANCH, Activity.MERGE, Activity.EVENT, Activity.RESULT, Activity.NEXT)
 
 
 class OnTimeout(StrEnum):
@@ -123,6 +125,21 @@ class ProlongDefinition:
 
 
 @dataclass(frozen=True, slots=True)
+class GatherDefinition:
+    """How a wait gathers signals into one record, its result: one after the other, at most so many.
+
+    `fold` receives the start event, what was gathered so far (None at first) and the signal; so does it what ends the
+    wait well. `enough`, of the start event and what was gathered, may end it as well.
+    """
+
+    signals: tuple[type, ...]
+    into: type
+    fold: Callable[..., object]
+    signals_max: int
+    enough: Callable[..., bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class UndoDefinition:
     """How a step (or the start event) is undone."""
 
@@ -166,6 +183,9 @@ class StepDefinition:
     until: Callable[..., Any] | None = None  # of a delay: when it is over
     remind: RemindDefinition | None = None
     prolong: ProlongDefinition | None = None
+    keyed_by: Callable[..., str] | None = None  # the business key of a sub-saga; None: see DecisionBuilder.child_key
+    gather: GatherDefinition | None = None
+    enough: int = 0  # of an `each`: so many successes settle it, and the others are undone; 0: all of them
 
     @property
     def wait_longest_milliseconds(self) -> int:
@@ -186,15 +206,22 @@ class Definition:
     second_start: SecondStart = SecondStart.REFUSE_WHILE_OPEN
     also_starts_on: tuple[type, ...] = ()
     cancels: tuple[type, ...] = ()  # signals that cancel the saga
+    keyed_by: Callable[..., str] | None = None  # the business key of a start event; None: the key of its record
     index: Mapping[str, int] = field(init=False, repr=False, compare=False)
     waits: Mapping[type, int] = field(init=False, repr=False, compare=False)
     prolongs: Mapping[type, int] = field(init=False, repr=False, compare=False)
+    gathers: Mapping[type, int] = field(init=False, repr=False, compare=False)
+    counted: frozenset[type] = field(init=False, repr=False, compare=False)  # signals that only their id tells apart
+    recent_max: int = field(init=False, repr=False, compare=False)  # ids of requests and such signals that are kept
     pivot: int | None = field(init=False)
     committed_from_start: bool = field(init=False)
     ancestors: tuple[int, ...] = field(init=False, repr=False)  # per step, a bit mask of all that come before it
     descendants: tuple[int, ...] = field(init=False, repr=False)  # per step, a bit mask of all that come after it
     undone_before: tuple[int, ...] = field(init=False, repr=False)  # per step, a mask of all that its undo waits for
     result: int | None = field(init=False)
+    conditional: int = field(init=False, repr=False, compare=False)  # a mask: steps that may be skipped
+    composed: int = field(init=False, repr=False, compare=False)  # a mask: whose result is not simply its own
+    contests: tuple[int, ...] = field(init=False, repr=False, compare=False)  # those of which some items are enough
 
     def __post_init__(self) -> None:
         steps = self.steps
@@ -229,6 +256,24 @@ class Definition:
             "prolongs": {
                 step.prolong.signal: position for position, step in enumerate(steps) if step.prolong is not None
             },
+            "gathers": {
+                signal: position
+                for position, step in enumerate(steps)
+                if step.gather is not None
+                for signal in step.gather.signals
+            },
+            "recent_max": RECENT_MAX + sum(step.gather.signals_max for step in steps if step.gather is not None),
+            "conditional": sum(
+                1 << position
+                for position, step in enumerate(steps)
+                if step.when is not None or step.only_in or step.instead_of is not None
+            ),
+            "composed": sum(
+                1 << position
+                for position, step in enumerate(steps)
+                if step.over is not None or step.instead_of is not None or step.activity is Activity.MERGE
+            ),
+            "contests": tuple(position for position, step in enumerate(steps) if step.enough),
             "undone_before": undone_before,
             "result": results[0] if results else None,
             "pivot": pivots[0] if pivots else None,
@@ -238,6 +283,7 @@ class Definition:
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "counted", frozenset((*self.prolongs, *self.gathers)))
 
     @property
     def starts(self) -> tuple[type, ...]:
@@ -246,14 +292,16 @@ class Definition:
 
     @property
     def signals(self) -> frozenset[type]:
-        """Return every class of signal that this saga takes: answers to waits, what prolongs them, what cancels it."""
-        return frozenset((*self.waits, *self.prolongs, *self.cancels))
+        """Return every class of signal that this saga takes: for waits, for what prolongs them, for what cancels it."""
+        return frozenset((*self.waits, *self.counted, *self.cancels))
 
     def results_of(self, position: int) -> Mapping[type, bool]:
         """Return the classes that the result of a step may have, and whether each lets the saga go on."""
         step = self.steps[position]
         if step.activity is Activity.MERGE:
             return {kind: ok for need in step.needs for kind, ok in self.results_of(need).items()}
+        if step.gather is not None:
+            return {step.gather.into: True}
         if step.instead_of is None:
             return step.outcomes
         declined = self.steps[step.instead_of].tolerated

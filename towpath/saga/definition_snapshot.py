@@ -15,6 +15,7 @@ from typing import Any
 from towpath.saga.definition import (
     Activity,
     Definition,
+    GatherDefinition,
     Kind,
     OnTimeout,
     Policy,
@@ -45,6 +46,7 @@ def definition_snapshot_of(definition: Definition) -> DefinitionSnapshot:
         **_used(
             also_starts_on=[name_of(kind) for kind in definition.also_starts_on],
             cancels=[name_of(kind) for kind in definition.cancels],
+            keyed_by=_function_name(definition.keyed_by),
         ),
         "steps": [_step_outline(definition, step) for step in definition.steps],
     }
@@ -78,6 +80,9 @@ def _step_outline(definition: Definition, step: StepDefinition) -> DefinitionSna
             until=_function_name(step.until),
             remind=None if step.remind is None else _remind_outline(step.remind),
             prolong=None if step.prolong is None else _prolong_outline(step.prolong),
+            keyed_by=_function_name(step.keyed_by),
+            enough=step.enough,
+            gather=None if step.gather is None else _gather_outline(step.gather),
         ),
     }
 
@@ -101,6 +106,16 @@ def _prolong_outline(prolong: ProlongDefinition) -> DefinitionSnapshot:
         "signal": name_of(prolong.signal),
         "by_milliseconds": prolong.by_milliseconds,
         "times_max": prolong.times_max,
+    }
+
+
+def _gather_outline(gather: GatherDefinition) -> DefinitionSnapshot:
+    return {
+        "signals": [name_of(kind) for kind in gather.signals],
+        "into": name_of(gather.into),
+        "fold": _function_name(gather.fold),
+        "signals_max": gather.signals_max,
+        "enough": _function_name(gather.enough),
     }
 
 
@@ -138,7 +153,8 @@ def fingerprint_of(definition: Definition) -> str:
     """
     snapshot = definition_snapshot_of(definition)
     steps = [_decisive(step, definition.steps[definition.index[step["key"]]]) for step in snapshot["steps"]]
-    decisive = {**snapshot, "steps": sorted(steps, key=lambda step: str(step["key"]))}
+    keyed = _used(keyed_by=definition.keyed_by is not None)
+    decisive = {**snapshot, **keyed, "steps": sorted(steps, key=lambda step: str(step["key"]))}
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -146,7 +162,12 @@ def _decisive(snapshot: DefinitionSnapshot, step: StepDefinition) -> DefinitionS
     return {
         **snapshot,
         **{name: snapshot[name] is not None for name in ("build", "when", "over")},
-        **_used(until="until" in snapshot, remind=step.remind and {**snapshot["remind"], "build": True}),
+        **_used(
+            until="until" in snapshot,
+            keyed_by="keyed_by" in snapshot,
+            remind=step.remind and {**snapshot["remind"], "build": True},
+            gather=step.gather and {**snapshot["gather"], "fold": True, "enough": step.gather.enough is not None},
+        ),
         "requires": sorted(snapshot["requires"]),
         "undo": snapshot["undo"] and {**snapshot["undo"], "build": snapshot["undo"]["build"] is not None},
         "child": step.child and [step.child.name, step.child.kind.value],
@@ -203,6 +224,7 @@ class _Reader:
             SecondStart(outline["second_start"]),
             tuple(self._class(name) for name in outline.get("also_starts_on", ())),
             tuple(self._class(name) for name in outline.get("cancels", ())),
+            self._function(outline.get("keyed_by")),
         )
 
     def _step(self, outline: DefinitionSnapshot, positions: dict[str, int]) -> StepDefinition:
@@ -233,6 +255,9 @@ class _Reader:
             until=self._function(outline.get("until")),
             remind=self._remind(outline["remind"]) if "remind" in outline else None,
             prolong=self._prolong(outline["prolong"]) if "prolong" in outline else None,
+            keyed_by=self._function(outline.get("keyed_by")),
+            enough=outline.get("enough", 0),
+            gather=self._gather(outline["gather"]) if "gather" in outline else None,
         )
 
     def _remind(self, outline: DefinitionSnapshot) -> RemindDefinition:
@@ -243,6 +268,13 @@ class _Reader:
 
     def _prolong(self, outline: DefinitionSnapshot) -> ProlongDefinition:
         return ProlongDefinition(self._class(outline["signal"]), outline["by_milliseconds"], outline["times_max"])
+
+    def _gather(self, outline: DefinitionSnapshot) -> GatherDefinition:
+        fold = self._function(outline["fold"])
+        assert fold is not None  # every wait that gathers has one
+        signals = tuple(self._class(name) for name in outline["signals"])
+        enough = self._function(outline["enough"])
+        return GatherDefinition(signals, self._class(outline["into"]), fold, outline["signals_max"], enough)
 
     def _undo(self, outline: DefinitionSnapshot, positions: dict[str, int]) -> UndoDefinition:
         return UndoDefinition(

@@ -112,7 +112,8 @@ def _box(definition: Definition, step: StepDefinition) -> Box:
         undo = f"undo: {step.undo.participant}" if step.undo is not None else ""
         cancels = ", ".join(kind.__name__ for kind in definition.cancels)
         cancels = f"cancelled by {cancels}" if cancels else ""
-        return Box(step.key, tuple(filter(None, (_starts(definition), cancels, undo))), Kind.START.value)
+        keyed = f"keyed by {getattr(definition.keyed_by, '__name__', '')}" if definition.keyed_by is not None else ""
+        return Box(step.key, tuple(filter(None, (_starts(definition), keyed, cancels, undo))), Kind.START.value)
     lines = [step.key, _what(step)]
     if step.when is not None:
         lines.append(f"when {getattr(step.when, '__name__', 'its condition holds')}")
@@ -140,6 +141,13 @@ def _moments(step: StepDefinition) -> list[str]:
     if step.remind is not None:
         every = _words(step.remind.every_milliseconds)
         lines.append(f"reminds: {step.remind.event.__name__}, every {every}, {step.remind.reminders_max} times at most")
+    if step.gather is not None:
+        kinds = ", ".join(kind.__name__ for kind in step.gather.signals)
+        lines.append(f"gathers {kinds}, {step.gather.signals_max} at most, into {step.gather.into.__name__}")
+        if step.gather.enough is not None:
+            lines.append(f"until {getattr(step.gather.enough, '__name__', 'it is enough')}")
+        ends = ", ".join(kind.__name__ for kind, succeeds in step.outcomes.items() if succeeds)
+        lines += [f"ended by {ends}"] if ends else []
     if step.prolong is not None:
         by = _words(step.prolong.by_milliseconds)
         lines.append(f"prolonged: {step.prolong.signal.__name__}, by {by}, {step.prolong.times_max} times at most")
@@ -150,10 +158,14 @@ _AT_ONCE = {Activity.BRANCH: "if it is chosen", Activity.MERGE: "joins the branc
 
 
 def _what(step: StepDefinition) -> str:  # noqa: PLR0911 - a case each
+    each = f", for each of up to {step.items_max}" if step.over is not None else ""
+    each += f", of which {step.enough} {'is' if step.enough == 1 else 'are'} enough" if step.enough else ""
     if step.activity in _AT_ONCE:
         return _AT_ONCE[step.activity]
     if step.activity is Activity.CHOICE:
         return f"chooses by {getattr(step.build, '__name__', 'a function')}"
+    if step.activity is Activity.NEXT:
+        return f"starts the next by {getattr(step.build, '__name__', 'a function')}, or none"
     if step.activity in (Activity.EVENT, Activity.RESULT):
         return "publishes " + ", ".join(kind.__name__ for kind in step.outcomes)
     if step.until is not None:
@@ -164,8 +176,8 @@ def _what(step: StepDefinition) -> str:  # noqa: PLR0911 - a case each
     if step.activity is Activity.DELAY:
         return f"lasts {_words(step.wait_milliseconds)}"
     if step.child is not None:
-        return f"saga {step.child.name} version {step.child.version}"
-    return step.participant + (f", for each of up to {step.items_max}" if step.over is not None else "")
+        return f"saga {step.child.name} version {step.child.version}" + each
+    return step.participant + each
 
 
 def _words(milliseconds: int) -> str:

@@ -68,7 +68,7 @@ class SendCommand:
 
 @dataclass(frozen=True, slots=True)
 class StartSaga:
-    """Start a sub-saga with `event`, under the same business key. Its instance is `child_saga_id`."""
+    """Start a sub-saga with `event`, under the business key `child_key`. Its instance is `child_saga_id`."""
 
     saga: str
     saga_id: str
@@ -79,11 +79,13 @@ class StartSaga:
     child: str
     child_version: int
     event: object
+    item: str = ""
+    child_key: str = ""  # empty: the parent's
 
     @property
     def start_id(self) -> str:
         """Return the id that the child's start event has: the same, however often it is sent."""
-        return start_id_of_child(self.saga_id, self.step)
+        return start_id_of_child(self.saga_id, self.step, self.item)
 
     @property
     def child_saga_id(self) -> str:
@@ -93,7 +95,8 @@ class StartSaga:
     @property
     def parent(self) -> ParentReference:
         """Return what the child's `Started` carries, so that its ending finds back."""
-        return ParentReference(self.saga, self.saga_id, self.key, self.step, Direction.DO, self.attempt, self.round)
+        asked = (Direction.DO, self.attempt, self.round)
+        return ParentReference(self.saga, self.saga_id, self.key, self.step, *asked, self.item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +110,19 @@ class CompensateSaga:
     attempt: int
     round: int
     child: str
+    item: str = ""
+    child_key: str = ""  # empty: the parent's
 
     @property
     def child_saga_id(self) -> str:
         """Return the id of the child's instance."""
-        return saga_id_of(self.child, start_id_of_child(self.saga_id, self.step))
+        return saga_id_of(self.child, start_id_of_child(self.saga_id, self.step, self.item))
 
     @property
     def parent(self) -> ParentReference:
         """Return what the child's `ParentAsked` carries."""
-        return ParentReference(self.saga, self.saga_id, self.key, self.step, Direction.UNDO, self.attempt, self.round)
+        asked = (Direction.UNDO, self.attempt, self.round)
+        return ParentReference(self.saga, self.saga_id, self.key, self.step, *asked, self.item)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,22 @@ class PublishEvent:
     def event_id(self) -> str:
         """Return the id of the event: the same, however often it is published."""
         return idempotency_key_of(self.saga_id, self.step, str(self.number or ""), Direction.DO, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class StartNext:
+    """Start the next instance of this saga with `event`, under the business key `next_key`."""
+
+    saga: str
+    saga_id: str
+    step: str
+    event: object
+    next_key: str
+
+    @property
+    def start_id(self) -> str:
+        """Return the id that the start event has: the same, however often it is sent."""
+        return start_id_of_child(self.saga_id, self.step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,5 +230,14 @@ class Finish:
 
 
 Effect = (
-    SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent | SetTimer | CancelTimer | Record | Finish
+    SendCommand
+    | StartSaga
+    | CompensateSaga
+    | AnswerParent
+    | PublishEvent
+    | StartNext
+    | SetTimer
+    | CancelTimer
+    | Record
+    | Finish
 )

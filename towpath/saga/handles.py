@@ -8,7 +8,8 @@ from typing import Any, Final, Generic, Required, TypedDict, TypeVar, TypeVarTup
 from towpath.saga.definition import OnTimeout, Participant
 from towpath.saga.errors import DefinitionError
 from towpath.saga.options import judge_functions, judge_words
-from towpath.saga.rules import Backoff, Draft, RemindParts, UndoParts
+from towpath.saga.parts import Backoff, RemindParts, UndoParts
+from towpath.saga.rules import Draft
 from towpath.saga.state import Cause
 
 StartT = TypeVar("StartT")
@@ -156,6 +157,16 @@ class Options(TypedDict, Generic[StartT], total=False):
     key: str
     holds: str | tuple[str, ...]
     touches: str | tuple[str, ...]
+
+
+class GatherOptions(TypedDict, Generic[StartT], total=False):
+    """What a wait that gathers signals may say: how many at most, how long, and what turns the saga round."""
+
+    limit: Required[int]
+    within: Required[timedelta]
+    fails: type[Any] | tuple[type[Any], ...]
+    after: Needs[StartT, *tuple[Any, ...]]
+    reminds: Remind
 
 
 class RetriableOptions(Options[StartT], Timing, Generic[StartT], total=False):

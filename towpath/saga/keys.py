@@ -28,9 +28,9 @@ def idempotency_key_of(saga_id: str, step: str, item: str, direction: str, round
     return _uuid5(bytes.fromhex(saga_id.replace("-", "")), f"{step}:{item}:{direction}:{round_}")
 
 
-def start_id_of_child(parent_saga_id: str, step: str) -> str:
-    """Return the id of the start of a sub-saga, given by its parent and the step: the same however often it is sent."""
-    return idempotency_key_of(parent_saga_id, step, "", "do", 1)
+def start_id_of_child(parent_saga_id: str, step: str, item: str = "") -> str:
+    """Return the id of a sub-saga's start, given by its parent, step and item: the same however often it is sent."""
+    return idempotency_key_of(parent_saga_id, step, item, "do", 1)
 
 
 def command_id_of(idempotency_key: str, attempt: int) -> str:

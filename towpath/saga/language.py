@@ -7,15 +7,12 @@ the start event and in that order; a type checker compares them with the functio
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, TypeVar, Unpack, overload
+from typing import Any, Unpack, overload
 
-from towpath.saga.course import Course
 from towpath.saga.definition import Activity, Definition, Kind, Participant, SecondStart
-from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
 from towpath.saga.errors import DefinitionError
 from towpath.saga.handles import (
     NO_EFFECT,
-    AnyNeeds,
     Classes,
     ItemT,
     Needs,
@@ -35,13 +32,13 @@ from towpath.saga.handles import (
     names_of,
     tolerated_in,
 )
-from towpath.saga.options import judge_functions, judge_participant, judge_saga, judge_words
-from towpath.saga.rules import Draft, StepParts
+from towpath.saga.options import judge_participant, judge_saga, judge_words
+from towpath.saga.parts import StepParts
+from towpath.saga.rules import Draft
+from towpath.saga.subsagas import Subsagas
 
-ChildStartT = TypeVar("ChildStartT")
 
-
-class Saga(Course[StartT]):
+class Saga(Subsagas[StartT]):
     """A saga in the making; `definition` compiles it, after which no step can be added."""
 
     def __init__(
@@ -54,9 +51,10 @@ class Saga(Course[StartT]):
         undo: UndoStart[StartT] | None = None,
         cancel_on: Classes = (),
         second_start: SecondStart = SecondStart.REFUSE_WHILE_OPEN,
+        keyed_by: Callable[[StartT], str] | None = None,
     ) -> None:
         first, *others = classes_of(starts_on)
-        judge_saga(name, version, deadline, (first, *others))
+        judge_saga(name, version, deadline, (first, *others), keyed_by)
         self._draft = Draft(
             name,
             version=version,
@@ -66,6 +64,7 @@ class Saga(Course[StartT]):
             second_start=second_start,
             also_starts_on=tuple(others),
             cancels=classes_of(cancel_on),
+            keyed_by=keyed_by,
         )
 
     @property
@@ -163,6 +162,7 @@ class Saga(Course[StartT]):
         *,
         over: Callable[[StartT], Sequence[ItemT]],
         limit: int,
+        enough: int = ...,
         succeeds: Success[ResultT],
         undo: UndoEach[StartT, ItemT] | NoEffect,
         **options: Unpack[StepOptions[StartT]],
@@ -176,6 +176,7 @@ class Saga(Course[StartT]):
         needs: Needs[StartT, *ResultTs],
         over: Callable[[StartT, *ResultTs], Sequence[ItemT]],
         limit: int,
+        enough: int = ...,
         succeeds: Success[ResultT],
         undo: UndoEach[StartT, ItemT] | NoEffect,
         **options: Unpack[StepOptions[StartT]],
@@ -183,7 +184,8 @@ class Saga(Course[StartT]):
     def each(self, participant: Participant, command: Callable[..., object], **said: Any) -> Any:
         """Declare one command for each item of a list of at most `limit`, side by side; the result is all replies.
 
-        The list must depend on nothing but what the function receives. An empty one succeeds at once.
+        The list must depend on nothing but what the function receives. An empty one succeeds at once. With `enough=m`
+        the first m successes settle it, and are the result: the others are undone while the saga goes on.
         """
         return self._command("each", Kind.COMPENSATABLE, participant, command, said)
 
@@ -285,91 +287,6 @@ class Saga(Course[StartT]):
         """Declare an `each` past the pivot."""
         return self._command("retriable_each", Kind.RETRIABLE, participant, command, said)
 
-    # --- sub-sagas ----------------------------------------------------------------------------------------------------
-
-    @overload
-    def subsaga(
-        self,
-        child: "Saga[ChildStartT]",
-        start: Callable[[StartT], ChildStartT],
-        *,
-        within: timedelta,
-        key: str | None = None,
-        after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, SubsagaCompleted[object]]: ...
-    @overload
-    def subsaga(
-        self,
-        child: "Saga[ChildStartT]",
-        start: Callable[[StartT, *ResultTs], ChildStartT],
-        *,
-        needs: Needs[StartT, *ResultTs],
-        within: timedelta,
-        key: str | None = None,
-        after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, SubsagaCompleted[object]]: ...
-    @overload
-    def subsaga(
-        self,
-        child: "Saga[ChildStartT]",
-        start: Callable[[StartT], ChildStartT],
-        *,
-        returns: type[OtherT],
-        within: timedelta,
-        key: str | None = None,
-        after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, SubsagaCompleted[OtherT]]: ...
-    @overload
-    def subsaga(
-        self,
-        child: "Saga[ChildStartT]",
-        start: Callable[[StartT, *ResultTs], ChildStartT],
-        *,
-        needs: Needs[StartT, *ResultTs],
-        returns: type[OtherT],
-        within: timedelta,
-        key: str | None = None,
-        after: AnyNeeds[StartT] | None = None,
-    ) -> Step[StartT, SubsagaCompleted[OtherT]]: ...
-    def subsaga(self, child: "Saga[Any]", start: Callable[..., object], **said: Any) -> Any:
-        """Declare another saga as a step: started with what `start` returns, awaited, undone with this one.
-
-        Its kind follows from the child: one with a pivot is this saga's pivot, one of retriable steps alone is
-        retriable, any other can be undone even after it has completed. `returns` names the class of the child's result.
-        """
-        judge_words(f"saga {self.name}: sub-saga {getattr(child, 'name', child)}", "subsaga", said)
-        judge_functions(f"saga {self.name}: sub-saga {getattr(child, 'name', child)}", {"start": start})
-        if not isinstance(child, Saga):
-            raise DefinitionError(
-                f"saga {self.name}: {child!r} is no saga", next_step="give the Saga itself, imported from its module"
-            )
-        definition = child.definition
-        self._judge_returned(child.name, definition, said.get("returns"))
-        retriable = definition.kind is Kind.RETRIABLE
-        return self._add(
-            StepParts(
-                said.get("key", child.name),
-                definition.kind,
-                Activity.SUBSAGA,
-                needs=said.get("needs"),
-                after=said.get("after"),
-                build=start,
-                succeeds=(SubsagaCompleted,),
-                fails=() if retriable else (SubsagaCompensated,),
-                timing={"within": said["within"], "attempts": 1},
-                child=definition,
-            )
-        )
-
-    def _judge_returned(self, name: str, child: Definition, returns: type | None) -> None:
-        declared = tuple(child.steps[child.result].outcomes) if child.result is not None else ()
-        if returns is not None and returns not in declared:
-            named = declared[0].__name__ if declared else "nothing"
-            raise DefinitionError(
-                f"saga {self.name}: it expects saga {name} to return {returns.__name__}, and that returns {named}",
-                next_step="name the class of the sub-saga's own saga.result(..., event=...)",
-            )
-
     # --- what all of them come to -----------------------------------------------------------------------------------
 
     def _command(
@@ -407,6 +324,7 @@ class Saga(Course[StartT]):
                 when=said.get("when"),
                 over=said.get("over"),
                 items_max=said.get("limit", 0),
+                enough=said.get("enough", 0),
                 holds=names_of(said.get("holds", ())),
                 touches=names_of(said.get("touches", ())),
             )

@@ -13,14 +13,16 @@ from typing import Any
 from towpath.saga.definition import OnTimeout, Participant
 from towpath.saga.errors import DefinitionError
 
+PROCEED = OnTimeout.PROCEED
 _TIMING = ("within", "attempts", "retry_for", "backoff")
 _SHARED = ("after", "key", "holds", "touches", "needs", "succeeds", *_TIMING)
+_SUBSAGA = ("needs", "after", "key", "within", "returns", "undo", "keyed_by")
 _COMMAND = ("within", "succeeds")
 
 # Of each method: the words that it takes, and those that it cannot do without.
 WORDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "step": ((*_SHARED, "when", "fails", "undo", "instead_of"), _COMMAND),
-    "each": ((*_SHARED, "fails", "undo", "over", "limit"), (*_COMMAND, "over", "limit")),
+    "each": ((*_SHARED, "fails", "undo", "over", "limit", "enough"), (*_COMMAND, "over", "limit")),
     "pivot": ((*_SHARED, "fails"), _COMMAND),
     "retriable": ((*_SHARED, "when"), _COMMAND),
     "retriable_each": ((*_SHARED, "over", "limit"), (*_COMMAND, "over", "limit")),
@@ -28,11 +30,17 @@ WORDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
         ("needs", "after", "when", "succeeds", "fails", "within", "on_timeout", "reminds", "prolonged"),
         ("succeeds", "within", "on_timeout"),
     ),
+    "gather": (
+        ("of", "into", "by", "limit", "enough", "ended_by", "fails", "within", "on_timeout", "after", "reminds"),
+        ("of", "into", "by", "limit", "within", "on_timeout"),
+    ),
     "delay": (("needs", "after", "lasts", "until", "at_most"), ()),
-    "subsaga": (("needs", "after", "key", "within", "returns"), ("within",)),
+    "subsaga": (_SUBSAGA, ("within",)),
+    "subsaga_each": ((*_SUBSAGA, "over", "limit", "may_fail"), ("within", "over", "limit")),
     "choose": (("needs", "after", "by", "options"), ("by", "options")),
     "publish": (("needs", "after", "key", "event"), ("event",)),
     "result": (("needs", "event"), ("event",)),
+    "then_starts": (("needs",), ()),
     "Undo": (_TIMING, ()),
     "UndoStart": (_TIMING, ("within",)),
 }
@@ -44,6 +52,12 @@ _WHY_NOT: Mapping[tuple[str, str], str] = {
     ("retriable", "undo"): "past the pivot nothing is undone: let the step precede it",
     ("subsaga", "when"): "put the condition on a choice: saga.choose(...), and start the sub-saga in a branch",
     ("subsaga", "attempts"): "a sub-saga is started once, and retries by itself: leave it out",
+    ("subsaga", "over"): "a list of sub-sagas is declared by saga.subsaga_each(...)",
+    (
+        "gather",
+        "needs",
+    ): "it gathers by the start event and the signals alone: say after=, and read results where it is needed",
+    ("gather", "succeeds"): "say ended_by=, an event that ends it, or enough=, a function",
     ("each", "when"): "an empty list does the same: let over= return none",
     ("Undo", "by"): "there it may be undone before it is done here: leave it out, the step's own participant undoes it",
 }
@@ -68,12 +82,15 @@ def _are_texts(value: object) -> bool:
 _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     **dict.fromkeys(("within", "retry_for", "lasts", "at_most"), (_is_time, "a time, as in seconds(10)")),
     **dict.fromkeys(("attempts", "limit"), (_is_count, "a whole number")),
-    **dict.fromkeys(("when", "over", "by", "until"), (callable, "a function")),
+    **dict.fromkeys(("when", "over", "by", "until", "keyed_by"), (callable, "a function")),
+    "enough": (_is_count, "a whole number"),
+    "gather enough": (callable, "a function"),
     **dict.fromkeys(("holds", "touches"), (_are_texts, "a name, or a tuple of names")),
     "key": (_is_text, "a text"),
     "on_timeout": (lambda value: isinstance(value, OnTimeout), "one of COMPENSATE, PROCEED, HALT"),
     "backoff": (lambda value: hasattr(value, "factor"), "a Backoff(first, most, factor)"),
-    "event": (lambda value: isinstance(value, type), "the class of a record"),
+    "may_fail": (lambda value: isinstance(value, bool), "True, or leave it out"),
+    **dict.fromkeys(("event", "into"), (lambda value: isinstance(value, type), "the class of a record")),
 }
 
 
@@ -83,9 +100,11 @@ def judge_words(where: str, method: str, said: Mapping[str, Any]) -> None:
     for name, value in said.items():
         if name not in known:
             raise DefinitionError(f"{where}: {method} knows no {name}=", next_step=_instead(method, name, known))
-        fits, kind = _KINDS.get(name, (None, ""))
-        if fits is not None and value is not None and not fits(value):
-            raise DefinitionError(f"{where}: {name}={value!r} is a {type(value).__name__}", next_step=f"give it {kind}")
+        judged = _KINDS.get(f"{method} {name}") or _KINDS.get(name)
+        if judged is not None and value is not None and not judged[0](value):
+            raise DefinitionError(
+                f"{where}: {name}={value!r} is a {type(value).__name__}", next_step=f"give it {judged[1]}"
+            )
     missing = [name for name in needed if name not in said]
     if missing:
         raise DefinitionError(
@@ -96,6 +115,11 @@ def judge_words(where: str, method: str, said: Mapping[str, Any]) -> None:
         raise DefinitionError(f"{where}: a delay lasts so long, or until a time", next_step="say lasts= or until=")
     if method == "delay" and "until" in said and "at_most" not in said:
         raise DefinitionError(f"{where}: a delay until a time lacks at_most=", next_step="say how long it may last")
+    if method == "gather" and "enough" not in said and "ended_by" not in said and said["on_timeout"] is not PROCEED:
+        raise DefinitionError(
+            f"{where}: nothing ends it but its time, and that does not go on",
+            next_step="say enough=, a function, or ended_by=, an event; or on_timeout=PROCEED",
+        )
     judge_functions(where, said)
 
 
@@ -129,7 +153,9 @@ def judge_functions(where: str, functions: Mapping[str, object]) -> None:
             )
 
 
-def judge_saga(name: object, version: object, deadline: object, starts_on: tuple[object, ...]) -> None:
+def judge_saga(
+    name: object, version: object, deadline: object, starts_on: tuple[object, ...], keyed_by: object = None
+) -> None:
     """Judge what a saga itself is given. Raises DefinitionError."""
     where = f"saga {name}"
     if not isinstance(name, str):
@@ -138,6 +164,12 @@ def judge_saga(name: object, version: object, deadline: object, starts_on: tuple
         raise DefinitionError(f"{where}: version={version!r} is no whole number", next_step="count versions from 1")
     if not _is_time(deadline):
         raise DefinitionError(f"{where}: deadline={deadline!r} is no time", next_step="give it one, as in days(4)")
+    if keyed_by is not None and not callable(keyed_by):
+        raise DefinitionError(
+            f"{where}: keyed_by={keyed_by!r} is no function", next_step="give it one that returns the key of an event"
+        )
+    if keyed_by is not None:
+        judge_functions(where, {"keyed_by": keyed_by})
     for kind in starts_on:
         if not isinstance(kind, type):
             raise DefinitionError(

@@ -1,5 +1,5 @@
-"""The requests of people that an instance remembers, and what prolongs a wait: each is decided once, whatever was
-decided.
+"""The requests of people that an instance remembers, and what prolongs a wait or is gathered by one: each is decided
+once, whatever was decided.
 
 A person's request does not refuse its own repetition by matching, as a reply or a timer does: "retry" fits again a day
 later. So the ids of the requests last decided are kept, of those that were refused too: what was refused once must not
@@ -11,10 +11,9 @@ from collections.abc import Container
 from dataclasses import replace
 from typing import TypeGuard
 
+from towpath.saga.definition import Definition
 from towpath.saga.inputs import Input, OperatorAsked, Signalled
 from towpath.saga.state import SagaState, StepState, direction_of
-
-RECENT_MAX = 16  # requests of people, who make a few an hour at most
 
 Recent = tuple[tuple[str, int], ...]
 
@@ -30,9 +29,9 @@ def not_new(recent: Recent, forgotten_milliseconds: int, input_: OperatorAsked |
     return None
 
 
-def is_request(input_: Input, prolongs: Container[type]) -> TypeGuard[OperatorAsked | Signalled]:
-    """Say whether nothing but its own id tells an input from its repetition; `prolongs` are signals of that kind."""
-    return isinstance(input_, OperatorAsked) or (isinstance(input_, Signalled) and type(input_.signal) in prolongs)
+def is_request(input_: Input, counted: Container[type]) -> TypeGuard[OperatorAsked | Signalled]:
+    """Say whether nothing but its own id tells an input from its repetition; `counted` are signals of that kind."""
+    return isinstance(input_, OperatorAsked) or (isinstance(input_, Signalled) and type(input_.signal) in counted)
 
 
 def outdated(input_: OperatorAsked, cell: StepState) -> str | None:
@@ -45,17 +44,20 @@ def outdated(input_: OperatorAsked, cell: StepState) -> str | None:
     return f"the person saw another attempt; the step stands at {way.value}, attempt {attempt} of round {round_}"
 
 
-def remembered(recent: Recent, forgotten_milliseconds: int, input_: Input) -> tuple[Recent, int]:
-    """Return what is remembered once a request has been decided, and the newest time that is not."""
+def remembered(recent: Recent, forgotten_milliseconds: int, input_: Input, most: int) -> tuple[Recent, int]:
+    """Return what is remembered once a request has been decided, `most` at most, and the newest time that is not."""
     recent = (*recent, (input_.id, input_.at_milliseconds))
-    if len(recent) <= RECENT_MAX:
+    if len(recent) <= most:
         return recent, forgotten_milliseconds
     return recent[1:], max(forgotten_milliseconds, recent[0][1])
 
 
-def with_refused(state: SagaState, input_: Input, prolongs: Container[type]) -> SagaState:
+def with_refused(state: SagaState, input_: Input, definition: Definition) -> SagaState:
     """Return the state that remembers a request which was refused; one that can never be taken need not be."""
-    if not is_request(input_, prolongs) or not_new(state.recent, state.forgotten_milliseconds, input_) is not None:
+    if (
+        not is_request(input_, definition.counted)
+        or not_new(state.recent, state.forgotten_milliseconds, input_) is not None
+    ):
         return state
-    recent, forgotten = remembered(state.recent, state.forgotten_milliseconds, input_)
+    recent, forgotten = remembered(state.recent, state.forgotten_milliseconds, input_, definition.recent_max)
     return replace(state, recent=recent, forgotten_milliseconds=forgotten)

@@ -9,10 +9,10 @@ import os.path
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from towpath.saga import branches
 from towpath.saga.definition import (
@@ -22,9 +22,9 @@ from towpath.saga.definition import (
     STEPS_MAX,
     Activity,
     Definition,
+    GatherDefinition,
     Kind,
     OnTimeout,
-    Participant,
     Policy,
     ProlongDefinition,
     RemindDefinition,
@@ -35,102 +35,19 @@ from towpath.saga.definition import (
 from towpath.saga.durations import days, seconds, to_milliseconds
 from towpath.saga.effects import SubsagaCompensated
 from towpath.saga.errors import DefinitionError
+from towpath.saga.parts import Backoff, Handles, StepParts, UndoParts, UndoSubsaga
 
 _ROOM = os.path.dirname(__file__) + os.sep
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")  # 63: what PostgreSQL keeps of a name, and topics stay below 249
 
+_LAST = (Activity.RESULT, Activity.NEXT)  # they come after all else
+
 REMINDERS_MAX = 100  # of one wait: each is an event that somebody reads
+GATHERED_MAX = 100  # signals of one wait: their ids are kept, 40 bytes each, until the saga is forgotten
 PROLONGED_MAX = 100  # times, of one wait
 
 STEP_ATTEMPTS = 3  # three attempts tell a lost message from a service that is away
 UNDO_RETRIED_FOR = days(1)  # an undo is owed: it outlasts a night's outage before it calls a person
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """The pause after failed attempt n lies between 0 and min(most, first * factor ** (n - 1)), evenly spread."""
-
-    first: timedelta = timedelta(seconds=1)
-    most: timedelta = timedelta(minutes=5)
-    factor: int = 2
-
-
-class Handles(Protocol):
-    """What a rule sees of joined handles: the draft that they belong to, and where in it."""
-
-    @property
-    def draft(self) -> "Draft":
-        """Return the draft of their saga."""
-        ...
-
-    @property
-    def positions(self) -> tuple[int, ...]:
-        """Return their positions, in order."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class UndoParts:
-    """What an `Undo`, `UndoEach` or `UndoStart` was given, not yet judged."""
-
-    command: Callable[..., object]
-    succeeds: type
-    fails: tuple[type, ...]
-    needs: "Handles | None"
-    by: Participant | None
-    timing: Mapping[str, Any]
-    when_refused: bool = False
-    in_order: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class RemindParts:
-    """What a `Remind` was given, not yet judged."""
-
-    build: Callable[..., object]
-    event: type
-    every: timedelta
-    times: int
-
-
-@dataclass(frozen=True, slots=True)
-class ProlongParts:
-    """What a `Prolong` was given, not yet judged."""
-
-    on: type
-    by: timedelta
-    times: int
-
-
-@dataclass(frozen=True, slots=True)
-class StepParts:
-    """What a step was given, not yet judged."""
-
-    key: str
-    kind: Kind
-    activity: Activity
-    needs: "Handles | None" = None
-    after: "Handles | None" = None
-    participant: Participant | None = None
-    build: Callable[..., object] | None = None
-    succeeds: tuple[type, ...] = ()
-    fails: tuple[type, ...] = ()
-    timing: Mapping[str, Any] | None = None
-    undo: UndoParts | None = None
-    when: Callable[..., bool] | None = None
-    over: Callable[..., Any] | None = None
-    items_max: int = 0
-    on_timeout: OnTimeout | None = None
-    wait: timedelta | None = None
-    child: Definition | None = None
-    holds: tuple[str, ...] = ()
-    touches: tuple[str, ...] = ()
-    options: tuple[str, ...] = ()
-    tolerated: tuple[type, ...] = ()
-    instead_of: "Handles | None" = None
-    until: Callable[..., Any] | None = None
-    remind: RemindParts | None = None
-    prolong: "ProlongParts | None" = None
 
 
 def _where() -> str:
@@ -155,6 +72,7 @@ class Draft:
         second_start: SecondStart,
         also_starts_on: tuple[type, ...] = (),
         cancels: tuple[type, ...] = (),
+        keyed_by: Callable[..., str] | None = None,
     ) -> None:
         self.name = name
         self.version = version
@@ -163,6 +81,7 @@ class Draft:
         self.second_start = second_start
         self.also_starts_on = also_starts_on
         self.cancels = cancels
+        self.keyed_by = keyed_by
         self.steps: list[StepDefinition] = []
         self._compiled: Definition | None = None
         if not _NAME.fullmatch(name):
@@ -177,14 +96,16 @@ class Draft:
             if undo.by is None:
                 raise self._error("the undo of the start", "names no participant", "say who executes it: by=orders")
             self.steps[0] = replace(start, undo=self._undo(start, undo, 1, takes_cause=True))
+        if keyed_by is not None:
+            self._judge_function(START_KEY, keyed_by, ["the start event"])
 
     def add(self, parts: StepParts) -> int:
         """Judge a step and add it; return its position. Raises DefinitionError."""
-        self._judge_name(parts.key)
+        self._judge_name(parts.key, parts.activity)
         needs, after = self._positions(parts.key, parts.needs), self._positions(parts.key, parts.after)
         instead_of = self._positions(parts.key, parts.instead_of)
         requires = tuple(dict.fromkeys((*needs, *after, *instead_of))) or (0,)
-        if parts.activity is Activity.RESULT:
+        if parts.activity in _LAST:
             requires = self._sinks()
         step = StepDefinition(
             key=parts.key,
@@ -211,6 +132,9 @@ class Draft:
             until=parts.until,
             remind=self._remind(parts),
             prolong=self._prolong(parts),
+            keyed_by=parts.keyed_by,
+            gather=self._gather(parts),
+            enough=parts.enough,
             where=_where(),
         )
         self._judge_place(step)
@@ -224,10 +148,20 @@ class Draft:
             raise self._step_error(
                 step.key, f"has limit={step.items_max}", f"give its list a limit from 1 to {ITEMS_MAX}"
             )
+        if not 0 <= step.enough <= step.items_max or (step.enough and step.tolerated):
+            raise self._step_error(
+                step.key,
+                f"says enough={step.enough}" + (" and tolerates failures" if step.tolerated else ""),
+                f"let 1 to {step.items_max} of its items be enough, and name its failures in fails=: they are declined",
+            )
         if parts.undo is not None:
             step = replace(step, undo=self._undo(step, parts.undo, 1 if step.over is not None else 0))
         elif step.child is not None and step.kind is Kind.COMPENSATABLE:
-            step = replace(step, undo=self._undo_of_child(step))
+            step = replace(step, undo=self._undo_of_child(step, parts.undo_subsaga))
+        elif parts.undo_subsaga is not None:
+            raise self._step_error(
+                step.key, f"is {step.kind.value}, and says how it is undone", "leave undo= out: nothing undoes it"
+            )
         if step.instead_of is not None:
             self._tolerate(step.instead_of)
         self.steps.append(step)
@@ -247,6 +181,7 @@ class Draft:
                 self.second_start,
                 self.also_starts_on,
                 self.cancels,
+                self.keyed_by,
             )
         return self._compiled
 
@@ -261,12 +196,14 @@ class Draft:
     def _step_error(self, key: str, cause: str, mend: str) -> DefinitionError:
         return self._error(f"step {key}", cause, mend)
 
-    def _judge_name(self, key: str) -> None:
+    def _judge_name(self, key: str, activity: Activity) -> None:
         if self._compiled is not None:
             raise self._step_error(
                 key, "is declared after the definition was used", "declare every step before that, in one module"
             )
-        if self.steps[-1].activity is Activity.RESULT:
+        if self.steps[-1].activity is Activity.NEXT:
+            raise self._step_error(key, "is declared after what starts the next", "declare saga.then_starts last")
+        if self.steps[-1].activity is Activity.RESULT and activity is not Activity.NEXT:
             raise self._step_error(key, "is declared after the result", "declare the saga's result last")
         if not _NAME.fullmatch(key):
             raise self._step_error(key, "is not lower-case words joined by _", 'give it a key: key="reserve_stock"')
@@ -351,6 +288,8 @@ class Draft:
         for position, other in enumerate(self.steps):
             if other.child is None or other.child.name != child.name or child.second_start is SecondStart.INDEPENDENT:
                 continue
+            if any(each.over is not None or each.keyed_by is not None for each in (step, other)):
+                continue  # with a key of its own it is another instance; that two of them collide is a refused start
             if position not in before or child.second_start is SecondStart.REFUSE_ALWAYS:
                 raise self._step_error(
                     step.key,
@@ -369,7 +308,7 @@ class Draft:
 
     def _branches(self, parts: StepParts, requires: tuple[int, ...], needs: tuple[int, ...]) -> tuple[int, ...]:
         """Return the branches of choices in which a step lies."""
-        if parts.activity is Activity.RESULT:
+        if parts.activity in _LAST:
             requires = needs
         joins = branches.merged if parts.activity is Activity.MERGE else branches.inherited
         found = joins(self.steps, needs if parts.activity is Activity.MERGE else requires)
@@ -378,7 +317,7 @@ class Draft:
         return found  # what is wrong is told in words, and was raised
 
     def _judge_branches(self, step: StepDefinition) -> None:
-        once = step.kind is Kind.PIVOT or step.activity is Activity.RESULT
+        once = step.kind is Kind.PIVOT or step.activity in _LAST
         if once and step.only_in:
             names = ", ".join(self.steps[branch].key for branch in step.only_in)
             raise self._step_error(
@@ -394,7 +333,7 @@ class Draft:
                 raise self._step_error(step.key, *wrong)
         for position in step.requires:
             other = branches.replaced_by(self.steps, position)
-            if other is not None and step.activity is not Activity.RESULT:
+            if other is not None and step.activity not in _LAST:
                 raise self._step_error(
                     step.key,
                     f"needs {self.steps[position].key}, for which {self.steps[other].key} may stand in",
@@ -435,11 +374,37 @@ class Draft:
             )
         return ProlongDefinition(prolong.on, to_milliseconds(prolong.by), prolong.times)
 
+    def _gather(self, parts: StepParts) -> GatherDefinition | None:
+        gather = parts.gather
+        if gather is None:
+            return None
+        if not 1 <= gather.limit <= GATHERED_MAX:
+            raise self._step_error(parts.key, f"has limit={gather.limit}", f"let it gather 1 to {GATHERED_MAX} signals")
+        taken = [kind.__name__ for kind in gather.of if self._takes(kind)]
+        if taken:
+            raise self._step_error(
+                parts.key, f"gathers {taken[0]}, which means something else already", "use another event"
+            )
+        twice = [kind.__name__ for kind in gather.of if kind in (*parts.succeeds, *parts.fails)]
+        if twice:
+            raise self._step_error(parts.key, f"gathers {twice[0]}, which also ends it", "let one event do one thing")
+        self._judge_function(parts.key, gather.by, ["the start event", "what was gathered so far", "a signal"])
+        if gather.enough is not None:
+            self._judge_function(parts.key, gather.enough, ["the start event", "what was gathered"])
+        return GatherDefinition(gather.of, gather.into, gather.by, gather.limit, gather.enough)
+
+    def _takes(self, kind: type) -> bool:
+        """Say whether a signal of that class means something to the saga already."""
+        waits = [_takes(step) for step in self.steps if step.activity is Activity.WAIT]
+        return kind in set[type]().union(*waits) | {*self.cancels, self.starts_on, *self.also_starts_on}
+
     def _judge_functions(self, step: StepDefinition) -> None:
         received = ["the start event", *(f"the result of {self.steps[need].key}" for need in step.needs)]
         item = ["an item"] if step.over is not None else []
         if step.build is not None:
             self._judge_function(step.key, step.build, received + item)
+        if step.keyed_by is not None:
+            self._judge_function(step.key, step.keyed_by, received + item)
         if step.when is not None:
             self._judge_function(step.key, step.when, received)
         if step.over is not None:
@@ -477,7 +442,7 @@ class Draft:
                 "declare no `fails` and on_timeout=PROCEED or HALT, or let it precede the pivot",
             )
         for other in self.steps:
-            shared = set(step.outcomes) & set(other.outcomes) if other.activity is Activity.WAIT else set()
+            shared = _takes(step) & _takes(other) if other.activity is Activity.WAIT else set()
             if shared:
                 names = ", ".join(sorted(signal.__name__ for signal in shared))
                 raise self._step_error(
@@ -546,7 +511,19 @@ class Draft:
             in_order=parts.in_order,
         )
 
-    def _undo_of_child(self, step: StepDefinition) -> UndoDefinition:
-        """A sub-saga undoes itself by its own policies; its parent waits once, as long as for its doing."""
-        assert step.policy is not None
-        return UndoDefinition("", None, (), {SubsagaCompensated: True}, step.policy)
+    def _undo_of_child(self, step: StepDefinition, said: UndoSubsaga | None) -> UndoDefinition:
+        """A sub-saga undoes itself by its own policies; its parent waits once, by default as long as for its doing."""
+        policy = step.policy
+        if said is not None:
+            timing = {"within": said.within, "attempts": 1}
+            policy = self._policy(f"{step.key} (its undo)", timing, step.kind)
+        assert policy is not None
+        in_order = said is None or said.in_order
+        return UndoDefinition("", None, (), {SubsagaCompensated: True}, policy, in_order=in_order)
+
+
+def _takes(step: StepDefinition) -> set[type]:
+    """Return the signals that mean something to a wait."""
+    gathered = step.gather.signals if step.gather is not None else ()
+    prolonging = (step.prolong.signal,) if step.prolong is not None else ()
+    return {*step.outcomes, *gathered, *prolonging}

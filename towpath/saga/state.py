@@ -68,6 +68,7 @@ class CauseKind(StrEnum):
     STEP_EXHAUSTED = "step_exhausted"
     WAIT_TIMED_OUT = "wait_timed_out"
     TOO_MANY_ITEMS = "too_many_items"
+    TOO_FEW_ITEMS = "too_few_items"  # fewer than would be enough
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
     OPERATOR = "operator"
@@ -136,7 +137,7 @@ def need_a_person(steps: Iterable[StepState]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ParentReference:
-    """Where a sub-saga sends its ending: the step of its parent, and what that last asked (`direction`)."""
+    """Where a sub-saga sends its ending: the step (and item) of its parent, and what that last asked (`direction`)."""
 
     saga: str
     saga_id: str
@@ -145,6 +146,7 @@ class ParentReference:
     direction: Direction
     attempt: int
     round: int
+    item: str = ""
 
 
 @dataclass(frozen=True, slots=True)

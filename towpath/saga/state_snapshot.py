@@ -171,6 +171,7 @@ def _parent_to_tree(parent: ParentReference) -> Tree:
         "direction": parent.direction.value,
         "attempt": parent.attempt,
         "round": parent.round,
+        **({"item": parent.item} if parent.item else {}),
     }
 
 
@@ -183,4 +184,5 @@ def _parent_from_tree(tree: Tree) -> ParentReference:
         direction=Direction(tree["direction"]),
         attempt=tree["attempt"],
         round=tree["round"],
+        item=tree.get("item", ""),
     )

@@ -180,15 +180,18 @@ def _not_carried(before: StepDefinition, after: StepDefinition, cell: StepState)
     if any(status in _OUT for status in statuses) or cell.status is StepStatus.PENDING:
         if before.participant != after.participant:
             yield f"{key} is out at {before.participant}, and {after.participant} does it now"
-        if _child(before) != _child(after):
-            yield f"{key} awaits the saga {_child(before)}, and starts {_child(after)} now"
+        yield from _other_child(before, after)
+        if before.enough != after.enough:
+            yield f"{key} awaits {before.enough or 'all'} of its items, and {after.enough or 'all'} now"
         yield from _misunderstood(key, before.outcomes, after.outcomes)
         yield from _not_awaited(before, after)
         lost = {name_of(kind) for kind in before.tolerated} ^ {name_of(kind) for kind in after.tolerated}
         if lost:
             yield f"{key} awaits {', '.join(sorted(lost))}, which is tolerated in one version and not in the other"
     results = {name_of(type(each.result)) for each in _cells(cell) if each.result is not None}
-    unknown = sorted(results - {name_of(reply) for reply in after.outcomes})
+    declared = {name_of(reply) for reply in after.outcomes}
+    declared |= {name_of(after.gather.into)} if after.gather is not None else set()
+    unknown = sorted(results - declared)
     if unknown:
         yield f"{key} has the result {', '.join(unknown)}, which it no longer declares"
     declined = {name_of(type(each.result)) for each in _cells(cell) if each.status is StepStatus.DECLINED}
@@ -204,11 +207,25 @@ def _not_carried(before: StepDefinition, after: StepDefinition, cell: StepState)
             yield from _misunderstood(f"the undo of {key}", before.undo.outcomes, after.undo.outcomes)
 
 
+def _other_child(before: StepDefinition, after: StepDefinition) -> Iterator[str]:
+    """Rule 2, for a sub-saga that is under way: which it is, and by which key it is found."""
+    if _child(before) != _child(after):
+        yield f"{before.key} awaits the saga {_child(before)}, and starts {_child(after)} now"
+    elif before.keyed_by != after.keyed_by and (before.keyed_by is None or after.keyed_by is None):
+        yield f"{before.key} has given its sub-saga another key than it has now"
+
+
 def _not_awaited(before: StepDefinition, after: StepDefinition) -> Iterator[str]:
     """Rule 2, for a wait that is under way: what it reminds with, and what prolongs it."""
     for word, was, is_ in (("reminds", before.remind, after.remind), ("is prolonged", before.prolong, after.prolong)):
         if (was is None) is not (is_ is None):
             yield f"{before.key} has begun as a wait that {word if was else f'is none that {word}'}, and is not now"
+    if (before.gather is None) is not (after.gather is None):
+        yield f"{before.key} {'gathers' if before.gather else 'gathers nothing'}, and is another kind of wait now"
+    elif before.gather is not None and after.gather is not None:
+        lost = {name_of(kind) for kind in before.gather.signals} - {name_of(kind) for kind in after.gather.signals}
+        if lost:
+            yield f"{before.key} gathers {', '.join(sorted(lost))}, which it takes no longer"
     was_, now = before.prolong, after.prolong
     if was_ is not None and now is not None and name_of(was_.signal) != name_of(now.signal):
         yield f"{before.key} awaits {name_of(was_.signal)}, which no longer prolongs it"

@@ -19,6 +19,7 @@ from towpath.saga.effects import (
     Record,
     SendCommand,
     SetTimer,
+    StartNext,
 )
 from towpath.saga.inputs import Action, Input, OperatorAsked, Replied, Signalled, Started, Timer, TimerFired
 from towpath.saga.state import Direction, SagaState, Status
@@ -47,6 +48,8 @@ class Story:
     result: type | None = None
     signals: tuple[Any, ...] = ()
     only_one_of: tuple[type, ...] = ()  # commands of which exactly one stands in the end
+    not_needed: tuple[type, ...] = ()  # undos that are sent while the saga goes on: of what came second
+    next: type | None = None  # what starts the next instance, once, where this one completes
 
 
 class Broken(AssertionError):
@@ -104,6 +107,7 @@ class Run:
         self.timers: dict[str, tuple[int, Timer]] = {}
         self.sent: list[SendCommand] = []
         self.published: list[PublishEvent] = []
+        self.nexts: list[StartNext] = []
         self.heard: list[Input] = []
         self.ids = 0
         self.give(Started("start", self.now, story.event, "key"))
@@ -224,6 +228,8 @@ class Run:
                     if any(effect.event_id == other.event_id for other in self.published):
                         raise Broken(f"seed {self.seed}: {effect.event} is published twice")
                     self.published.append(effect)
+                case StartNext():
+                    self.nexts.append(effect)
                 case SetTimer():
                     self.timers[effect.timer.key] = (effect.due_milliseconds, effect.timer)
                 case CancelTimer():
@@ -232,10 +238,15 @@ class Run:
                     pass
 
     def _judge_sending(self, effect: SendCommand) -> None:
+        if type(effect.command) in self.story.not_needed:
+            return
         if effect.direction is Direction.UNDO and self.pivot_passed:
             raise Broken(f"seed {self.seed}: {effect.command} is sent past the point of no return")
-        if effect.direction is Direction.DO and any(sent.direction is Direction.UNDO for sent in self.sent):
+        if effect.direction is Direction.DO and any(self._goes_back(sent) for sent in self.sent):
             raise Broken(f"seed {self.seed}: {effect.command} is sent while the saga compensates")
+
+    def _goes_back(self, sent: SendCommand) -> bool:
+        return sent.direction is Direction.UNDO and type(sent.command) not in self.story.not_needed
 
     @property
     def pivot_passed(self) -> bool:
@@ -251,7 +262,7 @@ class Run:
         same = replace(after, recent=(), forgotten_milliseconds=0) == replace(
             before, recent=(), forgotten_milliseconds=0
         )
-        loud = [effect for effect in again.effects if isinstance(effect, SendCommand | PublishEvent)]
+        loud = [effect for effect in again.effects if isinstance(effect, SendCommand | PublishEvent | StartNext)]
         if not same or loud:
             raise Broken(f"seed {self.seed}: {what} changes something: {again.effects[0]}")
 
@@ -271,7 +282,7 @@ class Run:
             if results:
                 raise Broken(f"seed {self.seed}: compensated, and it came to {results[0].event}")
         else:
-            if any(sent.direction is Direction.UNDO for sent in self.sent):
+            if any(self._goes_back(sent) for sent in self.sent):
                 raise Broken(f"seed {self.seed}: completed, and something was undone")
             if len(results) != (self.story.result is not None):
                 raise Broken(f"seed {self.seed}: completed, and it came to {len(results)} results")
@@ -280,6 +291,9 @@ class Run:
                 raise Broken(f"seed {self.seed}: completed, and {standing} stand")
             if self.story.pivot is not None and self.story.pivot not in self.services.effects.values():
                 raise Broken(f"seed {self.seed}: completed without its pivot")
+        nexts = [type(each.event) for each in self.nexts]
+        if nexts != ([self.story.next] if status is Status.COMPLETED and self.story.next is not None else []):
+            raise Broken(f"seed {self.seed}: {status.value}, and {nexts} is started next")
         if self.timers:
             raise Broken(f"seed {self.seed}: ended, and {list(self.timers)} run on")
 

@@ -1,6 +1,6 @@
 """What each saga of the examples is about, told from its messages: the ground of the independent model."""
 
-from examples.sagas import cart, expense, loan, parcel, shipments, stay, trip
+from examples.sagas import box, cart, expense, freight, loan, parcel, shipments, stay, trip
 from examples.sagas import meal_order as meal
 from tests.unit.examples.model import Story, ok
 
@@ -164,5 +164,36 @@ STORIES: dict[str, Story] = {
         },
         pivot=shipments.CaptureParts,
         result=shipments.PartsShipped,
+    ),
+    "send_freight": Story(
+        freight.saga,
+        freight.FreightOrdered(),
+        does={
+            freight.SetAside: (ok(freight.PalletsSetAside), ok(freight.NothingThere)),
+            freight.OfferFreight: (ok(freight.FreightTaken), ok(freight.NoTruck)),
+            freight.LoadTruck: (ok(freight.TruckLoaded), ()),
+        },
+        undoes={
+            freight.PutBack: (freight.SetAside, freight.PalletsPutBack()),
+            freight.WithdrawOffer: (freight.OfferFreight, freight.OfferWithdrawn()),
+        },
+        pivot=freight.LoadTruck,
+        result=freight.FreightSent,
+        signals=(freight.ManagerAgreed("ada"), freight.ManagerAgreed("grace"), freight.ManagerObjected("hilda")),
+        only_one_of=(freight.OfferFreight,),
+        not_needed=(freight.WithdrawOffer,),
+    ),
+    "weekly_box": Story(
+        box.saga,
+        box.BoxSubscribed(),
+        does={
+            box.PackBox: (ok(box.BoxPacked), ok(box.HarvestFailed)),
+            box.ChargeWeek: (ok(box.WeekCharged), ok(box.CardRefused)),
+            box.SendBox: (ok(box.BoxSent), ()),
+        },
+        undoes={box.UnpackBox: (box.PackBox, box.BoxUnpacked())},
+        pivot=box.ChargeWeek,
+        signals=(box.ItemAdded("kale"), box.ItemRemoved("beet"), box.SubscriptionEnded()),
+        next=box.BoxSubscribed,
     ),
 }

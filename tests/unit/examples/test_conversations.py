@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from examples.sagas import cart, expense, loan, parcel, shipments, stay, trip
+from examples.sagas import box, cart, expense, freight, loan, parcel, shipments, stay, trip
 from towpath.saga import days, hours
 from towpath.saga.state import Status
 from towpath.saga.testing import given
@@ -168,3 +168,81 @@ def test_what_is_missing_is_paid_back_beside_what_is_shipped() -> None:
     talk.when(shipments.MissingRefunded()).when(shipments.LineShipped(), step="ship_line", item="0")
     talk.expect_status(Status.RUNNING).when(shipments.LineShipped(), step="ship_line", item="1")
     talk.expect_event(shipments.PartsShipped("o-1", 2, 1)).expect_completed()
+
+
+def test_freight_goes_with_the_first_carrier_that_takes_it() -> None:
+    """Two of three managers agree, one of them twice; the carriers that were not first are told, while it is loaded."""
+    (
+        given(freight.saga, freight.FreightOrdered())
+        .expect(freight.SetAside("f-1"))
+        .when(freight.ManagerAgreed("ada"))
+        .when(freight.PalletsSetAside(4))
+        .when_time_passes(hours(9))
+        .expect_event(freight.AgreementMissing("f-1", 1))
+        .when(freight.ManagerAgreed("ada"))
+        .expect_nothing()
+        .when(freight.ManagerAgreed("grace"))
+        .expect(freight.OfferFreight("f-1", "north"))
+        .expect(freight.OfferFreight("f-1", "south"))
+        .expect(freight.OfferFreight("f-1", "west"))
+        .when(freight.NoTruck("north"), item="0")
+        .when(freight.FreightTaken("west"), item="2")
+        .expect(freight.WithdrawOffer("f-1", "south"))
+        .expect(freight.LoadTruck("f-1", 4, "west"))
+        .when(freight.TruckLoaded())
+        .expect_event(freight.FreightSent("f-1", "west", ("ada", "grace")))
+        .when(freight.OfferWithdrawn(), item="1")
+        .expect_completed()
+    )
+
+
+def test_freight_that_a_manager_objects_to_stays() -> None:
+    """Whatever the others say."""
+    (
+        given(freight.saga, freight.FreightOrdered())
+        .expect(freight.SetAside("f-1"))
+        .when(freight.PalletsSetAside(4))
+        .when(freight.ManagerAgreed("ada"))
+        .when(freight.ManagerObjected("hilda"))
+        .expect(freight.PutBack("f-1"))
+        .when(freight.PalletsPutBack())
+        .expect_compensated()
+    )
+
+
+def test_a_weekly_box_is_what_the_customer_made_of_it() -> None:
+    """Changed until it is packed; the next week begins with what was subscribed, under the customer's key."""
+    (
+        given(box.saga, box.BoxSubscribed())
+        .when(box.ItemAdded("kale"))
+        .when(box.ItemRemoved("beet"))
+        .when_time_passes(days(6))
+        .expect(box.PackBox("s-1", ("leek", "kale")))
+        .when(box.BoxPacked(5_000))
+        .expect(box.ChargeWeek("ada", 5_000))
+        .when(box.WeekCharged())
+        .expect(box.SendBox("s-1"))
+        .when(box.BoxSent())
+        .expect_next(box.BoxSubscribed(weeks_left=2), key="ada")
+        .expect_completed()
+    )
+
+
+def test_a_box_that_nobody_changes_is_packed_as_subscribed_and_the_last_week_is_the_last() -> None:
+    """The chain ends by itself."""
+    (
+        given(box.saga, box.BoxSubscribed(weeks_left=1))
+        .when_time_passes(days(6))
+        .expect(box.PackBox("s-1", ("leek", "beet")))
+        .when(box.BoxPacked(5_000))
+        .expect(box.ChargeWeek("ada", 5_000))
+        .when(box.WeekCharged())
+        .expect(box.SendBox("s-1"))
+        .when(box.BoxSent())
+        .expect_completed()
+    )
+
+
+def test_a_subscription_that_is_ended_is_followed_by_nothing() -> None:
+    """In the middle of a week there is nothing to undo."""
+    given(box.saga, box.BoxSubscribed()).when(box.SubscriptionEnded()).expect_compensated()

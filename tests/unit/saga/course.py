@@ -8,9 +8,11 @@ from typing import Any
 from tests.unit.saga.support import (
     Agreed,
     Denied,
+    Do,
     Kept,
     No,
     Opened,
+    Take,
     Undone,
     Yes,
     do,
@@ -34,6 +36,7 @@ from towpath.saga import (
     Saga,
     Step,
     UndoEach,
+    UndoSubsaga,
     hours,
     one_of,
     seconds,
@@ -226,6 +229,123 @@ def with_child() -> Saga[Opened]:
     return made
 
 
+def with_children() -> Saga[Opened]:
+    """Return a saga with a sub-saga for each line, of which some may fail."""
+    made = saga("with_children")
+    each = made.subsaga_each(
+        two_starts(),
+        named("begin_one", lambda event, _line: event),
+        over=named("lines", lambda event: event.lines),
+        keyed_by=named("line", lambda _event, line: line),
+        limit=9,
+        returns=Summary,
+        may_fail=True,
+        undo=UndoSubsaga(within=hours(20)),
+        within=hours(30),
+    )
+    pivot(made, after=step(made, "check", needs=each, undo=NO_EFFECT))
+    return made
+
+
+def subscription() -> Saga[Opened]:
+    """Return a link of a chain: a delay, a charge, a result, and what starts the next."""
+    made = saga("subscription", keyed_by=named("key_of", lambda event: f"key-{event.number}"))
+    month = made.delay("month", lasts=hours(24))
+    charged = step(made, "charge", after=month)
+    made.result(summary, event=Summary, needs=charged & month)
+    made.then_starts(named("next_month", lambda event, _: event if event.number else None), needs=charged)
+    return made
+
+
+def contest(enough: int = 1, **said: Any) -> Saga[Opened]:
+    """Return a saga that asks for each line, and of which some are enough; a step before, a pivot after."""
+    made = saga("contest")
+    before = step(made, "before")
+    said.setdefault(
+        "undo", UndoEach(named("take_offer", lambda _, line: Take("offer", (line,))), succeeds=Undone, fails=Kept)
+    )
+    offers: Any = made.each(
+        service,
+        named("offer", lambda _, line: Do("offer", (line,))),
+        over=named("lines", lambda event: event.lines),
+        limit=4,
+        enough=enough,
+        succeeds=Yes,
+        fails=No,
+        within=seconds(10),
+        after=before,
+        **said,
+    )
+    pivot(made, needs=offers)
+    return made
+
+
+def contest_of_prices() -> Saga[Opened]:
+    """Return a saga of which some are enough, where there is nothing to undo."""
+    return contest(undo=NO_EFFECT)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Somebody votes."""
+
+    by: str = "ada"
+
+
+@dataclass(frozen=True, slots=True)
+class Votes:
+    """Who has voted so far."""
+
+    by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PollClosed:
+    """Nobody votes any more."""
+
+
+def count_vote(_: Opened, votes: Votes | None, more: Vote | PollClosed) -> Votes:
+    """Count each of them once."""
+    before = votes.by if votes is not None else ()
+    return Votes(before if isinstance(more, PollClosed) or more.by in before else (*before, more.by))
+
+
+def two_have_voted(_: Opened, votes: Votes) -> bool:
+    """Two of them are enough."""
+    return len(votes.by) >= 2
+
+
+def gathering(**said: Any) -> Saga[Opened]:
+    """Return a saga that waits for two votes of at most five, beside a step; a veto compensates."""
+    made = saga("gathering")
+    before = step(made, "before")
+    said = {"enough": two_have_voted, "ended_by": PollClosed, "on_timeout": COMPENSATE, **said}
+    votes: Any = made.gather(
+        "votes", of=Vote, into=Votes, by=count_vote, limit=5, within=hours(24), fails=Denied, after=before, **said
+    )
+    pivot(made, needs=votes)
+    return made
+
+
+def gathering_in_its_time() -> Saga[Opened]:
+    """Return a saga that goes on, past its pivot, with what has come in its time; reminded of it."""
+    made = saga("gathering_in_its_time")
+    first = pivot(made)
+    votes = made.gather(
+        "votes",
+        of=Vote,
+        into=Votes,
+        by=count_vote,
+        limit=2,
+        within=hours(24),
+        on_timeout=PROCEED,
+        after=first,
+        reminds=Remind(named("reminded", lambda _, number: Reminded(number)), event=Reminded, every=hours(10), times=2),
+    )
+    retriable(made, "count", needs=votes)
+    return made
+
+
 COURSES: dict[str, Callable[[], Saga[Any]]] = {
     course.__name__: course
     for course in (
@@ -238,5 +358,11 @@ COURSES: dict[str, Callable[[], Saga[Any]]] = {
         side_by_side,
         two_starts,
         with_child,
+        with_children,
+        subscription,
+        contest,
+        contest_of_prices,
+        gathering,
+        gathering_in_its_time,
     )
 }

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from towpath.saga.definition import ATTEMPTS_MAX, ITEMS_MAX, STEPS_MAX
+from towpath.saga.definition import ATTEMPTS_MAX, ITEMS_MAX, RECENT_MAX, STEPS_MAX
 from towpath.saga.inputs import Action
 from towpath.saga.language import Saga
-from towpath.saga.requests import RECENT_MAX
-from towpath.saga.rules import Backoff
+from towpath.saga.parts import Backoff
 from towpath.saga.state import Status
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -24,9 +24,9 @@ from tests.unit.saga.support import (
     undo,
 )
 from towpath.saga import NO_EFFECT, minutes, seconds
+from towpath.saga.definition import RECENT_MAX
 from towpath.saga.effects import Record, SendCommand
 from towpath.saga.inputs import Action, OperatorAsked
-from towpath.saga.requests import RECENT_MAX
 from towpath.saga.state import CauseKind, Direction, Status, StepStatus
 from towpath.saga.testing import Conversation, given
 

@@ -16,6 +16,7 @@ from typing import Any, cast
 from towpath.saga.definition import (
     Activity,
     Definition,
+    GatherDefinition,
     Kind,
     Policy,
     ProlongDefinition,
@@ -31,7 +32,11 @@ ATTEMPTS_TOLD_APART = 3
 # No item, one, two that stand for any number of alike ones, and one more than the limit.
 ITEMS_TOLD_APART = 2
 
-# Reminders of a wait, and times that it is prolonged: the first, and the last, which stands for all after the first.
+# Items that are enough: one of two shows what becomes of the other, and none that there are too few.
+ENOUGH_TOLD_APART = 1
+
+# Reminders of a wait, signals that it gathers, and times that it is prolonged: the first, and the last, which stands
+# for all after the first.
 REMINDERS_TOLD_APART = 2
 
 # Both ends of a round by time are explored by firing the timer in time and too late (see moves.py), whatever
@@ -57,6 +62,9 @@ class Role(StrEnum):
     CHOOSE = "choose"
     UNTIL = "until"
     REMIND = "remind"
+    KEYED_BY = "keyed_by"
+    FOLD = "fold"
+    ENOUGH = "enough"
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +174,10 @@ class Abstraction:
         self.concrete = definition
         self.oracle = Oracle()
         self._groups: dict[tuple[object, tuple[int, ...], bool], int] = {}
-        self.definition = replace(definition, steps=tuple(self._step(step) for step in definition.steps))
+        steps = tuple(self._step(step) for step in definition.steps)
+        # What keys a start event is no question of its course: it is run on data (see sampling.py).
+        keyed_by = None if definition.keyed_by is None else (lambda _: "key")
+        self.definition = replace(definition, steps=steps, keyed_by=keyed_by)
 
     def _step(self, step: StepDefinition) -> StepDefinition:
         items_max = min(step.items_max, ITEMS_TOLD_APART)
@@ -178,7 +189,10 @@ class Abstraction:
             until=None if step.until is None else self._time(step),
             remind=None if step.remind is None else self._reminder(step, step.remind),
             prolong=None if step.prolong is None else _prolong(step.prolong),
+            keyed_by=None if step.keyed_by is None else self._key(step),
+            gather=None if step.gather is None else self._gather(step, step.gather),
             items_max=items_max,
+            enough=min(step.enough, ENOUGH_TOLD_APART),
             policy=None if step.policy is None else _policy(step.policy),
             undo=None if step.undo is None else self._undo(step.key, step.undo),
         )
@@ -188,9 +202,24 @@ class Abstraction:
             return None
         if step.activity is Activity.CHOICE:
             return self._choice(step)
+        if step.activity is Activity.NEXT:
+            return self._next(step)
         if step.activity in (Activity.EVENT, Activity.RESULT):
             return self._event(step)
         return self._builder(step.key, Role.BUILD, len(step.needs))
+
+    def _next(self, step: StepDefinition) -> Callable[..., object]:
+        """Return a function that starts another instance, or says that there is none."""
+        assert step.build is not None
+        oracle, group = self.oracle, self._group(step.build, step.needs, (0, 1))
+        oracle.says[group] = ("no more", "one more")
+        note, (kind, *_) = self._noting(step.key, Role.BUILD, len(step.needs)), step.outcomes
+
+        def build(*arguments: object) -> object:
+            note(arguments)
+            return blank(kind) if oracle.ask(group) else None
+
+        return build
 
     def _event(self, step: StepDefinition) -> Callable[..., object]:
         """Return a builder of blank events: unlike a command, an event is a result that other steps may read."""
@@ -201,6 +230,40 @@ class Abstraction:
             return blank(kind)
 
         return build
+
+    def _gather(self, step: StepDefinition, gather: GatherDefinition) -> GatherDefinition:
+        """Gather into blank records; after each signal there may be enough, or not."""
+        calls, enough = self.oracle.calls, gather.enough
+
+        def fold(*_: object) -> object:
+            calls.add(Call(step.key, Role.FOLD, ()))
+            return blank(gather.into)
+
+        return replace(
+            gather,
+            fold=fold,
+            enough=None if enough is None else self._enough(step.key, enough),
+            signals_max=min(gather.signals_max, REMINDERS_TOLD_APART),
+        )
+
+    def _enough(self, key: str, function: Callable[..., bool]) -> Callable[..., bool]:
+        oracle, group = self.oracle, self._group(function, (), (0, 1))
+        oracle.says[group] = ("not enough", "enough")
+
+        def enough(*_: object) -> bool:
+            oracle.calls.add(Call(key, Role.ENOUGH, ()))
+            return bool(oracle.ask(group))
+
+        return enough
+
+    def _key(self, step: StepDefinition) -> Callable[..., str]:
+        note = self._noting(step.key, Role.KEYED_BY, len(step.needs))
+
+        def keyed_by(*arguments: object) -> str:
+            note(arguments)
+            return "child key"
+
+        return keyed_by
 
     def _reminder(self, step: StepDefinition, remind: RemindDefinition) -> RemindDefinition:
         note = self._noting(step.key, Role.REMIND, len(step.needs))

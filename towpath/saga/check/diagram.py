@@ -71,9 +71,9 @@ def _answers(definition: Definition, decision: Decision) -> Iterator[str]:
             tried = f" (attempt {effect.attempt})" if effect.attempt > 1 else ""
             yield f"saga->>{effect.participant}: {'undo ' if undo else ''}{effect.step}{item}{tried}"
         elif isinstance(effect, StartSaga):
-            yield f"saga->>{effect.child}: start as {effect.step}"
+            yield f"saga->>{effect.child}: start as {effect.step}{f' {effect.item}' if effect.item else ''}"
         elif isinstance(effect, CompensateSaga):
-            yield f"saga->>{effect.child}: compensate"
+            yield f"saga->>{effect.child}: compensate{f' {effect.item}' if effect.item else ''}"
         elif isinstance(effect, PublishEvent):
             yield f"saga-)outside: {type(effect.event).__name__} of {effect.step}"
         elif isinstance(effect, Finish):

@@ -79,7 +79,7 @@ class Encoder:
         elif isinstance(input_, TimerFired):
             step = input_.timer.step
         elif isinstance(input_, Signalled):
-            places = (self.definition.waits, self.definition.prolongs)
+            places = (self.definition.waits, self.definition.prolongs, self.definition.gathers)
             place = next((found[type(input_.signal)] for found in places if type(input_.signal) in found), None)
             return key[1 + place] if place is not None else -1
         return key[1 + self.definition.index[step]] if step else -1
@@ -110,9 +110,10 @@ class Encoder:
         status = cell.status
         left = max(-1, min(2, cell.attempt_last - cell.attempt)) if status in _ATTEMPTED else 0
         round_ = min(2, cell.round) if status in _UNDO_ROUNDS else 0
-        answer = 0
+        answer, step = 0, self.definition.steps[position]
+        if step.gather is not None and status in (StepStatus.PENDING, StepStatus.STUCK):
+            left, round_ = cell.attempt_last if status is StepStatus.PENDING else 0, cell.round
         if status is StepStatus.PENDING and cell.result is not None:
-            step = self.definition.steps[position]
             answer = 1 if step.outcomes.get(type(cell.result)) else 2
             answer = 3 if type(cell.result) in step.tolerated else answer
         if status is StepStatus.WAITING and cell.give_up_milliseconds:

@@ -10,11 +10,12 @@ REDUCTIONS (none if `reduced` is false; tests hold the two against each other)
     long as an ending is reached from everywhere, which is proved, no move is put off for ever.
  2. Before that, steps that run side by side go on one at a time, in a few orders in which every two of them are seen
     either way (see orders.py). In each state, what turns the saga round is explored for all of them.
- 3. A signal that comes before its wait is explored where the next input may begin the wait, and where no more than one
+ 3. Items of an `each` that are not needed are undone before and after whatever else happens.
+ 4. A signal that comes before its wait is explored where the next input may begin the wait, and where no more than one
     other such signal is held: a third changes nothing that the second did not.
- 4. Where many steps have conditions, those ways are walked in which most come out alike (see conditions.py).
- 5. Items of an `each` are alike: their order does not tell states apart.
- 6. On the way back, steps that owe nothing (any more) do not tell states apart: they refuse whatever comes.
+ 5. Where many steps have conditions, those ways are walked in which most come out alike (see conditions.py).
+ 6. Items of an `each` are alike: their order does not tell states apart.
+ 7. On the way back, steps that owe nothing (any more) do not tell states apart: they refuse whatever comes.
 """
 
 from collections import deque
@@ -27,7 +28,7 @@ from towpath.saga.check.abstract import Abstraction, Call, Choice
 from towpath.saga.check.conditions import Conditions
 from towpath.saga.check.encode import Encoder, Key
 from towpath.saga.check.invariants import NEED_A_PERSON, Judge
-from towpath.saga.check.ledger import Ledger, opening
+from towpath.saga.check.ledger import Account, Ledger, opening
 from towpath.saga.check.moves import Cell, Move, Moves, Stranger, cells_of
 from towpath.saga.check.orders import orders_of
 from towpath.saga.check.properties import Breach, Property
@@ -272,14 +273,16 @@ class Explorer:
         if not self.reduced:
             everything = [move for _, moves in cells for move in moves]
             return {None: everything + self.moves.early_signals(state, now, all_=True) + turning}
-        rank = self._orders[order]
-        ready = sorted((rank[cell.position], number) for number, (cell, moves) in enumerate(cells) if moves)
+        rank, last = self._orders[order], len(state.steps)
+        places = [last if _not_needed(state, cell) else rank[cell.position] for cell, _ in cells]
+        ready = sorted((places[number], number) for number, (_, moves) in enumerate(cells) if moves)
         if not ready:
             return {None: turning}
         chosen, moves = cells[ready[0][1]]
         name = (chosen.position, chosen.item)
         if not self._ordered(state):
             return {name: moves}
+        turning = turning + [move for cell, others in cells if _not_needed(state, cell) for move in others]
         if self._off_course(chosen):
             return {name: moves, None: turning}
         for cell, others in cells:
@@ -516,6 +519,11 @@ def explore(
     combination (see the reductions on top of this file). Not for real data: the states hold blank records.
     """
     return Explorer(definition, as_child=as_child, reduced=reduced, states_max=states_max).run()
+
+
+def _not_needed(state: SagaState, cell: Cell) -> bool:
+    """Say whether an item is being undone while the saga goes on: it does so beside everything else."""
+    return state.direction is Direction.DO and cell.account in (Account.UNDO_SENT, Account.UNDO_REFUSED)
 
 
 def _stuck_in(node: Node) -> list[Cell]:

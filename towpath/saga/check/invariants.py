@@ -23,6 +23,7 @@ from towpath.saga.effects import (
     Record,
     SendCommand,
     SetTimer,
+    StartNext,
     StartSaga,
     SubsagaCompleted,
 )
@@ -33,6 +34,7 @@ from towpath.saga.state import CauseKind, Direction, SagaState, Status, StepStat
 _DO, _UNDO = Direction.DO, Direction.UNDO
 _SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.DECLINED)
 _ASKING = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING)
+_OUT = (Account.SENT, Account.UNDO_SENT, Account.UNDO_REFUSED)
 _TIMED = (*_ASKING, StepStatus.UNDOING, StepStatus.UNDO_BACKOFF)
 NEED_A_PERSON = (StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
 
@@ -92,6 +94,7 @@ class Judge:
         self._judge_beginnings(before, state)
         self._judge_branches(before, state)
         self._judge_events(before, state, input_, decision)
+        self._judge_next(state, decision)
         self._judge_timers(before, state, input_, decision)
         self._judge_status(state, after)
         self._judge_ending(before, state, after, decision)
@@ -123,10 +126,12 @@ class Judge:
             if not isinstance(effect, SendCommand | StartSaga | CompensateSaga):
                 continue
             undo = _direction(effect) is _UNDO
-            item = effect.item if isinstance(effect, SendCommand) else ""
+            item = effect.item
             position = self.definition.index[effect.step]
             account = account_of(ledger[position], item)
-            if undo:
+            if undo and self._not_needed(after, position, account):
+                pass  # it is undone while the saga goes on
+            elif undo:
                 undone = True
                 self._judge_undo(after, ledger, position, account, effect.step)
             else:
@@ -219,6 +224,14 @@ class Judge:
         if before is not None and before.direction is _UNDO and published:
             self._break(Property.EVENTS, published[0].step, "is published while the saga compensates")
 
+    def _judge_next(self, after: SagaState, decision: Decision) -> None:
+        """The next instance is started by the decision that completes this one, once at most."""
+        nexts = [effect for effect in decision.effects if isinstance(effect, StartNext)]
+        if len(nexts) > 1:
+            self._break(Property.EVENTS, nexts[0].step, f"starts {len(nexts)} instances")
+        if nexts and after.status is not Status.COMPLETED:
+            self._break(Property.EVENTS, nexts[0].step, f"starts another while the saga is {after.status.value}")
+
     def _judge_undo(self, after: SagaState, ledger: Ledger, position: int, account: Account, key: str) -> None:
         definition = self.definition
         if account not in OWED:
@@ -236,6 +249,17 @@ class Judge:
                 self._break(Property.UNDO_ORDER, key, f"is undone before {other}, which came after it")
         if not self._before_the_pivot(ledger, after):
             self._break(Property.PIVOT, key, "is undone though the pivot was sent and has not failed")
+
+    def _not_needed(self, after: SagaState, position: int, account: Account) -> bool:
+        """Say whether an item is undone because others are enough, or unanswered where others may be: no winner.
+
+        Once sent, such an undo is retried whatever becomes of the saga.
+        """
+        if not self.definition.steps[position].enough:
+            return False
+        if account in (Account.UNDO_SENT, Account.UNDO_REFUSED):
+            return True
+        return after.direction is _DO and account is Account.SENT
 
     def _in_order(self, position: int, later: int) -> bool:
         """Say whether the undo of a step waits for that of one that came after it; the start's waits for all."""
@@ -336,6 +360,11 @@ class Judge:
             open_ = [step.key for step in after.steps if step.status not in _SETTLED]
             if open_:
                 self._break(Property.ENDING, open_[0], "is not settled, and the saga has completed")
+            for step, entry in zip(self.definition.steps, ledger, strict=True):
+                may_be_done = isinstance(entry, tuple) and any(each in _OUT for each in entry)
+                if step.enough and step.undo is not None and may_be_done:
+                    words = "was not needed and may have been done, and is not undone at the end"
+                    self._break(Property.UNDO_OWED, step.key, words)
         else:
             left = [
                 step.key
@@ -356,6 +385,8 @@ class Judge:
         if after.direction is _UNDO and after.cause is None:
             self._break(Property.FAILURE, _subject(input_), "turns the saga round without a cause")
         fails = isinstance(input_, Replied) and not self.definition.step(input_.step).outcomes.get(type(input_.reply))
+        if fails and isinstance(input_, Replied) and self.definition.step(input_.step).enough:
+            fails = False  # others may still be enough; where they are not, nothing would ever go on
         if isinstance(input_, Signalled):
             position = self.definition.waits.get(type(input_.signal), 0)
             begun = before.steps[position].status is not StepStatus.PENDING
@@ -379,10 +410,27 @@ class Judge:
         if new.status is not StepStatus.WAITING or moved != prolong.by_milliseconds or old.round > prolong.times_max:
             self._break(Property.POLICY, new.key, "is not prolonged as it says")
 
+    def _judge_gathered(self, before: SagaState, after: SagaState, input_: Signalled) -> None:
+        """A signal that is gathered is part of the result, moves no deadline, and ends the wait or lets it go on."""
+        position = self.definition.gathers[type(input_.signal)]
+        gather = self.definition.steps[position].gather
+        old, new = before.steps[position], after.steps[position]
+        assert gather is not None  # that is how it was found
+        stands = (new.round, new.give_up_milliseconds, new.due_milliseconds)
+        expected = (max(1, old.round) + 1, old.give_up_milliseconds, old.due_milliseconds)
+        if old.round > gather.signals_max or type(new.result) is not gather.into:
+            self._break(Property.POLICY, new.key, "does not gather as it says")
+        elif new.status is old.status and stands != expected:
+            self._break(Property.POLICY, new.key, "gathers a signal, and its deadline or its count is wrong then")
+        elif new.status is not old.status and new.status is not StepStatus.SUCCEEDED and after.direction is _DO:
+            self._break(Property.POLICY, new.key, f"gathers a signal, and is {new.status.value} then")
+
     def _judge_meaning(self, before: SagaState, after: SagaState, input_: Input) -> None:
         """A timer of a step does what the step's policy, or its wait, says; so does what prolongs a wait."""
         if isinstance(input_, Signalled) and type(input_.signal) in self.definition.prolongs:
             self._judge_prolonged(before, after, input_)
+        if isinstance(input_, Signalled) and type(input_.signal) in self.definition.gathers:
+            self._judge_gathered(before, after, input_)
         if not isinstance(input_, TimerFired) or input_.timer == SAGA_TIMER:
             return
         timer = input_.timer
@@ -395,6 +443,8 @@ class Judge:
             if rests is used_up:
                 words = "is tried again though its attempts are used up" if rests else "is given up too early"
                 self._break(Property.POLICY, step.key, words)
+            elif step.enough and timer.direction is _DO and after.direction is _DO:
+                pass  # others may still be enough
             elif used_up and timer.direction is _DO and (step.kind is Kind.COMPENSATABLE) != (after.direction is _UNDO):
                 self._break(Property.POLICY, step.key, "its attempts are used up, and the saga goes the wrong way")
         elif timer.kind is TimerKind.WAIT and input_.at_milliseconds < old.give_up_milliseconds:

@@ -23,7 +23,7 @@ def judge_mistakes(definition: Definition) -> Iterator[Breach]:
             words = "is undone by its own command: that would do it a second time"
             yield Breach(Property.SAME_COMMAND, step.key, words)
         for kind in step.outcomes:
-            if step.activity is not Activity.WAIT and kind in definition.starts:
+            if step.activity not in (Activity.WAIT, Activity.NEXT) and kind in definition.starts:
                 words = f"is answered by {kind.__name__}, which also starts the saga: each instance would start another"
                 yield Breach(Property.AMBIGUOUS, step.key, words)
 

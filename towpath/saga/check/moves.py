@@ -18,6 +18,7 @@ from towpath.saga.definition import (
     AT_ONCE,
     Activity,
     Definition,
+    GatherDefinition,
     Kind,
     OnTimeout,
     ProlongDefinition,
@@ -121,7 +122,9 @@ class Moves:
         if step.activity is Activity.WAIT and state.status in (StepStatus.WAITING, StepStatus.STUCK):
             moves += [Move(Signalled("signal", now, blank(signal))) for signal in step.outcomes]
         if step.prolong is not None and _may_prolong(step.prolong, state):
-            moves.append(Move(self.prolonging(step.prolong, now)))
+            moves.append(Move(self.counted(step.prolong.signal, now)))
+        if step.gather is not None and state.status is not StepStatus.PENDING and _may_gather(step.gather, state):
+            moves += [Move(self.counted(signal, now)) for signal in step.gather.signals]
         if state.status in _RESTING or state.status in NEED_A_PERSON:
             moves.append(Move(self.ask(Action.RETRY, now, step.key, cell.item), by_person=True))
         if state.status in NEED_A_PERSON:
@@ -130,6 +133,8 @@ class Moves:
 
     def _replies(self, direction: Direction, step: StepDefinition, cell: Cell, now: int) -> Iterator[Replied]:
         """Yield the declared answers to what is out, for the attempt last sent and for the first."""
+        if step.enough and cell.state.status is StepStatus.UNKNOWN and direction is _DO:
+            return  # it was not needed, and is not waited for
         if cell.account is Account.SENT and direction is _DO:
             way, outcomes = _DO, step.outcomes
         elif cell.account is Account.UNDO_SENT and step.undo is not None:
@@ -159,10 +164,10 @@ class Moves:
         self._asked += 1
         return OperatorAsked(f"ask-{self._asked}", now + 1, action, ACTOR, REASON, step, item, reply)
 
-    def prolonging(self, prolong: ProlongDefinition, now: int) -> Signalled:
-        """Return what prolongs a wait, with an id of its own and later than all before it, as a person's request."""
+    def counted(self, signal: type, now: int) -> Signalled:
+        """Return what prolongs a wait or is gathered, with an id of its own and later than all before it."""
         self._asked += 1
-        return Signalled(f"more-{self._asked}", now + 1, blank(prolong.signal))
+        return Signalled(f"more-{self._asked}", now + 1, blank(signal))
 
     def of_person(self, state: SagaState, ledger: Ledger, step: str, now: int) -> Iterator[OperatorAsked]:
         """Yield all that a person may ask about one step that is stuck, whether it is taken or not."""
@@ -179,10 +184,12 @@ class Moves:
         """Say whether what happens to a step on its way forward may turn the saga round."""
         step, input_ = self.definition.steps[cell.position], move.input
         if isinstance(input_, Replied):
-            return not step.outcomes[type(input_.reply)] and type(input_.reply) not in step.tolerated
+            fails = input_.direction is _DO and not step.outcomes[type(input_.reply)]
+            return fails and type(input_.reply) not in step.tolerated
         if isinstance(input_, Signalled):  # what prolongs a wait is none of its outcomes
             return step.outcomes.get(type(input_.signal)) is False and type(input_.signal) not in step.tolerated
-        if not isinstance(input_, TimerFired):
+        not_needed = cell.account in (Account.UNDO_SENT, Account.UNDO_REFUSED)  # it is undone while the saga goes on
+        if not isinstance(input_, TimerFired) or not_needed:
             return False
         stands, late = cell.state, input_.at_milliseconds > cell.state.give_up_milliseconds
         if input_.timer.kind is TimerKind.ATTEMPT:
@@ -203,15 +210,17 @@ class Moves:
         held = sum(step.status is StepStatus.PENDING and step.result is not None for step in state.steps)
         if not all_ and held >= EARLY_MAX:
             return []
-        return [
-            Move(Signalled("signal", now, blank(signal)))
-            for position, step in enumerate(self.definition.steps)
-            if step.activity is Activity.WAIT
-            and state.steps[position].status is StepStatus.PENDING
-            and state.steps[position].result is None
-            and (all_ or self._may_begin_next(state, position))
-            for signal in step.outcomes
-        ]
+        found: list[Move] = []
+        for position, step in enumerate(self.definition.steps):
+            stands = state.steps[position]
+            if step.activity is not Activity.WAIT or stands.status is not StepStatus.PENDING:
+                continue
+            if _answered(step, stands) or not (all_ or self._may_begin_next(state, position)):
+                continue
+            found += [Move(Signalled("signal", now, blank(signal))) for signal in step.outcomes]
+            if step.gather is not None and _may_gather(step.gather, stands):
+                found += [Move(self.counted(signal, now)) for signal in step.gather.signals]
+        return found
 
     def _may_begin_next(self, state: SagaState, position: int) -> bool:
         """Say whether one input may settle all that a wait requires."""
@@ -278,16 +287,21 @@ class Moves:
         yield OperatorAsked(nobody.id, nobody.at_milliseconds, Action.RETRY, "", REASON, key, item)
         yield OperatorAsked(nobody.id, nobody.at_milliseconds, Action.RETRY, ACTOR, "", key, item)
         if step.prolong is not None and (state.ended or not _may_prolong(step.prolong, stands)):
-            yield self.prolonging(step.prolong, now)
+            yield self.counted(step.prolong.signal, now)
+        over = state.direction is _UNDO or state.ended
+        if step.gather is not None and (over or not _may_gather(step.gather, stands)):
+            yield from (self.counted(signal, now) for signal in step.gather.signals)
         if step.activity is Activity.WAIT:
             takes = stands.status in (StepStatus.WAITING, StepStatus.STUCK)
-            takes = takes or (stands.status is StepStatus.PENDING and stands.result is None)
+            takes = takes or (stands.status is StepStatus.PENDING and not _answered(step, stands))
             if state.direction is _UNDO or state.ended or not takes:
                 yield from (Signalled("signal", now, blank(signal)) for signal in step.outcomes)
 
     def _strange_replies(self, direction: Direction, step: StepDefinition, cell: Cell, now: int) -> Iterator[Replied]:
         stands = cell.state
         waits_for = {Account.SENT: _DO if direction is _DO else None, Account.UNDO_SENT: _UNDO}.get(cell.account)
+        if step.enough and stands.status is StepStatus.UNKNOWN:
+            waits_for = None
         undo = step.undo.outcomes if step.undo is not None else {}
         attempt, round_ = stands.attempt, stands.round
         numbers = {(1, round_), (attempt, round_), (0, round_), (attempt + 1, round_)}
@@ -329,6 +343,18 @@ class Moves:
 
 def _may_prolong(prolong: ProlongDefinition, stands: StepState) -> bool:
     return stands.status is StepStatus.WAITING and stands.round <= prolong.times_max
+
+
+def _may_gather(gather: GatherDefinition, stands: StepState) -> bool:
+    if stands.status not in (StepStatus.PENDING, StepStatus.WAITING, StepStatus.STUCK):
+        return False
+    ended = stands.status is StepStatus.PENDING and bool(stands.attempt_last)
+    return stands.round <= gather.signals_max and not ended
+
+
+def _answered(step: StepDefinition, stands: StepState) -> bool:
+    """Say whether a wait that has not begun holds its answer; one that gathers may hold signals, and not its end."""
+    return bool(stands.attempt_last) if step.gather is not None else stands.result is not None
 
 
 def _strange_timers(step: StepDefinition, cell: Cell) -> Iterator[TimerFired]:

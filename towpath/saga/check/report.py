@@ -5,9 +5,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from towpath.saga.advance import advance
-from towpath.saga.check.abstract import ATTEMPTS_TOLD_APART, ITEMS_TOLD_APART, REMINDERS_TOLD_APART
+from towpath.saga.check.abstract import (
+    ATTEMPTS_TOLD_APART,
+    ENOUGH_TOLD_APART,
+    ITEMS_TOLD_APART,
+    REMINDERS_TOLD_APART,
+)
 from towpath.saga.check.conditions import ALL_WAYS_MAX, UNLIKE_MAX
 from towpath.saga.check.diagram import Walk, draw
+from towpath.saga.check.elsewhere import Elsewhere
 from towpath.saga.check.endings import judge_graph
 from towpath.saga.check.explore import STATES_MAX, Exploration, Explorer, Found, Halt
 from towpath.saga.check.locks import judge_locks
@@ -28,7 +34,8 @@ BOUNDS: Mapping[str, Any] = {
     "rounds_of_an_undo": "first, later",
     "replies_in_flight": "any set of answers to what was sent; each may come late, twice, out of order, or never",
     "requests_of_people": "any number",
-    "reminders_and_prolongations_of_a_wait": f"0 to {REMINDERS_TOLD_APART}",
+    "reminders_signals_and_prolongations_of_a_wait": f"0 to {REMINDERS_TOLD_APART}",
+    "items_that_are_enough": f"{ENOUGH_TOLD_APART} of up to {ITEMS_TOLD_APART}",
     "conditions": f"every combination of up to {ALL_WAYS_MAX}; of more, those in which all but {UNLIKE_MAX} come out "
     "alike, and every combination of those whose results one function receives",
     "steps_side_by_side": "every two of them in either order",
@@ -81,6 +88,7 @@ class Report:
     stuck: tuple[StuckPath, ...] = ()
     functions: int = 0
     calls: int = 0
+    elsewhere: int = 0
     without_data: tuple[str, ...] = ()
     as_child: bool = False
 
@@ -125,7 +133,12 @@ class Report:
             "bounds": dict(BOUNDS),
             "assumptions": list(ASSUMPTIONS),
             "exhaustive": list(EXHAUSTIVE),
-            "sampled": {"functions": self.functions, "calls": self.calls, "without_data": list(self.without_data)},
+            "sampled": {
+                "functions": self.functions,
+                "calls": self.calls,
+                "elsewhere": self.elsewhere,
+                "without_data": list(self.without_data),
+            },
             "as_child": self.as_child,
         }
 
@@ -140,7 +153,7 @@ class Check:
 
     `clock` gives seconds; `imports` tells where a test finds a saga of a name and version: `sagas.place_order:saga`.
     `states_max` limits each walk; `progress` is told now and then of which saga how many states were found, and how
-    many of them wait to be looked at.
+    many of them wait to be looked at. `elsewhere` calls functions in another process.
     """
 
     definitions: Sequence[Definition]
@@ -149,6 +162,7 @@ class Check:
     imports: Mapping[tuple[str, int], str] = field(default_factory=dict)
     states_max: int = STATES_MAX
     progress: Callable[[str, int, int], None] = _unheard
+    elsewhere: Elsewhere | None = None
 
     def run(self, only: str | None = None) -> list[Report]:
         """Check every saga and every sub-saga; with `only`, those of that name, beside all for their locks."""
@@ -170,7 +184,7 @@ class Check:
             progress=lambda found, waiting: self.progress(definition.name, found, waiting),
         ).run()
         found = [*exploration.found.values(), *judge_graph(exploration)]
-        sampled = Sampler(exploration, self.samples).run()
+        sampled = Sampler(exploration, self.samples, self.elsewhere).run()
         static = [*judge_timing(definition), *judge_mistakes(definition), *_ambiguous(definition), *locks]
         violations = [
             *(self.violation_at(definition, exploration, each) for each in found),
@@ -189,6 +203,7 @@ class Check:
             tuple(_halts(exploration)),
             sampled.functions,
             sampled.calls,
+            sampled.elsewhere,
             tuple(sorted(sampled.without_data)),
             as_child,
         )
@@ -222,9 +237,8 @@ class Check:
             place = (each.breach.rule, each.breach.subject)
             if place not in seen:
                 seen.add(place)
-                # What a condition came out as on all data is no single call: more examples mend it.
-                constant = each.breach.rule is Property.CONSTANT
-                test = "" if constant else call_test(self._where(definition), each)
+                # What a condition came out as on all data, or what another process gives, is no single call here.
+                test = call_test(self._where(definition), each) if each.told_by_a_call else ""
                 yield self._violation(definition, each.breach, test)
 
     def _static(self, definition: Definition, breach: Breach) -> Violation:

@@ -2,7 +2,8 @@
 
 Which results may be missing when a function is called is known for all states (the walk noted every call), and held
 against the function's annotations; what the results contain is a sample. Each function is called twice on the same data
-and must give the same, since a retry sends the command anew, and an inbox knows it by its key alone.
+and must give the same, since a retry sends the command anew, and an inbox knows it by its key alone; and once more in
+another process (elsewhere.py), since the retry may be sent by another worker, on another day.
 """
 
 import copy
@@ -16,14 +17,16 @@ from datetime import datetime
 from typing import Any
 
 from towpath.saga.check.abstract import Call, Role
+from towpath.saga.check.elsewhere import Elsewhere, Tried, spread
 from towpath.saga.check.explore import Exploration
 from towpath.saga.check.properties import Breach, Property
 from towpath.saga.decision_builder import wrong_list
-from towpath.saga.definition import Activity, Definition, StepDefinition
-from towpath.saga.effects import SubsagaCompleted
+from towpath.saga.definition import Activity, Definition, GatherDefinition, StepDefinition
+from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
 from towpath.saga.state import Cause
 from towpath.saga.testing.samples import sample
 
+_BUILDING_EVENTS = (Activity.EVENT, Activity.RESULT, Activity.NEXT)
 ROWS_TELLING = 6  # sets of data on which a condition should have come out both ways
 ROWS_MAX = 200  # of arguments for one function: beyond that each value is taken in turn, not each combination
 
@@ -61,13 +64,17 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class SampledBreach:
-    """A breach, with the call that shows it. `arguments` are without item and cause, which stand beside them."""
+    """A breach, with the call that shows it. `arguments` are without item and cause, which stand beside them.
+
+    `told_by_a_call` is false where a single call in one process does not show it.
+    """
 
     breach: Breach
     role: Role
     arguments: tuple[object, ...] = ()
     item: int | None = None
     cause: Cause | None = None
+    told_by_a_call: bool = True
 
 
 @dataclass(slots=True)
@@ -76,6 +83,7 @@ class Sampled:
 
     functions: int = 0
     calls: int = 0
+    elsewhere: int = 0  # of them, repeated in another process
     without_data: set[str] = field(default_factory=set)
     breaches: list[SampledBreach] = field(default_factory=list)
 
@@ -83,11 +91,13 @@ class Sampled:
 class Sampler:
     """Runs the functions of one definition."""
 
-    def __init__(self, exploration: Exploration, samples: Samples) -> None:
+    def __init__(self, exploration: Exploration, samples: Samples, elsewhere: Elsewhere | None = None) -> None:
         self.definition: Definition = exploration.definition
         self.exploration = exploration
         self.samples = samples
+        self.elsewhere = elsewhere
         self.result = Sampled()
+        self._tried: dict[tuple[str, Role], list[Tried]] = {}
 
     def run(self) -> Sampled:
         """Run every function that the walk has seen called, with what was missing then."""
@@ -101,7 +111,29 @@ class Sampler:
                 self._try(step, call, function, arguments)
             if call.role is Role.WHEN:
                 self._judge_condition(step, function, rows)
+        self._try_key()
+        if self.elsewhere is not None:
+            self._try_elsewhere(self.elsewhere)
         return self.result
+
+    def _try_key(self) -> None:
+        """Run what gives a start event its key, which no walk asks for."""
+        keyed_by, start = self.definition.keyed_by, self.definition.steps[0]
+        if keyed_by is None:
+            return
+        self.result.functions += 1
+        for kind in self.definition.starts:
+            for event in self._of(kind):
+                self._run(start, Call(start.key, Role.KEYED_BY, ()), keyed_by, (event,))
+
+    def _try_elsewhere(self, elsewhere: Elsewhere) -> None:
+        """Repeat calls in another process; what comes out otherwise there depends on more than the arguments."""
+        tried = [each for of_one in self._tried.values() for each in spread(of_one)]
+        for each, words in zip(tried, elsewhere(self.definition.name, self.definition.version, tried), strict=True):
+            self.result.elsewhere += words is not None
+            if words:
+                breach = Breach(Property.IMPURE, each.step, words)
+                self.result.breaches.append(SampledBreach(breach, each.role, told_by_a_call=False))
 
     def _note(self, rule: Property, step: str, words: str, role: Role, *context: Any) -> None:
         self.result.breaches.append(SampledBreach(Breach(rule, step, words), role, *context))
@@ -120,7 +152,8 @@ class Sampler:
             name = getattr(function, "__name__", "a function")
             held = "holds for all" if answers == {True} else "holds for none"
             words = f"{name} {held} of {len(rows)} sets of data: add an example for which it comes out otherwise"
-            self._note(Property.CONSTANT, step.key, words, Role.WHEN)
+            breach = Breach(Property.CONSTANT, step.key, words)
+            self.result.breaches.append(SampledBreach(breach, Role.WHEN, told_by_a_call=False))
 
     # --- what is there ----------------------------------------------------------------------------------------------
 
@@ -150,16 +183,23 @@ class Sampler:
 
     def _rows(self, step: StepDefinition, call: Call) -> Iterator[tuple[object, ...]]:
         columns: list[Sequence[object]] = [[event for kind in self.definition.starts for event in self._of(kind)]]
+        if step.gather is not None and call.role in (Role.FOLD, Role.ENOUGH):
+            columns += self._gathered(step.gather, step.outcomes, call.role)
+            yield from _combined(columns)
+            return
         for missing, position in zip(call.missing, self._needs(step, call.role), strict=True):
             columns.append((None,) if missing else self._results(position))
-        count = 1
-        for column in columns:
-            count *= len(column)
-        if count <= ROWS_MAX:
-            yield from itertools.product(*columns)
-        elif count:
-            longest = max(map(len, columns))
-            yield from itertools.islice(zip(*(itertools.cycle(column) for column in columns), strict=False), longest)
+        yield from _combined(columns)
+
+    def _gathered(
+        self, gather: GatherDefinition, outcomes: Mapping[type, bool], role: Role
+    ) -> Iterator[Sequence[object]]:
+        """Yield what may have been gathered, and (to be gathered) the signals."""
+        so_far = self._of(gather.into)
+        yield so_far if role is Role.ENOUGH else (None, *so_far)
+        if role is Role.FOLD:
+            kinds = (*gather.signals, *(kind for kind, succeeds in outcomes.items() if succeeds))
+            yield [signal for kind in kinds for signal in self._of(kind)]
 
     def _of(self, kind: type) -> Sequence[object]:
         found = self.samples.of(kind)
@@ -173,11 +213,21 @@ class Sampler:
         child = step.child
         if child is not None and child.result is not None:
             (kind,) = child.steps[child.result].outcomes
-            return [SubsagaCompleted(child.name, "child-1", result) for result in self._of(kind)]
+            completed = [SubsagaCompleted(child.name, "child-1", result) for result in self._of(kind)]
+            return self._endings(step, child.name, completed)
         results = [result for kind, ok in declared.items() if ok for result in self._of(kind)]
         if step.over is None:
             return results or ((None,) if not declared else ())
-        return [(), *((result,) for result in results), *((result, result) for result in results[:2])]
+        if step.enough:
+            return [(result,) * step.enough for result in results]
+        return _lists(results)
+
+    def _endings(self, step: StepDefinition, child: str, completed: list[SubsagaCompleted[object]]) -> Sequence[object]:
+        """Return endings of sub-sagas that a step may have; of a list, one that compensated where it may."""
+        if step.over is None:
+            return completed
+        compensated = [SubsagaCompensated(child, "child-1")] if step.tolerated else []
+        return _lists([*completed, *compensated])
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -191,7 +241,7 @@ class Sampler:
         elif role is Role.REMIND and step.remind is not None:
             for number in (1, step.remind.reminders_max):
                 self._run(step, call, function, arguments, item=number, value=number)
-        elif step.over is not None and role in (Role.BUILD, Role.UNDO):
+        elif step.over is not None and role in (Role.BUILD, Role.UNDO, Role.KEYED_BY):
             items = self._list(step, arguments)
             for item in range(len(items)):
                 self._run(step, call, function, arguments, item=item, value=items[item])
@@ -225,7 +275,11 @@ class Sampler:
     ) -> None:
         given = (*arguments, *(() if item is None else (value,)), *(() if cause is None else (cause,)))
         self.result.calls += 1
-        for breach in try_function(step, call.role, function, given, self.samples.complaint):
+
+        def returned(value: object) -> None:
+            self._tried.setdefault((step.key, call.role), []).append(Tried(step.key, call.role, given, value))
+
+        for breach in try_function(step, call.role, function, given, self.samples.complaint, returned):
             missing_is_to_blame = breach.rule is Property.BUILDER_RAISES and any(call.missing)
             rule = Property.MISSING_RESULT if missing_is_to_blame else breach.rule
             self._note(rule, step.key, breach.words, call.role, arguments, item, cause)
@@ -236,6 +290,24 @@ class Sampler:
                 self._note(Property.LIST_TOO_LONG, step.key, words, call.role, arguments)
 
 
+def _combined(columns: Sequence[Sequence[object]]) -> Iterator[tuple[object, ...]]:
+    """Yield every combination of what may be given; beyond ROWS_MAX of them, each value in turn."""
+    count = 1
+    for column in columns:
+        count *= len(column)
+    if count <= ROWS_MAX:
+        yield from itertools.product(*columns)
+    elif count:
+        longest = max(map(len, columns))
+        yield from itertools.islice(zip(*(itertools.cycle(column) for column in columns), strict=False), longest)
+
+
+def _lists(results: Sequence[object]) -> list[tuple[object, ...]]:
+    """Return no result, each alone, and two alike; two that differ, where there are such."""
+    apart = [(results[0], results[-1])] if len(results) > 1 else []
+    return [(), *((result,) for result in results), *((result, result) for result in results[:2]), *apart]
+
+
 def _function(step: StepDefinition, role: Role) -> Callable[..., Any]:
     function = {
         Role.BUILD: step.build,
@@ -243,6 +315,9 @@ def _function(step: StepDefinition, role: Role) -> Callable[..., Any]:
         Role.WHEN: step.when,
         Role.OVER: step.over,
         Role.UNTIL: step.until,
+        Role.KEYED_BY: step.keyed_by,
+        Role.FOLD: step.gather.fold if step.gather is not None else None,
+        Role.ENOUGH: step.gather.enough if step.gather is not None else None,
         Role.UNDO: step.undo.build if step.undo is not None else None,
         Role.REMIND: step.remind.build if step.remind is not None else None,
     }[role]
@@ -256,8 +331,12 @@ def try_function(
     function: Callable[..., Any],
     given: tuple[object, ...],
     complaint: Callable[[str, object], str] = _no_complaint,
+    returned: Callable[[object], None] | None = None,
 ) -> Iterator[Breach]:
-    """Call a function twice on the same data; yield what is wrong with that."""
+    """Call a function twice on the same data; yield what is wrong with that.
+
+    `returned` is told what a function gave that was the same both times.
+    """
     name = getattr(function, "__name__", "a function")
     before = _copied(given)
     try:
@@ -269,6 +348,8 @@ def try_function(
         yield Breach(Property.IMPURE, step.key, f"{name} changes what it is given")
     elif not _same(first, second):
         yield Breach(Property.IMPURE, step.key, f"{name} gives another {type(first).__name__} each time it is called")
+    elif returned is not None:
+        returned(first)
     wrong = _wrong(step, role, first)
     if wrong:
         yield Breach(Property.WRONG_VALUE, step.key, f"{name} returns {wrong}")
@@ -287,19 +368,24 @@ def try_function(
 def _wrong(step: StepDefinition, role: Role, value: object) -> str:  # noqa: PLR0911 - a case each
     """Say what is wrong with the value that a function returned."""
     kind = type(value).__name__
-    if role is Role.WHEN:
+    if role is Role.FOLD and step.gather is not None:
+        fits = type(value) is step.gather.into
+        return "" if fits else f"a {kind}, not the {step.gather.into.__name__} that it gathers into"
+    if role in (Role.WHEN, Role.ENOUGH):
         return "" if isinstance(value, bool) else f"a {kind}, not true or false"
     if role is Role.OVER:
         return wrong_list(value)
+    if role is Role.KEYED_BY:
+        return "" if isinstance(value, str) and value else f"{value!r}, not a key"
     if role is Role.CHOOSE:
         return "" if value in step.options else f"{value!r}, which is none of {', '.join(step.options)}"
     if role is Role.UNTIL:
         zoned = isinstance(value, datetime) and value.tzinfo is not None
         return "" if zoned else f"a {kind}, not a time with its zone"
     if value is None:
-        return "nothing"
+        return "" if step.activity is Activity.NEXT else "nothing"
     declared = {step.remind.event} if role is Role.REMIND and step.remind is not None else set(step.outcomes)
-    published = role is Role.REMIND or (role is Role.BUILD and step.activity in (Activity.EVENT, Activity.RESULT))
+    published = role is Role.REMIND or (role is Role.BUILD and step.activity in _BUILDING_EVENTS)
     if published and type(value) not in declared:
         return f"a {kind}, not the {', '.join(each.__name__ for each in declared)} that it says"
     if step.child is not None and role is Role.BUILD and not isinstance(value, step.child.starts):

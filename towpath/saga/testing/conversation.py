@@ -32,6 +32,7 @@ from towpath.saga.effects import (
     Record,
     SendCommand,
     SetTimer,
+    StartNext,
     StartSaga,
 )
 from towpath.saga.inputs import (
@@ -257,6 +258,17 @@ class Conversation:
 
         return self._take(is_it, event, "its own events")
 
+    def expect_next(
+        self, event: object, *, key: str | None = None, where: Callable[[Any], bool] | None = None
+    ) -> "Conversation":
+        """Expect that the saga has started its next instance with this event, as in `expect` (under this key)."""
+        fits = _fitting(event, where)
+
+        def is_it(said: Said) -> bool:
+            return isinstance(said, StartNext) and fits(said.event) and key in (None, said.next_key)
+
+        return self._take(is_it, event, "this saga, as its next instance")
+
     def expect_nothing(self) -> "Conversation":
         """Expect that nothing is sent but what was expected."""
         self._nothing_unexpected()
@@ -365,7 +377,7 @@ class Conversation:
             match effect:
                 case SendCommand() | StartSaga() | CompensateSaga() if effect.attempt > 1:
                     self._repeated.append(effect)
-                case SendCommand() | StartSaga() | CompensateSaga() | AnswerParent() | PublishEvent():
+                case SendCommand() | StartSaga() | CompensateSaga() | AnswerParent() | PublishEvent() | StartNext():
                     self._unexpected.append(effect)
                 case SetTimer():
                     self._timers[effect.timer.key] = (effect.due_milliseconds, effect.timer)

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from towpath.saga.effects import AnswerParent, CompensateSaga, PublishEvent, SendCommand, StartSaga
+from towpath.saga.effects import AnswerParent, CompensateSaga, PublishEvent, SendCommand, StartNext, StartSaga
 from towpath.saga.state import Direction
 
-Said = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent
+Said = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent | StartNext
 
 VALUE_CHARACTERS_MAX = 120
 """Of one value in a line; what is longer is cut, for a line that wraps is no longer read as one."""
@@ -21,7 +21,7 @@ def message_of(said: Said) -> object:
     match said:
         case SendCommand():
             return said.command
-        case StartSaga() | PublishEvent():
+        case StartSaga() | PublishEvent() | StartNext():
             return said.event
         case AnswerParent():
             return said.reply
@@ -45,6 +45,8 @@ def headline(said: Said) -> str:
             return f"{type(said.reply).__name__} to the parent saga {said.parent.saga}"
         case PublishEvent():
             return f"{type(said.event).__name__}, published (step {said.step})"
+        case StartNext():
+            return f"{type(said.event).__name__} to start the next instance under the key {said.next_key}"
 
 
 def shown(sent: Sequence[Said]) -> str:

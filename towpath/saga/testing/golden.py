@@ -86,7 +86,7 @@ def inputs_of(definition: Definition, history: dict[str, Any]) -> list[Input]:
 
 def classes_of(definition: Definition) -> dict[str, type]:
     """Return every class that an input of this saga may carry, by name."""
-    kinds = {*definition.starts, *definition.cancels, *definition.prolongs}
+    kinds = {*definition.starts, *definition.signals}
     for step in definition.steps:
         kinds |= set(step.outcomes)
         if step.child is not None and step.child.result is not None:

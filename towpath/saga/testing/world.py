@@ -90,6 +90,11 @@ class World:
             for signal, position in self.definition.waits.items()
             if self.state is not None and self.state.steps[position].status is StepStatus.WAITING
         ]
+        moves += [
+            Move(f"{signal.__name__} is gathered", False, self._giving(Signalled, self.sampler(signal)))
+            for signal, position in self.definition.gathers.items()
+            if self.state is not None and self.state.steps[position].status is StepStatus.WAITING
+        ]
         if self.timers:
             timer, due = min(self.timers.values(), key=lambda entry: (entry[1], entry[0].key))
             moves.append(Move(f"{timer.key} falls due", False, self._firing(timer, due)))
@@ -241,9 +246,9 @@ class World:
             case SendCommand():
                 self.unread.append(Sent(effect.step, effect.item, effect.direction, effect.attempt, effect.round))
             case StartSaga():
-                self.unread.append(Sent(effect.step, "", Direction.DO, effect.attempt, effect.round))
+                self.unread.append(Sent(effect.step, effect.item, Direction.DO, effect.attempt, effect.round))
             case CompensateSaga():
-                self.unread.append(Sent(effect.step, "", Direction.UNDO, effect.attempt, effect.round))
+                self.unread.append(Sent(effect.step, effect.item, Direction.UNDO, effect.attempt, effect.round))
             case SetTimer():
                 self.timers[effect.timer.key] = (effect.timer, effect.due_milliseconds)
             case CancelTimer():
@@ -277,6 +282,8 @@ class World:
 
     def _judge_undo(self, state: SagaState, effect: SendCommand | CompensateSaga) -> None:
         position = self.definition.index[effect.step]
+        if self.definition.steps[position].enough:
+            return  # an item that was not needed is undone while the saga goes on
         later = self.definition.descendants[position]
         for other, step in enumerate(self.definition.steps):
             undone_first = later >> other & 1 and step.undo is not None

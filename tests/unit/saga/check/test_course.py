@@ -17,14 +17,20 @@ from tests.unit.saga.course import (
     Reminded,
     Summary,
     Told,
+    Votes,
     choice,
+    contest,
     fallback,
+    gathering,
+    gathering_in_its_time,
     partial,
     reminding,
     side_by_side,
+    subscription,
     summary,
     timed,
     two_starts,
+    with_children,
 )
 from tests.unit.saga.support import Agreed, Do, No, Opened, Yes, pivot, saga, service, step
 from towpath.saga import (
@@ -44,7 +50,8 @@ from towpath.saga.check import Check, Property, Report
 from towpath.saga.check.endings import judge_graph
 from towpath.saga.check.explore import Explorer, explore
 from towpath.saga.decision_builder import DecisionBuilder
-from towpath.saga.state import Cause, CauseKind, StepState, StepStatus
+from towpath.saga.effects import AnswerParent, StartSaga, SubsagaCompleted
+from towpath.saga.state import Cause, CauseKind, Direction, Status, StepState, StepStatus
 
 machine: Any = sys.modules["towpath.saga.advance"]
 beginning: Any = sys.modules["towpath.saga.beginning"]
@@ -186,13 +193,16 @@ def a_result_that_may_be_asked_back_is_published(patch: Patch) -> None:
 
 @mutation(Property.ENDING, two_starts, as_child=True)
 def the_parent_is_told_no_result(patch: Patch) -> None:
-    ending = machine._ending
+    answer = machine.DecisionBuilder.answer_parent
 
-    def without(builder: DecisionBuilder) -> Any:
-        told = ending(builder)
-        return replace(told, result=None) if hasattr(told, "result") else told
+    def without(builder: DecisionBuilder) -> None:
+        answer(builder)
+        told = builder.effects[-1]
+        if isinstance(told, AnswerParent) and hasattr(told.reply, "result"):
+            silent = SubsagaCompleted[object](told.reply.saga, told.reply.saga_id)
+            builder.effects[-1] = replace(told, reply=silent)
 
-    patch.setattr(machine, "_ending", without)
+    patch.setattr(machine.DecisionBuilder, "answer_parent", without)
 
 
 @mutation(Property.POLICY, reminding)
@@ -269,6 +279,124 @@ def all_is_undone_at_once(patch: Patch) -> None:
         return outstanding
 
     patch.setattr(machine, "_undo_what_is_free", undo_all)
+
+
+gathering_rules: Any = sys.modules["towpath.saga.gathering"]
+contest_rules: Any = sys.modules["towpath.saga.contest"]
+
+
+@mutation(Property.STALE, gathering_in_its_time)
+def more_is_gathered_than_may_be(patch: Patch) -> None:
+    def take_in(builder: DecisionBuilder, input_: Any) -> str | None:
+        cell = builder.steps[builder.definition.gathers[type(input_.signal)]]
+        if cell.status is not S.WAITING:
+            found: str | None = gathering_rules.take_in(builder, input_)
+            return found
+        builder.go_on_gathering(builder.definition.gathers[type(input_.signal)], cell, Votes())
+        return None
+
+    patch.setattr(machine, "take_in", take_in)
+
+
+@mutation(Property.POLICY, gathering)
+def a_signal_moves_the_deadline(patch: Patch) -> None:
+    def go_on(builder: DecisionBuilder, position: int, cell: StepState, gathered: object) -> None:
+        builder.cancel(position, "", cell)
+        later = cell.give_up_milliseconds + 1
+        more = replace(cell, result=gathered)
+        builder._await(position, more, cell.attempt, cell.round + 1, later, cell.attempt_last, later)
+
+    patch.setattr(DecisionBuilder, "go_on_gathering", go_on)
+
+
+@mutation(Property.POLICY, gathering)
+def what_is_gathered_is_lost(patch: Patch) -> None:
+    go_on = DecisionBuilder.go_on_gathering
+    patch.setattr(
+        DecisionBuilder, "go_on_gathering", lambda builder, position, cell, _: go_on(builder, position, cell, None)
+    )
+
+
+@mutation(Property.UNHANDLED, gathering)
+def what_comes_early_is_not_gathered(patch: Patch) -> None:
+    take_in = gathering_rules.take_in
+
+    def late(builder: DecisionBuilder, input_: Any) -> str | None:
+        pending = builder.steps[builder.definition.gathers[type(input_.signal)]].status is S.PENDING
+        refusal: str | None = "too early" if pending else take_in(builder, input_)
+        return refusal
+
+    patch.setattr(machine, "take_in", late)
+
+
+@mutation(Property.UNDO_OWED, contest)
+def what_was_not_needed_is_left(patch: Patch) -> None:
+    def forget(builder: DecisionBuilder, position: int, item: StepState) -> None:
+        builder.put(position, item.key, replace(item, status=S.UNKNOWN, due_milliseconds=0))
+
+    patch.setattr(contest_rules, "give_up_item", forget)
+
+
+@mutation(Property.UNDO_OWED, contest)
+def the_saga_ends_before_the_others_are_undone(patch: Patch) -> None:
+    patch.setattr(machine, "others_are_being_undone", lambda _: False)
+
+
+@mutation(Property.UNDO_OWED, contest)
+def the_winner_is_undone(patch: Patch) -> None:
+    enough = contest_rules.enough_can_succeed
+
+    def all_of_them(builder: DecisionBuilder, position: int) -> bool:
+        found: bool = enough(builder, position)
+        for item in builder.steps[position].items:
+            if found and item.status is S.SUCCEEDED:
+                builder.send_anew(position, item.key, item, Direction.UNDO)
+        return found
+
+    patch.setattr(machine, "enough_can_succeed", all_of_them)
+
+
+@mutation(Property.DEADLOCK, contest)
+def the_saga_waits_for_what_cannot_come(patch: Patch) -> None:
+    enough = contest_rules.enough_can_succeed
+    patch.setattr(machine, "enough_can_succeed", lambda builder, position: enough(builder, position) or True)
+
+
+@mutation(Property.EVENTS, subscription)
+def the_next_is_started_twice(patch: Patch) -> None:
+    start = DecisionBuilder.start_next
+
+    def twice(builder: DecisionBuilder, step: Any, event: object) -> None:
+        start(builder, step, event)
+        start(builder, step, event)
+
+    patch.setattr(DecisionBuilder, "start_next", twice)
+
+
+@mutation(Property.EVENTS, subscription)
+def the_next_is_started_before_the_end(patch: Patch) -> None:
+    finish = machine._finish
+
+    def stay(builder: DecisionBuilder) -> None:
+        if builder.direction is Direction.DO and any(hasattr(effect, "next_key") for effect in builder.effects):
+            builder.status = Status.RUNNING
+        else:
+            finish(builder)
+
+    patch.setattr(machine, "_finish", stay)
+
+
+@mutation(Property.STALE, with_children)
+def children_share_one_attempt(patch: Patch) -> None:
+    send = DecisionBuilder._send
+
+    def confuse(builder: DecisionBuilder, position: int, item: str, sent: StepState, direction: Direction) -> None:
+        send(builder, position, item, sent, direction)
+        builder.effects[:] = [
+            replace(effect, item="0") if isinstance(effect, StartSaga) else effect for effect in builder.effects
+        ]
+
+    patch.setattr(DecisionBuilder, "_send", confuse)
 
 
 @pytest.mark.parametrize("name", MUTATIONS)

@@ -32,7 +32,7 @@ from towpath.saga import COMPENSATE, HALT, Definition, Saga, Undo, UndoEach, Und
 from towpath.saga.check import Check, Property, Violation, explore
 from towpath.saga.check.endings import judge_graph
 from towpath.saga.decision_builder import DecisionBuilder
-from towpath.saga.effects import SubsagaCompensated
+from towpath.saga.effects import AnswerParent, SubsagaCompensated
 from towpath.saga.inputs import Action
 from towpath.saga.state import Cause, CauseKind, Direction, StepState, StepStatus
 
@@ -490,7 +490,7 @@ def a_refused_request_is_forgotten(patch: Patch) -> None:
 
 @mutation(Property.ENDING, lambda: child().definition, as_child=True)
 def a_child_that_has_ended_is_silent_to_its_parent(patch: Patch) -> None:
-    patch.setattr(machine, "_answer", lambda *_: None)
+    patch.setattr(machine.DecisionBuilder, "answer_parent", lambda _: None)
 
 
 @mutation(Property.UNHANDLED, lambda: child().definition, as_child=True)
@@ -556,7 +556,7 @@ def a_parent_is_not_told(patch: Patch) -> None:
 
     def silently(turn: DecisionBuilder) -> None:
         finish(turn)
-        turn.effects[:] = [effect for effect in turn.effects if not isinstance(effect, machine.AnswerParent)]
+        turn.effects[:] = [effect for effect in turn.effects if not isinstance(effect, AnswerParent)]
 
     patch.setattr(machine, "_finish", silently)
 

@@ -19,7 +19,7 @@ from towpath.saga import (
     seconds,
     tolerated,
 )
-from towpath.saga.effects import SubsagaCompleted
+from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
 
 
 def alone(_: Opened) -> Do:
@@ -165,3 +165,48 @@ q = saga.wait(
 assert_type(q, Step[Opened, Agreed])
 either = Saga("either", version=1, starts_on=one_of(Opened, Agreed), deadline=hours(1), cancel_on=Denied)
 assert_type(either, Saga[Opened | Agreed])
+
+
+def lines_of(event: Opened) -> tuple[str, ...]:
+    return event.lines
+
+
+def begin_line(_: Opened, line: str) -> Opened:
+    return Opened(1, (line,))
+
+
+def key_of(_: Opened, line: str) -> str:
+    return line
+
+
+def with_endings(_: Opened, endings: tuple[SubsagaCompleted[Agreed] | SubsagaCompensated, ...]) -> Do:
+    return Do(str(len(endings)))
+
+
+def add_up(_: Opened, so_far: No | None, one: Agreed | Denied) -> No:
+    return No(f"{so_far} {one}")
+
+
+def is_enough(_: Opened, so_far: No) -> bool:
+    return bool(so_far.note)
+
+
+def another(event: Opened, gathered: No | None) -> Opened | None:
+    return event if gathered else None
+
+
+chained = Saga("chained", version=1, starts_on=Opened, deadline=hours(9), keyed_by=lambda event: str(event.number))
+r = chained.subsaga_each(
+    ending, begin_line, over=lines_of, limit=3, returns=Agreed, may_fail=True, keyed_by=key_of, within=hours(0.5)
+)
+assert_type(r, Step[Opened, tuple[SubsagaCompleted[Agreed] | SubsagaCompensated, ...]])
+chained.step(service, with_endings, needs=r, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+s = chained.gather(
+    "s", of=Agreed, ended_by=Denied, into=No, by=add_up, enough=is_enough, limit=9, within=hours(1), on_timeout=PROCEED
+)
+assert_type(s, Step[Opened, No | None])
+t = chained.gather(
+    "t", of=Yes, into=No, by=lambda *_: No(), enough=is_enough, limit=9, within=hours(1), on_timeout=HALT
+)
+assert_type(t, Step[Opened, No])
+chained.then_starts(another, needs=s)

@@ -39,6 +39,18 @@ def from_elsewhere(_: Denied) -> Do:
     return Do("x")
 
 
+def alone_opened(event: Opened) -> Opened:
+    return event
+
+
+def all_lines(event: Opened) -> tuple[str, ...]:
+    return event.lines
+
+
+def fold(_: Opened, so_far: Yes | None, one: Agreed) -> Yes:
+    return so_far or Yes(str(one))
+
+
 saga = Saga("wrong", version=1, starts_on=Opened, deadline=hours(1))
 other = Saga("other", version=1, starts_on=Denied, deadline=hours(1))
 a = saga.step(service, alone, key="a", undo=NO_EFFECT, succeeds=Yes, fails=No, within=seconds(1))
@@ -86,3 +98,7 @@ saga.step(service, with_yes, key="e35", needs=joined, undo=NO_EFFECT, succeeds=Y
 saga.choose("e36", by=is_noted, needs=a, options=("card", "free"))  # E: a choice by what is no text
 saga.delay("e37", until=not_a_bool, at_most=hours(1))  # E: a time that is none
 a & other.delay("pause", lasts=seconds(1))  # E: joins handles of two sagas
+saga.subsaga_each(other, alone_opened, over=all_lines, limit=9, within=hours(1))  # E: starts one for each without its item
+saga.gather("e38", of=Agreed, into=Yes, by=alone, enough=is_noted, limit=9, within=hours(1), on_timeout=HALT)  # E: a fold that gathers nothing
+saga.gather("e39", of=Agreed, into=Yes, by=fold, limit=9, within=hours(1), on_timeout=HALT)  # E: does not say what ends it
+saga.then_starts(alone)  # E: starts the next with a command

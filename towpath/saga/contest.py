@@ -1,0 +1,41 @@
+"""An `each` of which some items are enough: the first of n carriers, two of three offers.
+
+Rule of this file: as soon as enough have succeeded the others are undone, while the saga goes on; it ends once they
+are. An item that fails is declined, one that is not answered is undone, as long as enough can still succeed.
+"""
+
+from towpath.saga.decision_builder import DecisionBuilder, becoming
+from towpath.saga.state import Direction, StepState, StepStatus
+
+_OPEN = (StepStatus.SENT, StepStatus.BACKOFF)
+_BEING_UNDONE = (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
+
+
+def enough_can_succeed(builder: DecisionBuilder, position: int) -> bool:
+    """Say whether enough items have succeeded, or still can; where they have, give up the others."""
+    step, items = builder.definition.steps[position], builder.steps[position].items
+    open_ = [item for item in items if item.status in _OPEN]
+    succeeded = sum(item.status is StepStatus.SUCCEEDED for item in items)
+    if succeeded < step.enough:
+        return succeeded + len(open_) >= step.enough
+    for item in open_:
+        builder.cancel(position, item.key, item)
+        give_up_item(builder, position, item)
+    return True
+
+
+def give_up_item(builder: DecisionBuilder, position: int, item: StepState) -> None:
+    """Undo an item that may have been done; where there is nothing to undo, hear of it no more."""
+    if builder.definition.steps[position].undo is None:
+        builder.put(position, item.key, becoming(item, StepStatus.UNKNOWN))
+    else:
+        builder.send_anew(position, item.key, item, Direction.UNDO)
+
+
+def others_are_being_undone(builder: DecisionBuilder) -> bool:
+    """Say whether the saga must wait for the undo of an item that was not needed."""
+    return any(
+        item.status in _BEING_UNDONE
+        for position in builder.definition.contests
+        for item in builder.steps[position].items
+    )
