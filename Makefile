@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements/bootstrap.lock requirements/all.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test unit integration acceptance test-docker test-crash test-chaos check format records lock clean
+.PHONY: help setup demo up down test unit integration acceptance test-docker test-crash test-chaos check format records docs release lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
@@ -47,6 +47,10 @@ format: $(READY) ## mend what the formatter and the linter can mend
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 records: $(READY) ## write the record classes anew from schemas/avro
 	@$(BIN)/towpath contracts generate
+docs: $(READY) ## build the documentation site into site/; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet && echo "site/index.html"
+release: $(READY) ## build the wheel into dist/, try it in an empty environment, write its SBOM (CycloneDX)
+	@bash infra/release.sh $(BIN)
 lock: $(READY) ## resolve the lock files anew
 	@bash requirements/lock.sh $(BIN)/uv
 clean: ## remove .venv and caches (the data of the stack stays: `towpath up --fresh` removes it)
