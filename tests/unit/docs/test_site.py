@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     """Pages, anchors and the names of the Python reference: MkDocs' strict mode fails on each that is not there."""
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path],
         cwd=ROOT,
         env={"NO_MKDOCS_2_WARNING": "1", "PATH": "/usr/bin:/bin"},
         capture_output=True,
