@@ -48,7 +48,7 @@ format: $(READY) ## mend what the formatter and the linter can mend
 records: $(READY) ## write the record classes anew from schemas/avro
 	@$(BIN)/towpath contracts generate
 docs: $(READY) ## build the documentation site into site/; a broken link fails
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict && echo "site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict && echo "site/index.html"
 release: $(READY) ## build the wheel into dist/, try it in an empty environment, write its SBOM (CycloneDX)
 	@bash infra/release.sh $(BIN)
 lock: $(READY) ## resolve the lock files anew

@@ -1,12 +1,8 @@
 """What MkDocs runs while it builds: adds the pages that are made from the code."""
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
@@ -15,6 +11,8 @@ from infra.docs.reference import PAGES, llms, pages_of
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def on_files(files: Files, config: "MkDocsConfig") -> Files:
