@@ -242,6 +242,11 @@ class SagaSettings(_Section):
         description="How long a finished saga is remembered, in days: longer than the topic of its start events keeps "
         "them (30 by our topics), for they are read again where offsets are lost; that leaves 15 spare.",
     )
+    dead_commands_hold_attempts: bool = Field(
+        True,
+        description="Whether a command that is a dead letter stops its attempt's clock until it is redriven or "
+        "dropped: what a handler's bug holds up is not undone before a person could act. The saga's deadline goes on.",
+    )
 
 
 class TracingSettings(_Section):

@@ -51,7 +51,7 @@ class Shop:
             place_order(connection, codec, order, event_id=uuid4())
 
 
-def open_shop(stack: RunningStack) -> Shop:
+def open_shop(stack: RunningStack, *, on_hand: int = 90) -> Shop:
     """Start all workers, and bring in customer and article through the services' own functions."""
     settings = stack.settings
     start_workers(settings, stack.client, worker_names(settings))
@@ -62,7 +62,13 @@ def open_shop(stack: RunningStack) -> Shop:
         register_customer(connection, codec, rich, "Ann", event_id=uuid4())
     with psycopg.connect(settings.postgres.database_url("catalog")) as connection:
         list_product(
-            connection, codec, sku=shop.sku, name="Clock", unit_price_cents=LARGE_CENTS, on_hand=90, event_id=uuid4()
+            connection,
+            codec,
+            sku=shop.sku,
+            name="Clock",
+            unit_price_cents=LARGE_CENTS,
+            on_hand=on_hand,
+            event_id=uuid4(),
         )
     return shop
 

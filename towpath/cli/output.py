@@ -2,15 +2,20 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from towpath.errors import RefusedError, TowpathError
+
+WIDE_COLUMNS = 10_000
+"""No table is wider."""
 
 results = Console()
 notes = Console(stderr=True)
@@ -29,7 +34,26 @@ def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int) else "left", overflow="fold")
     for row in rows:
         table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
-    results.print(table)
+    show_table(table)
+
+
+def show_table(table: Table) -> None:
+    """Print a table: as wide as the terminal, or, where that is a pipe or a file, as wide as its content."""
+    if results.is_terminal:
+        results.print(table)
+        return
+    wide = Measurement.get(results, results.options.update(width=WIDE_COLUMNS), table).maximum
+    Console(width=max(wide, 1)).print(table)
+
+
+def repeat(show: Callable[[], None], every_seconds: float | None, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Call `show`; where `every_seconds` is given, again and again, on a clean terminal, until it is interrupted."""
+    show()
+    while every_seconds is not None:
+        sleep(every_seconds)
+        if results.is_terminal:
+            results.clear()
+        show()
 
 
 def note(text: str) -> None:

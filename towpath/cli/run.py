@@ -126,8 +126,10 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.capture.kafka import CaptureWatch
     from towpath.client.saga import start_topic
     from towpath.contract.retention import require_sums, saga_sums
+    from towpath.deadletter.watch.kafka import DeadCommandWatch
     from towpath.orchestrator.agent import create_orchestrator
     from towpath.orchestrator.core import participants_of
+    from towpath.orchestrator.performer import attempt_timer
     from towpath.orchestrator.topics import started_by_events, topic_findings
     from towpath.project import load_sagas
     from towpath.stream.broker.record_limits import RecordLimits
@@ -142,7 +144,12 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     by_events = started_by_events(name, sagas, catalogue)
     topics = dict.fromkeys(start_topic(catalogue, name, kind) for kind in by_events)
     require_sums(saga_sums(catalogue, settings, name, [kind.SCHEMA_NAME for kind in by_events]))
-    watch = CaptureWatch(settings, participants_of(definitions))
+    services = participants_of(definitions)
+    watch, dead = CaptureWatch(settings, services), None
+    if settings.saga.dead_commands_hold_attempts:
+        letters = (catalogue.dead_letter(f"{service}.commands") for service in services)
+        topics_of_dead = {topic.name: topic.partitions for topic in letters if topic is not None}
+        dead = DeadCommandWatch(settings, topics_of_dead, partial(attempt_timer, name))
     return catalogue.topics_of(name), lambda codec, on_status, learn: create_orchestrator(
         settings,
         definitions,
@@ -151,7 +158,8 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
         start_topic=tuple(topics) or None,
         declared_topics=catalogue.topics,
         limits=RecordLimits(catalogue.message_bytes_max()),
-        hold_deadlines=watch.behind,
+        hold_deadlines=watch.behind if dead is None else lambda: watch.behind() or dead.reading(),
+        hold_timer=None if dead is None else dead.holds,
         on_status=on_status,
         learn=learn,
     )

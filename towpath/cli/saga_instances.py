@@ -21,6 +21,7 @@ from towpath.settings import Settings, load_settings
 if TYPE_CHECKING:
     from towpath.orchestrator.instance_status import Instance
     from towpath.orchestrator.records import HistoryEntry
+    from towpath.orchestrator.selection import Selection
     from towpath.saga.state import SagaState
 
 ID_LETTERS = 36
@@ -39,6 +40,9 @@ def register(saga_app: typer.Typer) -> None:
 Name = Annotated[str, typer.Argument(help="The saga.")]
 Which = Annotated[str, typer.Argument(metavar="SAGA_ID", help="The instance's id, or its business key.")]
 Json = Annotated[bool, typer.Option("--json", help="Everything as JSON.")]
+Watch = Annotated[
+    float | None, typer.Option("--watch", min=0.5, help="Look again every so many seconds, until interrupted.")
+]
 
 
 class Order(StrEnum):
@@ -73,12 +77,12 @@ def list_instances(
     sort: Annotated[Order, typer.Option("--sort", help="What they are sorted by.")] = Order.STARTED,
     limit: Annotated[int | None, typer.Option("--limit", min=1, help="At most so many.")] = None,
     count: Annotated[bool, typer.Option("--count", help="How many there are, by saga, version and status.")] = False,
+    watch: Watch = None,
     as_json: Json = False,
 ) -> None:
     """List the instances of sagas: how each stands, what it waits for, and since when."""
     from towpath.orchestrator.selection import Selection
 
-    settings = load_settings()
     chosen = Selection(
         status=status,
         step=step,
@@ -89,6 +93,11 @@ def list_instances(
         stuck=stuck,
         unfinished=unfinished,
     )
+    output.repeat(lambda: _list(name, chosen, sort, limit, count=count, as_json=as_json), watch)
+
+
+def _list(name: str | None, chosen: "Selection", sort: Order, limit: int | None, *, count: bool, as_json: bool) -> None:
+    settings = load_settings()
     everything = [instance for saga in _sagas(settings, name) for instance in read_instances(settings, saga)]
     found = sorted(chosen.of(everything, int(datetime.now(UTC).timestamp() * 1000)), key=_ORDERS[sort])
     if count:
@@ -109,7 +118,7 @@ def list_instances(
             "\n".join(instance.under_way),
             _moment(instance.changed_milliseconds),
         )
-    output.results.print(table)
+    output.show_table(table)
     more = f", the first {ROWS_MAX} shown: --json has all" if len(found) > ROWS_MAX else ""
     output.note(f"{len(found)} instances{more}")
 
@@ -129,21 +138,33 @@ def show(
         str | None, typer.Option("--at", help="As it stood at this time (UTC), or at this offset of its history topic.")
     ] = None,
     step: Annotated[bool, typer.Option("--step", help="Each step of its run: what came, what it changed.")] = False,
+    watch: Watch = None,
     as_json: Json = False,
 ) -> None:
-    """Show one instance: every step, how often it was tried, and what it waits for; now, or as it stood once."""
-    from towpath.saga.state_snapshot import state_to_snapshot, tree_to_json
-
+    """Show one instance: every step, what it waits for, which dead letters concern it; now, or as it stood once."""
     settings = load_settings()
     if at is not None or step:
         show_moments(settings, name, which, at, step=step, as_json=as_json)
         return
+    output.repeat(lambda: _show(settings, name, which, as_json=as_json), watch)
+
+
+def _show(settings: Settings, name: str, which: str, *, as_json: bool) -> None:
+    from towpath.cli.saga_dead import letters_of
+    from towpath.saga.state_snapshot import state_to_snapshot, tree_to_json
+
     instance = _one(read_instances(settings, name), name, which)
     state = instance.state
+    letters = letters_of(settings, name, state)
     if as_json:
-        output.emit_json({**_plain(instance), "state": tree_to_json(state_to_snapshot(state))})
+        tree = tree_to_json(state_to_snapshot(state))
+        output.emit_json({**_plain(instance), "dead_letters": letters, "state": tree})
         return
     show_state(state, _moment(instance.changed_milliseconds))
+    for letter in letters:
+        about = f" for {letter['step']}" if letter["step"] else ""
+        words = f"dead letter {letter['topic']} {letter['place']}: {letter['type']}{about}: {letter['cause']}"
+        output.results.print(f"{escape(words)}\n    {escape(letter['look'])}", highlight=False, soft_wrap=True)
 
 
 def show_state(state: "SagaState", since: str) -> None:
@@ -166,7 +187,7 @@ def show_state(state: "SagaState", since: str) -> None:
                 _moment(cell.due_milliseconds) if cell.due_milliseconds else "",
                 "" if cell.result is None else type(cell.result).__name__,
             )
-    output.results.print(table)
+    output.show_table(table)
     if state.deadline_milliseconds:
         output.results.print(f"its deadline is {_moment(state.deadline_milliseconds)}", highlight=False)
 
@@ -221,14 +242,17 @@ def history(
         soft_wrap=True,
     )
     table = Table("seconds", "what came", "what was sent", "saga")
+    latest = begin
     for entry in entries:
+        # An input's time is its writer's clock: told in the order of decisions, time does not run backwards.
+        latest = max(latest, entry.at_milliseconds)
         table.add_row(
-            f"{(entry.at_milliseconds - begin) / 1000:.3f}",
+            f"{(latest - begin) / 1000:.3f}",
             _came(entry),
             "\n".join(f"{sent.type.rpartition('.')[2]} to {sent.topic}" for sent in entry.sent),
             entry.status,
         )
-    output.results.print(table)
+    output.show_table(table)
 
 
 # --- what is read -----------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ The one rule: all of it goes into the unit of work of the record that caused it.
 
 from towpath import tracing
 from towpath.contract.codec import Codec
+from towpath.errors import PeerError
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages
@@ -14,9 +15,9 @@ from towpath.orchestrator.retention import Retention
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Definition
 from towpath.saga.effects import AnswerParent, CancelTimer, Finish, SetTimer
-from towpath.saga.inputs import Input, Timer
+from towpath.saga.inputs import Input, Timer, TimerKind
 from towpath.saga.state import SagaState
-from towpath.stream.broker.record import Headers
+from towpath.stream.broker.record import ConsumedRecord, Headers
 
 
 class Performer:
@@ -118,6 +119,19 @@ def _linked(headers: Headers) -> Headers:
     if own is None:
         return headers
     return (*(header for header in headers if header[0] != "traceparent"), ("traceparent", own.encode()))
+
+
+def attempt_timer(saga: str, command: ConsumedRecord) -> bytes | None:
+    """Return the key of the timer that an attempt of `saga` waits with for `command`; None where it is not its own."""
+    try:
+        if command.header("saga") != saga:
+            return None
+        step, item = envelope.required(command, "step"), command.header("item") or ""
+        attempt, round_ = envelope.number(command, "attempt"), envelope.number(command, "round")
+        timer = Timer(TimerKind.ATTEMPT, step, item, envelope.direction(command), attempt, round_)
+        return _timer_key(envelope.required(command, "saga_id"), timer)
+    except PeerError:
+        return None
 
 
 def _timer_key(saga_id: str, timer: Timer) -> bytes:

@@ -23,3 +23,27 @@ def test_words_in_brackets_are_printed(capsys: pytest.CaptureFixture[str]) -> No
     assert "[participant] inbox_keep_days [/] [bold]" in said
     assert "problem: topic [a]: [b] is [/c]" in said
     assert "next: mend [d]" in said
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_its_content(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of a long id is folded or cut, whatever a terminal would have shown."""
+    long = "x" * 300
+    output.show_rows([{"id": long, "cause": long}])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split() for line in lines] == [["id", "cause"], [long, long]]
+
+
+def test_a_watch_shows_again_until_it_is_interrupted() -> None:
+    """Once without it."""
+    shown: list[int] = []
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 2.0
+        if len(shown) == 3:
+            raise KeyboardInterrupt
+
+    output.repeat(lambda: shown.append(1), None)
+    assert len(shown) == 1
+    with pytest.raises(KeyboardInterrupt):
+        output.repeat(lambda: shown.append(1), 2.0, sleep)
+    assert len(shown) == 3

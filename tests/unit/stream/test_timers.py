@@ -4,6 +4,8 @@ import asyncio
 import time
 from typing import Any
 
+import pytest
+
 from tests.unit.stream.support import memory_broker, options_for, values, working
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups, OutcomeUnknown
@@ -166,3 +168,25 @@ def test_a_worker_that_lost_its_partition_fires_nothing() -> None:
 
     asyncio.run(main())
     assert len(broker.records("timers")) == 1
+
+
+def test_a_timer_that_is_held_alone_fires_once_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others of its partition fire meanwhile."""
+    monkeypatch.setattr("towpath.stream.engine.timer_gate.HELD_TIMER_MILLISECONDS", 100)
+    broker = memory_broker(partitions=1)
+    for _ in range(2):
+        broker.append("in", b"set 10", key=b"k")
+    held = {b"0"}
+
+    async def main() -> None:
+        given = options(broker, hold_timer=lambda key: key in held)
+        async with working(set_timers, given, ["in", "timers"]) as worker:
+            await worker.until(lambda: len(broker.records("timers")) == 1)
+            assert values(broker.records("timers")) == ["fired 1"]
+            await asyncio.sleep(0.3)
+            assert len(broker.records("timers")) == 1
+            held.clear()
+            await worker.until(lambda: len(broker.records("timers")) == 2)
+
+    asyncio.run(main())
+    assert values(broker.records("timers")) == ["fired 1", "fired 0"]

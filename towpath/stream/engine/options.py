@@ -46,6 +46,8 @@ class StreamOptions:
     state_folder: Path | None = None
     """None: stores live in memory and are read anew at every assignment."""
     hold_deadlines: Callable[[], bool] | None = None
+    hold_timer: Callable[[bytes], bool] | None = None
+    """Asked about each due timer by its key: one that is held is put off."""
     world_errors: tuple[type[BaseException], ...] = ()
     learn: Callable[[BaseException], BaseException] | None = None
     """Asked, outside any unit of work, whether a peer's error can be cured: returns that error, or a WorldError where

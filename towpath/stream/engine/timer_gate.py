@@ -24,6 +24,8 @@ log = structlog.get_logger("towpath.stream.engine.timer_gate")
 TIMERS_PER_UNIT_MAX = 500
 HELD_SECONDS = 0.25
 """How long to wait before the hold is asked about again."""
+HELD_TIMER_MILLISECONDS = 10_000
+"""How long a timer that is held by itself is put off each time: one write to the store for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,13 @@ class TimerGate:
         application: str,
         topic: str,
         hold: Callable[[], bool] | None = None,
+        hold_timer: Callable[[bytes], bool] | None = None,
     ) -> None:
         self._broker = broker
         self._stores = stores
         self._topic = topic
         self._hold = hold
+        self._hold_timer = hold_timer
         self._next_due: dict[int, int | None] = {}
         self._gates: dict[int, Gate] = {}
         self._held = False
@@ -96,13 +100,21 @@ class TimerGate:
         return None
 
     def fire(self, unit: KafkaUnit, number: int) -> list[Timer]:
-        """Produce the records of the due timers into their own partition and take them out of the index."""
+        """Produce the records of the due timers into their own partition and take them out of the index.
+
+        A timer that is held by itself is put off: what it says of its time stays as it was.
+        """
         timers = self._stores.timers(number)
+        until_milliseconds = self._gates[number].until_milliseconds
         due: list[Timer] = []
-        for timer in timers.due(self._gates[number].until_milliseconds):
-            due.append(timer)
-            if len(due) == TIMERS_PER_UNIT_MAX:
+        held: list[Timer] = []
+        for timer in timers.due(until_milliseconds):
+            (held if self._hold_timer is not None and self._hold_timer(timer.key) else due).append(timer)
+            if len(due) + len(held) == TIMERS_PER_UNIT_MAX:
                 break
+        for timer in held:
+            later = until_milliseconds + HELD_TIMER_MILLISECONDS
+            timers.set(timer.key, later, timer.payload, record_key=timer.record_key, headers=timer.headers)
         for timer in due:
             unit.send(self._topic, timer.payload, key=timer.record_key, headers=timer.headers, partition=number)
             timers.cancel(timer.key)

@@ -270,6 +270,7 @@ def create_app(
     limits: RecordLimits | None = None,
     memory_stores: bool = False,
     hold_deadlines: Callable[[], bool] | None = None,
+    hold_timer: Callable[[bytes], bool] | None = None,
     world_errors: tuple[type[BaseException], ...] = (),
     learn: Callable[[BaseException], BaseException] | None = None,
     on_ready: Callable[[], Awaitable[None]] | None = None,
@@ -284,11 +285,10 @@ def create_app(
     `name` is the consumer group and the prefix of the transactional id. `slot` tells this worker from its siblings:
     stable over restarts, unique among live workers. `states` are changelog topics, the first of which also keeps
     timers and parked keys; `timers_topic` is where the records of due timers go. `hold_deadlines` is asked before
-    timers fire, and holds them while it returns True. `limits` says how large a record each topic takes, where that is
-    not Kafka's default. `gathering` says how long records may gather under load.
-    `broker` is the real one unless a test gives its memory broker.
-    timers fire, and holds them while it returns True. `on_status` is told how the worker stands, whenever that changes;
-    it must not block for long. `broker` is the real one unless a test gives its memory broker.
+    timers fire, and holds them while it returns True; `hold_timer` is asked about each by its key. `limits` says how
+    large a record each topic takes, where that is not Kafka's default. `gathering` says how long records may gather
+    under load. `on_status` is told how the worker stands, whenever that changes; it must not block for long. `broker`
+    is the real one unless a test gives its memory broker.
     Raises ConfigurationError where these contradict each other.
     """
     folder = settings.stream.state_folder
@@ -306,6 +306,7 @@ def create_app(
         parks_keys=parks_keys,
         state_folder=None if memory_stores else (settings.root / folder).resolve(),
         hold_deadlines=hold_deadlines,
+        hold_timer=hold_timer,
         world_errors=world_errors,
         learn=learn,
         on_ready=on_ready,

@@ -46,6 +46,7 @@ def build_loop(
             application=options.application,
             topic=options.timers_topic,
             hold=options.hold_deadlines,
+            hold_timer=options.hold_timer,
         )
     return UnitLoop(
         options.broker,

@@ -1,0 +1,1 @@
+"""Follows the dead-letter topics of commands."""
