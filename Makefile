@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 LOCKS := requirements/bootstrap.lock requirements/all.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down test unit integration acceptance test-docker test-crash test-chaos check format records docs release lock clean
+.PHONY: help setup demo up down test unit integration acceptance test-docker test-crash test-chaos test-long check format records docs release lock clean
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
@@ -38,6 +38,8 @@ test-crash: $(READY) ## the long form of the crash tests: half an hour, not in C
 	@$(BIN)/python -m tests.run crash
 test-chaos: $(READY) ## the long form of the chaos test: ten minutes of everything at once, not in CI
 	@$(BIN)/python -m tests.run chaos
+test-long: $(READY) ## a whole project of its own from the wheel, for minutes: not in CI
+	@$(BIN)/python -m tests.run long
 
 ##@ For those who change Towpath
 setup: $(READY) ## make .venv from the lock files

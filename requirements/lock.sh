@@ -9,3 +9,5 @@ common=(--quiet --universal --python-version 3.11 --generate-hashes --no-emit-in
 "$uv" pip compile "${common[@]}" --output-file requirements/all.lock --extra stack --group dev --constraints requirements/bootstrap.lock pyproject.toml
 "$uv" pip compile "${common[@]}" --output-file requirements/bench.lock requirements/bench.in
 "$uv" pip compile "${common[@]}" --output-file requirements/runtime.lock --constraints requirements/all.lock pyproject.toml
+# What a new project is pinned to: the engine's dependencies, those of the local stack, and pytest.
+"$uv" pip compile "${common[@]}" --output-file towpath/scaffold/templates/requirements.lock --extra stack --constraints requirements/all.lock pyproject.toml - <<<'pytest'

@@ -20,6 +20,7 @@ FOLDERS = {
     "integration": ("conformance", "integration", "crash"),
     "acceptance": ("acceptance", "chaos"),
     "docker": ("docker",),
+    "long": ("long",),
     "crash": ("conformance", "integration", "crash", "acceptance"),
     "chaos": ("chaos",),
 }

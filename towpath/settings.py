@@ -34,13 +34,24 @@ class ProjectSettings(_Section):
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$", description="Name of the project; prefixes groups and ids.")
     sagas: str = Field("sagas", description="Package whose modules each define one saga, as `saga`.")
-    services: tuple[str, ...] = Field((), description="The services, as import paths.")
-    views: tuple[str, ...] = Field((), description="The views, as import paths.")
+    services: tuple[str, ...] = Field(
+        (), description="The services, as import paths; by default each folder of pipelines/services, its `service`."
+    )
+    views: tuple[str, ...] = Field(
+        (), description="The views, as import paths; by default each module of pipelines/views, its `view`."
+    )
     outsiders: tuple[str, ...] = Field(
         (), description="Producers and consumers of topics that belong to other projects, by the names that topics use."
     )
     schemas: str = Field("schemas", description="Folder of topics, Avro files and examples.")
     records: str = Field("schemas.records", description="Package of the generated record classes.")
+    partitions: int = Field(
+        4,
+        ge=1,
+        le=10_000,
+        description="Partitions of each topic that is derived: so many workers of a kind share the work. They never "
+        "change once a topic holds records; a file in schemas/topics may say another count.",
+    )
     demo: str | None = Field(None, description="The demo that `towpath demo` runs, as import path.")
 
 
@@ -327,6 +338,23 @@ class Settings(BaseSettings):
         # A section that was built beforehand says all it wants.
         open_ = {name: section for name, section in defaults.items() if not isinstance(data.get(name), BaseModel)}
         return {**data, **{name: {**section, **data.get(name, {})} for name, section in open_.items()}}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_services_and_views(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Where the file lists no services or views, they are those that lie in the project's folders."""
+        project, root = data.get("project"), data.get("root")
+        if not isinstance(project, dict) or not isinstance(root, Path):
+            return data
+        services = root / "pipelines" / "services"
+        views = root / "pipelines" / "views"
+        found = {
+            "services": tuple(
+                f"pipelines.services.{one.parent.name}:service" for one in sorted(services.glob("[!_]*/__init__.py"))
+            ),
+            "views": tuple(f"pipelines.views.{one.stem}:view" for one in sorted(views.glob("[!_]*.py"))),
+        }
+        return {**data, "project": {**found, **project}}
 
     @property
     def stack_home(self) -> Path:

@@ -32,6 +32,9 @@ ARROWS: dict[str, frozenset[str]] = {
         {"contract", "saga", "outbox", "stream", "orchestrator", "participant", "client", "view", "project", "parties"}
     ),
     "parties": frozenset({"contract", "saga", "participant", "view", "orchestrator", "project"}),
+    "derived_topics": frozenset({"contract", "saga", "participant", "view", "orchestrator", "project", "parties"}),
+    "facade": frozenset({"contract", "client", "project", "stack"}),
+    "scaffold": frozenset(),
     "stack": frozenset(
         {"contract", "outbox", "capture", "stream", "positions", "participant", "view", "orchestrator", "project"}
     ),

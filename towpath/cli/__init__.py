@@ -4,11 +4,21 @@ Each module beside this one holds the verbs of one room and imports that room on
 """
 
 import sys
+from typing import Annotated
 
 import typer
 
 from towpath.cli import output
 from towpath.errors import ExitCode, TowpathError
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        output.results.print("towpath", metadata.version("towpath"), highlight=False)
+        raise typer.Exit
+
 
 app = typer.Typer(
     name="towpath",
@@ -20,13 +30,26 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def _top(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Business transactions across services, on PostgreSQL, Debezium, Kafka and Faust."""
+
+
 def _register() -> None:
     from towpath.cli import (
+        add,
         capture,
         compose,
         contracts,
         dead,
         demo,
+        dev,
+        migrate,
+        new,
         positions,
         provision,
         replay,
@@ -36,7 +59,24 @@ def _register() -> None:
         views,
     )
 
-    for module in (stack, compose, provision, capture, dead, demo, positions, run, saga, views, replay, contracts):
+    for module in (
+        new,
+        add,
+        dev,
+        stack,
+        compose,
+        provision,
+        migrate,
+        capture,
+        dead,
+        demo,
+        positions,
+        run,
+        saga,
+        views,
+        replay,
+        contracts,
+    ):
         module.register(app)
 
 

@@ -21,11 +21,12 @@ from towpath.cli.contracts_report import (
     show,
     summary_of,
 )
-from towpath.errors import ContractError
-from towpath.settings import load_settings
+from towpath.errors import ContractError, ProgrammerError
+from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from towpath.contract.check import Report
+    from towpath.contract.files import Contracts
 
 contracts_app = typer.Typer(
     help="Schemas, topics and examples: generate records, test promises, register.", no_args_is_help=True
@@ -46,12 +47,15 @@ def generate(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a file is stale.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Name the files as JSON.")] = False,
 ) -> None:
-    """Write the record classes anew from the Avro files."""
+    """Write anew what follows: the record classes from the Avro files, a saga's own topics and others from the code."""
     from towpath.contract.files import load_contracts, schema_sets
     from towpath.contract.write import stale_files, write_records
 
-    contracts = load_contracts(schema_sets(load_settings()))
-    changed = stale_files(contracts) if check else write_records(contracts)
+    settings = load_settings()
+    contracts = load_contracts(schema_sets(settings))
+    changed = list(stale_files(contracts) if check else write_records(contracts))
+    if not (check and changed):  # the project's code imports the record classes
+        changed += _topics_that_follow(settings, contracts, check=check)
     if as_json:
         output.emit_json({"stale" if check else "written": [str(path) for path in changed]})
     else:
@@ -59,7 +63,22 @@ def generate(
             output.results.print(str(path), highlight=False, soft_wrap=True)
     if check and changed:
         raise ContractError(f"{len(changed)} generated files are stale", next_step="towpath contracts generate")
-    output.note("the record classes are those of the Avro files")
+    output.note("the record classes are those of the Avro files, and the derived topics those of the code")
+
+
+def _topics_that_follow(settings: Settings, contracts: "Contracts", *, check: bool) -> list[Path]:
+    """Write the topics that follow from the project's code; return the file if it changed, or with `check` would."""
+    from towpath.derived_topics import derived_file, derived_is_stale, derived_text, write_derived
+
+    try:
+        text = derived_text(settings, contracts)
+    except ProgrammerError as error:
+        kept = "the record classes were written; the derived topics are as they were"
+        raise type(error)(error.cause, kept=error.kept or kept, next_step=error.next_step) from error
+    if check:
+        return [derived_file(settings)] if derived_is_stale(settings, text) else []
+    written = write_derived(settings, text)
+    return [written] if written else []
 
 
 @contracts_app.command(name="test")

@@ -102,9 +102,22 @@ def report_of(project: Project) -> "Report":
         findings += retention_findings(all_sums(catalogue, settings, commands, starts))
     if fresh:
         findings += closed_set_findings(parties, catalogue)
+        findings += _stale_topics(project)
     findings += annotation_findings(project.contracts.schemas, parties.reader_schemas, datetime.now(UTC).date())
     findings += meaning_since_release(project.contracts, catalogue.values())
     return replace(report, findings=project.finish(in_order(findings)))
+
+
+def _stale_topics(project: Project) -> list["Finding"]:
+    """Return a finding where the derived topics are not those of the project's code."""
+    from towpath.contract.finding import Finding
+    from towpath.derived_topics import derived_file, derived_is_stale, derived_text
+
+    if not derived_is_stale(project.settings, derived_text(project.settings, project.contracts)):
+        return []
+    place = derived_file(project.settings).relative_to(project.settings.root).as_posix()
+    words = "it is not what follows from the project's sagas, services and views"
+    return [Finding("derived-topics", place, words, fix="towpath contracts generate", file=place)]
 
 
 def require_kept_promises(project: Project) -> None:

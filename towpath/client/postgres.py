@@ -185,6 +185,17 @@ class Client(ClientBase):
             except errors.UndefinedTable:  # no worker has kept the view yet
                 return []
 
+    def watch(self, *, seconds: float) -> Iterator[InstanceStatus]:
+        """Yield how an instance stands each time that one changes, for so many seconds. Raises WorldError."""
+        deadline = self._clock.monotonic_seconds() + seconds
+        with self._views() as connection:
+            connection.execute(LISTEN)
+            while (left_seconds := deadline - self._clock.monotonic_seconds()) > 0:
+                # Read whole before anything is asked on the same connection.
+                changed = [told.payload for told in connection.notifies(timeout=min(left_seconds, 1.0), stop_after=1)]
+                for saga_id in dict.fromkeys(changed):
+                    yield from self._read(connection, BY_ID, (saga_id,))
+
     @contextmanager
     def _views(self) -> Iterator[Connection]:
         """Connect to the views' database, in autocommit."""

@@ -1,6 +1,9 @@
 """The catalogue of topics: what each promises, read from `schemas/topics/*.yaml`, one file a topic.
 
 Strict: a key that is not known is refused, with the one that was probably meant; nothing is ignored.
+What follows from the project's code (`towpath.derived_topics`) is written by `towpath contracts generate` into one
+file, `_derived.yaml`, in the same form. A topic's own file wins over it, key by key; one that says everything is taken
+as it stands.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +20,7 @@ from towpath.contract.parse import misspelt
 from towpath.errors import ContractError, NotFoundError
 from towpath.settings import Settings
 
+DERIVED_FILE: Final = "_derived.yaml"
 _DAY_MILLISECONDS: Final = 86_400_000
 _DEAD_SUFFIX: Final = ".dead"
 _BYTES_MAX: Final = "max.message.bytes"
@@ -156,11 +160,15 @@ class Catalogue:
     def read(cls, folder: Path) -> Self:
         """Read the topics that `folder` declares. Raises ContractError as `load` does."""
         topics: dict[str, Topic] = {}
-        for path in sorted(folder.glob("*.y*ml")):
-            for topic in read_topics(path):
+        derived = read_derived(folder)
+        for path in declared_files(folder):
+            for topic in read_topics(path, derived):
                 if topic.name in topics:
                     raise ContractError(f"{path.name}: topic {topic.name} is declared twice", next_step="remove one")
                 topics[topic.name] = topic
+        for name, content in derived.items():
+            if name not in topics:
+                topics |= {topic.name: topic for topic in _topics(_checked(content, DERIVED_FILE))}
         if not topics:
             raise ContractError(f"{folder}: no topic is declared", next_step="add <topic>.yaml there")
         return cls(MappingProxyType(dict(sorted(topics.items()))))
@@ -170,7 +178,7 @@ class Catalogue:
         if name not in self.topics:
             raise NotFoundError(
                 f"topic {name!r} is not in the catalogue{misspelt(name, self.topics)}",
-                next_step=f"declare it in schemas/topics/{name}.yaml",
+                next_step=f"towpath contracts generate, or declare it in schemas/topics/{name}.yaml",
             )
         return self.topics[name]
 
@@ -256,7 +264,7 @@ class _TopicFile(_Strict):
     retention_days: _Days
     tombstone_retention_days: float | None = Field(None, gt=0)
     values: list[str] = Field(min_length=1)
-    producers: list[_Name] = Field(min_length=1)
+    producers: list[_Name]
     consumers: list[_Name]
     compatibility: Literal[
         "none", "backward", "backward_transitive", "forward", "forward_transitive", "full", "full_transitive"
@@ -275,6 +283,8 @@ class _TopicFile(_Strict):
         for label, names in (("values", self.values), ("producers", self.producers), ("consumers", self.consumers)):
             if len(set(names)) != len(names):
                 raise ValueError(f"{label}: a name stands there twice")
+        if not self.producers and self.kind != "commands":  # a service may answer commands that no saga sends yet
+            raise ValueError("producers: List should have at least 1 item")
         if self.kind == "state" and (self.dead or self.retention_days != "forever"):
             raise ValueError("a state topic is compacted: retention_days is forever, and it has no dead section")
         if self.kind != "state" and self.tombstone_retention_days is not None:
@@ -282,18 +292,63 @@ class _TopicFile(_Strict):
         return self
 
 
-def read_topics(path: Path) -> tuple[Topic, ...]:
-    """Return the topic that the file `path` declares, and its dead-letter topic if it declares one."""
+WHOLE: Final = frozenset(
+    {"topic", "kind", "owner", "key", "partitions", "retention_days", "values", "producers", "consumers"}
+)
+"""The keys of a file that says everything itself: nothing is derived for it."""
+
+
+def declared_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files of topics that people wrote, in the order of their names."""
+    return tuple(path for path in sorted(folder.glob("*.y*ml")) if path.name != DERIVED_FILE)
+
+
+def read_derived(folder: Path) -> dict[str, dict[str, Any]]:
+    """Return what `towpath contracts generate` derived, by topic; empty where it derived nothing."""
+    path = folder / DERIVED_FILE
+    if not path.is_file():
+        return {}
+    content = read_file(path)
+    if not isinstance(content, list) or not all(isinstance(one, dict) and "topic" in one for one in content):
+        raise ContractError(f"{path.name}: it is no list of topics", next_step="towpath contracts generate")
+    return {str(one["topic"]): one for one in content}
+
+
+def read_file(path: Path) -> Any:
+    """Return what a file of the catalogue says, unchecked. Raises ContractError where it is no YAML."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 - a SafeLoader
-        file = _TopicFile.model_validate(content)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
-        raise ContractError(f"{path.name}: {error}", next_step=f"mend schemas/topics/{path.name}") from error
-    except ValidationError as error:
-        problems = "; ".join(_in_words(dict(problem)) for problem in error.errors())
-        raise ContractError(f"{path.name}: {problems}", next_step=f"mend schemas/topics/{path.name}") from error
+        raise ContractError(f"{path.name}: {error}", next_step=f"fix schemas/topics/{path.name}") from error
+
+
+def read_topics(path: Path, derived: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> tuple[Topic, ...]:
+    """Return the topic that the file `path` declares, and its dead-letter topic if it has one.
+
+    What the file leaves open comes from `derived`. Raises ContractError naming file, key and what was probably meant.
+    """
+    content = read_file(path)
+    if isinstance(content, dict) and not content.keys() >= WHOLE:
+        content = {**derived.get(str(content.get("topic")), {}), **content}
+    file = _checked(content, path.name)
     if path.stem != file.topic:
         raise ContractError(f"{path.name}: it declares {file.topic}", next_step=f"call it {file.topic}.yaml")
+    return _topics(file)
+
+
+def _checked(content: Any, name: str) -> "_TopicFile":
+    try:
+        return _TopicFile.model_validate(content)
+    except ValidationError as error:
+        missing = any(problem["type"] == "missing" for problem in error.errors())
+        problems = "; ".join(_in_words(dict(problem)) for problem in error.errors())
+        fix = f"fix schemas/topics/{name}"
+        raise ContractError(
+            f"{name}: {problems}", next_step=f"towpath contracts generate, or {fix}" if missing else fix
+        ) from error
+
+
+def _topics(file: "_TopicFile") -> tuple[Topic, ...]:
     topic = _topic(file)
     return (topic,) if file.dead is None else (topic, _dead(topic, file.dead))
 

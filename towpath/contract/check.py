@@ -70,7 +70,11 @@ def check_contracts(
     """
     parties = parties or Parties.of((), catalogue)
     shape = [*_check_topics(contracts, catalogue), *_check_records(stale_files(contracts) if stale is None else stale)]
-    findings = [*shape, *_check_names(catalogue, parties, outsiders), *_check_orphans(contracts, catalogue, examples)]
+    findings = [
+        *shape,
+        *_check_names(catalogue, parties, outsiders),
+        *_check_orphans(contracts, catalogue, examples, parties),
+    ]
     decodings = 0
     if not shape:  # else the deeper checks would only speak of what is missing
         rules = compile_rules(contracts.schemas)
@@ -139,9 +143,14 @@ def _check_names(catalogue: Catalogue, parties: Parties, outsiders: Iterable[str
                 )
 
 
-def _check_orphans(contracts: Contracts, catalogue: Catalogue, examples: Sequence[Example]) -> Iterator[Finding]:
+def _check_orphans(
+    contracts: Contracts, catalogue: Catalogue, examples: Sequence[Example], parties: Parties
+) -> Iterator[Finding]:
     values = catalogue.values()
-    reached = {name for value in values for name in contracts.schemas.reachable(value)}
+    # What a service answers travels as soon as a saga asks it.
+    answers = [answer for party in parties.by_name.values() for answer in party.answers]
+    replies = {reply for answer in answers for reply in answer.succeeds | answer.fails} & set(contracts.schemas.by_name)
+    reached = {name for value in {*values, *replies} for name in contracts.schemas.reachable(value)}
     good = {example.record for example in examples if example.expect is None}
     for name in sorted(_own(contracts)):
         if name not in reached:
@@ -156,7 +165,7 @@ def _check_orphans(contracts: Contracts, catalogue: Catalogue, examples: Sequenc
                 "missing-example",
                 name,
                 "it has no good example",
-                fix="add schemas/examples/<service>/<Record>/good/*.json",
+                fix="add one in schemas/examples/<service>.json or schemas/examples/<service>/<Record>/good/*.json",
             )
         if name not in values and contracts.versions(name):
             yield Finding(

@@ -121,7 +121,8 @@ def _service(service: Party, parties: Parties, catalogue: Catalogue) -> Iterator
             f"{service.name}.{TopicKind.COMMANDS}",
             f"it lists {command}, for which {service.label} has no handler",
             tuple(senders) or tuple(topic.producers if topic else ()),
-            f"{service.label}: add a handler; or take it out of schemas/topics/{service.name}.commands.yaml",
+            f"{service.label}: add a handler; or take it out of the saga that sends it, or of "
+            f"schemas/topics/{service.name}.commands.yaml",
         )
 
 
@@ -140,7 +141,7 @@ def _view(view: Party, catalogue: Catalogue) -> Iterator[Finding]:
                 topic.name,
                 f"{view.label} reads it, and is not among its consumers",
                 (view.label,),
-                f"add {view.name} to the consumers in schemas/topics/{topic.name}.yaml",
+                f"towpath contracts generate, or add {view.name} to the consumers in schemas/topics/{topic.name}.yaml",
             )
 
 
@@ -150,7 +151,7 @@ def _unlisted(party: Party, record: str, topic: str, does: str) -> Finding:
         topic,
         f"{party.label} {does} {record}, which is not among its values",
         (party.label,),
-        f"add it to schemas/topics/{topic}.yaml; or {party.label}: remove it",
+        f"towpath contracts generate, or add it to schemas/topics/{topic}.yaml; or {party.label}: remove it",
     )
 
 

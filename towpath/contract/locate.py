@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from towpath.contract.catalogue import DERIVED_FILE
 from towpath.contract.files import Contracts
 from towpath.contract.finding import Finding
 
@@ -22,15 +23,28 @@ def _located(finding: Finding, contracts: Contracts, root: Path, schemas_folder:
     elif finding.subject in contracts.schemas:
         path = contracts.path_of(finding.subject)
     elif finding.subject.startswith("examples/"):
-        path = root / schemas_folder / finding.subject
+        path = root / schemas_folder / finding.subject.partition(":")[0]
     elif finding.rule.startswith("waiver"):
         path = root / schemas_folder / "waivers.yaml"
     else:
         path = root / schemas_folder / "topics" / f"{finding.subject.removesuffix('.dead')}.yaml"
+        if not path.is_file():
+            path = path.with_name(DERIVED_FILE)
     if not path.is_file() or not path.is_relative_to(root):
         return finding
-    line = finding.line or _line(path.read_text(encoding="utf-8"), finding.place or finding.subject)
+    text = path.read_text(encoding="utf-8")
+    if path.name == DERIVED_FILE:
+        line = _line_of_topic(text, finding.subject.removesuffix(".dead"))
+        if not line and not finding.file:
+            return finding
+    else:
+        line = finding.line or _line(text, finding.place or finding.subject)
     return replace(finding, file=path.relative_to(root).as_posix(), line=line)
+
+
+def _line_of_topic(text: str, topic: str) -> int:
+    lines = text.splitlines()
+    return lines.index(f"- topic: {topic}") + 1 if f"- topic: {topic}" in lines else 0
 
 
 def _line(text: str, place: str) -> int:

@@ -16,10 +16,11 @@ from towpath.orchestrator.mapping import wire_name
 from towpath.saga.definition import Activity, Definition, Kind, StepDefinition
 
 Sagas = Mapping[str, Mapping[int, Definition]]
+_GENERATE = "towpath contracts generate"
 
 
 @dataclass(frozen=True, slots=True)
-class _Need:
+class Need:
     """A record that must travel in a topic, from `writer` (empty: whoever) to `reader` (empty: whoever)."""
 
     topic: str
@@ -44,7 +45,9 @@ def topic_findings(sagas: Sagas, catalogue: Catalogue) -> tuple[Finding, ...]:
     found: dict[Finding, None] = {}
     for name, versions in sagas.items():
         for definition in versions.values():
-            needs = tuple(_needs(definition, catalogue, told_only=_told_only(definition, sagas, catalogue)))
+            told_only = _told_only(definition, sagas, catalogue)
+            keeps_signals = envelope.topic_of(name, envelope.SIGNALS) in catalogue.topics
+            needs = tuple(needs_of(definition, told_only=told_only, keeps_signals=keeps_signals))
             for need in needs:
                 found.update(dict.fromkeys(_unmet(need, name, catalogue)))
             meeting = {need.topic for need in needs} | set(_meeting(definition, catalogue))
@@ -71,35 +74,40 @@ def _told_only(definition: Definition, sagas: Sagas, catalogue: Catalogue) -> bo
     return children and definition.kind is Kind.COMPENSATABLE
 
 
-def _needs(definition: Definition, catalogue: Catalogue, *, told_only: bool) -> Iterator[_Need]:
+def needs_of(definition: Definition, *, told_only: bool, keeps_signals: bool) -> Iterator[Need]:
+    """Yield what one version of a saga needs of topics.
+
+    `told_only` says that parents alone hear of its result; `keeps_signals` that it has a topic of signals, which may
+    come before it waits for them.
+    """
     name = definition.name
     signals = envelope.topic_of(name, envelope.SIGNALS)
     own: list[tuple[str, type[Record]]] = [
         (envelope.STATE, wire.SagaState),
         (envelope.HISTORY, wire.HistoryEntry),
         (envelope.TIMERS, wire.TimerFired),
-        *([(envelope.STATE, wire.EarlySignals)] if signals in catalogue.topics else []),
+        *([(envelope.STATE, wire.EarlySignals)] if keeps_signals else []),
     ]
     for kind, record in own:
-        yield _Need(envelope.topic_of(name, kind), record.SCHEMA_NAME, name, "")
+        yield Need(envelope.topic_of(name, kind), record.SCHEMA_NAME, name, "")
     for cancelling in definition.cancels:
-        yield _Need(signals, wire_name(cancelling), "", name)
+        yield Need(signals, wire_name(cancelling), "", name)
     for starting in definition.starts if definition.keyed_by is not None else ():
-        yield _Need(signals, wire_name(starting), name, name)
+        yield Need(signals, wire_name(starting), name, name)
     for step in definition.steps:
         if step.activity is not Activity.RESULT or not told_only:
             yield from _needs_of_step(name, step)
 
 
-def _needs_of_step(name: str, step: StepDefinition) -> Iterator[_Need]:
+def _needs_of_step(name: str, step: StepDefinition) -> Iterator[Need]:
     replies, signals = envelope.topic_of(name, envelope.REPLIES), envelope.topic_of(name, envelope.SIGNALS)
     events = envelope.topic_of(name, envelope.EVENTS)
     if step.remind is not None:
-        yield _Need(events, wire_name(step.remind.event), name, "")
+        yield Need(events, wire_name(step.remind.event), name, "")
     for kind in step.gather.signals if step.gather is not None else ():
-        yield _Need(signals, wire_name(kind), "", name)
+        yield Need(signals, wire_name(kind), "", name)
     if step.prolong is not None:
-        yield _Need(signals, wire_name(step.prolong.signal), "", name)
+        yield Need(signals, wire_name(step.prolong.signal), "", name)
     does = step.participant if step.child is None else step.child.name
     travels = {
         Activity.WAIT: (signals, "", name),
@@ -109,18 +117,18 @@ def _needs_of_step(name: str, step: StepDefinition) -> Iterator[_Need]:
     }
     topic, writer, reader = travels.get(step.activity, (replies, does, name))
     for kind in step.outcomes:
-        yield _Need(topic, wire_name(kind), writer, reader)
+        yield Need(topic, wire_name(kind), writer, reader)
     if step.undo is not None:
         for kind in step.undo.outcomes:
-            yield _Need(replies, wire_name(kind), step.undo.participant or does, name)
+            yield Need(replies, wire_name(kind), step.undo.participant or does, name)
     if step.child is not None:
         child = envelope.topic_of(step.child.name, envelope.SIGNALS)
         asked = (wire.ParentAsked,) if step.undo is not None else ()
         if step.child.result is not None:
             for kind in step.child.steps[step.child.result].outcomes:
-                yield _Need(replies, wire_name(kind), does, name)
+                yield Need(replies, wire_name(kind), does, name)
         for record in (*step.child.starts, *asked, wire.ParentEnded):
-            yield _Need(child, wire_name(record), name, step.child.name)
+            yield Need(child, wire_name(record), name, step.child.name)
 
 
 def _meeting(definition: Definition, catalogue: Catalogue) -> Iterator[str]:
@@ -135,21 +143,22 @@ def _meeting(definition: Definition, catalogue: Catalogue) -> Iterator[str]:
                 yield f"{participant}.{TopicKind.COMMANDS}"
 
 
-def _unmet(need: _Need, saga: str, catalogue: Catalogue) -> Iterator[Finding]:
+def _unmet(need: Need, saga: str, catalogue: Catalogue) -> Iterator[Finding]:
     topic, file = catalogue.topics.get(need.topic), f"schemas/topics/{need.topic}.yaml"
     hit = (f"saga {saga}",)
     if topic is None:
-        yield Finding("saga-topics", need.topic, "it is not declared", hit, f"add {file}")
+        yield Finding("saga-topics", need.topic, "it is not declared", hit, _GENERATE)
         return
     if need.record not in topic.values:
-        mend = f"add it to the values in {file}"
-        yield Finding("saga-topics", need.topic, f"{need.record} is not among its values", hit, mend)
+        fix = f"{_GENERATE}; or add it to the values in {file}"
+        yield Finding("saga-topics", need.topic, f"{need.record} is not among its values", hit, fix)
     for role, party, listed in (
         ("producers", need.writer, topic.producers),
         ("consumers", need.reader, topic.consumers),
     ):
         if party and party not in listed:
-            yield Finding("saga-topics", need.topic, f"{party} is not among its {role}", hit, f"add it in {file}")
+            fix = f"{_GENERATE}; or add it in {file}"
+            yield Finding("saga-topics", need.topic, f"{party} is not among its {role}", hit, fix)
 
 
 def _apart(topics: Iterable[str], saga: str, catalogue: Catalogue) -> Iterator[Finding]:

@@ -16,6 +16,7 @@ from towpath.outbox.names import slot_name
 from towpath.outbox.postgres import Maintenance, apply_outbox_schema, ensure_slot, maintain
 from towpath.outbox.topics import writable_topics
 from towpath.participant.core import InboxRow
+from towpath.participant.migrations import Migration, migrations_of, pending
 from towpath.settings import Settings
 
 Connection = psycopg.Connection[Any]
@@ -32,6 +33,7 @@ _CLEAN = """
 DELETE FROM inbox WHERE ctid = ANY(ARRAY(
   SELECT ctid FROM inbox WHERE recorded_at < now() - make_interval(days => %s) ORDER BY recorded_at LIMIT %s))
 """
+_MIGRATIONS_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('towpath service', 0))"
 CLEAN_ROWS = 5_000
 """Rows of one cleaning statement: some tens of milliseconds, so that no batch waits long behind it."""
 
@@ -60,9 +62,10 @@ def store(connection: Connection, added: Sequence[InboxRow], marked: Sequence[UU
 def apply_service_schema(settings: Settings, service: str, *, capture: bool = True) -> None:
     """Give the database of `service` everything it needs: outbox, slot, inbox, and the service's own tables.
 
-    The service's own come from `infra/postgres/<service>.sql`, which may be applied any number of times. Without
-    `capture` neither slot nor capture role is made: of a database that no Debezium reads, as in tests. Raises
-    WorldError where the database cannot be reached, ConfigurationError where the SQL or a right is at fault.
+    The service's own come from `infra/postgres/<service>.sql`, which may be applied any number of times, and from its
+    numbered migrations (`migrations.py`), each applied once. Without `capture` neither slot nor capture role is made:
+    of a database that no Debezium reads, as in tests. Raises WorldError where the database cannot be reached,
+    ConfigurationError where the SQL or a right is at fault.
     """
     with _connect(settings, service) as connection:
         topics = writable_topics(Catalogue.load(settings), service)
@@ -73,6 +76,7 @@ def apply_service_schema(settings: Settings, service: str, *, capture: bool = Tr
         path = settings.root / "infra" / "postgres" / f"{service}.sql"
         if path.is_file():
             _apply_file(connection, path)
+        migrate(connection, settings.root, service)
 
 
 def apply_inbox_schema(connection: Connection) -> None:
@@ -88,13 +92,75 @@ def _apply_file(connection: Connection, path: Path) -> None:
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath service', 0))")
             connection.execute(path.read_bytes())
     except psycopg.Error as error:
-        position = error.diag.statement_position
-        line = path.read_text(encoding="utf-8")[: int(position)].count("\n") + 1 if position else 1
-        raise ConfigurationError(
-            f"{path.name}:{line}: {error.diag.message_primary or error}",
-            kept="the database as it was",
-            next_step=f"mend infra/postgres/{path.name}",
-        ) from error
+        raise _broken(error, path) from error
+
+
+def _broken(error: psycopg.Error, path: Path) -> ConfigurationError:
+    position = error.diag.statement_position
+    line = path.read_text(encoding="utf-8")[: int(position)].count("\n") + 1 if position else 1
+    place = path.as_posix()[path.as_posix().rfind("/infra/") + 1 :] if "/infra/" in path.as_posix() else path.name
+    return ConfigurationError(
+        f"{path.name}:{line}: {error.diag.message_primary or error}",
+        kept="the database as it was",
+        next_step=f"fix {place}",
+    )
+
+
+def migrate(connection: Connection, root: Path, service: str) -> tuple[Migration, ...]:
+    """Apply the numbered migrations of `service` that its database has not had; return them.
+
+    Each is a transaction of its own, together with the note that it was applied; two that migrate at once take turns.
+    Raises ConfigurationError where the SQL is at fault, or the files contradict what was applied.
+    """
+    migrations = migrations_of(root, service)
+    if not migrations and not _has_migrations(connection):
+        return ()
+    with connection.transaction():
+        connection.execute(_MIGRATIONS_LOCK)
+        connection.execute(resources.files(__package__).joinpath("migrations.sql").read_bytes())
+    done: list[Migration] = []
+    while True:
+        with connection.transaction():
+            connection.execute(_MIGRATIONS_LOCK)
+            left = pending(migrations, _applied(connection), service)
+            if not left:
+                return tuple(done)
+            _apply_one(connection, left[0])
+        done.append(left[0])
+
+
+def pending_migrations(settings: Settings, service: str) -> tuple[Migration, ...]:
+    """Return the migrations that the database of `service` has not had; changes nothing. Raises as `migrate` does."""
+    with _connect(settings, service) as connection:
+        applied = _applied(connection) if _has_migrations(connection) else {}
+    return pending(migrations_of(settings.root, service), applied, service)
+
+
+def apply_migrations(settings: Settings, service: str) -> tuple[Migration, ...]:
+    """Apply the migrations that the database of `service` has not had; return them. Raises as `migrate` does."""
+    with _connect(settings, service) as connection:
+        return migrate(connection, settings.root, service)
+
+
+def _apply_one(connection: Connection, migration: Migration) -> None:
+    try:
+        connection.execute(migration.sql)
+    except psycopg.Error as error:
+        raise _broken(error, migration.path) from error
+    connection.execute(
+        "INSERT INTO towpath_migration (number, name, digest) VALUES (%s, %s, %s)",
+        (migration.number, migration.name, migration.digest),
+    )
+
+
+def _has_migrations(connection: Connection) -> bool:
+    found = connection.execute("SELECT to_regclass('towpath_migration') IS NOT NULL").fetchone()
+    connection.commit()
+    return bool(found and found[0])
+
+
+def _applied(connection: Connection) -> dict[int, str]:
+    return dict(connection.execute("SELECT number, digest FROM towpath_migration").fetchall())
 
 
 @dataclass(frozen=True, slots=True)

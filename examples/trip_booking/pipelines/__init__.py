@@ -1,0 +1,1 @@
+"""What moves: services and views."""

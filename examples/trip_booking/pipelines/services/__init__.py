@@ -1,0 +1,1 @@
+"""One folder a service, each with its `service`."""

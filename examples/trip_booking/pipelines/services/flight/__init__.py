@@ -1,0 +1,5 @@
+"""The service flight."""
+
+from pipelines.services.flight.service import service
+
+__all__ = ["service"]

@@ -1,0 +1,5 @@
+"""The service hotel."""
+
+from pipelines.services.hotel.service import service
+
+__all__ = ["service"]

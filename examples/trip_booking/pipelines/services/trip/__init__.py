@@ -1,0 +1,5 @@
+"""The service trip."""
+
+from pipelines.services.trip.service import service
+
+__all__ = ["service"]

@@ -1,0 +1,1 @@
+"""What topics promise: Avro records, examples, topics of events."""

@@ -1,0 +1,1 @@
+"""Generated: the records of trip-booking, one module a service."""

@@ -1,0 +1,1 @@
+"""The long form of tests that have a short one in CI: minutes, not seconds."""

@@ -1,0 +1,123 @@
+"""What `towpath dev` restarts for a save, and how one log shows who says what."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from towpath.cli.dev import _concerns
+from towpath.cli.dev_imports import Imports
+from towpath.cli.dev_lines import colour_of, log_lines, proof_line
+from towpath.cli.dev_processes import Checks
+from towpath.scaffold.plan import project_files
+from towpath.scaffold.writing import write_missing
+
+FILES = {
+    "sagas/__init__.py": "",
+    "sagas/place_order.py": "from schemas.records.order import OrderPlaced\nfrom sagas import rules\n",
+    "sagas/rules.py": "import schemas.records.payment\n",
+    "pipelines/__init__.py": "",
+    "pipelines/services/__init__.py": "",
+    "pipelines/services/order/__init__.py": "from pipelines.services.order.service import service\n",
+    "pipelines/services/order/service.py": "from schemas.records.order import OrderPlaced\n",
+    "pipelines/services/payment/__init__.py": "from pipelines.services.payment.service import service\n",
+    "pipelines/services/payment/service.py": "def broken(:\n",
+    "schemas/__init__.py": "",
+    "schemas/records/__init__.py": "",
+    "schemas/records/order.py": "",
+    "schemas/records/payment.py": "",
+}
+WORKERS = {
+    "saga:place_order": ("sagas.place_order",),
+    "service:order": ("pipelines.services.order",),
+    "service:payment": ("pipelines.services.payment",),
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "concerned"),
+    [
+        ("sagas/rules.py", {"saga:place_order"}),
+        ("schemas/records/order.py", {"saga:place_order", "service:order"}),
+        ("schemas/records/payment.py", {"saga:place_order"}),
+        ("pipelines/services/order/service.py", {"service:order"}),
+        ("pipelines/services/payment/__init__.py", {"service:payment"}),
+        ("schemas/__init__.py", {"saga:place_order", "service:order"}),
+        ("place_orders.py", set()),
+    ],
+)
+def test_a_save_concerns_those_who_import_the_file(tmp_path: Path, changed: str, concerned: set[str]) -> None:
+    """Directly, through others, or as a package on the way; a file that is no Python at the moment imports nothing."""
+    for name, text in FILES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    imports = Imports(tmp_path, ("sagas", "pipelines", "schemas"))
+    assert imports.concerned(WORKERS, [tmp_path / changed]) == concerned
+
+
+@pytest.mark.parametrize(
+    ("place", "counts"),
+    [
+        ("sagas/place_order.py", True),
+        ("schemas/avro/order/OrderPlaced.avsc", True),
+        ("infra/postgres/order.sql", True),
+        ("schemas/records/order.py", False),
+        ("schemas/topics/_derived.yaml", False),
+        ("sagas/__pycache__/place_order.cpython-311.pyc", False),
+        ("sagas/.place_order.py.swp", False),
+        ("pipelines/notes.md", False),
+    ],
+)
+def test_only_what_people_write_counts_as_a_save(tmp_path: Path, place: str, counts: bool) -> None:
+    """What is generated would else be a save of its own, for ever."""
+    assert _concerns(tmp_path, tmp_path / place) is counts
+
+
+def test_a_line_says_who_and_what() -> None:
+    """A worker's JSON in words, with its facts; Faust's own services are quiet, and their warnings are not."""
+    said = {"event": "upkeep", "level": "info", "logger": "towpath.participant", "service": "order", "held_back": None}
+    (line,) = log_lines("service:order", 14, json.dumps(said))
+    assert line.plain == "service:order   upkeep  service=order"
+    assert colour_of("service:order") in str(line.spans)
+    chatter = {"event": "Starting...", "level": "info", "logger": "mode.worker"}
+    assert list(log_lines("service:order", 14, json.dumps(chatter))) == []
+    assert len(list(log_lines("service:order", 14, json.dumps({**chatter, "level": "warning"})))) == 1
+    assert [line.plain for line in log_lines("a", 1, "Traceback")] == ["a  Traceback"]
+
+
+def test_what_is_wrong_stands_out() -> None:
+    """In red, without the mark that tells it from what is well."""
+    wrong, well = proof_line(5, "! saga x: it is stuck"), proof_line(5, "contracts hold: 2 records, 1 topics")
+    assert (wrong.plain, well.plain) == ("check  saga x: it is stuck", "check  contracts hold: 2 records, 1 topics")
+    assert "red" in str(wrong.spans)
+    assert "red" not in str(well.spans)
+
+
+def test_each_save_is_imported_anew_and_can_end_nothing(tmp_path: Path) -> None:
+    """What a module does at import, it does to a process of its own; what it says next time is what its file says."""
+    write_missing(tmp_path, project_files("myshop", "0.1.0"))
+    checks = Checks(tmp_path)
+    try:
+        first = checks.load()
+        assert first.problem == ""
+        assert "schemas/topics/_derived.yaml" in first.written
+        assert sorted(first.workers) == [
+            "saga:place_order",
+            "service:order",
+            "service:payment",
+            "view:order_status",
+            "view:sagas",
+        ]
+        saga = tmp_path / "sagas" / "place_order.py"
+        good = saga.read_text(encoding="utf-8")
+        saga.write_text("import os\nos._exit(3)\n", encoding="utf-8")
+        assert "ended the process" in checks.load().problem
+        saga.write_text(good.replace("undo=Undo(", "undo=Undoo("), encoding="utf-8")
+        assert "name 'Undoo' is not defined" in checks.load().problem
+        saga.write_text(good, encoding="utf-8")
+        assert checks.load().problem == ""
+        assert any("every property holds" in line for line in checks.prove()())
+        checks.prove()  # and is not waited for
+    finally:
+        checks.close()

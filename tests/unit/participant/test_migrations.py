@@ -1,0 +1,65 @@
+"""Numbered migrations: each once, in order, never changed afterwards."""
+
+from pathlib import Path
+
+import pytest
+
+from towpath.errors import ConfigurationError
+from towpath.participant.migrations import migrations_of, pending
+
+
+def put(root: Path, name: str, sql: str = "SELECT 1", folder: str = "infra/postgres/order") -> Path:
+    """Write a migration."""
+    path = root / folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(sql, encoding="utf-8")
+    return path
+
+
+def test_they_are_read_in_the_order_of_their_numbers_from_both_places(tmp_path: Path) -> None:
+    """Beside the service, or among the SQL of all of them."""
+    put(tmp_path, "0002_totals.sql")
+    put(tmp_path, "0001_orders.sql", folder="pipelines/services/order/migrations")
+    found = migrations_of(tmp_path, "order")
+    assert [(one.number, one.name) for one in found] == [(1, "orders"), (2, "totals")]
+    assert [one.number for one in pending(found, {1: found[0].digest}, "order")] == [2]
+    assert migrations_of(tmp_path, "payment") == ()
+
+
+def test_two_files_with_one_number_are_refused(tmp_path: Path) -> None:
+    """Two people wrote the next one at the same time: the later of them takes the next number."""
+    put(tmp_path, "0001_orders.sql")
+    put(tmp_path, "0001_other.sql", folder="pipelines/services/order/migrations")
+    with pytest.raises(ConfigurationError, match="has the number 1 already") as caught:
+        migrations_of(tmp_path, "order")
+    assert "0002" in (caught.value.next_step or "")
+
+
+def test_a_file_called_otherwise_is_refused(tmp_path: Path) -> None:
+    """It would silently never be applied."""
+    put(tmp_path, "totals.sql")
+    with pytest.raises(ConfigurationError, match=r"NNNN_name\.sql"):
+        migrations_of(tmp_path, "order")
+
+
+def test_an_applied_migration_that_changed_or_is_gone_is_refused(tmp_path: Path) -> None:
+    """Another database would get something else under the same number."""
+    path = put(tmp_path, "0001_orders.sql")
+    applied = {1: migrations_of(tmp_path, "order")[0].digest}
+    put(tmp_path, "0001_orders.sql", "SELECT 2")
+    with pytest.raises(ConfigurationError, match="has changed since it was applied"):
+        pending(migrations_of(tmp_path, "order"), applied, "order")
+    path.unlink()
+    with pytest.raises(ConfigurationError, match="is not there any more"):
+        pending(migrations_of(tmp_path, "order"), applied, "order")
+
+
+def test_a_number_before_one_that_is_applied_is_refused(tmp_path: Path) -> None:
+    """It was written against tables that are not there any more as it knew them."""
+    for name in ("0001_a.sql", "0003_c.sql"):
+        put(tmp_path, name)
+    applied = {one.number: one.digest for one in migrations_of(tmp_path, "order")}
+    put(tmp_path, "0002_b.sql")
+    with pytest.raises(ConfigurationError, match="comes before 0003") as caught:
+        pending(migrations_of(tmp_path, "order"), applied, "order")
+    assert "0004" in (caught.value.next_step or "")

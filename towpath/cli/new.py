@@ -1,0 +1,48 @@
+"""`towpath new`: a project that runs at once."""
+
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from towpath.cli import output
+from towpath.errors import ConfigurationError, RefusedError
+from towpath.settings import load_settings
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb to `app`."""
+    app.command("new")(new)
+
+
+def new(
+    folder: Annotated[Path, typer.Argument(help="The project's folder; its last part is the project's name.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Name the files as JSON.")] = False,
+) -> None:
+    """Make a project: one saga, two services, a view, their contracts and tests, compose file and CI file."""
+    from towpath.cli.follow import write_what_follows
+    from towpath.scaffold.plan import project_files
+    from towpath.scaffold.writing import write_missing
+
+    root = folder.resolve()
+    name = root.name
+    if not _NAME.match(name):
+        raise ConfigurationError(
+            f"{name!r} is no name of a project: use lower case letters, digits, _ and -, a letter first",
+            next_step="towpath new myshop",
+        )
+    if root.exists() and any(one.name != ".git" for one in root.iterdir()):
+        raise RefusedError(
+            f"{folder} is not empty", kept="what it holds", next_step="name a folder that is not there yet"
+        )
+    written = list(write_missing(root, project_files(name, metadata.version("towpath"))))
+    written += write_what_follows(load_settings(root, environment=False))
+    if as_json:
+        output.emit_json({"folder": str(root), "written": [path.as_posix() for path in written]})
+        return
+    output.results.print(f"{folder}: {len(written)} files", highlight=False, soft_wrap=True)
+    output.note(f"next: cd {folder}, then towpath dev; README.md there says the rest")

@@ -1,0 +1,83 @@
+"""Numbered migrations of a service's database: which there are, and which are still to be applied. Pure but for files.
+
+They are `NNNN_name.sql`, in `infra/postgres/<service>` or in `pipelines/services/<service>/migrations`.
+The rule: a migration is applied once, in the order of the numbers, and never changes afterwards.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from towpath.errors import ConfigurationError
+
+_FILE: Final = re.compile(r"(?P<number>[0-9]{4})_(?P<name>[a-z0-9_]+)\.sql\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One file; `digest` is the SHA-256 of its bytes, in hexadecimal."""
+
+    number: int
+    name: str
+    path: Path
+    sql: bytes
+
+    @property
+    def digest(self) -> str:
+        """Return what tells that the file is still the one that was applied."""
+        return hashlib.sha256(self.sql).hexdigest()
+
+
+def migrations_of(root: Path, service: str) -> tuple[Migration, ...]:
+    """Return the migrations of a service in the project at `root`, by number.
+
+    Raises ConfigurationError for a file that is called otherwise, and for a number that two files have.
+    """
+    folders = (root / "infra" / "postgres" / service, root / "pipelines" / "services" / service / "migrations")
+    found: dict[int, Migration] = {}
+    for path in sorted(path for folder in folders for path in folder.glob("*.sql")):
+        match = _FILE.match(path.name)
+        if match is None:
+            raise ConfigurationError(
+                f"{path.relative_to(root)}: a migration is called NNNN_name.sql, as in 0001_orders.sql",
+                next_step=f"call it {len(found) + 1:04}_{path.name.lower()}",
+            )
+        number = int(match["number"])
+        if number in found:
+            raise ConfigurationError(
+                f"{path.relative_to(root)}: {found[number].path.relative_to(root)} has the number {number} already",
+                kept="the database as it was",
+                next_step=f"give the later one of them the number {max(found) + 1:04}",
+            )
+        found[number] = Migration(number, match["name"], path, path.read_bytes())
+    return tuple(found[number] for number in sorted(found))
+
+
+def pending(migrations: Sequence[Migration], applied: Mapping[int, str], service: str) -> tuple[Migration, ...]:
+    """Return those that are to be applied; `applied` has the digest of each that was, by number.
+
+    Raises ConfigurationError where one that was applied is gone or has changed, or a new one comes before one of them.
+    """
+    known = {one.number: one for one in migrations}
+    for number, digest in applied.items():
+        one = known.get(number)
+        if one is None or one.digest != digest:
+            what = "is not there any more" if one is None else "has changed since it was applied"
+            raise ConfigurationError(
+                f"migration {number:04} of {service} {what}",
+                kept="the database as it was",
+                next_step=f"bring the file back as it was, and write what is to change as migration "
+                f"{max(known.keys() | applied.keys()) + 1:04}",
+            )
+    left = tuple(one for one in migrations if one.number not in applied)
+    latest = max(applied, default=0)
+    if left and left[0].number < latest:
+        raise ConfigurationError(
+            f"migration {left[0].number:04} of {service} comes before {latest:04}, which is applied already",
+            kept="the database as it was",
+            next_step=f"give it the number {max(known.keys() | applied.keys()) + 1:04}",
+        )
+    return left
