@@ -127,6 +127,7 @@ def run(
     Interrupted, stopped or killed anywhere, the same command goes on where it stood.
     """
     from towpath.replay import postgres
+    from towpath.replay.reading import few_collections
     from towpath.replay.sending import Sending, left_of, standing_of, write_file
     from towpath.view.versions.postgres import views_connection
 
@@ -150,10 +151,11 @@ def run(
         watch = _Watch(made, before, lambda sent: postgres.note(connection, made.replay_id, sent=sent))
         state = "interrupted"
         try:
-            if made.target.file is not None:
-                progress = write_file(broker, made, Path(made.target.file), choose, watch.keep_on)
-            else:
-                progress = Sending(broker, settings.project.name, made, choose).run(watch.keep_on)
+            with few_collections():
+                if made.target.file is not None:
+                    progress = write_file(broker, made, Path(made.target.file), choose, watch.keep_on)
+                else:
+                    progress = Sending(broker, settings.project.name, made, choose).run(watch.keep_on)
             state = "stopped" if watch.stopped else "done"
         finally:
             postgres.note(connection, made.replay_id, sent=watch.sent, state=state)
@@ -229,7 +231,7 @@ def _made(
     decode: bool,
 ) -> "Plan":
     from towpath.replay.plan import Counted, Plan, problems_of
-    from towpath.replay.reading import read_file
+    from towpath.replay.reading import few_collections, read_file
 
     broker = broker_of(settings)
     ranges = _ranges(settings, broker, selection, source, every=decode)
@@ -238,9 +240,10 @@ def _made(
     judgement = _judgement(settings, [] if target.file or decode else [target.topic] if target.topic else topics)
     counted = Counted()
     records = read_file(source) if source is not None else _read(broker, ranges)
-    for record in _chooser(selection, codec)(records):
-        counted.add(record, _problem(codec, record))
-        judgement.meet(record, target.topic_of(record))
+    with few_collections():
+        for record in _chooser(selection, codec)(records):
+            counted.add(record, _problem(codec, record))
+            judgement.meet(record, target.topic_of(record))
     recognitions = judgement.recognitions()
     return Plan(
         replay_id=uuid.uuid4().hex[:12],
