@@ -23,7 +23,7 @@ from towpath.demo.postgres import ViewsReader
 from towpath.demo.verdict import fold_topics
 from towpath.orchestrator.records import HistoryEntry
 from towpath.orchestrator.sagas_view import sagas_view
-from towpath.project import load_sagas, load_views
+from towpath.project import load_sagas, view_workers
 from towpath.settings import Settings
 from towpath.stack.config import captured_databases
 from towpath.stack.groups import Application, applications
@@ -173,7 +173,7 @@ class Case:
 
     def _views(self, evidence: Evidence) -> Iterator[str]:
         """Each view is a fold of its topics."""
-        views = [*load_views(self.settings).values(), sagas_view(load_sagas(self.settings))]
+        views = [*view_workers(self.settings).values(), sagas_view(load_sagas(self.settings))]
         reader = ViewsReader(self.settings)
         try:
             rows = reader.rows(views)

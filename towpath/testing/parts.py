@@ -25,7 +25,10 @@ SEED = 20260101
 
 @dataclass(frozen=True)
 class ProjectParts:
-    """A project's sagas, services, views and contracts. `codec` needs no registry: ids follow from the schemas."""
+    """A project's sagas, services, views (of each the newest version) and contracts.
+
+    `codec` needs no registry: ids follow from the schemas.
+    """
 
     settings: Settings
     contracts: Contracts
@@ -46,7 +49,7 @@ class ProjectParts:
             Codec.of(contracts),
             load_sagas(settings),
             load_services(settings),
-            load_views(settings),
+            {name: list(versions.values())[-1] for name, versions in load_views(settings).items()},
         )
 
     @cached_property

@@ -138,6 +138,8 @@ def _receiver(said: Said) -> str:
             return said.parent.saga
         case PublishEvent():
             return f"{said.saga}.events"
+        case StartNext():
+            return said.saga
 
 
 def _wanted(wanted: object) -> str:
