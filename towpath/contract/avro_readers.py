@@ -8,9 +8,9 @@ import importlib.metadata
 import importlib.util
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import fastavro
 
@@ -19,6 +19,7 @@ from towpath.contract.parse import parse
 from towpath.contract.schema import Schemas
 
 Avro = Mapping[str, Any]
+Parsed = TypeVar("Parsed")
 # Logical types that one of the two libraries reads as plain values (avro 1.12.2; fastavro a UUID on fixed): both are
 # asked for the plain values, else every such field would be one that "they see differently".
 _UNKNOWN_TO_ONE: Final = frozenset(
@@ -60,7 +61,7 @@ class FastavroReader:
     def read(self, body: bytes, *, writer: Avro, reader: Avro) -> Any:
         """Return the datum as fastavro resolves it. Raises where bytes are left over."""
         buffer = io.BytesIO(body)
-        datum = fastavro.schemaless_reader(buffer, _parsed(writer), _parsed(reader))
+        datum = fastavro.schemaless_reader(buffer, _fastavro_parsed(writer), _fastavro_parsed(reader))
         _require_end(buffer, body)
         return datum
 
@@ -84,9 +85,9 @@ class ApacheReader:
         import avro.errors
         import avro.io
 
-        if writer != reader and "aliases" in json.dumps(reader):
+        (written, _), (wanted, has_aliases) = _apache_parsed(writer), _apache_parsed(reader)
+        if has_aliases and writer != reader:
             raise CannotJudge(self.name)
-        written, wanted = _apache_parsed(json.dumps(writer)), _apache_parsed(json.dumps(reader))
         buffer = io.BytesIO(body)
         try:
             datum = avro.io.DatumReader(written, wanted).read(avro.io.BinaryDecoder(buffer))
@@ -110,30 +111,53 @@ def judges() -> tuple[Judge, ...]:
 
 def write_body(avro: Avro, datum: Any) -> bytes:
     """Return a datum (see `towpath.contract.datum`) as Avro's binary form, without the registry's prefix."""
-    schemas, name = _own_parsed(json.dumps(avro))
+    schemas, name = _own_parsed(avro)
     return encode_datum(schemas, name, datum)
 
 
-@lru_cache(_FORMS_KEPT)
-def _own_parsed(text: str) -> tuple[Schemas, str]:
-    found = parse(json.loads(text), source="a schema", foreign=True)
+def _kept(parse: Callable[[Any], Parsed]) -> Callable[[Avro], Parsed]:
+    """Return `parse` for schemas that are asked for again and again: one that is the same object is found without
+    writing it as text, one that says the same without parsing it.
+
+    The object is kept with what came of it, so that no other can take its place in memory. It must not be changed.
+    """
+    by_text = lru_cache(_FORMS_KEPT)(lambda text: parse(json.loads(text)))
+    kept: dict[int, tuple[Avro, Parsed]] = {}
+
+    def parsed(avro: Avro) -> Parsed:
+        found = kept.get(id(avro))
+        if found is None:
+            if len(kept) >= _FORMS_KEPT:
+                del kept[next(iter(kept))]
+            found = kept[id(avro)] = (avro, by_text(json.dumps(avro)))
+        return found[1]
+
+    return parsed
+
+
+@_kept
+def _own_parsed(avro: Any) -> tuple[Schemas, str]:
+    found = parse(avro, source="a schema", foreign=True)
     return Schemas(found), next(iter(found))
 
 
-def _parsed(avro: Avro) -> Any:
-    return _fastavro_parsed(json.dumps(avro))
+@_kept
+def _fastavro_parsed(avro: Any) -> Any:
+    return fastavro.parse_schema(_common(avro), named_schemas={})
 
 
-@lru_cache(_FORMS_KEPT)
-def _fastavro_parsed(text: str) -> Any:
-    return fastavro.parse_schema(_common(json.loads(text)), named_schemas={})
-
-
-@lru_cache(_FORMS_KEPT)
-def _apache_parsed(text: str) -> Any:
+@_kept
+def _apache_parsed(found: Any) -> tuple[Any, bool]:
+    """Return the schema, and whether there is an alias in it."""
     import avro.schema
 
-    return avro.schema.parse(json.dumps(_common(json.loads(text))))
+    text = json.dumps(_common(found))
+    return avro.schema.parse(text), '"aliases"' in text
+
+
+def _require_end(buffer: io.BytesIO, body: bytes) -> None:
+    if buffer.tell() != len(body):
+        raise ValueError(f"{len(body) - buffer.tell()} bytes are left over")
 
 
 def _common(avro: Any) -> Any:
@@ -149,8 +173,3 @@ def _common(avro: Any) -> Any:
         for key, value in avro.items()
         if not (left_out and key == "logicalType")
     }
-
-
-def _require_end(buffer: io.BytesIO, body: bytes) -> None:
-    if buffer.tell() != len(body):
-        raise ValueError(f"{len(body) - buffer.tell()} bytes are left over")

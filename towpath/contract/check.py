@@ -8,9 +8,10 @@ from pathlib import Path
 from random import Random
 from typing import Any, Final
 
-from towpath.contract.avro_readers import CannotJudge, Judge, write_body
+from towpath.contract.avro_readers import CannotJudge, Judge
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import WIRE_PREFIX_BYTES, Codec, derived_id, wire_prefix
+from towpath.contract.datum import encode_datum
 from towpath.contract.examples import Example
 from towpath.contract.field_rules import Rule, compile_rules
 from towpath.contract.files import Contracts
@@ -256,7 +257,7 @@ class _Check:
         chance = Random(f"{_SEED} {name}")  # noqa: S311 - test data
         for form in (*other, today):
             for _ in range(self.samples if (form.label, TODAY) in holding else 0):
-                body = write_body(self._avro(form, name), sample(form.schemas, name, chance))
+                body = encode_datum(form.schemas, name, sample(form.schemas, name, chance))
                 written = _Written(f"random data of {name} ({form.label})", name, body, form, True)
                 self._decode(written, readers[form.version])
 
@@ -266,7 +267,7 @@ class _Check:
             problem = f"it is refused: {'; '.join(reading.problems)}"
             self._find("good-example", example.name, problem, fix="fix the example")
             return
-        body = write_body(form.schemas.avro(example.record, docs=False), reading.datum)
+        body = encode_datum(form.schemas, example.record, reading.datum)
         self._decode(_Written(example.name, example.record, body, form), readers)
 
     def _bad(self, example: Example, expect: str) -> None:

@@ -175,6 +175,7 @@ class Schemas:
     """Named schemas that refer to each other by full name; closed once `towpath.contract.files` has loaded them."""
 
     by_name: Mapping[str, NamedSchema] = field(default_factory=dict)
+    _fingerprints: dict[str, str] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> NamedSchema:
         return self.by_name[name]
@@ -223,8 +224,11 @@ class Schemas:
         Unlike Avro's parsing canonical form it keeps defaults, aliases and logical types: they decide what a reader
         makes of a record.
         """
-        text = json.dumps(self.avro(name, docs=False), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        found = self._fingerprints.get(name)
+        if found is None:
+            text = json.dumps(self.avro(name, docs=False), sort_keys=True, separators=(",", ":"))
+            found = self._fingerprints[name] = hashlib.sha256(text.encode()).hexdigest()
+        return found
 
 
 def references(schema: NamedSchema | AvroType) -> Iterator[str]:
