@@ -1,1 +1,1 @@
-"""Building a version: from its topics, from the outboxes where these have expired, or from the version before."""
+"""Building a version: from its topics, or from the rows of the version before."""
