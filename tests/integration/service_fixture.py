@@ -93,6 +93,8 @@ def new_service(server: str) -> Iterator[NewService]:
             outside = service.opens(settings) if service.opens else None
             if outside is not None:
                 ends.callback(outside.close)
-            return Asked(service, settings, connection, Answerer(service, CODEC, outside=outside), outside)
+            keep_days = settings.participant.inbox_keep_days
+            answerer = Answerer(service, CODEC, inbox_keep_days=keep_days, outside=outside)
+            return Asked(service, settings, connection, answerer, outside)
 
         yield make

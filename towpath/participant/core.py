@@ -4,7 +4,8 @@ The one rule: a command is carried out at most once under its idempotency key, a
 
 | The inbox has for its key        | the command is                                                                 |
 |----------------------------------|--------------------------------------------------------------------------------|
-| nothing                          | carried out, and its reply recorded                                            |
+| nothing                          | carried out, and its reply recorded; a dead letter where what the inbox knew   |
+|                                  | of it may have been removed                                                    |
 | a reply                          | answered with that reply, under the attempt that asked                         |
 | the mark of an undo              | passed over: the saga has its undo, and waits for nothing else                 |
 
@@ -22,6 +23,7 @@ from towpath.contract.record import Record
 from towpath.errors import PeerError, ProgrammerError
 from towpath.outbox.message import OutboxMessage
 from towpath.participant.service import Emitted, Handling
+from towpath.stream.broker.dead_letter import REDRIVE_HEADER, occurred_milliseconds
 from towpath.stream.broker.record import ConsumedRecord
 
 
@@ -33,6 +35,21 @@ class Malformed(PeerError):
             f"{record.position}: {problem}",
             kept="the record, untouched",
             next_step=f"towpath dead show {record.topic} {record.position}, then ask the owner of the topic",
+        )
+
+
+class BeyondInbox(PeerError):
+    """Whether this command was carried out is no longer known; carrying it out would be a guess."""
+
+    parks_key = False
+    """It is older than what is no longer known: nothing that comes after it has to wait for it."""
+
+    def __init__(self, record: ConsumedRecord) -> None:
+        super().__init__(
+            f"{record.position}: the command is not newer than what the inbox has forgotten",
+            kept="the record, untouched",
+            next_step=f"look whether its effect is there; then: towpath dead drop {record.topic} {record.position} "
+            "--reason REASON",
         )
 
 
@@ -65,6 +82,8 @@ class Command:
     attempt: int
     round: int
     reply_to: str
+    written_milliseconds: int
+    """When it was first written: one that was redriven has in its own timestamp when that was."""
 
 
 class InboxRow(NamedTuple):
@@ -121,6 +140,9 @@ def read_command(record: ConsumedRecord, handlings: Mapping[str, Handling]) -> C
             attempt=int(headers["attempt"]),
             round=int(headers["round"]),
             reply_to=headers["reply_to"].decode(),
+            written_milliseconds=(
+                occurred_milliseconds(record) if REDRIVE_HEADER in headers else record.timestamp_milliseconds
+            ),
         )
     except KeyError as error:
         raise Malformed(record, f"it has no header {error.args[0]!r}") from None

@@ -6,7 +6,7 @@ one that moves the offsets. Per batch that costs three statements beside those o
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from towpath.outbox.message import OutboxMessage
 from towpath.outbox.postgres import write
 from towpath.participant import postgres
 from towpath.participant.core import (
+    BeyondInbox,
     Command,
     InboxRow,
     Ledger,
@@ -49,7 +50,8 @@ class Answered:
 class Answerer:
     """Answers batches of one service's commands."""
 
-    def __init__(self, service: Service, codec: Codec, *, outside: Any = None) -> None:
+    def __init__(self, service: Service, codec: Codec, *, inbox_keep_days: int, outside: Any = None) -> None:
+        self._keep = timedelta(days=inbox_keep_days)
         self._service = service
         self._codec = codec
         self._outside = outside
@@ -89,6 +91,7 @@ class Answerer:
             row = batch.ledger.row(command.idempotency_key)
             verdict = decide(row)
             if verdict is Verdict.RUN:
+                self._refuse_forgotten(batch, command)
                 to_run.setdefault(command.handling.command, []).append(command)
             elif verdict is Verdict.REPLAY:
                 assert row is not None
@@ -104,6 +107,11 @@ class Answerer:
                 answers.update(self._run(batch, commands))
         for command in wave:
             batch.messages.extend(answers.get(command.idempotency_key, ()))
+
+    def _refuse_forgotten(self, batch: "_Batch", command: Command) -> None:
+        """Raise RecordFailed for a command so old that what the inbox knew of it may be gone."""
+        if command.written_milliseconds <= batch.forgotten_milliseconds(command, self._keep):
+            raise RecordFailed(command.record, BeyondInbox(command.record))
 
     def _run_each(self, batch: "_Batch", command: Command) -> dict[UUID, list[OutboxMessage]]:
         """Run one command of a handler that takes them one at a time, and take back what it did if it refuses."""
@@ -184,6 +192,16 @@ class _Batch:
     replayed: int = 0
     ignored: int = 0
     messages: list[OutboxMessage] = field(default_factory=list)
+    _forgotten: int | None = None
+
+    def forgotten_milliseconds(self, command: Command, keep: timedelta) -> int:
+        """Return up to when the inbox has forgotten, -1 where it has not, or cannot have forgotten `command`."""
+        if command.written_milliseconds > (self.now - keep).timestamp() * 1000:
+            return -1
+        if self._forgotten is None:
+            until = postgres.forgotten_until(self.connection)
+            self._forgotten = -1 if until is None else int(until.timestamp() * 1000)
+        return self._forgotten
 
 
 def _blaming(record: ConsumedRecord | None, function: Callable[[], T]) -> T:

@@ -25,3 +25,10 @@ CREATE TABLE IF NOT EXISTS inbox (
 
 -- Rows are cleaned by age. Keys are hashes, so without this index every cleaning would read the whole table.
 CREATE INDEX IF NOT EXISTS inbox_by_time ON inbox (recorded_at);
+
+-- Up to when rows have been removed. A command that is not newer, and not in the inbox, may have been carried out: a
+-- record that was redriven twice outlives any sum of retentions.
+CREATE TABLE IF NOT EXISTS inbox_forgotten (
+  one   boolean     PRIMARY KEY DEFAULT true CHECK (one),
+  until timestamptz NOT NULL
+);

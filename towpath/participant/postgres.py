@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,15 @@ _COPY = sql.SQL("COPY inbox ({}) FROM STDIN (FORMAT BINARY)").format(_COLUMNS)
 _COPY_TYPES = ("uuid", "uuid", "text", "text", "text", "text", "int4", "text", "bool", "bool", "text", "bytea")
 _MARK = "UPDATE inbox SET undone = true WHERE idempotency_key = ANY(%s)"
 _CLEAN = """
-DELETE FROM inbox WHERE ctid = ANY(ARRAY(
-  SELECT ctid FROM inbox WHERE recorded_at < now() - make_interval(days => %s) ORDER BY recorded_at LIMIT %s))
+WITH gone AS (
+  DELETE FROM inbox WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM inbox WHERE recorded_at < now() - make_interval(days => %s) ORDER BY recorded_at LIMIT %s))
+  RETURNING recorded_at)
+SELECT count(*), max(recorded_at) FROM gone
+"""
+_FORGET = """
+INSERT INTO inbox_forgotten AS kept (until) VALUES (%s)
+ON CONFLICT (one) DO UPDATE SET until = greatest(kept.until, excluded.until)
 """
 _MIGRATIONS_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('towpath service', 0))"
 CLEAN_ROWS = 5_000
@@ -189,12 +197,25 @@ def keep_up(settings: Settings, service: str) -> Upkeep:
     return Upkeep(outbox, removed)
 
 
+def forgotten_until(connection: Connection) -> datetime | None:
+    """Return the time of the newest row that was ever removed, None where none was."""
+    row = connection.execute("SELECT until FROM inbox_forgotten").fetchone()
+    until: datetime | None = None if row is None else row[0]
+    return until
+
+
 def clean(connection: Connection, keep_days: int) -> int:
-    """Remove rows older than `keep_days`, a few thousand at a time, and commit each time; return how many."""
+    """Remove rows older than `keep_days`, a few thousand at a time, and commit each time; return how many.
+
+    Up to when rows were removed is noted with them: see `forgotten_until`.
+    """
     removed = 0
     while True:
         with connection.transaction():
-            count = connection.execute(_CLEAN, (keep_days, CLEAN_ROWS)).rowcount
+            rows: list[tuple[int, datetime]] = connection.execute(_CLEAN, (keep_days, CLEAN_ROWS)).fetchall()
+            count, newest = rows[0]
+            if count:
+                connection.execute(_FORGET, (newest,))
         removed += count
         if count < CLEAN_ROWS:
             return removed

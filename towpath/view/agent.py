@@ -15,7 +15,7 @@ from towpath.errors import ConfigurationError, PeerError
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import Settings
 from towpath.stream.broker.dead_letter import occurred_milliseconds
-from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord, plausible_milliseconds
 from towpath.stream.engine.batch_size import Gathering
 from towpath.stream.engine.record_spans import handling_all
 from towpath.stream.faust_app.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
@@ -72,11 +72,12 @@ def create_view(
     async def keep_view(batches: Any) -> None:
         async for batch in batches:
             read = folding.read(batch)
+            apply = partial(folding.apply, read=read, now_milliseconds=app.unit.now_milliseconds)
             if read and tracing.is_on():
                 with handling_all((folded.consumed for folded in read), view.name):
-                    await app.unit.run(partial(folding.apply, read=read))
+                    await app.unit.run(apply)
             elif read:
-                await app.unit.run(partial(folding.apply, read=read))
+                await app.unit.run(apply)
 
     orphan = orphaned_version(settings, view, siblings or frozenset({view.version}))
     if orphan is not None:
@@ -128,14 +129,14 @@ class Folding:
                 found.append(Folded(record, key, decoded, occurrence))
         return found
 
-    def apply(self, connection: Any, *, read: list[Folded]) -> None:
+    def apply(self, connection: Any, *, read: list[Folded], now_milliseconds: int) -> None:
         """Fold `read` into the table, in the transaction of `connection`. Raises RecordFailed where a fold fails."""
-        due = self._fresh(connection, read)
+        due = self._fresh(connection, read, now_milliseconds)
         if due:
             rows = self._table.rows(connection, {folded.key for folded in due})
             self._table.store(connection, self._fold(rows, due))
 
-    def _fresh(self, connection: Any, read: list[Folded]) -> list[Folded]:
+    def _fresh(self, connection: Any, read: list[Folded], now_milliseconds: int) -> list[Folded]:
         """Return what was not applied before, and note it. Raises RecordFailed for what is too old to tell."""
         if not read:
             return []
@@ -143,14 +144,17 @@ class Folding:
         first: dict[str, Folded] = {}
         for folded in read:
             first.setdefault(folded.occurrence.event_id, folded)
-        sightings = [Sighting(id_, folded.consumed.timestamp_milliseconds) for id_, folded in first.items()]
+        sightings = [
+            Sighting(id_, plausible_milliseconds(folded.consumed.timestamp_milliseconds, now_milliseconds))
+            for id_, folded in first.items()
+        ]
         found, forgotten = sort_and_remember(connection, self.application, topic, partition, sightings)
         if found.beyond:
             culprit = first[found.beyond[0].id].consumed
             raise RecordFailed(culprit, beyond_horizon(culprit.position, forgotten or 0))
-        now_milliseconds = max(sighting.timestamp_milliseconds for sighting in sightings)
-        if now_milliseconds >= self._forget_at.get((topic, partition), 0):
-            self._forget_at[topic, partition] = now_milliseconds + self._horizon_milliseconds // FORGETTINGS_PER_HORIZON
+        newest = max(sighting.timestamp_milliseconds for sighting in sightings)
+        if newest >= self._forget_at.get((topic, partition), 0):
+            self._forget_at[topic, partition] = newest + self._horizon_milliseconds // FORGETTINGS_PER_HORIZON
             forget(connection, self.application, topic, partition, self._horizon_milliseconds)
         return [first[sighting.id] for sighting in found.fresh]
 

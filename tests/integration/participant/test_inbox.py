@@ -1,16 +1,21 @@
 """The inbox's table, and its upkeep."""
 
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from psycopg import errors
 
 from pipelines.services.catalog import service
+from schemas.records.catalog import ReserveStock
+from tests.commands import Asking
 from tests.integration.service_fixture import NewService
 from towpath.outbox.names import slot_name
 from towpath.participant import postgres
-from towpath.participant.core import InboxRow
+from towpath.participant.core import BeyondInbox, InboxRow
 from towpath.participant.postgres import apply_service_schema, keep_up
+from towpath.stream.broker.dead_letter import Mark
+from towpath.stream.engine.failures import RecordFailed
 
 pytestmark = pytest.mark.stack
 
@@ -71,6 +76,29 @@ def test_rows_are_cleaned_once_nobody_can_ask_for_them(
     asked.connection.commit()
     assert postgres.clean(asked.connection, 100) == 9
     assert postgres.fetch(asked.connection, [UUID(int=n) for n in range(10)]) == [row(9)]
+
+
+def test_a_command_older_than_what_the_inbox_forgot_is_not_guessed_at(new_service: NewService) -> None:
+    """Redriven twice, it outlives its mark: a dead letter says so. One that is newer goes on."""
+    asked = new_service(service)
+    postgres.store(asked.connection, [row(1)], [])
+    asked.connection.execute("UPDATE inbox SET recorded_at = now() - interval '181 days'")
+    asked.connection.commit()
+    reserve = Asking(ReserveStock(order_id="o-1", lines=()), step="stock")
+    now = datetime.now(UTC)
+    written = int((now - timedelta(days=200)).timestamp() * 1000)
+    mark = Mark("catalog", "catalog.commands[0]@1", None, False, 1, written, written)
+    redriven = reserve.record(2)._replace(timestamp_milliseconds=int(now.timestamp() * 1000))
+    redriven = redriven._replace(headers=(*redriven.headers, mark.to_header()))
+    with asked.connection.transaction(force_rollback=True):
+        assert asked.answerer.answer(asked.connection, [redriven], now).carried_out == 1
+    assert postgres.clean(asked.connection, 180) == 1
+    with pytest.raises(RecordFailed) as failure, asked.connection.transaction():
+        asked.answerer.answer(asked.connection, [redriven], now)
+    assert isinstance(failure.value.cause, BeyondInbox)
+    younger = redriven._replace(headers=redriven.headers[:-1])
+    with asked.connection.transaction(force_rollback=True):
+        assert asked.answerer.answer(asked.connection, [younger], now).carried_out == 1
 
 
 def test_a_service_gets_all_its_tables_and_upkeep_finds_them(new_service: NewService) -> None:

@@ -91,7 +91,8 @@ def consumed(record: Record, offset: int, key: str, id_: str | None, at: int) ->
 
 def take(worker: Folding, connection: psycopg.Connection[Any], *records: ConsumedRecord) -> dict[str, Count]:
     """Let a batch pass through a worker and commit; return the rows."""
-    worker.apply(connection, read=worker.read(Batch("order.events", 0, list(records))))
+    read = worker.read(Batch("order.events", 0, list(records)))
+    worker.apply(connection, read=read, now_milliseconds=MILLISECONDS)
     connection.commit()
     return {row.order_id: row for row in ViewTable(VIEW).all_rows(connection)}
 
@@ -114,9 +115,18 @@ def test_a_record_captured_twice_counts_once(tables: psycopg.Connection[Any]) ->
 def test_a_rolled_back_batch_leaves_neither_rows_nor_ids(tables: psycopg.Connection[Any]) -> None:
     """So it can be taken again."""
     worker = folding()
-    worker.apply(tables, read=worker.read(Batch("order.events", 0, [confirmed(0)])))
+    read = worker.read(Batch("order.events", 0, [confirmed(0)]))
+    worker.apply(tables, read=read, now_milliseconds=MILLISECONDS)
     tables.rollback()
     assert take(worker, tables, confirmed(0))["a"].confirmations == 1
+
+
+def test_a_record_from_the_far_future_moves_no_horizon(tables: psycopg.Connection[Any]) -> None:
+    """Whatever time its producer wrote: ids are forgotten by what can be, so nothing after it is beyond the horizon."""
+    take(folding(), tables, confirmed(0), confirmed(1, at=MILLISECONDS + 40 * 365 * 24 * HOUR_MILLISECONDS))
+    take(folding(), tables, confirmed(2, at=MILLISECONDS + 5))
+    rows = take(folding(), tables, confirmed(3, at=MILLISECONDS + 3))
+    assert rows["a"].confirmations == 4, "a producer whose clock is a little behind is no double of anything"
 
 
 def test_a_row_can_go_and_come_back(tables: psycopg.Connection[Any]) -> None:
@@ -131,7 +141,7 @@ def test_a_fold_that_fails_names_its_record(tables: psycopg.Connection[Any]) -> 
     worker = folding()
     read = worker.read(Batch("order.events", 0, [confirmed(0), rejected(1, "broken"), confirmed(2)]))
     with pytest.raises(RecordFailed) as failure:
-        worker.apply(tables, read=read)
+        worker.apply(tables, read=read, now_milliseconds=MILLISECONDS)
     assert failure.value.record.offset == 1
 
 
@@ -228,7 +238,8 @@ def test_rows_in_which_many_keys_meet_are_exact_under_many_workers(
             begun.wait(60)
             while records:
                 batch, records = records[:37], records[37:]
-                own.apply(connection, read=own.read(Batch("order.events", partition, batch)))
+                read = own.read(Batch("order.events", partition, batch))
+                own.apply(connection, read=read, now_milliseconds=MILLISECONDS)
                 connection.commit()
 
     with ThreadPoolExecutor(WORKERS) as pool:

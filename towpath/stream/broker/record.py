@@ -53,6 +53,19 @@ class ConsumedRecord(NamedTuple):
         return f"{self.topic}[{self.partition}]@{self.offset}"
 
 
+FUTURE_MILLISECONDS_MAX = 3_600_000
+"""How far a record's own time may lie ahead: what brokers refuse since Kafka 4.0 (message.timestamp.after.max.ms)."""
+
+
+def plausible_milliseconds(timestamp_milliseconds: int, now_milliseconds: int) -> int:
+    """Return a record's own time, or an hour from now where it lies further ahead.
+
+    A producer may write any time. What follows from it (up to when ids are forgotten, when a deadline is) would hold
+    for everything that comes after it.
+    """
+    return min(timestamp_milliseconds, now_milliseconds + FUTURE_MILLISECONDS_MAX)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Records of one partition, in their order, that one unit of work covers."""
