@@ -41,6 +41,8 @@ def poll_until(member: Member, ready: Callable[[Polled], bool], seconds: float =
         everything.ends.update(polled.ends)
         everything.changes.extend(polled.changes)
         everything.unpositioned |= polled.unpositioned
+        everything.truncated |= polled.truncated
+        everything.epochs |= polled.epochs
         everything.metadata = polled.metadata
         everything.records += polled.records
     return everything

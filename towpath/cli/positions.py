@@ -2,18 +2,24 @@
 
 import getpass
 import json
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from towpath.cli import output
-from towpath.errors import ConfigurationError, NotFoundError
+from towpath.errors import ConfigurationError, NotFoundError, WorldError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from towpath.stack.groups import Application as GroupApplication
     from towpath.stream.broker.kafka import KafkaBroker
     from towpath.stream.broker.record import TopicPartition
+    from towpath.stream.state.rocks import RocksStore
+
+OPEN_SECONDS_MAX = 20.0
+"""How long a store is waited for. A worker that holds its partition looks at it for a second or two at a time."""
 
 group = typer.Typer(
     name="positions", help="Where workers stand in their topics, and what holds them.", no_args_is_help=True
@@ -226,18 +232,33 @@ def _is_changelog(settings: Settings, topic: str) -> bool:
 
 
 def _store(settings: Settings, application: str, place: "TopicPartition", slot: str) -> Any:
-    from towpath.stream.state.rocks import RocksStore, store_folder
+    from towpath.stream.state.rocks import store_folder
 
     base = settings.stream.state_folder
     folders = [settings.root / base, settings.stack_home / "data" / "state"]
     for folder in folders:
         path = store_folder(folder.resolve(), application, slot, place.topic, place.partition)
         if path.is_dir():
-            return RocksStore(path)
+            return _opened(path)
     raise NotFoundError(
         f"there is no store of {application}, slot {slot}, for {place} on this machine",
         next_step="run it where that worker runs, with its TOWPATH_STREAM__STATE_FOLDER",
     )
+
+
+def _opened(path: Path) -> "RocksStore":
+    """Open a store, which a running worker lets go of between two tries. Raises WorldError where it does not."""
+    from towpath.clock import SystemClock
+    from towpath.stream.state.rocks import RocksStore
+
+    deadline = SystemClock().monotonic_seconds() + OPEN_SECONDS_MAX
+    while True:
+        try:
+            return RocksStore(path)
+        except WorldError:
+            if SystemClock().monotonic_seconds() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _broker(settings: Settings) -> "KafkaBroker":

@@ -91,6 +91,11 @@ def decide(standing: Standing, from_offset: int | None, *, actor: str, reason: s
         )
     if not reason.strip():
         raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")
+    if standing.held.kind is HoldKind.RESTORED and from_offset is None:
+        raise ConfigurationError(
+            f"where to go on in {place} cannot be told: its log is another one than that which was read",
+            next_step="look at its records, and name the first that was not applied: --from OFFSET",
+        )
     beyond = standing.held.kind is HoldKind.BEYOND_END
     after = (standing.end if beyond else standing.begin) if from_offset is None else from_offset
     if not standing.begin <= after <= standing.end:

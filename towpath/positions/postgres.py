@@ -20,7 +20,8 @@ SELECT topic, partition, topic_id, next_offset, note FROM towpath_offsets WHERE 
  ORDER BY topic, partition
 """
 _MOVE = """
-UPDATE towpath_offsets SET topic_id = %(topic_id)s, next_offset = %(offset_after)s, note = '', updated_at = now()
+UPDATE towpath_offsets
+   SET topic_id = %(topic_id)s, next_offset = %(offset_after)s, note = '', leader_epoch = -1, updated_at = now()
  WHERE application = %(application)s AND topic = %(topic)s AND partition = %(partition)s
    AND next_offset = %(offset_before)s
 """

@@ -11,7 +11,7 @@ from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.position import HoldKind, PartitionHeld, judge
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.engine import holds, loop
+from towpath.stream.engine import holds, idle
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.unit import KafkaUnit
 from towpath.stream.engine.worker_status import WorkerStatus
@@ -124,6 +124,55 @@ def test_a_log_that_loses_its_tail_under_a_running_worker_is_noticed() -> None:
     assert values(broker.records("out"))[8:] == [f"new{n}" for n in range(5, 10)]
 
 
+def test_a_log_that_lost_its_tail_and_grew_again_unseen_is_not_read_on() -> None:
+    """Nobody ran meanwhile, so the offset lies well within the log; the leader's epoch tells that it is another one."""
+    broker = memory_broker()
+    put(broker, PLACE, *(f"v{n}" for n in range(8)))
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        async with working(copy, options_for(broker), ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 8)
+        broker.log_of(PLACE).truncate(5)
+        put(broker, PLACE, *(f"new{n}" for n in range(5, 12)))
+        put(broker, OTHER, "other")
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            assert "--from 5 " in (statuses[-1].held[0].next_step or "")
+            await worker.until(lambda: committed(broker, OTHER) == 1)
+            assert committed(broker) == 8
+            accept(broker, PLACE, 5)
+            await worker.until(lambda: committed(broker) == 12)
+
+    asyncio.run(main())
+    assert sorted(values(broker.records("out"))) == sorted(
+        [*(f"v{n}" for n in range(8)), *(f"new{n}" for n in range(5, 12)), "other"]
+    )
+
+
+def test_a_log_under_a_leader_it_never_had_is_another_one() -> None:
+    """A backup that was made before that leader's time: where to go on, only a person can say."""
+    broker = memory_broker()
+    put(broker, PLACE, *(f"v{n}" for n in range(8)))
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        async with working(copy, options_for(broker), ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 8)
+        broker.group("app").epochs[PLACE] = 7
+        put(broker, PLACE, "v8")
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.RESTORED))
+        statuses.clear()
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.RESTORED))
+            accept(broker, PLACE, 8)
+            await worker.until(lambda: committed(broker) == 9)
+
+    asyncio.run(main())
+    assert values(broker.records("out")) == [f"v{n}" for n in range(9)]
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_records_that_expired_unread_hold_their_partition_unless_a_setting_accepts_the_loss(skip: bool) -> None:
     """The worker says so and reads nothing; with `expired_records = "skip"` it goes on from the oldest record."""
@@ -152,7 +201,7 @@ def test_records_that_expired_unread_hold_their_partition_unless_a_setting_accep
 
 def test_an_idle_worker_commits_past_transaction_markers(monkeypatch: pytest.MonkeyPatch) -> None:
     """When retention has taken a topic that was read whole, nothing looks as if it had expired unread."""
-    monkeypatch.setattr(loop, "IDLE_ADVANCE_SECONDS", 0.05)
+    monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.05)
     broker = memory_broker(partitions=1)
     producer = broker.producer("writer")
     producer.start()

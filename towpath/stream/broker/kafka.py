@@ -4,6 +4,7 @@ The one rule: librdkafka is asked, never guessed about. What it says of a failed
 which error of `broker.py` is raised; what it calls none of these is raised as it is, and ends the worker.
 """
 
+import re
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,11 +24,13 @@ from towpath.settings import KafkaSettings, Settings, StreamSettings
 from towpath.stream.broker.admin.kafka import ADMIN_TIMEOUT_SECONDS, KafkaAdmin, kafka_error, quiet
 from towpath.stream.broker.bounded_call import BoundedCaller
 from towpath.stream.broker.port import (
+    NO_EPOCHS,
     Assigned,
     BrokerAway,
     Delivered,
     GroupMetadata,
     MemberFenced,
+    MemberSpent,
     OutcomeUnknown,
     OutputRefused,
     Polled,
@@ -36,6 +39,7 @@ from towpath.stream.broker.port import (
     StaleMember,
     TransactionAborted,
 )
+from towpath.stream.broker.reader.kafka import KafkaReader, consumed
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
 
@@ -67,6 +71,8 @@ _FENCED_WORD = "fenced"
 _UNPOSITIONED = frozenset(
     {KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._NO_OFFSET}
 )
+_BROKER_END = re.compile(r"broker end offset is (-?\d+)")
+"""librdkafka tells that a log was cut off, and where, in words only; UNKNOWN_END where the broker does not know."""
 _STALE = frozenset(
     {
         KafkaError.ILLEGAL_GENERATION,
@@ -152,7 +158,10 @@ class KafkaMember:
         self._polled = Polled()
         self._known: dict[tuple[str, int], TopicPartition] = {}
         self._subscribed = False
+        # Of these librdkafka has ended the fetcher, which no seek begins again.
+        self._stopped: set[TopicPartition] = set()
         self.notes: dict[TopicPartition, str] = {}
+        self.epochs: dict[TopicPartition, int] = {}
         self._consumer = Consumer(quiet(config))
 
     def subscribe(self, topics: Iterable[str]) -> None:
@@ -202,9 +211,23 @@ class KafkaMember:
                 )
             )
         polled.records = sum(map(len, groups.values()))
+        self._note_epochs(messages, polled)
         for partition, records in groups.items():
             if polled.ends.get(partition, -1) <= records[-1].offset:
                 polled.ends.pop(partition, None)
+
+    def _note_epochs(self, messages: list[Any], polled: Polled) -> None:
+        """Note the leader epoch of the last record of each partition; they come partition by partition, mostly."""
+        left = len(polled.groups)
+        for message in reversed(messages):
+            if not left:
+                return
+            if message.error() is None:
+                partition = self._known[message.topic(), message.partition()]
+                if partition not in polled.epochs:
+                    epoch = message.leader_epoch()
+                    polled.epochs[partition] = -1 if epoch is None else epoch
+                    left -= 1
 
     def _note(self, message: Any, polled: Polled) -> None:
         error = message.error()
@@ -212,7 +235,12 @@ class KafkaMember:
         if code == KafkaError._PARTITION_EOF:
             polled.ends[TopicPartition(message.topic(), message.partition())] = message.offset()
         elif code in _UNPOSITIONED:
-            polled.unpositioned.add(TopicPartition(message.topic(), message.partition()))
+            partition, end = TopicPartition(message.topic(), message.partition()), _BROKER_END.search(error.str())
+            self._stopped.add(partition)
+            if end is not None:
+                polled.truncated[partition] = int(end[1])
+            else:
+                polled.unpositioned.add(partition)
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
             raise ConfigurationError(
                 f"topic {message.topic()}: {error.str()}", next_step="create the topic, or mend its access rights"
@@ -225,6 +253,7 @@ class KafkaMember:
             log.warning("consumer", reason=error.name(), detail=error.str(), topic=message.topic())
 
     def _on_assign(self, consumer: Consumer, partitions: list[RdTopicPartition]) -> None:
+        self._stopped.clear()
         # The loop seeks before it resumes; with an offset of some kind nobody waits for the group's own.
         for partition in partitions:
             partition.offset = 0
@@ -257,13 +286,15 @@ class KafkaMember:
         """Read from `partitions` again."""
         self._consumer.resume([RdTopicPartition(*partition) for partition in partitions])
 
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
+    def seek(self, positions: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] = NO_EPOCHS) -> None:
         """Read on from these offsets. A partition that was just assigned takes a moment before it can be sought."""
         deadline = time.monotonic() + SEEK_TIMEOUT_SECONDS
         for partition, offset in positions.items():
+            if partition in self._stopped:
+                raise MemberSpent(f"{partition}: its position was not in the log, and the client reads it no more")
             while True:
                 try:
-                    self._consumer.seek(RdTopicPartition(*partition, offset))
+                    self._consumer.seek(_place(partition, offset, epochs.get(partition)))
                     break
                 except KafkaException as error:
                     if kafka_error(error).code() != KafkaError._STATE or time.monotonic() > deadline:
@@ -281,6 +312,8 @@ class KafkaMember:
             if entry.error is not None:
                 raise BrokerAway(f"{entry.topic}[{entry.partition}]: cannot read its offset: {entry.error}")
         self.notes = {TopicPartition(p.topic, p.partition): p.metadata or "" for p in found}
+        known = {TopicPartition(p.topic, p.partition): p.leader_epoch for p in found}
+        self.epochs = {partition: epoch for partition, epoch in known.items() if epoch is not None and epoch >= 0}
         return {TopicPartition(p.topic, p.partition): p.offset if p.offset >= 0 else None for p in found}
 
     def note(self, partition: TopicPartition, offset: int, text: str) -> None:
@@ -316,6 +349,12 @@ class KafkaMember:
     def abandon(self) -> None:
         """Let go: the member that has this one's place fences it, should it ever come back."""
         self._consumer.close()
+
+
+def _place(partition: TopicPartition, offset: int, epoch: int | None) -> RdTopicPartition:
+    if epoch is None or epoch < 0:
+        return RdTopicPartition(*partition, offset)
+    return RdTopicPartition(*partition, offset, leader_epoch=epoch)
 
 
 def _produce_options(
@@ -379,21 +418,30 @@ class KafkaProducer:
             except KafkaException as error:
                 raise self._translate(error, TransactionAborted) from error
 
-    def commit(self, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> None:
+    def commit(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        metadata: GroupMetadata | None,
+        epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
+    ) -> None:
         """Send the offsets into the transaction and commit it, to a definite answer."""
         if offsets:
             if metadata is None or not metadata.is_member:
                 raise StaleMember("this consumer is no member of its group: its offsets would be taken unchecked")
-            self._send_offsets(offsets, metadata.token)
+            self._send_offsets(offsets, metadata.token, epochs)
         self._insist(self._producer.commit_transaction, OutcomeUnknown)
 
-    def commit_for_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit_for_group(
+        self, group: str, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] = NO_EPOCHS
+    ) -> None:
         """Commit with offsets of a group, as nobody of generation -1: those the broker takes unchecked."""
-        self._send_offsets(offsets, b"CGMDv2:\xff\xff\xff\xff" + group.encode() + b"\x00\x00\x01")
+        self._send_offsets(offsets, b"CGMDv2:\xff\xff\xff\xff" + group.encode() + b"\x00\x00\x01", epochs)
         self._insist(self._producer.commit_transaction, OutcomeUnknown)
 
-    def _send_offsets(self, offsets: Mapping[TopicPartition, int], token: Any) -> None:
-        places = [RdTopicPartition(*partition, offset) for partition, offset in offsets.items()]
+    def _send_offsets(
+        self, offsets: Mapping[TopicPartition, int], token: Any, epochs: Mapping[TopicPartition, int]
+    ) -> None:
+        places = [_place(partition, offset, epochs.get(partition)) for partition, offset in offsets.items()]
         self._insist(
             lambda seconds: self._producer.send_offsets_to_transaction(places, token, seconds), TransactionAborted
         )
@@ -464,66 +512,7 @@ def read_records(settings: Settings, topics: Iterable[str], since: datetime | No
 
     See `read_to_end`, which says what it raises.
     """
-    return (_consumed(message) for message in read_to_end(settings, topics, since))
-
-
-def _consumed(message: Any) -> ConsumedRecord:
-    headers = message.headers()
-    return ConsumedRecord(
-        message.topic(),
-        message.partition(),
-        message.offset(),
-        message.timestamp()[1],
-        message.key(),
-        message.value(),
-        tuple(headers) if headers else (),
-    )
-
-
-class KafkaReader:
-    """Reads one partition by itself, read committed."""
-
-    def __init__(self, config: Mapping[str, Any], partition: TopicPartition, offset: int) -> None:
-        self._consumer = Consumer(quiet(config))
-        self._partition = partition
-        self._position = offset
-        self._consumer.assign([RdTopicPartition(*partition, offset)])
-
-    def poll(self, timeout_seconds: float) -> tuple[list[ConsumedRecord], int]:
-        """Return further records and the offset reached."""
-        first = self._consumer.poll(timeout_seconds)
-        if first is None:
-            return [], self._position
-        records: list[ConsumedRecord] = []
-        fetched: list[Any] = [first, *self._consumer.consume(5_000, 0)]
-        # Written out, since a catch-up and a replay are bound by it: of one partition, name and number are known.
-        topic, number = self._partition
-        for message in fetched:
-            error = message.error()
-            if error is None:
-                headers = message.headers()
-                records.append(
-                    ConsumedRecord(
-                        topic,
-                        number,
-                        message.offset(),
-                        message.timestamp()[1],
-                        message.key(),
-                        message.value(),
-                        tuple(headers) if headers else (),
-                    )
-                )
-            elif error.code() == KafkaError._PARTITION_EOF:
-                self._position = max(self._position, message.offset())
-            elif error.code() in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._AUTO_OFFSET_RESET) or error.fatal():
-                raise KafkaException(error)
-        if records:
-            self._position = max(self._position, records[-1].offset + 1)
-        return records, self._position
-
-    def close(self) -> None:
-        """Let go."""
-        self._consumer.close()
+    return (consumed(message) for message in read_to_end(settings, topics, since))
 
 
 class KafkaBroker(KafkaAdmin):

@@ -6,10 +6,16 @@ A conformance suite (`tests/conformance`) runs both sides against the same sente
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from towpath.errors import ProgrammerError, RefusedError, WorldError
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+
+UNKNOWN_END = -1
+"""Of a log that is not the one that was read: where the two part cannot be told."""
+
+NO_EPOCHS: Mapping[TopicPartition, int] = MappingProxyType({})
 
 Groups = dict[TopicPartition, list[ConsumedRecord]]
 Delivered = Callable[[int], None]
@@ -37,6 +43,10 @@ class ProducerFenced(RefusedError):
 
 class MemberFenced(RefusedError):
     """Another live worker has taken this one's slot in the group (KIP-345); this one must stop."""
+
+
+class MemberSpent(WorldError):
+    """The client has stopped reading a partition whose position its log did not have: only another member can."""
 
 
 class StaleMember(WorldError):
@@ -89,6 +99,11 @@ class Polled:
     ends: dict[TopicPartition, int] = field(default_factory=dict)
     # Partitions whose next offset the log does not have: before its beginning, or beyond its end.
     unpositioned: set[TopicPartition] = field(default_factory=set)
+    # Partitions whose log has lost what was read of it, though it may have grown past that since: where the log that
+    # was read and this one part, UNKNOWN_END where nobody can say.
+    truncated: dict[TopicPartition, int] = field(default_factory=dict)
+    # Under which leader the last record of each partition was written (KIP-101).
+    epochs: dict[TopicPartition, int] = field(default_factory=dict)
     changes: list[Assigned | Revoked] = field(default_factory=list)
     metadata: GroupMetadata | None = None
     records: int = 0
@@ -113,8 +128,13 @@ class Member(Protocol):
         """Read from `partitions` again."""
         ...
 
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read on from these offsets."""
+    def seek(self, positions: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] = NO_EPOCHS) -> None:
+        """Read on from these offsets.
+
+        Of those that `epochs` has, the cluster is asked whether its log is still the one that was read up to there
+        under that leader (KIP-320): where it is not, nothing is read, and a poll says so in `truncated`. Raises
+        MemberSpent where this member had stopped reading one of them.
+        """
         ...
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
@@ -128,6 +148,11 @@ class Member(Protocol):
     @property
     def notes(self) -> Mapping[TopicPartition, str]:
         """Return what is noted beside the offsets that `committed` last returned; the next commit removes a note."""
+        ...
+
+    @property
+    def epochs(self) -> Mapping[TopicPartition, int]:
+        """Return the leader epochs beside the offsets that `committed` last returned, where there are any."""
         ...
 
     def note(self, partition: TopicPartition, offset: int, text: str) -> None:
@@ -168,8 +193,13 @@ class Producer(Protocol):
         """Add a record; by its key to a partition where none is named. `delivered` is told its offset."""
         ...
 
-    def commit(self, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> None:
-        """Commit the transaction with the group's offsets, or raise.
+    def commit(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        metadata: GroupMetadata | None,
+        epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
+    ) -> None:
+        """Commit the transaction with the group's offsets, and the leader epochs known for them, or raise.
 
         TransactionAborted: it can only be aborted. OutcomeUnknown: it may stand. ProducerFenced: this producer is
         done for. Retries by itself, to a definite answer, for as long as the transaction can live.

@@ -7,6 +7,7 @@ or repeat records in silence; the partition waits until a person has said what i
 from enum import StrEnum
 
 from towpath.errors import WorldError
+from towpath.stream.broker.port import UNKNOWN_END
 from towpath.stream.broker.record import TopicPartition
 
 
@@ -17,12 +18,16 @@ class HoldKind(StrEnum):
     """Its stored offset lies beyond the end of the log: the log lost its tail."""
     EXPIRED = "expired"
     """Retention has removed records that were not read."""
+    RESTORED = "restored"
+    """The log is not the one that was read up to the stored offset, and nobody can say from where on."""
     RECREATED = "recreated"
     """The topic is another one of the same name."""
     CHANGELOG = "changelog"
     """The changelog lacks what its store holds: the store may be the last copy."""
     VERSION = "version"
     """A record concerns what this worker's code does not know, or knows differently."""
+    TIMER = "timer"
+    """A timer is due, and its topic does not take its record."""
 
 
 class PartitionHeld(WorldError):
@@ -61,8 +66,16 @@ def judge(application: str, partition: TopicPartition, stored: int, begin: int, 
 def lost_tail(application: str, partition: TopicPartition, stored: int, end: int) -> PartitionHeld:
     """Return why an application cannot read on a log that ended at `end` when it was found to have lost its tail.
 
-    It may have grown since: what lies behind `end` now has never been read.
+    It may have grown since: what lies behind `end` now has never been read. UNKNOWN_END: nobody can say where it ended.
     """
+    if end == UNKNOWN_END:
+        return PartitionHeld(
+            HoldKind.RESTORED,
+            f"{partition}: {application} stands at {stored}, which it read under a leader that this log never had: "
+            "it was restored from elsewhere, and where the two part cannot be told",
+            kept="everything that was applied; nothing further is read of this partition",
+            next_step=f"{accept_command(application, partition)} --from OFFSET, of the first record not yet applied",
+        )
     return PartitionHeld(
         HoldKind.BEYOND_END,
         f"{partition}: {application} stands at {stored}, and the log ended at {end}: it has lost "
@@ -93,7 +106,8 @@ def write_lost_tail(end: int) -> str:
 def read_lost_tail(note: str) -> int | None:
     """Return where the log ended, None where a note does not say that it has lost its tail."""
     text = note.removeprefix(_LOST_TAIL)
-    return int(text) if note.startswith(_LOST_TAIL) and text.isdigit() else None
+    known = text.isdigit() or text == str(UNKNOWN_END)
+    return int(text) if note.startswith(_LOST_TAIL) and known else None
 
 
 def _records(count: int) -> str:

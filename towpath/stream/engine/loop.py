@@ -47,6 +47,7 @@ from towpath.stream.engine.failures import (
     handler_exit,
     single_out,
 )
+from towpath.stream.engine.idle import Idle
 from towpath.stream.engine.membership import MemberHung, Membership
 from towpath.stream.engine.record_spans import facts_of
 from towpath.stream.engine.recovery import Recovery
@@ -54,7 +55,7 @@ from towpath.stream.engine.run import Interrupted
 from towpath.stream.engine.settling import Settling
 from towpath.stream.engine.timer_gate import TimerGate
 from towpath.stream.engine.transaction import Transaction
-from towpath.stream.engine.unit import KafkaUnit, Unit
+from towpath.stream.engine.unit import Unit
 from towpath.stream.engine.unit_metrics import UnitMetrics
 from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.stream.state.parking import Admission
@@ -67,8 +68,6 @@ BROKER_ERRORS = (StaleMember, TransactionAborted, OutcomeUnknown, ProducerFenced
 
 IDLE_POLL_SECONDS = 0.25
 """Longest poll: a stop is noticed after so long at the latest."""
-IDLE_ADVANCE_SECONDS = 30.0
-"""How long nothing came before positions are moved past transaction markers: one commit for each lull."""
 SETTLING_POLL_SECONDS = 0.02
 """Longest poll while stores catch up: so much later than necessary a partition is served at most."""
 
@@ -107,7 +106,6 @@ class UnitLoop:
         self._learn = learn
         self._timer_gate = timer_gate
         self._topics: list[str] = []
-        self._busy_seconds = time.monotonic()
         self._check_topics = check_topics
         self._settling = Settling(
             broker,
@@ -127,6 +125,16 @@ class UnitLoop:
         self._transaction = transaction_of(self)
         self._batch_size = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed, gathering)
         self._backlog = Backlog(settings.batch_records_max)
+        self._idle = Idle(
+            self._transaction,
+            self.ownership,
+            timer_gate,
+            open_unit=self._open_unit,
+            guarded=self._guarded,
+            waiting=self._backlog.holds,
+            hold=self._hold_number,
+            now_milliseconds=self._now_milliseconds,
+        )
         self._dead_share = DeadShare(settings.dead_letter_share_max)
         self._fault = Fault()
         self._number = 0
@@ -202,7 +210,14 @@ class UnitLoop:
             await self._change_hands(change)
         for partition, offset in polled.ends.items():
             self.ownership.seen_end(partition, offset)
+        self._transaction.epochs.update(polled.epochs)
         self._lose_positions(polled.unpositioned)
+        for partition, end in polled.truncated.items():
+            if self.ownership.phase(partition) is None:
+                continue
+            held = await self._settling.cut_off(partition, end, self._transaction, self._member)
+            self._backlog.drop(frozenset(held))
+            await self._member.pause(held)
         # What comes before a partition is served will come again, from where its offset is found to be.
         self._backlog.add({p: records for p, records in polled.groups.items() if self.ownership.serves(p)})
         if await self._member.is_overdue(polled.metadata):
@@ -219,7 +234,7 @@ class UnitLoop:
             if work is not None:
                 await self._run_work(work)
             elif member:
-                await self._without_records()
+                await self._idle.turn(self._metadata)
             if work is None and self._fault.failures:
                 await self._world_is_back()
         except MemberHung:
@@ -317,8 +332,7 @@ class UnitLoop:
 
     async def _run_work(self, work: Work) -> None:
         began = time.monotonic()
-        self._number += 1
-        unit = self._transaction.open(self._number, work.groups)
+        unit = self._open_unit(work.groups)
         unit.by_reference = work.by_reference
         try:
             committed = await self._guarded(unit, self._attempt(unit, work), work)
@@ -333,6 +347,10 @@ class UnitLoop:
             self._gather_seconds = self._batch_size.gather_seconds
             if self._fault.failures:
                 await self._world_is_back()
+
+    def _open_unit(self, groups: Groups) -> Unit:
+        self._number += 1
+        return self._transaction.open(self._number, groups)
 
     async def _attempt(self, unit: Unit, work: Work) -> bool:
         """Handle and commit; return False where the agents' failure was dealt with."""
@@ -452,7 +470,7 @@ class UnitLoop:
         began = time.monotonic()
         wrote = await self._transaction.commit(unit, offsets, self._metadata)
         self._commit_took_seconds = time.monotonic() - began
-        self._busy_seconds = time.monotonic()
+        self._idle.busy()
         self._settling.processed(offsets)
         self.ownership.processed_to(offsets.items())
         for partition, offset in offsets.items():
@@ -512,6 +530,12 @@ class UnitLoop:
         self._backlog.drop(frozenset(held))
         await self._member.pause(held)
 
+    async def _hold_number(self, number: int, error: PartitionHeld) -> None:
+        """Hold all partitions of a number."""
+        held = self._settling.hold(self.ownership.with_number(number)[0], error)
+        self._backlog.drop(frozenset(held))
+        await self._member.pause(held)
+
     async def _wait_for_world(self, error: BaseException) -> None:
         """Leave the world alone for a while: no unit is open, partitions are paused, polling goes on."""
         fault = self._fault
@@ -533,62 +557,3 @@ class UnitLoop:
         log.info("the world is back", failures=fault.failures)
         if served:
             await self._member.resume(served)
-
-    # Between records
-
-    async def _without_records(self) -> None:
-        """Fire what is due, or else commit how far units have come that wrote nothing."""
-        if self._timer_gate is not None and await self._fire_timers():
-            return
-        if self._transaction.owes_offsets:
-            self._number += 1
-            await self._guarded(unit := self._transaction.open(self._number, {}), self._commit_owed(unit))
-        elif time.monotonic() - self._busy_seconds >= IDLE_ADVANCE_SECONDS:
-            self._busy_seconds = time.monotonic()
-            await self._pass_markers()
-
-    async def _commit_owed(self, unit: Unit) -> bool:
-        await self._transaction.commit(unit, {}, self._metadata)
-        return True
-
-    async def _fire_timers(self) -> bool:
-        """Fire the due timers of one partition; return whether there were any."""
-        assert self._timer_gate is not None
-        number = await self._timer_gate.ripe(self.ownership, self._backlog.holds, self._now_milliseconds())
-        if number is None:
-            return False
-        self._number += 1
-        unit = self._transaction.open(self._number, {})
-        assert isinstance(unit, KafkaUnit)
-        await self._guarded(unit, self._fire(unit, number))
-        return True
-
-    async def _pass_markers(self) -> None:
-        """Commit the ends of partitions that were read to their end.
-
-        Behind the last record lie transaction markers. A position that stayed before them would look, once retention
-        has removed the records, as if something had expired unread.
-        """
-        owned = self.ownership
-        reached = {p: owned.read_to(p, waiting=False) for p in owned.in_phase(Phase.SERVING)}
-        ends = {p: end for p, end in reached.items() if end > owned.processed(p)}
-        if not ends:
-            return
-        self._number += 1
-        unit = self._transaction.open(self._number, {partition: [] for partition in ends})
-
-        async def commit() -> bool:
-            await self._transaction.commit(unit, ends, self._metadata)
-            self.ownership.processed_to(ends.items())
-            return True
-
-        await self._guarded(unit, commit())
-
-    async def _fire(self, unit: KafkaUnit, number: int) -> bool:
-        assert self._timer_gate is not None
-        fired = self._timer_gate.fire(unit, number)
-        # The offsets do not move; they carry the group's generation, which fences a ghost.
-        offsets = {partition: self.ownership.processed(partition) for partition in self.ownership.with_number(number)}
-        await self._transaction.commit(unit, offsets, self._metadata)
-        self._timer_gate.fired(number, fired, self._now_milliseconds())
-        return True

@@ -17,7 +17,7 @@ import structlog
 
 from towpath import metrics
 from towpath.errors import WorldError
-from towpath.stream.broker.port import Broker, GroupMember, GroupMetadata, Member, MemberFenced, Polled
+from towpath.stream.broker.port import Broker, GroupMember, GroupMetadata, Member, MemberFenced, MemberSpent, Polled
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine.slot import client_id, holder_in, is_alive, read_holder
 
@@ -133,9 +133,12 @@ class Membership:
         """Read from `partitions` again."""
         await self._call(self._member.resume, partitions)
 
-    async def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read on from these offsets."""
-        await self._call(self._member.seek, positions)
+    async def seek(self, positions: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int]) -> None:
+        """Read on from these offsets, reached under the leaders that `epochs` has."""
+        try:
+            await self._call(self._member.seek, positions, epochs)
+        except MemberSpent as error:
+            raise MemberHung(f"{self._application}: {error.cause}") from error
 
     async def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
         """Return the group's stable offsets. Raises BrokerAway."""
@@ -145,6 +148,11 @@ class Membership:
     def notes(self) -> Mapping[TopicPartition, str]:
         """Return what is noted beside the offsets that `committed` last returned."""
         return self._member.notes
+
+    @property
+    def epochs(self) -> Mapping[TopicPartition, int]:
+        """Return the leader epochs beside the offsets that `committed` last returned."""
+        return self._member.epochs
 
     async def note(self, partition: TopicPartition, offset: int, text: str) -> None:
         """Commit an offset as it is, with a note beside it. Raises BrokerAway."""

@@ -42,13 +42,14 @@ SHOW_SECONDS = 1.0
 """How far the group's offsets, which only show lag, may be behind those of the database."""
 
 _LOCK = """
-SELECT topic, partition, topic_id, next_offset, note FROM towpath_offsets
+SELECT topic, partition, topic_id, next_offset, note, leader_epoch FROM towpath_offsets
  WHERE application = %s AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
  ORDER BY topic, partition FOR UPDATE
 """
 _ADVANCE = """
-UPDATE towpath_offsets AS kept SET next_offset = given.next_offset, updated_at = now()
-  FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS given (topic, partition, next_offset)
+UPDATE towpath_offsets AS kept
+   SET next_offset = given.next_offset, leader_epoch = given.leader_epoch, updated_at = now()
+  FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::int[]) AS given (topic, partition, next_offset, leader_epoch)
  WHERE kept.application = %s AND kept.topic = given.topic AND kept.partition = given.partition
 """
 _ADD = """
@@ -170,6 +171,7 @@ class DatabaseTransaction:
         self._loop = loop
         self._connection: Connection | None = None
         self._expected: dict[TopicPartition, int] = {}
+        self.epochs: dict[TopicPartition, int] = {}
         self._unshown: dict[TopicPartition, int] = {}
         self._shown_at_seconds = float("-inf")
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"{options.application}-database")
@@ -244,8 +246,9 @@ class DatabaseTransaction:
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot read its offsets: {_text(error)}") from error
         self.parked = {(partition, key): parked_of(text) for partition, key, text in parked}
-        self._expected.update({place: offset for place, (_, offset, _) in rows.items()})
-        return {place: self._position(place, ids[place.topic], *row) for place, row in rows.items()}
+        self._expected.update({place: offset for place, (_, offset, _, _) in rows.items()})
+        self.epochs.update({place: epoch for place, (_, _, _, epoch) in rows.items()})
+        return {place: self._position(place, ids[place.topic], *row[:3]) for place, row in rows.items()}
 
     def _position(
         self, place: TopicPartition, topic_id: str, known_id: str, offset: int, note: str
@@ -270,7 +273,7 @@ class DatabaseTransaction:
 
     def _lock(
         self, connection: Connection, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, tuple[str, int, str]]:
+    ) -> dict[TopicPartition, tuple[str, int, str, int]]:
         places = list(partitions)
         rows = connection.execute(
             _LOCK, (self.application, [place.topic for place in places], [place.partition for place in places])
@@ -317,7 +320,7 @@ class DatabaseTransaction:
             except psycopg.Error as error:
                 raise DatabaseAway(f"{self.application}: {_text(error)}") from error
             for place, records in unit.groups.items():
-                _, found, _ = rows.get(place, ("", -1, ""))
+                _, found, _, _ = rows.get(place, ("", -1, "", -1))
                 if found != self._expected.get(place) or (records and records[0].offset < found):
                     raise StaleMember(
                         f"{place}: the database stands at {found}, this worker at {self._expected.get(place)}: "
@@ -374,7 +377,13 @@ class DatabaseTransaction:
             places = list(offsets)
             cursor = connection.execute(
                 _ADVANCE,
-                ([p.topic for p in places], [p.partition for p in places], list(offsets.values()), self.application),
+                (
+                    [p.topic for p in places],
+                    [p.partition for p in places],
+                    list(offsets.values()),
+                    [self.epochs.get(p, -1) for p in places],
+                    self.application,
+                ),
             )
             if cursor.rowcount != len(places):
                 raise ProgrammerError(f"{self.application}: {cursor.rowcount} of {len(places)} offsets were written")

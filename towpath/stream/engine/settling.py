@@ -121,6 +121,7 @@ class Settling:
         found = await transaction.positions(unsettled)
         if found is None:
             found = self._noted(await member.committed(unsettled), member.notes)
+            transaction.epochs.update({p: member.epochs.get(p, -1) for p in unsettled})
         begins, ends = await asyncio.to_thread(self._bounds, unsettled)
         behind = [p for p in unsettled if isinstance(offset := found.get(p), int) and offset > ends[p]]
         if behind:
@@ -131,10 +132,20 @@ class Settling:
             await self._note(partition, ends[partition], positions.get(partition), transaction, member)
         await member.pause(unsettled)
         going = {p: offset for p, offset in positions.items() if self._assignment.phase(p) is Phase.UNSETTLED}
-        await member.seek(going)
+        # Of a position that was not stored, but chosen here, nothing is known but that the log has it.
+        await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
         self._assignment.processed_to(going.items())
         self._assignment.set_phase(going, Phase.RESTORING)
         self._recovery.begin({partition.partition for partition in going})
+
+    async def cut_off(
+        self, partition: TopicPartition, end: int, transaction: Transaction, member: Membership
+    ) -> list[TopicPartition]:
+        """Hold a partition whose log has lost what was read of it, though it has grown again; return what is held."""
+        stored = self._assignment.processed(partition)
+        held = self.hold(partition, lost_tail(self._application, partition, stored, end))
+        await self._note(partition, end, stored, transaction, member)
+        return held
 
     def _noted(
         self, found: Mapping[TopicPartition, int | None], notes: Mapping[TopicPartition, str]
@@ -152,7 +163,7 @@ class Settling:
     ) -> None:
         """Have the hold outlive this worker: once the log has grown past the offset, nothing else would tell."""
         error = self.holds.errors.get(partition)
-        if stored is None or error is None or error.kind is not HoldKind.BEYOND_END:
+        if stored is None or error is None or error.kind not in (HoldKind.BEYOND_END, HoldKind.RESTORED):
             return
         text = write_lost_tail(end)
         if not await transaction.note(partition, text):

@@ -11,6 +11,8 @@ CREATE TABLE IF NOT EXISTS towpath_offsets (
   updated_at  timestamptz NOT NULL DEFAULT now(),
   -- What holds the partition until a person accepts it (see towpath/stream/broker/position.py).
   note        text   NOT NULL DEFAULT '',
+  -- Under which leader the last record was written that was applied, -1 where that is not known (KIP-320).
+  leader_epoch int   NOT NULL DEFAULT -1,
   PRIMARY KEY (application, topic, partition)
 );
 
@@ -43,6 +45,9 @@ DO $body$
 BEGIN
   IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_offsets'::regclass AND attname = 'note') THEN
     ALTER TABLE towpath_offsets ADD COLUMN note text NOT NULL DEFAULT '';
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_offsets'::regclass AND attname = 'leader_epoch') THEN
+    ALTER TABLE towpath_offsets ADD COLUMN leader_epoch int NOT NULL DEFAULT -1;
   END IF;
   IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_parked'::regclass AND attname = 'held') THEN
     ALTER TABLE towpath_parked ADD COLUMN held int NOT NULL DEFAULT 1;

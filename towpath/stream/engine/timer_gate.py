@@ -51,7 +51,7 @@ class TimerGate:
     ) -> None:
         self._broker = broker
         self._stores = stores
-        self._topic = topic
+        self.topic = topic
         self._hold = hold
         self._hold_timer = hold_timer
         self._next_due: dict[int, int | None] = {}
@@ -116,7 +116,7 @@ class TimerGate:
             later = until_milliseconds + HELD_TIMER_MILLISECONDS
             timers.set(timer.key, later, timer.payload, record_key=timer.record_key, headers=timer.headers)
         for timer in due:
-            unit.send(self._topic, timer.payload, key=timer.record_key, headers=timer.headers, partition=number)
+            unit.send(self.topic, timer.payload, key=timer.record_key, headers=timer.headers, partition=number)
             timers.cancel(timer.key)
         return due
 

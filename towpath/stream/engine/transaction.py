@@ -29,7 +29,13 @@ InThread = Callable[..., Awaitable[Any]]
 
 
 class Transaction(Protocol):
-    """A form of the unit of work."""
+    """A form of the unit of work.
+
+    `epochs` are the leader epochs of what was read last, for each partition that has one: they are kept beside the
+    offsets, and tell a log that lost its tail and grew again from the one that was read.
+    """
+
+    epochs: dict[TopicPartition, int]
 
     @property
     def is_ready(self) -> bool:
@@ -108,6 +114,7 @@ class KafkaTransaction:
         self._producer: Producer | None = None
         self._failed_start_seconds: float | None = None
         self._owed: dict[TopicPartition, int] = {}
+        self.epochs: dict[TopicPartition, int] = {}
         self._owed_since_seconds = 0.0
 
     @property
@@ -188,7 +195,7 @@ class KafkaTransaction:
         unit.begin()
         unit.close()
         self._stores.close_unit()
-        await self._in_thread(self._producer.commit, {**self._owed, **offsets}, metadata)
+        await self._in_thread(self._producer.commit, {**self._owed, **offsets}, metadata, self.epochs)
         self._owed.clear()
         now_milliseconds = int(self._clock.now().timestamp() * 1000)
         for state in self._stores.changed():

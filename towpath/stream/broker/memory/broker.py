@@ -13,7 +13,7 @@ from towpath.stream.broker.memory.groups import Group
 from towpath.stream.broker.memory.log import PartitionLog
 from towpath.stream.broker.memory.transactions import Transactional
 from towpath.stream.broker.partitioner import partition_of
-from towpath.stream.broker.port import BrokerAway, GroupMember, GroupMetadata
+from towpath.stream.broker.port import NO_EPOCHS, BrokerAway, GroupMember, GroupMetadata
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.broker.record_limits import TOPIC_BYTES_MAX, RecordLimits
 
@@ -50,6 +50,11 @@ class MemoryBroker:
             self._topics[name] = _Topic(
                 f"{name}-{self._made}", dict(config or {}), [PartitionLog() for _ in range(partitions)]
             )
+
+    def configure_topic(self, name: str, config: Mapping[str, str]) -> None:
+        """Change settings of a topic."""
+        with self.changed:
+            self._topics[name].config.update(config)
 
     def grow_topic(self, name: str, partitions: int) -> None:
         """Give a topic more partitions; its groups are rebalanced over them, as a member's next look brings about."""
@@ -242,12 +247,19 @@ class MemoryBroker:
         kept.check(epoch, transactional_id)
         return kept
 
-    def add_offsets(self, kept: Transactional, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata) -> None:
+    def add_offsets(
+        self,
+        kept: Transactional,
+        offsets: Mapping[TopicPartition, int],
+        metadata: GroupMetadata,
+        epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
+    ) -> None:
         """Add offsets to an open transaction. Raises StaleMember."""
         group = self.group(metadata.group)
         group.check(metadata)
         kept.groups.add(group.name)
         group.pending.setdefault(kept.session, {}).update(offsets)
+        kept.epochs.update(epochs)
 
     def add_decided_offsets(self, kept: Transactional, offsets: Mapping[TopicPartition, int], group: str) -> None:
         """Add offsets that nobody's membership guards."""
@@ -264,10 +276,11 @@ class MemoryBroker:
         for name in kept.groups:
             offsets = self.group(name).pending.pop(kept.session, {})
             if committed:
-                self.group(name).commit(offsets)
+                self.group(name).commit(offsets, kept.epochs)
         kept.open_since_seconds = None
         kept.partitions.clear()
         kept.groups.clear()
+        kept.epochs.clear()
         self.changed.notify_all()
 
     def wait(self, ready: Callable[[], T | None], timeout_seconds: float) -> T | None:

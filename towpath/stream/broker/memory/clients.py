@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 from towpath.stream.broker.memory.groups import Membership
 from towpath.stream.broker.port import (
+    NO_EPOCHS,
+    UNKNOWN_END,
     Assigned,
     BrokerAway,
     Delivered,
@@ -35,7 +37,10 @@ class MemoryMember:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._told_end: dict[TopicPartition, int] = {}
+        self._cut: set[TopicPartition] = set()
+        self._truncated: dict[TopicPartition, int] = {}
         self.notes: dict[TopicPartition, str] = {}
+        self.epochs: dict[TopicPartition, int] = {}
 
     def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group."""
@@ -99,17 +104,20 @@ class MemoryMember:
             polled.changes.append(Assigned(member.owned))
         if not polled.changes:
             self._read(polled, records_max)
-        return bool(polled.changes or polled.groups or polled.ends or polled.unpositioned)
+        polled.truncated, self._truncated = self._truncated, {}
+        return bool(polled.changes or polled.groups or polled.ends or polled.unpositioned or polled.truncated)
 
     def _forget(self) -> None:
         self._positions.clear()
         self._paused.clear()
+        self._cut.clear()
+        self._truncated.clear()
         self._told_end.clear()
 
     def _read(self, polled: Polled, records_max: int) -> None:
         for partition, position in self._positions.items():
             left = records_max - polled.records
-            if partition in self._paused or left <= 0:
+            if partition in self._paused or partition in self._cut or left <= 0:
                 continue
             log = self._broker.log_of(partition)
             if not log.begin <= position <= log.end:
@@ -120,6 +128,7 @@ class MemoryMember:
             self._positions[partition] = reached
             if records:
                 polled.groups[partition] = records
+                polled.epochs[partition] = log.epoch
                 polled.records += len(records)
             if reached >= log.last_stable and self._told_end.get(partition) != reached:
                 self._told_end[partition] = reached
@@ -136,13 +145,21 @@ class MemoryMember:
             self._paused.difference_update(partitions)
             self._broker.changed.notify_all()
 
-    def seek(self, positions: Mapping[TopicPartition, int]) -> None:
-        """Read on from these offsets."""
+    def seek(self, positions: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] = NO_EPOCHS) -> None:
+        """Read on from these offsets, unless the log lost what was read up to there."""
         with self._broker.changed:
             for partition, offset in positions.items():
-                if partition in self._positions:
-                    self._positions[partition] = offset
-                    self._told_end.pop(partition, None)
+                if partition not in self._positions:
+                    continue
+                self._told_end.pop(partition, None)
+                epoch = epochs.get(partition, -1)
+                end = self._broker.log_of(partition).end_of_epoch(epoch) if epoch >= 0 else offset
+                if end is None or end < offset:
+                    self._truncated[partition] = UNKNOWN_END if end is None else end
+                    self._cut.add(partition)
+                else:
+                    self._cut.discard(partition)
+                self._positions[partition] = offset
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
         """Return stable offsets."""
@@ -154,6 +171,7 @@ class MemoryMember:
                 if pending.keys() & set(wanted):
                     raise BrokerAway(f"{self._group.name}: a transaction is open over its offsets")
             self.notes = {p: note for p in wanted if (note := self._group.notes.get(p))}
+            self.epochs = {p: self._group.epochs[p] for p in wanted if p in self._group.epochs}
             return {partition: self._group.offsets.get(partition) for partition in wanted}
 
     def note(self, partition: TopicPartition, offset: int, text: str) -> None:
@@ -237,7 +255,12 @@ class MemoryProducer:
             if delivered is not None:
                 self._told.append((delivered, record.offset))
 
-    def commit(self, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> None:
+    def commit(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        metadata: GroupMetadata | None,
+        epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
+    ) -> None:
         """Commit with offsets."""
         if offsets and (metadata is None or not metadata.is_member):
             raise StaleMember("this consumer is no member of its group: its offsets would be taken unchecked")
@@ -245,7 +268,7 @@ class MemoryProducer:
         with self._broker.changed:
             if offsets and metadata is not None:
                 faults.meet("send_offsets")
-                self._broker.add_offsets(self._kept(), offsets, metadata)
+                self._broker.add_offsets(self._kept(), offsets, metadata, epochs)
             faults.meet("commit")
             self._kept()
             self._broker.end(self.transactional_id, committed=True)

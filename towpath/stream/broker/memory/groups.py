@@ -60,6 +60,8 @@ class Group:
     members: dict[str, Membership] = field(default_factory=dict)
     assignment: dict[str, frozenset[TopicPartition]] = field(default_factory=dict)
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    epochs: dict[TopicPartition, int] = field(default_factory=dict)
+    """Leader epochs that were committed with the offsets."""
     notes: dict[TopicPartition, str] = field(default_factory=dict)
     """What was noted beside an offset, until it is committed anew."""
     pending: dict[int, dict[TopicPartition, int]] = field(default_factory=dict)
@@ -117,11 +119,13 @@ class Group:
                 {topic: count for topic, count in counts.items() if topic in topics},
             )
 
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
-        """Take offsets, in place of earlier ones and of their notes."""
+    def commit(self, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] | None = None) -> None:
+        """Take offsets, in place of earlier ones and of what was kept beside those."""
         self.offsets.update(offsets)
         for partition in offsets:
             self.notes.pop(partition, None)
+            self.epochs.pop(partition, None)
+        self.epochs.update({partition: epoch for partition, epoch in (epochs or {}).items() if partition in offsets})
 
     def check(self, metadata: GroupMetadata) -> None:
         """Raise StaleMember unless `metadata` is that of a member of the current, settled generation."""

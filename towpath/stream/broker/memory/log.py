@@ -38,6 +38,10 @@ class PartitionLog:
     begin: int = 0
     end: int = 0
     entries: list[Entry] = field(default_factory=list)
+    epoch: int = 0
+    """Of its leader: one more with each that takes over."""
+    epochs_since: dict[int, int] = field(default_factory=lambda: {0: 0})
+    """Leader epoch -> the log's end when that leader took over."""
     open_since: dict[int, int] = field(default_factory=dict)
     """Producer id of each open transaction -> offset of its first record here."""
 
@@ -91,9 +95,18 @@ class PartitionLog:
         self.entries = [entry for entry in self.entries if entry.offset >= self.begin]
 
     def truncate(self, end: int) -> None:
-        """Lose the tail from an offset on, as a lone broker may that was cut off."""
+        """Lose the tail from an offset on, as a lone broker may that was cut off; it then leads anew."""
         self.end = min(self.end, end)
         self.entries = [entry for entry in self.entries if entry.offset < self.end]
+        self.epoch += 1
+        kept = {epoch: since for epoch, since in self.epochs_since.items() if since < self.end or not epoch}
+        self.epochs_since = {**kept, self.epoch: self.end}
+
+    def end_of_epoch(self, epoch: int) -> int | None:
+        """Return where what was written under leaders up to `epoch` ends, None for one that this log never had."""
+        if epoch > self.epoch:
+            return None
+        return min((since for later, since in self.epochs_since.items() if later > epoch), default=self.end)
 
     def compact(self) -> None:
         """Keep the last record of each key below the last stable offset, and no tombstones."""

@@ -15,6 +15,7 @@ class Transactional:
     open_since_seconds: float | None = None
     partitions: set[TopicPartition] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
+    epochs: dict[TopicPartition, int] = field(default_factory=dict)
 
     @property
     def session(self) -> int:

@@ -1,0 +1,1 @@
+"""Reading one partition, outside any group."""

@@ -1,0 +1,113 @@
+"""What a worker does while no record waits: timers fire, and offsets move that no unit with records has committed.
+
+The one rule: each of these is a unit of work like any other, guarded by the group's generation.
+"""
+
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from towpath.stream.broker.port import GroupMetadata, Groups, OutputRefused
+from towpath.stream.broker.position import HoldKind, PartitionHeld
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.assignment import Assignment, Phase
+from towpath.stream.engine.timer_gate import TimerGate
+from towpath.stream.engine.transaction import Transaction
+from towpath.stream.engine.unit import KafkaUnit, Unit
+
+IDLE_ADVANCE_SECONDS = 30.0
+"""How long nothing came before positions are moved past transaction markers: one commit for each lull."""
+
+
+class Idle:
+    """The units without records of one worker.
+
+    `open_unit` begins one, `guarded` runs one to a definite end, `waiting` says whether records of a partition wait,
+    `hold` holds the partitions of a number.
+    """
+
+    def __init__(
+        self,
+        transaction: Transaction,
+        ownership: Assignment,
+        timer_gate: TimerGate | None,
+        *,
+        open_unit: Callable[[Groups], Unit],
+        guarded: Callable[[Unit, Awaitable[bool]], Awaitable[bool]],
+        waiting: Callable[[TopicPartition], bool],
+        hold: Callable[[int, PartitionHeld], Awaitable[None]],
+        now_milliseconds: Callable[[], int],
+    ) -> None:
+        self._transaction = transaction
+        self._ownership = ownership
+        self._timer_gate = timer_gate
+        self._open_unit = open_unit
+        self._guarded = guarded
+        self._waiting = waiting
+        self._hold = hold
+        self._now_milliseconds = now_milliseconds
+        self._busy_seconds = time.monotonic()
+
+    def busy(self) -> None:
+        """Note that records were committed."""
+        self._busy_seconds = time.monotonic()
+
+    async def turn(self, metadata: GroupMetadata | None) -> None:
+        """Fire what is due, or else commit how far units have come that wrote nothing."""
+        if self._timer_gate is not None and await self._fire_timers(self._timer_gate, metadata):
+            return
+        if self._transaction.owes_offsets:
+            await self._guarded(unit := self._open_unit({}), self._commit(unit, {}, metadata))
+        elif time.monotonic() - self._busy_seconds >= IDLE_ADVANCE_SECONDS:
+            self.busy()
+            await self._pass_markers(metadata)
+
+    async def _commit(self, unit: Unit, ends: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> bool:
+        await self._transaction.commit(unit, ends, metadata)
+        self._ownership.processed_to(ends.items())
+        return True
+
+    async def _pass_markers(self, metadata: GroupMetadata | None) -> None:
+        """Commit the ends of partitions that were read to their end.
+
+        Behind the last record lie transaction markers. A position that stayed before them would look, once retention
+        has removed the records, as if something had expired unread.
+        """
+        owned = self._ownership
+        reached = {p: owned.read_to(p, waiting=False) for p in owned.in_phase(Phase.SERVING)}
+        ends = {p: end for p, end in reached.items() if end > owned.processed(p)}
+        if ends:
+            unit = self._open_unit({partition: [] for partition in ends})
+            await self._guarded(unit, self._commit(unit, ends, metadata))
+
+    async def _fire_timers(self, gate: TimerGate, metadata: GroupMetadata | None) -> bool:
+        """Fire the due timers of one partition; return whether there were any."""
+        number = await gate.ripe(self._ownership, self._waiting, self._now_milliseconds())
+        if number is None:
+            return False
+        unit = self._open_unit({})
+        assert isinstance(unit, KafkaUnit)
+        await self._guarded(unit, self._fire(gate, unit, number, metadata))
+        return True
+
+    async def _fire(self, gate: TimerGate, unit: KafkaUnit, number: int, metadata: GroupMetadata | None) -> bool:
+        # The offsets do not move; they carry the group's generation, which fences a ghost.
+        offsets = {place: self._ownership.processed(place) for place in self._ownership.with_number(number)}
+        try:
+            fired = gate.fire(unit, number)
+            await self._transaction.commit(unit, offsets, metadata)
+        except OutputRefused as error:
+            # It fitted when it was set: the topic takes less now. Only a person can say how large its records may be.
+            await self._transaction.abort(unit)
+            await self._hold(number, _timer_refused(gate.topic, number, error))
+            return False
+        gate.fired(number, fired, self._now_milliseconds())
+        return True
+
+
+def _timer_refused(topic: str, number: int, error: OutputRefused) -> PartitionHeld:
+    return PartitionHeld(
+        HoldKind.TIMER,
+        f"a timer of {topic}[{number}] is due, and its record is refused: {error.cause}",
+        kept="the timer, and all the others of its partition; they are tried again by themselves",
+        next_step=f"raise max.message.bytes in schemas/topics/{topic}.yaml, then: towpath provision",
+    )
