@@ -51,6 +51,7 @@ class Worker:
 
     codec: Codec
     noting: bool = False
+    now_milliseconds: int = 2**62
     sent: list[tuple[str, bytes, bytes, Headers]] = field(default_factory=list)
 
     def __post_init__(self) -> None:

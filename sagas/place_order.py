@@ -25,7 +25,7 @@ from schemas.records.payment import (
     PaymentDeclined,
     VoidAuthorisation,
 )
-from towpath.saga import COMPENSATE, NO_EFFECT, Cause, Saga, Undo, UndoStart, days, hours, seconds
+from towpath.saga import COMPENSATE, NO_EFFECT, Cause, CauseKind, Saga, Undo, UndoStart, days, hours, seconds
 
 APPROVAL_ABOVE_CENTS = 1_000_00
 
@@ -96,6 +96,8 @@ def words_for(cause: Cause) -> str:
             return f"{sku} is out of stock"
         case CustomerRefused(reason=reason) | PaymentDeclined(reason=reason) | OrderDeclined(reason=reason):
             return reason
+        case _ if cause.kind is CauseKind.REFUSED:
+            return "the order is too large to be processed"  # a double of it is not rejected: `when_refused` says so
         case _:
             return cause.reason or "the order could not be completed in time"
 

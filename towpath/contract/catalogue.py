@@ -26,7 +26,8 @@ _DEAD_SUFFIX: Final = ".dead"
 _BYTES_MAX: Final = "max.message.bytes"
 # Kafka's own default.
 _BYTES_MAX_DEFAULT: Final = 1_048_588
-# What a dead letter says beside its record is about a kilobyte; the rest is to spare.
+# What a dead letter says beside its record is about a kilobyte; the rest is to spare. A saga's state and history take
+# as much more, so that whatever starts it fits into them, if only to be refused there.
 _LETTER_BYTES: Final = 65_536
 # Kafka's own limit for a topic's name.
 _TOPIC_NAME_MAX: Final = 249
@@ -367,8 +368,14 @@ def _topic(file: _TopicFile) -> Topic:
         compatibility=Compatibility[file.compatibility.upper()],
         doc=file.doc,
         tombstone_retention_days=file.tombstone_retention_days,
-        config=MappingProxyType(dict(file.config)),
+        config=MappingProxyType({**_room(file), **file.config}),
     )
+
+
+def _room(file: _TopicFile) -> dict[str, str]:
+    """Return the limit of a topic that carries the records of others inside its own."""
+    wide = file.kind in (TopicKind.STATE, TopicKind.HISTORY)
+    return {_BYTES_MAX: str(_BYTES_MAX_DEFAULT + _LETTER_BYTES)} if wide else {}
 
 
 def _dead(topic: Topic, file: _DeadFile) -> Topic:

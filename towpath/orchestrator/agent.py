@@ -14,6 +14,7 @@ from towpath.orchestrator.core import Orchestrator
 from towpath.orchestrator.saga_metrics import Decided, count
 from towpath.saga.definition import Definition
 from towpath.settings import Settings
+from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.engine.record_spans import handling
 from towpath.stream.faust_app.agent import RecordFailed, StreamApp, create_app
 
@@ -33,13 +34,15 @@ def create_orchestrator(
     declared_topics: Collection[str],
     hold_deadlines: Callable[[], bool] | None = None,
     on_ready: Callable[[], Awaitable[None]] | None = None,
+    limits: RecordLimits | None = None,
     **stream_options: Any,
 ) -> StreamApp:
     """Return the application that runs all versions of one saga.
 
     `slot` tells this worker from its siblings. `start_topic` is None for a saga that only other sagas start, and
     several topics where its start events lie in several.
-    `declared_topics` are the catalogue's: a saga without waits needs no signals topic. `hold_deadlines` says whether
+    `declared_topics` are the catalogue's: a saga without waits needs no signals topic; `limits` are what its topics
+    take (None: Kafka's default). `hold_deadlines` says whether
     capture is behind, so that deadlines must not fire. Raises ConfigurationError where the stream's settings
     contradict each other.
     """
@@ -50,6 +53,7 @@ def create_orchestrator(
         start_topic=start_topic,
         finished_retention_milliseconds=int(settings.saga.finished_retention_days * 86_400_000),
         observe=decided.append,
+        limits=limits,
     )
     app = create_app(
         application_name(settings, orchestrator.name),
@@ -59,6 +63,7 @@ def create_orchestrator(
         timers_topic=envelope.topic_of(orchestrator.name, envelope.TIMERS),
         hold_deadlines=hold_deadlines,
         on_ready=on_ready,
+        limits=limits or RecordLimits(),
         **stream_options,
     )
     topics = [topic for topic in orchestrator.topics if topic in declared_topics]

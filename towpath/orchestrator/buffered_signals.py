@@ -5,6 +5,7 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages
 from towpath.orchestrator.record_context import RecordContext
 from towpath.saga.inputs import Signalled
+from towpath.stream.broker.port import OutputRefused
 
 EARLY_SIGNALS_MAX = 16
 """Signals kept for a key whose saga has not started: decisions about one order are a few."""
@@ -31,18 +32,21 @@ class BufferedSignals:
         """Return the key that `subject` names, None if it is an instance's id."""
         return subject[2:] if subject.startswith(f"{_EARLY}:") else None
 
-    def keep(self, context: RecordContext, key: str, input_: Signalled) -> bool:
-        """Keep a signal; return False where too many are kept already. One that is kept already is not kept twice."""
+    def keep(self, context: RecordContext, key: str, input_: Signalled) -> str:
+        """Keep a signal, or return why it cannot be kept. One that is kept already is not kept twice."""
         kept = self._kept(context, key)
         if any(signal.id == input_.id for signal in kept):
-            return True
+            return ""
         if len(kept) == EARLY_SIGNALS_MAX:
-            return False
+            return f"{EARLY_SIGNALS_MAX} signals wait for it already"
         message = self._messages.wrap(input_.signal)
         signal = wire.EarlySignal(id=input_.id, at_milliseconds=input_.at_milliseconds, message=message)
         signals = wire.EarlySignals(key=key, signals=(*kept, signal))
-        context.state.put(self._state_key(key), self._codec.encode(signals))
-        return True
+        try:
+            context.state.put(self._state_key(key), self._codec.encode(signals))
+        except OutputRefused as error:
+            return f"the signals that wait for it would not fit: {error.cause}"
+        return ""
 
     def take(self, context: RecordContext, key: str) -> tuple[Signalled, ...]:
         """Return the signals of `key` in their order, and keep them no longer."""

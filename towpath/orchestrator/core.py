@@ -12,7 +12,7 @@ from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.buffered_signals import EARLY_SIGNAL_MILLISECONDS, EARLY_SIGNALS_MAX, BufferedSignals
+from towpath.orchestrator.buffered_signals import EARLY_SIGNAL_MILLISECONDS, BufferedSignals
 from towpath.orchestrator.cancelled_children import forget_withdrawn, started_by, withdraw, withdrawn_by
 from towpath.orchestrator.instances import Instances
 from towpath.orchestrator.mapping import Messages, parent_from_wire
@@ -31,19 +31,23 @@ from towpath.saga.inputs import (
     Input,
     OperatorAsked,
     ParentAsked,
+    PlainInput,
     Replied,
     Signalled,
     Started,
     Timer,
     TimerFired,
     TimerKind,
+    Unfit,
     Unrecognised,
     UpgradeAsked,
 )
 from towpath.saga.keys import saga_id_of
 from towpath.saga.migrate import migrate
 from towpath.saga.state import Direction, ParentReference, SagaState
-from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.broker.port import OutputRefused
+from towpath.stream.broker.record import ConsumedRecord, plausible_milliseconds
+from towpath.stream.broker.record_limits import RecordLimits
 
 
 class Orchestrator:
@@ -51,6 +55,7 @@ class Orchestrator:
 
     `start_topic` is where its start events come from: a topic, or several; None for a saga that only other sagas start.
     `observe` is told each decision, in a unit that may yet be aborted.
+    `limits` says how large a record each topic takes.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class Orchestrator:
         start_topic: str | tuple[str, ...] | None,
         finished_retention_milliseconds: int,
         observe: Callable[[Decided], None] | None = None,
+        limits: RecordLimits | None = None,
     ) -> None:
         self._definitions = definitions
         self._observe = observe
@@ -73,7 +79,7 @@ class Orchestrator:
         self._instances = Instances(codec, self._messages)
         self._early = BufferedSignals(codec, self._messages)
         self._retention = Retention(codec, finished_retention_milliseconds)
-        self._performer = Performer(self.name, codec, self._messages, self._retention)
+        self._performer = Performer(self.name, codec, self._messages, self._retention, limits or RecordLimits())
         # Where two versions start on the same type, the newer one does.
         self._starts = {
             _type_of(kind): version for version in sorted(definitions) for kind in definitions[version].starts
@@ -98,6 +104,9 @@ class Orchestrator:
         Raises PeerError for a record that cannot be an input, WorldError where this worker must wait, BuilderError
         where a function of the definition fails.
         """
+        at = plausible_milliseconds(record.timestamp_milliseconds, unit.now_milliseconds)
+        if at != record.timestamp_milliseconds:
+            record = record._replace(timestamp_milliseconds=at)
         self._handlers[record.topic](RecordContext(record, unit, unit.state(self._changelog, record.partition)))
 
     # --- One method a topic -----------------------------------------------------------------------------------------
@@ -205,7 +214,10 @@ class Orchestrator:
         new = self._definitions.get(asked.version)
         decision = migrate(old, new, state, input_)
         moved = decision.state is not state
-        self._carry_out(context, new if moved and new is not None else old, state, input_, decision)
+        try:
+            self._carry_out(context, new if moved and new is not None else old, state, input_, decision)
+        except OutputRefused as error:
+            self._performer.refuse(context, old.version, input_, facts_of(input_)[1], error.cause)
 
     # --- What they share --------------------------------------------------------------------------------------------
 
@@ -307,7 +319,14 @@ class Orchestrator:
             # An instance that only undoes the start: whoever awaits it learns how it ended, and why.
             self._perform(context, definition, None, replace(input_, refused=refused))
             return
-        state = self._perform(context, definition, None, input_)
+        try:
+            state = self._decided(context, definition, None, input_)
+        except OutputRefused as error:
+            if input_.parent is not None:
+                self._refuse_start(context, version, input_, detail, error.cause, input_.parent)
+            else:
+                self._decided(context, definition, None, Unfit(input_, error.cause))
+            return
         context.add_instance(key, saga_id)
         for signal in self._early.take(context, key):
             self._retention.never_mind(context, self._early.subject(key))
@@ -326,7 +345,7 @@ class Orchestrator:
                 return f"the key has an instance already: {saga_id}, which is {other.status.value}"
         return ""
 
-    def _apply(self, context: RecordContext, saga_id: str, input_: Input, detail: str) -> None:
+    def _apply(self, context: RecordContext, saga_id: str, input_: PlainInput, detail: str) -> None:
         state = self._instances.load(context, saga_id)
         if state is None:
             self._performer.refuse(context, self._newest, input_, detail, "no such saga has started")
@@ -341,9 +360,22 @@ class Orchestrator:
         return self._instances.under_definition(state, self._definitions)
 
     def _perform(
+        self, context: RecordContext, definition: Definition, before: SagaState | None, input_: PlainInput
+    ) -> SagaState:
+        """Ask the machine and do what it decides: state, commands, timers, history, all in the record's own unit.
+
+        Where a topic would not take a part of that, the machine is asked what becomes of an input that does not fit;
+        raises OutputRefused where not even that fits.
+        """
+        try:
+            return self._decided(context, definition, before, input_)
+        except OutputRefused as error:
+            return self._decided(context, definition, before, Unfit(input_, error.cause))
+
+    def _decided(
         self, context: RecordContext, definition: Definition, before: SagaState | None, input_: Input
     ) -> SagaState:
-        """Ask the machine and do what it decides: state, commands, timers, history, all in the record's own unit."""
+        """Ask the machine, and do what it decides."""
         return self._carry_out(context, definition, before, input_, advance(definition, before, input_))
 
     def _carry_out(
@@ -354,23 +386,28 @@ class Orchestrator:
         input_: Input,
         decision: Decision,
     ) -> SagaState:
-        if self._observe is not None:
-            self._observe(Decided(definition, before, input_, decision))
+        """Do what was decided. Raises OutputRefused, with nothing done, where a topic would not take a part of it."""
         after = decision.state
         assert after is not None, "an instance, or a start for which there is none, always leaves one"
-        self._performer.perform(context, definition, after, input_, decision)
+        plan = self._performer.plan(definition, after, input_, decision)
+        content = b"" if after is before else self._instances.encoded(definition, after)
+        content_before = self._instances.stored_bytes(context, after.saga_id) if before is not None else 0
+        self._performer.weigh(plan, after, content, input_, content_before)
+        if self._observe is not None:
+            self._observe(Decided(definition, before, input_, decision))
+        self._performer.perform(context, definition, after, decision, plan)
         if after is not before:
-            self._instances.store(context, definition, after)
+            self._instances.store(context, definition, after, content)
         return after
 
     def _keep_early(self, context: RecordContext, input_: Signalled) -> None:
         key, detail = envelope.business_key(context.record), type(input_.signal).__name__
-        if self._early.keep(context, key, input_):
+        refused = self._early.keep(context, key, input_)
+        if not refused:
             due = context.record.timestamp_milliseconds + EARLY_SIGNAL_MILLISECONDS
             self._retention.forget_later(context, self._early.subject(key), key, due)
         else:
-            reason = f"no such saga has started, and {EARLY_SIGNALS_MAX} signals wait for it already"
-            self._performer.refuse(context, self._newest, input_, detail, reason)
+            self._performer.refuse(context, self._newest, input_, detail, f"no such saga has started, and {refused}")
 
     def _forget(self, context: RecordContext, subject: str) -> None:
         key = self._early.key_of(subject)

@@ -23,6 +23,11 @@ STATES_REMEMBERED_MAX = 10_000
 INSTANCE, _FORGOTTEN = b"i", b"f"
 
 
+def instance_key(saga_id: str) -> bytes:
+    """Return the key of an instance in the state."""
+    return INSTANCE + saga_id.encode()
+
+
 class MissingVersion(PartitionHeld):
     """An instance is of a version that this worker was not deployed with: it waits rather than guess."""
 
@@ -67,7 +72,7 @@ class Instances:
 
     def load(self, context: RecordContext, saga_id: str) -> SagaState | None:
         """Return the instance, or None if none of that id has started or it is forgotten."""
-        content = context.state.get(INSTANCE + saga_id.encode())
+        content = context.state.get(instance_key(saga_id))
         if content is None:
             return None
         known = self._known.get(saga_id)
@@ -98,12 +103,18 @@ class Instances:
             return definition, state
         return definition, replace(state, steps=tuple(state.step(key) for key in definition.index))
 
-    def store(self, context: RecordContext, definition: Definition, state: SagaState) -> None:
-        """Write the instance, as `definition` has left it."""
-        fingerprint = self._fingerprint(definition)
-        content = self._codec.encode(state_to_wire(state, self._messages, fingerprint))
-        context.state.put(INSTANCE + state.saga_id.encode(), content)
-        self._remember(content, state, fingerprint)
+    def encoded(self, definition: Definition, state: SagaState) -> bytes:
+        """Return the instance as `definition` has left it, as it is kept."""
+        return self._codec.encode(state_to_wire(state, self._messages, self._fingerprint(definition)))
+
+    def stored_bytes(self, context: RecordContext, saga_id: str) -> int:
+        """Return how many bytes the instance has now, 0 where there is none."""
+        return len(context.state.get(instance_key(saga_id)) or b"")
+
+    def store(self, context: RecordContext, definition: Definition, state: SagaState, content: bytes) -> None:
+        """Keep `content`, which is `state` encoded."""
+        context.state.put(instance_key(state.saga_id), content)
+        self._remember(content, state, self._fingerprint(definition))
 
     def forget(self, context: RecordContext, saga_id: str, one_for_ever: frozenset[int]) -> bool:
         """Remove an instance whose retention is over, and note how far back the memory of starts now reaches.
@@ -114,7 +125,7 @@ class Instances:
         state = self.load(context, saga_id)
         if state is None or not state.ended:
             return False
-        context.state.delete(INSTANCE + saga_id.encode())
+        context.state.delete(instance_key(saga_id))
         if state.version not in one_for_ever:
             context.remove_instance(state.key, saga_id)
         self._known.pop(saga_id, None)

@@ -23,11 +23,13 @@ from towpath.saga.effects import (
     StartSaga,
 )
 from towpath.saga.effects import Record as Entry
-from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Signalled, Started, UpgradeAsked
+from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Signalled, Started, Unfit, UpgradeAsked
 from towpath.saga.state import Direction, SagaState, Status, StepStatus
 from towpath.stream.broker.record import Headers
 
 Sending = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent | StartNext
+UNFIT = "Unfit:"
+"""Before the class of an input, in the history, whose outcome did not fit into its topics."""
 _SENDING = (SendCommand, StartSaga, CompensateSaga, AnswerParent, PublishEvent, StartNext)
 
 
@@ -180,12 +182,17 @@ class MessageBuilder:
                 return self._messages.wrap(input_.signal)
             case OperatorAsked():
                 return self._messages.wrap_optional(input_.reply)
+            case Unfit():
+                return self._carried_by(input_.input)
         return None
 
 
 def _came(input_: Input) -> dict[str, Any]:
     """Return what the history says of an input beside what was decided, so that it can be decided again."""
-    came: dict[str, Any] = {"input": type(input_).__name__}
+    if isinstance(input_, Unfit):
+        came = _came(input_.input)
+        return {**came, "input": UNFIT + came["input"]}
+    came = {"input": type(input_).__name__}
     match input_:
         case Started():
             came["headers"] = headers_to_wire(input_.headers)

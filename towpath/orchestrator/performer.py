@@ -1,13 +1,17 @@
 """Performs what the machine decided: the one place where an effect becomes a record, a timer or an entry. Pure.
 
-The one rule: all of it goes into the unit of work of the record that caused it.
+The one rule: all of it goes into the unit of work of the record that caused it, or, where a topic would not take a part
+of it, nothing.
 """
+
+from typing import NamedTuple
 
 from towpath import tracing
 from towpath.contract.codec import Codec
 from towpath.errors import PeerError
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
+from towpath.orchestrator.instances import instance_key
 from towpath.orchestrator.mapping import Messages
 from towpath.orchestrator.message_builder import MessageBuilder, Outgoing
 from towpath.orchestrator.record_context import RecordContext
@@ -15,36 +19,96 @@ from towpath.orchestrator.retention import Retention
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Definition
 from towpath.saga.effects import AnswerParent, CancelTimer, Finish, SetTimer
-from towpath.saga.inputs import Input, Timer, TimerKind
+from towpath.saga.inputs import Input, Timer, TimerKind, Unfit
 from towpath.saga.state import SagaState
+from towpath.stream.broker.port import OutputRefused
 from towpath.stream.broker.record import ConsumedRecord, Headers
+from towpath.stream.broker.record_limits import WEIGHED_FROM_BYTES, RecordLimits, record_bytes
+
+STATE_BYTES_SPARE = 8_192
+"""What only a person's request, a refusal or a halt may fill of the largest state: 16 remembered requests at about 60
+bytes, and the numbers of attempts and times, which grow by a few bytes a step."""
+
+
+class _Timer(NamedTuple):
+    """A timer as it will lie in the state."""
+
+    key: bytes
+    due_milliseconds: int
+    payload: bytes
+    headers: Headers
+
+
+class Plan(NamedTuple):
+    """All that a decision comes to, encoded, and not yet done."""
+
+    outgoing: tuple[Outgoing, ...]
+    timers: tuple[_Timer, ...]
+    entry: wire.HistoryEntry
+    entry_payload: bytes
 
 
 class Performer:
     """Turns effects into what the unit of work sends and keeps."""
 
-    def __init__(self, saga: str, codec: Codec, messages: Messages, retention: Retention) -> None:
+    def __init__(self, saga: str, codec: Codec, messages: Messages, retention: Retention, limits: RecordLimits) -> None:
+        self._limits = limits
         self._saga = saga
         self._codec = codec
         self._message_builder = MessageBuilder(saga, messages)
         self._retention = retention
         self._history = envelope.topic_of(saga, envelope.HISTORY)
+        self._changelog = envelope.topic_of(saga, envelope.STATE)
+        self._timers = envelope.topic_of(saga, envelope.TIMERS)
+
+    def plan(self, definition: Definition, state: SagaState, input_: Input, decision: Decision) -> Plan:
+        """Return what `decision` comes to; `state` is the instance after it."""
+        outgoing = self._message_builder.outgoing(decision, state)
+        timers = tuple(self._timer(effect) for effect in decision.effects if isinstance(effect, SetTimer))
+        entry = self._message_builder.entry(definition, state, input_, decision, outgoing)
+        return Plan(outgoing, timers, entry, self._codec.encode(entry))
+
+    def weigh(self, plan: Plan, state: SagaState, content: bytes, input_: Input, content_before: int) -> None:
+        """Raise OutputRefused where a topic does not take a part of `plan`, or `content`, the encoded `state`.
+
+        `content_before` is how many bytes the state had: one that did not grow always has its place.
+        """
+        for message in plan.outgoing:
+            if len(message.payload) > WEIGHED_FROM_BYTES:
+                self._limits.check(message.topic, message.key, message.payload, message.headers)
+        if len(plan.entry_payload) > WEIGHED_FROM_BYTES:
+            self._limits.check(self._history, plan.entry.key.encode(), plan.entry_payload, ())
+        if len(state.key) > WEIGHED_FROM_BYTES:
+            for timer in plan.timers:
+                self._limits.check(self._timers, state.key.encode(), timer.payload, timer.headers)
+        if len(content) > max(WEIGHED_FROM_BYTES, content_before):
+            bytes_ = record_bytes(instance_key(state.saga_id), content, ())
+            bytes_max = self._limits.of(self._changelog)
+            if bytes_ + (0 if isinstance(input_, Unfit) else STATE_BYTES_SPARE) > bytes_max:
+                raise _state_too_large(self._changelog, bytes_, bytes_max)
 
     def perform(
-        self, context: RecordContext, definition: Definition, state: SagaState, input_: Input, decision: Decision
+        self, context: RecordContext, definition: Definition, state: SagaState, decision: Decision, plan: Plan
     ) -> None:
-        """Do all that `decision` says; `state` is the instance after it."""
-        outgoing = self._message_builder.outgoing(decision, state)
-        _send(context, outgoing)
+        """Do all that `decision` says, as `plan` has it; `state` is the instance after it."""
+        _send(context, plan.outgoing)
+        timers = iter(plan.timers)
         for effect in decision.effects:
             match effect:
                 case SetTimer():
-                    self._set_timer(context, state, effect)
+                    timer = next(timers)
+                    context.timers.set(
+                        timer.key,
+                        timer.due_milliseconds,
+                        timer.payload,
+                        record_key=state.key.encode(),
+                        headers=timer.headers,
+                    )
                 case CancelTimer():
                     context.timers.cancel(_timer_key(effect.saga_id, effect.timer))
                 case Finish():
                     self._retention.ended(context, definition, state)
-        self._write(context, self._message_builder.entry(definition, state, input_, decision, outgoing))
+        self._write(context, plan.entry, plan.entry_payload)
 
     def refuse(
         self,
@@ -62,7 +126,8 @@ class Performer:
         outgoing = () if answer is None else self._message_builder.answer(answer, envelope.carried(context.record))
         _send(context, outgoing)
         key = envelope.business_key(context.record)
-        self._write(context, self._message_builder.refusal(key, version, input_, detail, reason, outgoing))
+        entry = self._message_builder.refusal(key, version, input_, detail, reason, outgoing)
+        self._write(context, entry, self._codec.encode(entry))
 
     def pass_on(self, context: RecordContext, key: str) -> None:
         """Send a start event as it came to this saga's own topic of signals, where it lies under the saga's own key."""
@@ -74,7 +139,7 @@ class Performer:
         topic = envelope.topic_of(self._saga, envelope.SIGNALS)
         context.unit.send(topic, record.value, key=key.encode(), headers=headers)
 
-    def _set_timer(self, context: RecordContext, state: SagaState, effect: SetTimer) -> None:
+    def _timer(self, effect: SetTimer) -> _Timer:
         timer = effect.timer
         fired = wire.TimerFired(
             saga_id=effect.saga_id,
@@ -88,21 +153,28 @@ class Performer:
         )
         key = _timer_key(effect.saga_id, timer)
         headers = envelope.headers_of(id=key.decode(), type=fired.SCHEMA_NAME, saga_id=fired.saga_id)
-        context.timers.set(
-            key, fired.due_milliseconds, self._codec.encode(fired), record_key=state.key.encode(), headers=headers
-        )
+        return _Timer(key, fired.due_milliseconds, self._codec.encode(fired), headers)
 
-    def _write(self, context: RecordContext, entry: wire.HistoryEntry) -> None:
+    def _write(self, context: RecordContext, entry: wire.HistoryEntry, payload: bytes) -> None:
         id_ = f"{self._saga}:{context.record.position}:{entry.saga_id}:{entry.input_id}"
         headers = envelope.headers_of(id=id_, type=entry.SCHEMA_NAME, saga_id=entry.saga_id, saga=entry.saga)
         headers = _linked(headers)
         context.unit.send(
             self._history,
-            self._codec.encode(entry),
+            payload,
             key=entry.key.encode(),
             headers=headers,
             partition=context.record.partition,
         )
+
+
+def _state_too_large(topic: str, bytes_: int, bytes_max: int) -> OutputRefused:
+    return OutputRefused(
+        f"a state of {bytes_} bytes is too large for {topic}, which takes {bytes_max}, of which {STATE_BYTES_SPARE} "
+        "are kept for what people ask",
+        kept="the instance as it was",
+        next_step=f"raise max.message.bytes in schemas/topics/{topic}.yaml, then: towpath provision",
+    )
 
 
 def _send(context: RecordContext, outgoing: tuple[Outgoing, ...]) -> None:

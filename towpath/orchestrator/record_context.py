@@ -51,6 +51,11 @@ class TimersLike(Protocol):
 class UnitLike(Protocol):
     """The open unit of work: all that a decision does goes through it."""
 
+    @property
+    def now_milliseconds(self) -> int:
+        """Return when it began."""
+        ...
+
     def send(
         self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
     ) -> None:

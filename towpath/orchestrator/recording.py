@@ -6,14 +6,14 @@ how the saga stood, why, and every message by its class, step, attempt and id). 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 from towpath.contract.codec import Codec
 from towpath.errors import ContractError
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages, headers_from_wire, parent_from_wire
-from towpath.orchestrator.message_builder import MessageBuilder
+from towpath.orchestrator.message_builder import UNFIT, MessageBuilder
 from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
 from towpath.saga.effects import Happened
@@ -28,6 +28,7 @@ from towpath.saga.inputs import (
     Timer,
     TimerFired,
     TimerKind,
+    Unfit,
     Unrecognised,
     UpgradeAsked,
 )
@@ -94,7 +95,7 @@ def decided_again(definition: Definition, entries: Sequence[wire.HistoryEntry], 
             raise NotAsRecorded(
                 entry.saga_id, number, f"a person asked that it goes on {entry.detail}", "record a run of one version"
             )
-        if number == 1 and entry.input != Started.__name__:
+        if number == 1 and entry.input.removeprefix(UNFIT) != Started.__name__:
             raise NotAsRecorded(
                 entry.saga_id, number, "it is not the start: the topic no longer has that", "record a younger run"
             )
@@ -122,6 +123,9 @@ def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], code
 
 def input_of(entry: wire.HistoryEntry, messages: Messages) -> Input:
     """Return the input that an entry of a history is about. Raises what `Codec.decode` raises."""
+    if entry.input.startswith(UNFIT):
+        inner: Any = input_of(replace(entry, input=entry.input.removeprefix(UNFIT), reason=""), messages)
+        return Unfit(inner, entry.reason)
     return _READERS[entry.input](entry, messages)
 
 

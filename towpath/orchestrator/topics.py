@@ -15,6 +15,9 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import wire_name
 from towpath.saga.definition import Activity, Definition, Kind, StepDefinition
 
+CARRIED_BYTES_SPARE = 32_768
+"""What a state or an entry says beside the record that it carries: some hundred bytes, and the business key twice."""
+
 Sagas = Mapping[str, Mapping[int, Definition]]
 _GENERATE = "towpath contracts generate"
 
@@ -52,6 +55,7 @@ def topic_findings(sagas: Sagas, catalogue: Catalogue) -> tuple[Finding, ...]:
                 found.update(dict.fromkeys(_unmet(need, name, catalogue)))
             meeting = {need.topic for need in needs} | set(_meeting(definition, catalogue))
             found.update(dict.fromkeys(_apart(meeting, name, catalogue)))
+            found.update(dict.fromkeys(_narrow(definition, catalogue)))
     return tuple(found)
 
 
@@ -159,6 +163,33 @@ def _unmet(need: Need, saga: str, catalogue: Catalogue) -> Iterator[Finding]:
         if party and party not in listed:
             fix = f"{_GENERATE}; or add it in {file}"
             yield Finding("saga-topics", need.topic, f"{party} is not among its {role}", hit, fix)
+
+
+def _narrow(definition: Definition, catalogue: Catalogue) -> Iterator[Finding]:
+    """Yield what cannot hold a record that it has to carry: a start is kept in the state, each input in the history."""
+    limits, name = catalogue.message_bytes_max(), definition.name
+    starts = [
+        topic.name
+        for kind in definition.starts
+        for topic in catalogue.carrying(wire_name(kind))
+        if name in topic.consumers
+    ]
+    own = [envelope.topic_of(name, kind) for kind in (envelope.REPLIES, envelope.SIGNALS)]
+    for kind, carried in ((envelope.STATE, starts), (envelope.HISTORY, [*starts, *own])):
+        holder = envelope.topic_of(name, kind)
+        widest = max((topic for topic in carried if topic in limits), key=lambda topic: limits[topic], default="")
+        if not widest or holder not in limits:
+            continue
+        least = limits[widest] + CARRIED_BYTES_SPARE
+        if limits[holder] < least:
+            yield Finding(
+                "saga-topics",
+                holder,
+                f"its records may have {limits[holder]} bytes, and carry those of {widest}, which may have "
+                f"{limits[widest]}: with what is said beside them {least} are needed",
+                (f"saga {name}",),
+                f'set max.message.bytes: "{least}" in the config of schemas/topics/{holder}.yaml',
+            )
 
 
 def _apart(topics: Iterable[str], saga: str, catalogue: Catalogue) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from towpath.saga.state import SagaState, Status, StepStatus
+from towpath.saga.state import CauseKind, SagaState, Status, StepStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +175,12 @@ def _of_cell(
 ) -> Iterator[Line]:
     which = f"{state.saga} {state.saga_id}"
     match status:
+        case StepStatus.STUCK if state.cause is not None and state.cause.kind is CauseKind.TOO_LARGE:
+            yield Line(
+                f"{name} is stuck: once its topic takes more (schemas/topics, then towpath provision), retry; the "
+                "recorded reply comes again",
+                f"towpath saga retry {which} {option} --reason '...' (or skip, with a smaller reply)",
+            )
         case StepStatus.STUCK:
             yield Line(
                 f"{name} is stuck: its attempts are used up past the pivot, and a person must decide",

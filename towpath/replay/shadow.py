@@ -37,6 +37,7 @@ from towpath.saga.inputs import (
     Started,
     TimerFired,
     TimerKind,
+    Unfit,
 )
 from towpath.saga.state import Direction, SagaState, StepStatus
 
@@ -147,13 +148,15 @@ def world_of(old: Definition, inputs: Sequence[Input]) -> World:
 
     `old` is the definition that decided then. Raises ValueError where the first input is no start.
     """
-    if not inputs or not isinstance(inputs[0], Started):
+    # What came is what counts here: how large a topic's records may be is no matter of either definition.
+    came = [input_.input if isinstance(input_, Unfit) else input_ for input_ in inputs]
+    if not came or not isinstance(came[0], Started):
         raise ValueError("the history does not begin with the start: its retention has taken it")
     state: SagaState | None = None
     asked: dict[Call, tuple[object, int]] = {}
     answers: dict[Call, Answer] = {}
     others: list[Input] = []
-    for input_ in inputs:
+    for decided, input_ in zip(inputs, came, strict=True):
         if isinstance(input_, Replied):
             call = Call(input_.step, input_.item, input_.direction.value, input_.round)
             if call in asked and call not in answers:
@@ -161,7 +164,7 @@ def world_of(old: Definition, inputs: Sequence[Input]) -> World:
                 answers[call] = Answer(command, input_.reply, max(0, input_.at_milliseconds - since))
         elif isinstance(input_, Signalled | OperatorAsked | ParentAsked):
             others.append(input_)
-        decision = advance(old, state, input_)
+        decision = advance(old, state, decided)
         state = decision.state
         for effect in decision.effects:
             found = _call(effect)
@@ -171,7 +174,7 @@ def world_of(old: Definition, inputs: Sequence[Input]) -> World:
             asked.setdefault(call, (None, input_.at_milliseconds))
     last = max(input_.at_milliseconds for input_ in inputs)
     silent = {call: command for call, (command, _) in asked.items() if call not in answers}
-    return World(inputs[0], answers, silent, tuple(others), last, state is not None and state.ended)
+    return World(came[0], answers, silent, tuple(others), last, state is not None and state.ended)
 
 
 def _waiting_in(definition: Definition, state: SagaState | None) -> Iterator[Call]:

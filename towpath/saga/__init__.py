@@ -59,6 +59,11 @@ WHAT IS REFUSED
 15. A timer that fires before it is due is refused and set again, so that it is never lost.
 16. A start that is not to begin (its key has an instance) goes backward at once: only the start itself is undone. A
     sub-saga that has ended answers again a parent that starts it by a further attempt: the answer may have been lost.
+17. What an input leads to may be too large for the topic that would take it: the state with a reply in it, or the next
+    command. Then a start is refused as in 16, and told so; a reply, a timer or the answer to a wait leaves its step
+    stuck (its undo, if it was about that), and at the saga's deadline every step under way; anything else is refused.
+    A person retries once the topic takes more (the recorded reply comes again), skips with a smaller reply, or
+    compensates: a step that is stuck before the pivot owes its undo.
 """
 
 from towpath.saga.advance import Decision, advance
@@ -81,7 +86,7 @@ from towpath.saga.handles import (
 )
 from towpath.saga.language import Saga
 from towpath.saga.parts import Backoff, UndoSubsaga
-from towpath.saga.state import Cause, SagaState
+from towpath.saga.state import Cause, CauseKind, SagaState
 
 __all__ = [
     "COMPENSATE",
@@ -91,6 +96,7 @@ __all__ = [
     "Backoff",
     "BuilderError",
     "Cause",
+    "CauseKind",
     "Decision",
     "Definition",
     "DefinitionError",

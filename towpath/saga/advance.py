@@ -1,4 +1,5 @@
-"""The saga machine: every transition of every saga, in this one file (what begins and ends at once: beginning.py).
+"""The saga machine: every transition of every saga, in this one file (what begins and ends at once:
+beginning.py; what stops: turning.py).
 
 `advance(definition, state, input) -> Decision(state, effects)` is total and pure. It reads no clock, draws no lots, and
 never changes what it is given: the same three values give the same decision on every machine, for ever.
@@ -7,7 +8,7 @@ The rules that it follows stand on top of this room, in __init__.py, with their 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from towpath.saga.beginning import is_skipped, settle_at_once
@@ -28,6 +29,7 @@ from towpath.saga.inputs import (
     Timer,
     TimerFired,
     TimerKind,
+    Unfit,
     Unrecognised,
     UpgradeAsked,
 )
@@ -44,6 +46,7 @@ from towpath.saga.state import (
     need_a_person,
 )
 from towpath.saga.state import StepStatus as S
+from towpath.saga.turning import close, committed, find, halt, turn_round
 
 # Bound once: looking a member up in its enum costs as much as the rest of a comparison.
 _DO, _UNDO = Direction.DO, Direction.UNDO
@@ -53,7 +56,6 @@ _UNKNOWN, _ABANDONED, _STUCK, _UNDONE = S.UNKNOWN, S.ABANDONED, S.STUCK, S.UNDON
 _UNDOING, _UNDO_BACKOFF, _UNDO_STUCK, _UNDO_FAILED = S.UNDOING, S.UNDO_BACKOFF, S.UNDO_STUCK, S.UNDO_FAILED
 
 # Tuples, not sets: `in` then compares identities and hashes nothing.
-_OPEN = (_SENT, _BACKOFF, _WAITING, _STUCK)
 _TAKE_REPLY = (_SENT, _BACKOFF, _STUCK)
 _TAKE_UNDO_REPLY = (_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK)
 _BEING_UNDONE = (_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK, _UNDO_FAILED)
@@ -80,6 +82,8 @@ def advance(definition: Definition, state: SagaState | None, input_: Input) -> D
     handle = _HANDLERS[type(input_)]
     if state is not None and handle is _started:
         handle = _started_again
+    elif state is None and handle is _unfit:
+        handle = _unfit_start
     refusal = _stranger(definition, state, handle)
     if refusal is None:
         if state is not None:
@@ -88,7 +92,8 @@ def advance(definition: Definition, state: SagaState | None, input_: Input) -> D
     if refusal is not None:
         saga_id, status = ("", None) if state is None else (state.saga_id, state.status)
         if state is not None:
-            state = with_refused(state, input_, definition)
+            asked = input_.input if isinstance(input_, Unfit) else input_
+            state = with_refused(state, asked, definition)
         facts = facts_of(input_)
         entry = Record(saga_id, input_.id, builder.at, Happened.REFUSED, *facts[1:7], refusal, facts[8], status)
         return Decision(state, (entry, *builder.effects))
@@ -100,7 +105,8 @@ def advance(definition: Definition, state: SagaState | None, input_: Input) -> D
 def _stranger(definition: Definition, state: SagaState | None, handle: object) -> str | None:
     """Say why an input does not concern this instance as it stands, whatever its content."""
     if state is None:
-        return None if handle is _started else "no such saga has started"
+        begins = handle is _started or handle is _unfit_start
+        return None if begins else "no such saga has started"
     if state.saga != definition.name or state.version != definition.version:
         return f"the instance is of {state.saga} version {state.version}"
     if state.ended and handle is not _parent_asked and handle is not _started_again:
@@ -123,8 +129,11 @@ def _settle(builder: DecisionBuilder) -> None:
         _finish(builder)
     elif need_a_person(builder.steps):
         builder.status = Status.STUCK
+    elif builder.direction is _UNDO:
+        builder.status = Status.COMPENSATING
     else:
-        builder.status = Status.RUNNING if builder.direction is _DO else Status.COMPENSATING
+        builder.status = Status.RUNNING
+        builder.cause = None  # nothing is too large any more
 
 
 def _begin_what_is_ready(builder: DecisionBuilder) -> bool:
@@ -174,33 +183,13 @@ def _owes(step: StepDefinition, state: StepState) -> bool:
 
 
 def _finish(builder: DecisionBuilder) -> None:
-    builder.status = Status.COMPLETED if builder.direction is _DO else Status.COMPENSATED
+    if builder.direction is _DO:
+        builder.status, builder.cause = Status.COMPLETED, None
+    else:
+        builder.status = Status.COMPENSATED
     builder.cancel_deadline()
     builder.answer_parent()
     builder.effects.append(Finish(builder.saga_id, builder.status))
-
-
-def _committed(builder: DecisionBuilder) -> bool:
-    """Say whether the point of no return has passed: the pivot was sent, or there is nothing that could be undone."""
-    pivot = builder.definition.pivot
-    return builder.definition.committed_from_start if pivot is None else builder.steps[pivot].status is not _PENDING
-
-
-def _turn_round(builder: DecisionBuilder, cause: Cause) -> None:
-    """Stop going forward: nothing is asked any more, and all that was sent is undone."""
-    builder.direction = _UNDO
-    builder.cause = cause
-    builder.cancel_deadline()
-    _close(builder, _UNKNOWN, _ABANDONED)
-
-
-def _close(builder: DecisionBuilder, sent_becomes: S, waiting_becomes: S) -> None:
-    """End everything that is under way; its timers no longer run."""
-    for position, item, cell in builder.cells():
-        if cell.status in _OPEN:
-            builder.cancel(position, item, cell)
-            asked = builder.definition.steps[position].policy is not None
-            builder.put(position, item, becoming(cell, sent_becomes if asked else waiting_becomes))
 
 
 # --- Steps ----------------------------------------------------------------------------------------------------------
@@ -235,14 +224,14 @@ def _begin_delay(builder: DecisionBuilder, position: int, step: StepDefinition, 
         builder.put(position, "", StepState(step.key, _STUCK, state.attempt))
     else:
         builder.put(position, "", StepState(step.key, _FAILED))
-        _turn_round(builder, Cause(CauseKind.TOO_LATE, step.key))
+        turn_round(builder, Cause(CauseKind.TOO_LATE, step.key))
 
 
 def _begin_each(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
     count = len(builder.items_of(step))
     if count < step.enough:
         builder.put(position, "", StepState(step.key, _FAILED))
-        _turn_round(builder, Cause(CauseKind.TOO_FEW_ITEMS, step.key))
+        turn_round(builder, Cause(CauseKind.TOO_FEW_ITEMS, step.key))
     elif count == 0:
         builder.put(position, "", StepState(step.key, _SUCCEEDED))
     elif count <= step.items_max:
@@ -254,7 +243,7 @@ def _begin_each(builder: DecisionBuilder, position: int, step: StepDefinition) -
         builder.put(position, "", StepState(step.key, _STUCK))
     else:
         builder.put(position, "", StepState(step.key, _FAILED))
-        _turn_round(builder, Cause(CauseKind.TOO_MANY_ITEMS, step.key))
+        turn_round(builder, Cause(CauseKind.TOO_MANY_ITEMS, step.key))
 
 
 def _take(builder: DecisionBuilder, position: int, item: str, cell: StepState, answer: object) -> None:
@@ -271,7 +260,7 @@ def _take(builder: DecisionBuilder, position: int, item: str, cell: StepState, a
     if step.enough:
         succeeds = enough_can_succeed(builder, position)
     if not succeeds:
-        _turn_round(builder, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
+        turn_round(builder, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
 
 
 def _undo(builder: DecisionBuilder, position: int) -> None:
@@ -293,7 +282,7 @@ def _timer_fired(builder: DecisionBuilder, input_: TimerFired) -> str | None:
         if refusal is None:
             _deadline_passed(builder)
         return refusal
-    found = _find(builder, timer.step, timer.item)
+    found = find(builder, timer.step, timer.item)
     if isinstance(found, str):
         return found
     position, cell = found
@@ -322,10 +311,10 @@ def _refused_timer(builder: DecisionBuilder, timer: Timer, due: int) -> str | No
 
 def _deadline_passed(builder: DecisionBuilder) -> None:
     builder.deadline = 0
-    if _committed(builder):
-        _close(builder, _STUCK, _STUCK)
+    if committed(builder):
+        close(builder, _STUCK, _STUCK)
     else:
-        _turn_round(builder, Cause(CauseKind.DEADLINE))
+        turn_round(builder, Cause(CauseKind.DEADLINE))
 
 
 def _attempt_unanswered(builder: DecisionBuilder, position: int, timer: Timer, cell: StepState) -> None:
@@ -346,7 +335,7 @@ def _give_up(builder: DecisionBuilder, position: int, timer: Timer, cell: StepSt
         if step.enough and enough_can_succeed(builder, position):
             give_up_item(builder, position, becoming(cell, _UNKNOWN))
             return
-        _turn_round(builder, Cause(CauseKind.STEP_EXHAUSTED, step.key, timer.item))
+        turn_round(builder, Cause(CauseKind.STEP_EXHAUSTED, step.key, timer.item))
     else:
         builder.put(position, timer.item, becoming(cell, _STUCK))
 
@@ -363,7 +352,7 @@ def _wait_over(builder: DecisionBuilder, position: int, cell: StepState) -> None
         builder.put(position, "", becoming(cell, _STUCK))
     else:
         builder.put(position, "", becoming(cell, _FAILED))
-        _turn_round(builder, Cause(CauseKind.WAIT_TIMED_OUT, step.key))
+        turn_round(builder, Cause(CauseKind.WAIT_TIMED_OUT, step.key))
 
 
 # --- Messages -------------------------------------------------------------------------------------------------------
@@ -377,7 +366,7 @@ def _started(builder: DecisionBuilder, input_: Started) -> str | None:
     untold = input_.refused and undo is not None and not undo.when_refused
     builder.begin(input_, _FAILED if untold else _SUCCEEDED)
     if input_.refused:
-        _turn_round(builder, Cause(CauseKind.REFUSED, reason=input_.refused))
+        turn_round(builder, Cause(CauseKind.REFUSED, reason=input_.refused))
     else:
         builder.effects.append(SetTimer(builder.saga_id, SAGA_TIMER, builder.deadline))
     return None
@@ -395,22 +384,8 @@ def _started_again(builder: DecisionBuilder, input_: Started) -> str | None:
     return None
 
 
-def _find(builder: DecisionBuilder, step: str, item: str) -> tuple[int, StepState] | str:
-    """Return where a step (or item) stands in the tables, and its state; or why there is none."""
-    position = builder.definition.index.get(step)
-    if position is None:
-        return f"this saga has no step {step}"
-    state = builder.steps[position]
-    if not item and not state.items:
-        return position, state
-    for cell in state.items:
-        if cell.key == item:
-            return position, cell
-    return f"step {step} has no such item"
-
-
 def _replied(builder: DecisionBuilder, input_: Replied) -> str | None:
-    found = _find(builder, input_.step, input_.item)
+    found = find(builder, input_.step, input_.item)
     if isinstance(found, str):
         return found
     position, cell = found
@@ -471,14 +446,38 @@ def _prolong(builder: DecisionBuilder, input_: Signalled) -> str | None:
 def _parent_asked(builder: DecisionBuilder, input_: ParentAsked) -> str | None:
     if builder.parent is None or builder.parent.saga_id != input_.parent.saga_id:
         return "the saga that asks is not the parent of this one"
-    if builder.direction is _DO and _committed(builder):
+    if builder.direction is _DO and committed(builder):
         return "the saga is past its point of no return: what was done stays done"
     builder.parent = input_.parent
     if builder.status is Status.COMPENSATED:
         builder.answer_parent()
     elif builder.direction is _DO:
-        _turn_round(builder, Cause(CauseKind.PARENT))
+        turn_round(builder, Cause(CauseKind.PARENT))
     return None
+
+
+# --- What does not fit ----------------------------------------------------------------------------------------------
+
+
+def _unfit_start(builder: DecisionBuilder, unfit: Unfit) -> str | None:
+    """Begin backward: only the start is undone, and says why."""
+    start = unfit.input
+    if not isinstance(start, Started):
+        return "no such saga has started"
+    if type(start.event) not in builder.definition.starts:
+        return f"{type(start.event).__name__} does not start this saga"
+    builder.begin(replace(start, refused=unfit.reason), _SUCCEEDED)
+    turn_round(builder, Cause(CauseKind.REFUSED, reason=unfit.reason))
+    return None
+
+
+def _unfit(builder: DecisionBuilder, unfit: Unfit) -> str | None:
+    """Halt what an input would have moved on; what would be refused anyway is refused for that."""
+    trial = DecisionBuilder(builder.definition, builder.at)
+    trial.read(builder.written())
+    handle = _HANDLERS[type(unfit.input)]
+    refusal = _started_again(trial, unfit.input) if isinstance(unfit.input, Started) else handle(trial, unfit.input)
+    return refusal or halt(builder, unfit)
 
 
 # --- People ---------------------------------------------------------------------------------------------------------
@@ -501,7 +500,7 @@ def _decided_once(
 
 def _asked_about(builder: DecisionBuilder, input_: OperatorAsked) -> tuple[int, StepState] | str:
     """Return where the step (or item) of a request stands, and its state; or why the request is not about it."""
-    found = _find(builder, input_.step, input_.item)
+    found = find(builder, input_.step, input_.item)
     return found if isinstance(found, str) else outdated(input_, found[1]) or found
 
 
@@ -509,9 +508,9 @@ def _give_up_for(builder: DecisionBuilder, cause: Cause) -> str | None:
     """Turn the saga round because somebody wishes it, or say why that is no longer possible."""
     if builder.direction is _UNDO:
         return "the saga compensates already"
-    if _committed(builder):
+    if committed(builder):
         return "the saga is past its point of no return: what was done stays done"
-    _turn_round(builder, cause)
+    turn_round(builder, cause)
     return None
 
 
@@ -595,5 +594,6 @@ _HANDLERS: dict[type, Callable[[DecisionBuilder, Any], str | None]] = {
     OperatorAsked: _operator_asked,
     ParentAsked: _parent_asked,
     UpgradeAsked: lambda b, asked: None if asked.version == b.definition.version else "it is another version",
+    Unfit: _unfit,
     Unrecognised: lambda _, __: "nothing in this saga takes such a message",
 }

@@ -12,6 +12,7 @@ from towpath.saga.inputs import (
     Signalled,
     Started,
     TimerFired,
+    Unfit,
     Unrecognised,
     UpgradeAsked,
 )
@@ -55,6 +56,11 @@ def _unrecognised(i: Unrecognised) -> Facts:
     return (Happened.REFUSED, i.what, "", "", Direction.DO, 0, 0, "", "")
 
 
+def _unfit(i: Unfit) -> Facts:
+    facts = facts_of(i.input)
+    return (*facts[:7], i.reason, facts[8])
+
+
 _FACTS: dict[type, Callable[[Any], Facts]] = {
     Started: _started,
     Replied: _replied,
@@ -63,6 +69,7 @@ _FACTS: dict[type, Callable[[Any], Facts]] = {
     OperatorAsked: _operator_asked,
     ParentAsked: _parent_asked,
     UpgradeAsked: _upgrade_asked,
+    Unfit: _unfit,
     Unrecognised: _unrecognised,
 }
 

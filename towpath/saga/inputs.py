@@ -139,4 +139,28 @@ class Unrecognised:
     what: str
 
 
-Input = Started | Replied | TimerFired | Signalled | OperatorAsked | ParentAsked | UpgradeAsked | Unrecognised
+PlainInput = Started | Replied | TimerFired | Signalled | OperatorAsked | ParentAsked | UpgradeAsked | Unrecognised
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """What `input` leads to cannot be written: the state, or a message, would be larger than its topic takes.
+
+    `reason` says which, and how large; the history carries it.
+    """
+
+    input: PlainInput
+    reason: str
+
+    @property
+    def id(self) -> str:
+        """Return the id of the input."""
+        return self.input.id
+
+    @property
+    def at_milliseconds(self) -> int:
+        """Return the time of the input."""
+        return self.input.at_milliseconds
+
+
+Input = PlainInput | Unfit

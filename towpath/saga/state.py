@@ -75,11 +75,12 @@ class CauseKind(StrEnum):
     PARENT = "parent"
     REFUSED = "refused"  # it was not to begin: the key has an instance already
     TOO_LATE = "too_late"  # a delay would end later than it may
+    TOO_LARGE = "too_large"  # not turned round, but stuck: what follows is larger than its topic takes
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why a saga compensates. The builder of the start event's undo receives it.
+    """Why a saga compensates, or is stuck because what follows is too large. The start event's undo receives it.
 
     `step` and `item` name where it happened, if it happened at a step; `reply` is the business failure, if it was one,
     or the event that cancelled it. `actor` and `reason` are those of the person who asked, if a person did; of a start
@@ -98,6 +99,8 @@ class Cause:
             return f"{self.step}: {type(self.reply).__name__}"
         if self.kind is CauseKind.REFUSED:
             return f"{self.kind.value}: {self.reason}"
+        if self.kind is CauseKind.TOO_LARGE:
+            return f"{self.step or 'the saga'} cannot go on: {self.reason}"
         if self.kind is CauseKind.CANCELLED and self.reply is not None:
             return f"{self.kind.value} by {type(self.reply).__name__}"
         if self.actor:

@@ -46,7 +46,7 @@ def forget_the_undo(patch: pytest.MonkeyPatch) -> None:
 
 def know_no_pivot(patch: pytest.MonkeyPatch) -> None:
     """Whoever cancels is heard, always."""
-    patch.setattr(machine, "_committed", lambda builder: False)
+    patch.setattr(machine, "committed", lambda builder: False)
 
 
 def undo_what_was_declined(patch: pytest.MonkeyPatch) -> None:

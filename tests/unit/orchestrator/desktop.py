@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from schemas.records.order import OrderLine, OrderPlaced
@@ -15,6 +16,7 @@ from towpath.orchestrator.saga_metrics import Decided
 from towpath.saga import Saga
 from towpath.settings import load_settings
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.state.partition_state import Checkpoint, MemoryStore, State
 from towpath.stream.state.timers import Timers
 
@@ -49,6 +51,11 @@ class Desktop:
 
     # --- The port that the orchestrator works on
 
+    @property
+    def now_milliseconds(self) -> int:
+        """Return the time that it is for the worker; records may say another."""
+        return int(self.clock.now().timestamp() * 1000)
+
     def send(
         self, topic: str, value: bytes | None, *, key: bytes | None, headers: Headers, partition: int | None = None
     ) -> None:
@@ -71,7 +78,13 @@ class Desktop:
 
     def give(self, topic: str, record: Record | bytes, *, key: str | None = "order-1", **headers: Any) -> list[Sent]:
         """Let `record` arrive and its unit commit; return what the unit sent."""
-        self._take(topic, record, key, headers)
+        return self.give_at(None, topic, record, key=key, **headers)
+
+    def give_at(
+        self, at: datetime | None, topic: str, record: Record | bytes, *, key: str | None = "order-1", **headers: Any
+    ) -> list[Sent]:
+        """Let `record` arrive whose own time is `at` (None: now), and its unit commit; return what the unit sent."""
+        self._take(topic, record, key, headers, at)
         self._state.settle(Checkpoint(0, "topic", 0))
         return self._drain()
 
@@ -107,12 +120,19 @@ class Desktop:
         own = {"id": f"reply-{self._offset}", "type": record.SCHEMA_NAME}
         return self.give(command.headers["reply_to"], record, key=command.key, **{**headers, **own, **changes})
 
-    def _take(self, topic: str, record: Record | bytes, key: str | None, headers: dict[str, Any]) -> None:
+    def _take(
+        self,
+        topic: str,
+        record: Record | bytes,
+        key: str | None,
+        headers: dict[str, Any],
+        at: datetime | None = None,
+    ) -> None:
         self._offset += 1
         payload = record if isinstance(record, bytes) else CODEC.encode(record)
-        at = int(self.clock.now().timestamp() * 1000)
+        time = int((at or self.clock.now()).timestamp() * 1000)
         encoded = None if key is None else key.encode()
-        consumed = ConsumedRecord(topic, 0, self._offset, at, encoded, payload, headers_of(**headers))
+        consumed = ConsumedRecord(topic, 0, self._offset, time, encoded, payload, headers_of(**headers))
         self.orchestrator.handle(consumed, self)
 
     def _drain(self) -> list[Sent]:
@@ -121,7 +141,10 @@ class Desktop:
 
 
 def desktop(
-    *sagas: Saga[Any], start_topic: str = "order.events", observe: Callable[[Decided], None] | None = None
+    *sagas: Saga[Any],
+    start_topic: str = "order.events",
+    observe: Callable[[Decided], None] | None = None,
+    limits: RecordLimits | None = None,
 ) -> Desktop:
     """Return a worker that runs these versions of one saga; instances are forgotten an hour after their end."""
     definitions = {saga.definition.version: saga.definition for saga in sagas}
@@ -132,6 +155,7 @@ def desktop(
             start_topic=start_topic,
             finished_retention_milliseconds=HOUR_MILLISECONDS,
             observe=observe,
+            limits=limits,
         )
     )
 

@@ -1,6 +1,7 @@
 """A record in, commands, timers, history and state out, all in one unit of work."""
 
 import uuid
+from datetime import UTC, datetime
 
 import pytest
 
@@ -104,6 +105,14 @@ def test_a_refused_order_is_compensated_and_its_history_says_why() -> None:
     assert history(sent)[0].cause == "reserve_stock: OutOfStock"
     rejected = OrderRejected(order_id="order-1", reason="chair is out of stock", rejected_at=context.clock.now())
     assert history(context.reply(reject, rejected))[0].status == "compensated"
+
+
+def test_a_start_from_the_far_future_is_of_an_hour_from_now() -> None:
+    """Its deadlines come, and once it is forgotten starts are not refused until that future has come."""
+    context = desktop(place_order.saga)
+    sent = context.give_at(datetime(2090, 1, 1, tzinfo=UTC), "order.events", order_placed(), id="event-1")
+    command = next(each for each in commands(sent) if each.headers["step"] == "reserve_stock")
+    assert command.headers["deadline"].startswith("2026-01-01T01:00:10")
 
 
 def test_a_signal_that_is_read_before_its_saga_starts_is_not_lost() -> None:

@@ -7,11 +7,16 @@ from typing import Any
 import pytest
 
 from tests.unit.stream.support import memory_broker, options_for, values, working
+from towpath.stream.broker.dead_letter import read_dead_letter
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups, OutcomeUnknown
+from towpath.stream.broker.position import HoldKind
 from towpath.stream.broker.record import TopicPartition
+from towpath.stream.broker.record_limits import RecordLimits
+from towpath.stream.engine import holds
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.unit import KafkaUnit
+from towpath.stream.engine.worker_status import WorkerStatus
 
 
 def now_milliseconds() -> int:
@@ -190,3 +195,48 @@ def test_a_timer_that_is_held_alone_fires_once_it_is_let_go(monkeypatch: pytest.
 
     asyncio.run(main())
     assert values(broker.records("timers")) == ["fired 1", "fired 0"]
+
+
+def test_a_timer_that_its_topic_would_not_take_is_its_handlers_fault() -> None:
+    """It is refused when it is set, not when it fires: its record is dead, and everything else goes on."""
+    broker = memory_broker(partitions=1)
+    for text in (b"set 20", b"large", b"plain"):
+        broker.append("in", text, key=text)
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for partition, records in groups.items():
+            for record in records:
+                if record.value == b"large":
+                    unit.timers(partition.partition).set(b"t", now_milliseconds(), bytes(50_000), record_key=b"k")
+        await set_timers(unit, groups)
+
+    async def main() -> None:
+        limits = RecordLimits({"timers": 40_000})
+        async with working(handler, options(broker, limits=limits), ["in", "timers"]) as worker:
+            await worker.until(lambda: len(broker.records("out")) == 2 and len(broker.records("in.dead")) == 1)
+
+    asyncio.run(main())
+    letter = read_dead_letter(broker.records("in.dead")[0].header("dead") or "")
+    assert "too large for timers, which takes 40000" in letter.cause
+
+
+def test_a_timer_that_no_longer_fits_holds_its_partition_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The topic's limit was lowered since it was set; it fires by itself once it fits again."""
+    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.05)
+    broker = memory_broker(partitions=2)
+    statuses: list[WorkerStatus] = []
+    broker.append("in", b"set 300", key=bytes(30_000), partition=0)
+
+    async def main() -> None:
+        broker.configure_topic("timers", {"max.message.bytes": "20000"})
+        told = options(broker, on_status=statuses.append)
+        async with working(set_timers, told, ["in", "timers"]) as worker:
+            await worker.until(lambda: any(held.kind == HoldKind.TIMER for each in statuses for held in each.held))
+            broker.append("in", b"other", key=b"k", partition=1)
+            await worker.until(lambda: values(broker.records("out")) == ["other"])
+            broker.configure_topic("timers", {"max.message.bytes": "1000000"})
+            await worker.until(lambda: len(broker.records("out")) == 2)
+
+    asyncio.run(main())
+    (fired,) = broker.records("timers")
+    assert fired.key == bytes(30_000)

@@ -15,6 +15,7 @@ from towpath.saga.inputs import (
     Started,
     TimerFired,
     TimerKind,
+    Unfit,
     UpgradeAsked,
 )
 from towpath.saga.state import Direction, SagaState, StepState
@@ -52,6 +53,8 @@ def say_input(state: SagaState | None, input_: Input) -> str:  # noqa: PLR0911 -
             return "the parent asks it to compensate" + _stray(input_)
         case UpgradeAsked():
             return f"an operator asks it to go on under version {input_.version}"
+        case Unfit():
+            return f"{say_input(state, input_.input)}, and what that leads to does not fit"
         case _:
             return f"{input_.what} arrives, which nothing takes"
 

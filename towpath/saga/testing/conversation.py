@@ -40,12 +40,14 @@ from towpath.saga.inputs import (
     Input,
     OperatorAsked,
     ParentAsked,
+    PlainInput,
     Replied,
     Signalled,
     Started,
     Timer,
     TimerFired,
     TimerKind,
+    Unfit,
 )
 from towpath.saga.language import Saga
 from towpath.saga.state import Direction, ParentReference, SagaState, Status, StepState, StepStatus
@@ -205,7 +207,9 @@ class Conversation:
     def when_given(self, input_: Input) -> "Conversation":
         """Deliver any input at all; its time is taken to be now."""
         self._nothing_unexpected()
-        return self._hear(replace(input_, at_milliseconds=self.now_milliseconds))
+        plain: PlainInput = input_.input if isinstance(input_, Unfit) else input_
+        plain = replace(plain, at_milliseconds=self.now_milliseconds)
+        return self._hear(Unfit(plain, input_.reason) if isinstance(input_, Unfit) else plain)
 
     # --- expect -----------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from towpath.saga.inputs import (
     Signalled,
     Started,
     TimerFired,
+    Unfit,
     Unrecognised,
 )
 from towpath.saga.testing.plain import from_plain, to_plain
@@ -98,6 +99,8 @@ def classes_of(definition: Definition) -> dict[str, type]:
 def input_to_plain(value: Any) -> dict[str, Any]:
     """Return an input or an effect as plain JSON; the record that it carries says its class."""
     plain: dict[str, Any] = {"input": type(value).__name__}
+    if isinstance(value, Unfit):
+        return {**plain, "of": input_to_plain(value.input), "reason": value.reason}
     for field in fields(value):
         content = getattr(value, field.name)
         carried = field.type is object or field.type == object | None
@@ -119,6 +122,9 @@ def _record(record: object) -> dict[str, Any] | None:
 
 
 def _input(plain: dict[str, Any], classes: dict[str, type]) -> Input:
+    if plain["input"] == Unfit.__name__:
+        inner: Any = _input(plain["of"], classes)
+        return Unfit(inner, plain["reason"])
     kind = _INPUTS[plain["input"]]
     values: dict[str, Any] = {}
     for field in fields(kind):

@@ -11,6 +11,8 @@ from towpath.stream.broker.record import Headers
 
 TOPIC_BYTES_MAX = 1_048_588
 """Kafka's default of `max.message.bytes`: 1 MiB and the 12 bytes of an old format's framing."""
+WEIGHED_FROM_BYTES = 16_384
+"""Values below need no look at their topic's limit; what is too large by its key or headers, the broker refuses."""
 FRAMING_BYTES = 96
 """Of a batch with one record: 61 for the batch, at most 26 for the record; the rest is to spare."""
 HEADER_BYTES = 10

@@ -22,14 +22,11 @@ from towpath.stream.broker.dead_letter import (
 )
 from towpath.stream.broker.port import Groups, Producer
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
-from towpath.stream.broker.record_limits import RecordLimits
+from towpath.stream.broker.record_limits import WEIGHED_FROM_BYTES, RecordLimits
 from towpath.stream.state.parking import Admission, Parked, admit, admit_redriven, park
 from towpath.stream.state.partition_state import State
 from towpath.stream.state.stores import PartitionStores
 from towpath.stream.state.timers import Timers
-
-WEIGHED_FROM_BYTES = 16_384
-"""Values below need no look at their topic's limit; what is too large by its key or headers, the broker refuses."""
 
 
 class UnitClosed(ProgrammerError):

@@ -77,7 +77,9 @@ def build_loop(
 
 def stores_of(options: StreamOptions) -> PartitionStores:
     """Return the stores of a worker, of which none is served yet."""
-    return PartitionStores(options.states, parks=options.parks_keys, limits=options.limits)
+    return PartitionStores(
+        options.states, parks=options.parks_keys, limits=options.limits, timers_topic=options.timers_topic
+    )
 
 
 def check_counts(options: StreamOptions, names: list[str]) -> None:

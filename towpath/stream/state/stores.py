@@ -29,9 +29,17 @@ class PartitionStores:
     The first changelog is the home of timers and parked keys.
     """
 
-    def __init__(self, changelogs: tuple[str, ...], *, parks: bool, limits: RecordLimits | None = None) -> None:
+    def __init__(
+        self,
+        changelogs: tuple[str, ...],
+        *,
+        parks: bool,
+        limits: RecordLimits | None = None,
+        timers_topic: str | None = None,
+    ) -> None:
         self.changelogs = changelogs
         self._limits = limits or RecordLimits()
+        self._timers_topic = timers_topic or ""
         self._parks = parks and bool(changelogs)
         self._serving: dict[int, _Serving] = {}
 
@@ -44,7 +52,7 @@ class PartitionStores:
         home = states[self.changelogs[0]] if self.changelogs else None
         self._serving[partition] = _Serving(
             states,
-            Timers(home) if home is not None else None,
+            Timers(home, topic=self._timers_topic, limits=self._limits) if home is not None else None,
             ParkedKeys(home) if self._parks and home is not None else None,
         )
 

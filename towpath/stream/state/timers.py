@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from towpath.stream.broker.record import Headers
+from towpath.stream.broker.record_limits import WEIGHED_FROM_BYTES, RecordLimits
 from towpath.stream.state.partition_state import RESERVED, State
 
 _BY_TIME = RESERVED + b"t"
@@ -64,8 +65,11 @@ def decode_timer(index_key: bytes, content: bytes) -> Timer:
 class Timers:
     """The timers of one partition, as the open unit of work sees them."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, topic: str = "", limits: RecordLimits | None = None) -> None:
+        """`topic` is where they fire, and `limits` says how large a record it takes."""
         self._state = state
+        self._topic = topic
+        self._limits = limits or RecordLimits()
         # No timer is due before this: spares each look at the next one a walk over the entries fired before it.
         self._floor_milliseconds = 0
 
@@ -78,7 +82,12 @@ class Timers:
         record_key: bytes | None = None,
         headers: Headers = (),
     ) -> None:
-        """Set the timer called `key` for `due_milliseconds` (epoch), in place of an earlier one of that name."""
+        """Set the timer called `key` for `due_milliseconds` (epoch), in place of an earlier one of that name.
+
+        Raises OutputRefused for one that is too large to be kept, or to be a record of its topic once it fires.
+        """
+        if len(payload) + len(record_key or b"") > WEIGHED_FROM_BYTES:
+            self._limits.check(self._topic, record_key, payload, headers)
         self.cancel(key)
         timer = Timer(key, max(due_milliseconds, 0), payload, record_key, headers)
         due = _DUE.pack(timer.due_milliseconds)

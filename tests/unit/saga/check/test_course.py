@@ -145,7 +145,7 @@ def what_is_tolerated_turns_the_saga_round(patch: Patch) -> None:
         take(builder, position, item, cell, answer)
         step = builder.definition.steps[position]
         if type(answer) in step.tolerated:
-            machine._turn_round(builder, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
+            machine.turn_round(builder, Cause(CauseKind.STEP_FAILED, step.key, item, answer))
 
     patch.setattr(machine, "_take", strict)
 
@@ -211,7 +211,7 @@ def a_reminder_ends_the_wait(patch: Patch) -> None:
         step = builder.definition.steps[position]
         builder.publish(step, Reminded(), cell.attempt)
         builder.put(position, "", machine.becoming(cell, S.FAILED))
-        machine._turn_round(builder, Cause(CauseKind.WAIT_TIMED_OUT, step.key))
+        machine.turn_round(builder, Cause(CauseKind.WAIT_TIMED_OUT, step.key))
 
     patch.setattr(DecisionBuilder, "remind", remind_and_give_up)
 

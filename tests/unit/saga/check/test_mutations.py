@@ -206,7 +206,7 @@ def one_item_of_a_list_is_not_undone(patch: Patch) -> None:
 
 @mutation(Property.STALE)
 def a_cancellation_interrupts_an_undo(patch: Patch) -> None:
-    turn_round_for = machine._turn_round_for
+    turn_round_for = machine.turn_round_for
 
     def interrupt(turn: DecisionBuilder, input_: Any) -> str | None:
         if turn.direction is Direction.UNDO:
@@ -223,7 +223,7 @@ def a_cancellation_interrupts_an_undo(patch: Patch) -> None:
 
 @mutation(Property.PIVOT)
 def the_pivot_is_no_point_of_no_return(patch: Patch) -> None:
-    patch.setattr(machine, "_committed", lambda turn: False)
+    patch.setattr(machine, "committed", lambda turn: False)
 
 
 @mutation(Property.STALE)
@@ -231,7 +231,7 @@ def a_cancellation_is_taken_past_the_pivot(patch: Patch) -> None:
     def turn_round(turn: DecisionBuilder, input_: Any) -> str | None:
         if turn.direction is Direction.UNDO:
             return "the saga compensates already"
-        machine._turn_round(turn, Cause(CauseKind.CANCELLED, actor=input_.actor, reason=input_.reason))
+        machine.turn_round(turn, Cause(CauseKind.CANCELLED, actor=input_.actor, reason=input_.reason))
         return None
 
     patch.setitem(machine._ACTIONS, Action.CANCEL, turn_round)
@@ -261,7 +261,7 @@ def _replied_without(check: Callable[[Any, StepState], Any]) -> Callable[[Decisi
     replied = machine._replied
 
     def handle(turn: DecisionBuilder, input_: Any) -> str | None:
-        found = machine._find(turn, input_.step, input_.item)
+        found = machine.find(turn, input_.step, input_.item)
         if not isinstance(found, str):
             input_ = check(input_, found[1])
         result: str | None = replied(turn, input_)
@@ -295,7 +295,7 @@ def a_stale_reply_to_what_is_being_undone_is_taken(patch: Patch) -> None:
     replied = machine._replied
 
     def handle(turn: DecisionBuilder, input_: Any) -> str | None:
-        found = machine._find(turn, input_.step, input_.item)
+        found = machine.find(turn, input_.step, input_.item)
         if not isinstance(found, str) and found[1].status is S.UNDOING and input_.direction is Direction.DO:
             turn.cancel(found[0], input_.item, found[1])
             turn.put(found[0], input_.item, replace(found[1], status=S.FAILED, due_milliseconds=0))
@@ -408,7 +408,7 @@ def the_deadline_is_ignored_past_the_pivot(patch: Patch) -> None:
     passed = machine._deadline_passed
 
     def ignore(turn: DecisionBuilder) -> None:
-        if machine._committed(turn):
+        if machine.committed(turn):
             turn.deadline = 0
         else:
             passed(turn)
