@@ -199,7 +199,7 @@ def the_parent_is_told_no_result(patch: Patch) -> None:
         answer(builder)
         told = builder.effects[-1]
         if isinstance(told, AnswerParent) and hasattr(told.reply, "result"):
-            silent = SubsagaCompleted[object](told.reply.saga, told.reply.saga_id)
+            silent: SubsagaCompleted[object] = SubsagaCompleted(told.reply.saga, told.reply.saga_id)
             builder.effects[-1] = replace(told, reply=silent)
 
     patch.setattr(machine.DecisionBuilder, "answer_parent", without)
