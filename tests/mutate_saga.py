@@ -25,12 +25,17 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = {
     "towpath.saga.advance": ROOT / "towpath/saga/advance.py",
     "towpath.saga.beginning": ROOT / "towpath/saga/beginning.py",
+    "towpath.saga.contest": ROOT / "towpath/saga/contest.py",
+    "towpath.saga.gathering": ROOT / "towpath/saga/gathering.py",
     "towpath.saga.decision_builder": ROOT / "towpath/saga/decision_builder.py",
 }
 TESTS = [
     *(
         f"tests/unit/saga/test_{name}.py"
-        for name in ("forward", "backward", "attempts", "waits", "people", "subsagas", "course")
+        for name in (
+            *("forward", "backward", "attempts", "waits", "people", "subsagas", "subsagas_each", "course"),
+            *("chains", "contest", "gathering"),
+        )
     ),
     "tests/scenarios",
     "tests/histories/test_histories.py",
@@ -92,7 +97,6 @@ ATTRIBUTES = {
 
 # Survivors, by the words in which they are reported (without the line number), and why they change no decision.
 EXPLAINED: dict[str, str] = {
-    "advance.top: 16 becomes 17": "how many requests are remembered is a choice; the tests read the constant",
     "advance._begin_each: `_SENT` is taken for `_BACKOFF`": "a place for the item, which sending it fills at once",
     "advance._started: `Status.RUNNING` is taken for COMPENSATING": "every decision ends in saying how the saga stands",
 }
