@@ -26,7 +26,7 @@ from towpath.view.view import View
 
 Connection = psycopg.Connection[Any]
 
-CONNECT_TIMEOUT_SECONDS = 10
+CONNECT_TIMEOUT_SECONDS = 60
 NAMES_TRIED_MAX = 100
 """Databases that earlier runs left behind, killed before they could drop theirs, are stepped over; so many at most."""
 
@@ -70,7 +70,7 @@ class ScratchServer:
     def prepare(self, name: str, make: Callable[[], None]) -> None:
         """Have the database called `name` as `make` leaves it: made by it the first time, emptied of all else later."""
         with connect(self._url_of(name)) as connection:
-            connection.execute("SET lock_timeout = '10s'")  # of a test that left a transaction open
+            connection.execute("SET lock_timeout = '60s'")  # of a test that left a transaction open
             found = connection.execute("SELECT to_regnamespace('towpath_scratch') IS NOT NULL").fetchone()
             made = found is not None and bool(found[0])
             if made:

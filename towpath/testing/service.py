@@ -75,6 +75,7 @@ class ServiceAlone:
         self._last: list[Asking] = []
         self._offset = 0
         self._unexpected: list[Left] = []
+        self._untouched = True
 
     def _make(self) -> None:
         apply_service_schema(self.settings, self.service.name, capture=False)
@@ -83,6 +84,8 @@ class ServiceAlone:
     def reset(self) -> "ServiceAlone":
         """Begin anew: empty tables, and the time of the beginning. What the process itself remembers stays."""
         self.connection.rollback()
+        if self._untouched:
+            return self
         self.server.prepare(self.service.name, self._make)
         self.clock = ManualClock()
         self.left, self._last, self._unexpected = [], [], []
@@ -92,6 +95,7 @@ class ServiceAlone:
 
     def given(self, prepared: str | Callable[[Any], object], *parameters: Any) -> "ServiceAlone":
         """Execute a statement with its parameters, or call a function with the connection; then commit."""
+        self._untouched = False
         with self.connection.transaction():
             if callable(prepared):
                 prepared(self.connection)
@@ -149,6 +153,7 @@ class ServiceAlone:
         raised.
         """
         self._last = list(askings)
+        self._untouched = False
         at = int(self.clock.now().timestamp() * 1000)
         records = []
         for asking in askings:

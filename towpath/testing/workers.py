@@ -44,7 +44,7 @@ NO_GATHERING = Gathering(seconds_max=0.0)
 
 QUIET_TURNS = 2
 """Turns in which nothing happens before a worker is believed to have nothing left: one may only give a record up."""
-WAITING_SECONDS_MAX = 30.0
+WAITING_SECONDS_MAX = 120.0
 """How long a worker may wait for something that is away (real seconds) before the test fails."""
 PAUSE_SECONDS = 0.002
 """Real seconds between rounds while a store is read or a worker waits: these end in threads, or by the real clock."""
