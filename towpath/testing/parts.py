@@ -36,7 +36,7 @@ class ProjectParts:
     codec: Codec
     sagas: Mapping[str, Mapping[int, Definition]]
     services: Mapping[str, Service]
-    views: Mapping[str, View[Any]]
+    views: Sequence[View[Any]]
 
     @classmethod
     def load(cls, settings: Settings) -> "ProjectParts":
@@ -49,7 +49,7 @@ class ProjectParts:
             Codec.of(contracts),
             load_sagas(settings),
             load_services(settings),
-            {name: list(versions.values())[-1] for name, versions in load_views(settings).items()},
+            [view for versions in load_views(settings).values() for view in versions.values()],
         )
 
     @cached_property

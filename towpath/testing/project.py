@@ -268,20 +268,26 @@ class InMemoryProject:
 
     def rows(self, view: View[Any] | str) -> list[Any]:
         """Return the rows of a view, in the order of their keys. Raises NotFoundError for one that is not there."""
-        name = view.name if isinstance(view, View) else view
-        views = {each.name: each for each in self._views()}
-        if name not in views:
-            raise NotFoundError(f"there is no view {name!r}", next_step=f"use one of {', '.join(views)}")
+        found = self._view(view)
         if self._server is None:
-            return self._folded[name].rows()
+            return self._folded[found.table].rows()
         with self.database(VIEWS_DATABASE) as connection:
-            return read_view(connection, views[name])
+            return read_view(connection, found)
 
     def row(self, view: View[Any] | str, key: str) -> Any:
         """Return one row of a view, None if it has none of that key."""
-        name = view.name if isinstance(view, View) else view
-        field = next(each.key for each in self._views() if each.name == name)
-        return next((row for row in self.rows(name) if getattr(row, field) == key), None)
+        found = self._view(view)
+        return next((row for row in self.rows(found) if getattr(row, found.key) == key), None)
+
+    def _view(self, view: View[Any] | str) -> View[Any]:
+        """Return the view, of which a name means the newest version."""
+        if isinstance(view, View):
+            return view
+        versions = [each for each in self._views() if each.name == view]
+        if not versions:
+            names = ", ".join(dict.fromkeys(each.name for each in self._views()))
+            raise NotFoundError(f"there is no view {view!r}", next_step=f"use one of {names}")
+        return versions[-1]
 
     def close(self) -> None:
         """Stop the workers and close what was opened."""
@@ -297,7 +303,7 @@ class InMemoryProject:
         return list(dict.fromkeys([*self.parts.services, *(name.removesuffix(".commands") for name in commands)]))
 
     def _views(self) -> list[View[Any]]:
-        return [*self.parts.views.values(), sagas_view(self.parts.sagas)]
+        return [*self.parts.views, sagas_view(self.parts.sagas)]
 
     def _make_databases(self, server: ScratchServer) -> None:
         names = [*self.parts.services, VIEWS_DATABASE]
@@ -364,9 +370,10 @@ class InMemoryProject:
         horizon = int(self.settings.stream.dedup_horizon_days * DAY_MILLISECONDS)
         application = view_application(self.settings, view)
         folding = Folding(application, view, self.codec, horizon)
-        name = f"view:{view.name}"
+        oldest = min(each.version for each in self._views() if each.name == view.name)
+        name = f"view:{view.name}" if view.version == oldest else f"view:{view.name}@{view.version}"
         if self._server is None:
-            memory = self._folded[view.name] = _MemoryView(view, folding)
+            memory = self._folded[view.table] = _MemoryView(view, folding)
 
             async def fold_in_memory(_: Any, groups: Groups) -> None:
                 for (topic, partition), records in groups.items():

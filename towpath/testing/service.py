@@ -68,6 +68,7 @@ class ServiceAlone:
         self.settings = self.server.settings(self.parts.settings, [name])
         self.server.prepare(name, self._make)
         url = self.settings.postgres.database_url(name)
+        allow_topic(url, f"{SAGA}{REPLIES}")  # here, since a project's test may have made the database
         self.connection: WatchedConnection = connect_watched(url)
         self._relay = Relay(url)
         self._outside = self.service.opens(self.settings) if self.service.opens is not None else None
@@ -79,7 +80,6 @@ class ServiceAlone:
 
     def _make(self) -> None:
         apply_service_schema(self.settings, self.service.name, capture=False)
-        allow_topic(self.settings.postgres.database_url(self.service.name), f"{SAGA}{REPLIES}")
 
     def reset(self) -> "ServiceAlone":
         """Begin anew: empty tables, and the time of the beginning. What the process itself remembers stays."""
