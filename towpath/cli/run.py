@@ -198,9 +198,9 @@ def _find_view(workers: dict[str, Any], name: str) -> Any:
 
 def _find(found: dict[str, Any], worker: str, name: str) -> Any:
     if name not in found:
-        raise NotFoundError(
-            f"this project has no {worker}", next_step=f"use one of {', '.join(sorted(found)) or 'none yet'}"
-        )
+        known = ", ".join(sorted(found))
+        next_step = f"use one of {known}" if known else "name it in towpath.toml, under [project]"
+        raise NotFoundError(f"this project has no {worker}", next_step=next_step)
     return found[name]
 
 

@@ -248,7 +248,8 @@ def logs(
     path = home.log_file(part)
     if not path.exists():
         known = ", ".join(sorted(one.stem for one in home.logs.glob("*.log")))
-        raise NotFoundError(f"no log of {part!r} in {home.logs}", next_step=f"use one of {known or 'none yet'}")
+        next_step = f"use one of {known}" if known else "towpath up starts what writes logs"
+        raise NotFoundError(f"no log of {part!r} in {home.logs}", next_step=next_step)
     said = tail(path, lines) if lines else []
     if as_json:
         output.emit_json({"part": part, "file": str(path), "lines": said})
