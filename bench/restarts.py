@@ -65,7 +65,9 @@ class Load:
     """Produces at a steady rate, in a task, until it is told to stop."""
 
     def __init__(self, servers: str, topic: str) -> None:
-        self._producer = Producer({"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 5})
+        self._producer = Producer(
+            {"bootstrap.servers": servers, "enable.idempotence": True, "linger.ms": 5, "log_level": 0}
+        )
         self._topic = topic
         self.sent = 0
         self.stopping = False
@@ -115,7 +117,7 @@ async def restart(servers: str, group: str, places: list[TopicPartition], freeze
     while time.monotonic() - began < SERVING_SECONDS_MAX:
         if await asyncio.to_thread(total, broker, group, places) > before:
             break
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.2)
     return time.monotonic() - began
 
 
@@ -124,7 +126,7 @@ async def measure(restarts: int, freeze_seconds: float) -> dict[str, Any]:
     settings = load_settings()
     servers, tag = settings.kafka.bootstrap_servers, uuid.uuid4().hex[:8]
     names = {name: f"bench-{name}-{tag}" for name in ("in", "state", "out")}
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     topics = [*names.values(), f"{names['in']}.dead"]
     for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in topics]).values():
         future.result()

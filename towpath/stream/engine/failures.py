@@ -17,6 +17,8 @@ from towpath.stream.engine.suspects import Suspects, Suspicion
 WINDOW_RECORDS = 100
 BACKOFF_SECONDS_FIRST = 0.1
 BACKOFF_SECONDS_MAX = 10.0
+BROKER_BACKOFF_SECONDS_MAX = 1.0
+"""After what the broker said, or did not: asking again costs nobody anything, and it may be back at any moment."""
 
 
 class RecordFailed(Exception):
@@ -290,6 +292,6 @@ class DeadShare:
         self._window.extend([True] * min(records, WINDOW_RECORDS))
 
 
-def backoff_seconds(failures: int) -> float:
-    """Return how long to wait after so many failures in a row: doubling from 0.1 s to 10 s."""
-    return min(BACKOFF_SECONDS_FIRST * 2.0 ** min(failures - 1, 16), BACKOFF_SECONDS_MAX)
+def backoff_seconds(failures: int, seconds_max: float = BACKOFF_SECONDS_MAX) -> float:
+    """Return how long to wait after so many failures in a row: doubling from 0.1 s to 10 s, or to `seconds_max`."""
+    return min(BACKOFF_SECONDS_FIRST * 2.0 ** min(failures - 1, 16), seconds_max)

@@ -18,6 +18,7 @@ from towpath.stream.broker.dead_letter import FOLLOWER, STAND_IN, words_of
 from towpath.stream.broker.port import (
     Assigned,
     Broker,
+    BrokerAway,
     GroupMetadata,
     Groups,
     OutcomeUnknown,
@@ -33,6 +34,8 @@ from towpath.stream.engine.agents import Agents, Fault
 from towpath.stream.engine.assignment import Assignment, Phase
 from towpath.stream.engine.batch_size import BatchSize, Gathering
 from towpath.stream.engine.failures import (
+    BACKOFF_SECONDS_MAX,
+    BROKER_BACKOFF_SECONDS_MAX,
     AgentFailed,
     Backlog,
     Blame,
@@ -541,7 +544,8 @@ class UnitLoop:
         fault = self._fault
         fault.failures += 1
         fault.reason = words_of(error)
-        seconds = backoff_seconds(fault.failures)
+        brokers = isinstance(error, (BrokerAway, *BROKER_ERRORS))
+        seconds = backoff_seconds(fault.failures, BROKER_BACKOFF_SECONDS_MAX if brokers else BACKOFF_SECONDS_MAX)
         fault.until_seconds = time.monotonic() + seconds
         self._metrics.waits(True)
         log.warning("waiting for the world", seconds=seconds, failures=fault.failures, reason=fault.reason)

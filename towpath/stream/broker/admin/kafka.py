@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as RdTopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
@@ -91,14 +91,26 @@ class KafkaAdmin:
         self, group: str, partitions: Iterable[TopicPartition] | None = None
     ) -> dict[TopicPartition, int]:
         """Return what the group has committed, for all or for these."""
-        wanted = None if partitions is None else [RdTopicPartition(*partition) for partition in partitions]
-        asked = [ConsumerGroupTopicPartitions(group, wanted)]
-        found = self._admin.list_consumer_group_offsets(asked, request_timeout=ADMIN_TIMEOUT_SECONDS)
-        return {
-            TopicPartition(place.topic, place.partition): place.offset
-            for place in self._result(found[group]).topic_partitions
-            if place.offset >= 0
-        }
+        # Asked as a consumer: the answer that a coordinator has moved ends the process of librdkafka's admin client
+        # (2.16: it looks for its own group, and has none), and a broker that restarts answers so.
+        config = {**self._client, "group.id": group, "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
+        consumer = Consumer(quiet(config))
+        try:
+            places = self._all_partitions() if partitions is None else partitions
+            wanted = [RdTopicPartition(*partition) for partition in places]
+            found = consumer.committed(wanted, timeout=ADMIN_TIMEOUT_SECONDS) if wanted else []
+        except KafkaException as error:
+            raise BrokerAway(f"cannot read the offsets of {group}: {kafka_error(error)}") from error
+        finally:
+            consumer.close()
+        for place in found:
+            if place.error is not None:
+                raise BrokerAway(f"{place.topic}[{place.partition}]: cannot read its offset: {place.error}")
+        return {TopicPartition(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
+
+    def _all_partitions(self) -> list[TopicPartition]:
+        known = self._admin.list_topics(timeout=ADMIN_TIMEOUT_SECONDS).topics
+        return [TopicPartition(name, number) for name, topic in known.items() for number in topic.partitions]
 
     def partition_counts(self, topics: Iterable[str]) -> dict[str, int]:
         """Return how many partitions each topic has."""
