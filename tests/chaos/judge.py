@@ -186,7 +186,7 @@ class Case:
                 for record in evidence.records[topic]
                 if record.position not in self.poisoned and record.value is not None
             )
-            folded, kept = fold_topics(view, good, self.codec), rows[view.name]
+            folded, kept = fold_topics(view, good, self.codec), rows[view.table]
             keys = [key for key in folded.keys() | kept.keys() if folded.get(key) != kept.get(key)]
             yield from _some(f"rows of view {view.name} are not the fold of the log", keys)
 
