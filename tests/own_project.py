@@ -147,6 +147,8 @@ def dev(project: OwnProject) -> Iterator[Dev]:
     try:
         yield running
     finally:
+        assert process.stdin is not None
+        process.stdin.close()
         process.terminate()
         try:
             process.wait(120)
