@@ -41,8 +41,8 @@ _COLUMNS = """
 SELECT attname FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
  ORDER BY attnum
 """
-_OWN = ("inbox", "outbox", "outbox_heartbeat", "outbox_skipped")
-"""Tables of the engine, beside those that begin with `towpath_`: what a service keeps is in the others."""
+_OWN = ("inbox", "outbox", "inbox_", "outbox_", "towpath_")
+"""How tables of the engine begin, or are called: what a service keeps is in the others."""
 
 
 class ScratchServer:
@@ -246,7 +246,7 @@ def snapshot(connection: Connection, ignore: Iterable[str] = ()) -> Snapshot:
     found: dict[str, tuple[str, ...]] = {}
     for oid, schema, table in connection.execute(_TABLES).fetchall():
         name = table if schema == "public" else f"{schema}.{table}"
-        if table in _OWN or table.startswith("towpath_") or name in ignored:
+        if table in _OWN[:2] or table.startswith(_OWN[2:]) or name in ignored:
             continue
         names = [column for (column,) in connection.execute(_COLUMNS, (oid,)) if f"{name}.{column}" not in ignored]
         if names:

@@ -358,7 +358,8 @@ class InMemoryProject:
         if close is not None:
             self._ends.append(close)
         declared = [with_answers(name, handling, self._answers) for handling in service.handlings.values()]
-        answerer = Answerer(Service(name, handlers=declared), self.codec, outside=outside)
+        keep_days = self.settings.participant.inbox_keep_days
+        answerer = Answerer(Service(name, handlers=declared), self.codec, inbox_keep_days=keep_days, outside=outside)
 
         async def answer_commands(unit: Any, groups: Groups) -> None:
             for records in groups.values():
@@ -387,7 +388,7 @@ class InMemoryProject:
             for (topic, partition), records in groups.items():
                 read = folding.read(Batch(topic, partition, records))
                 if read:
-                    await unit.run(partial(folding.apply, read=read))
+                    await unit.run(partial(folding.apply, read=read, now_milliseconds=unit.now_milliseconds))
 
         self._workers.add(name, application, view.topics, keep_view, **self._in_database(VIEWS_DATABASE))
 
