@@ -45,15 +45,22 @@ class FieldMatch:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """A reader's and a writer's schemas, and the names that the reader's aliases give to the writer's types."""
+    """A reader's and a writer's schemas, and the names that the reader's aliases give to the writer's types.
+
+    `is_same` is true where both are one schema: then no alias counts, so that a field may have the name of another as
+    its alias (as in Java).
+    """
 
     reader: Schemas
     writer: Schemas
     renamed: Mapping[str, str] = field(default_factory=dict)
+    is_same: bool = False
 
     @classmethod
     def of(cls, root: str, *, reader: Schemas, writer: Schemas) -> "Resolution":
         """Return the resolution for a reader of the type `root`: aliases anywhere inside it count."""
+        if root in writer and reader.fingerprint(root) == writer.fingerprint(root):
+            return cls(reader, writer, is_same=True)
         renamed = {alias: name for name in reader.reachable(root) for alias in reader[name].aliases}
         return cls(reader, writer, renamed)
 
@@ -92,7 +99,7 @@ class Resolution:
         """Return what becomes of each field. Aliases come before names."""
         by_name = {item.name: item for item in reader.fields}
         # Java knows a reader's aliases by the record's full name; one that matches by its short name alone has none.
-        own = self.name_of(writer.name) == reader.name
+        own = not self.is_same and self.name_of(writer.name) == reader.name
         renamed = {alias: item.name for item in reader.fields for alias in item.aliases} if own else {}
         taken = tuple((item, by_name.get(renamed.get(item.name, item.name))) for item in writer.fields)
         found = [item.name for _, item in taken if item is not None]
