@@ -15,6 +15,7 @@ import pytest
 from pipelines.services.catalog import list_product
 from pipelines.services.identity import register_customer
 from pipelines.services.identity.rules import Customer
+from tests.acceptance.shop import LARGE_CENTS, await_instance, open_shop, waits_for_approval
 from tests.stack_fixture import ROOT, RunningStack, free_ports
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.registry import load_codec
@@ -128,3 +129,19 @@ def test_the_api_knows_nothing_of_a_saga_that_never_was(api: httpx.Client, shop:
     """It says so."""
     del shop
     assert api.get("/sagas/never").status_code == 404
+
+
+def test_a_clerk_approves_a_large_order_through_the_api(stack: RunningStack, api: httpx.Client) -> None:
+    """The route answers once the saga has taken the approval; a later one is refused with the machine's reason."""
+    rich = open_shop(stack)
+    line = {"sku": rich.sku, "quantity": 1, "unit_price_cents": LARGE_CENTS}
+    basket = {"customer_id": rich.customer_id, "card_token": "card-1", "lines": [line]}
+    accepted = api.post("/orders", json=basket, headers={"Idempotency-Key": uuid4().hex}).json()
+    await_instance(stack, accepted["order_id"], waits_for_approval)
+    route = f"/orders/{accepted['order_id']}/approval"
+    approved = api.post(route, json={"approver": "grace"})
+    assert (approved.status_code, approved.json()["saga_id"]) == (200, accepted["saga_id"])
+    ended = api.get(f"/sagas/{accepted['saga_id']}", params={"wait_seconds": WAIT_SECONDS_MAX}).json()
+    assert ended["status"] == "completed"
+    late = api.post(route, json={"approver": "ada"})
+    assert (late.status_code, late.json()["detail"]) == (409, "the saga has ended")
