@@ -116,6 +116,7 @@ def test_a_child_answers_for_its_item() -> None:
     start = effects(talk, StartSaga)[1]
     below = given(child(), start.event, id=start.start_id, parent=start.parent).expect(Do("inner")).when(Yes())
     (answer,) = effects(below, AnswerParent)
+    below.expect_answer(answer.reply)
     to = answer.parent
     talk.when_given(Replied("answer", 0, to.step, to.direction, to.attempt, to.round, answer.reply, to.item))
     assert [item.status for item in talk.state.step("stay").items] == [StepStatus.SENT, StepStatus.SUCCEEDED]
