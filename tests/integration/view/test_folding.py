@@ -89,10 +89,15 @@ def consumed(record: Record, offset: int, key: str, id_: str | None, at: int) ->
     return ConsumedRecord("order.events", 0, offset, at, key.encode(), CODEC.encode(record), headers)
 
 
-def take(worker: Folding, connection: psycopg.Connection[Any], *records: ConsumedRecord) -> dict[str, Count]:
+def take(
+    worker: Folding,
+    connection: psycopg.Connection[Any],
+    *records: ConsumedRecord,
+    now: int = MILLISECONDS + HOUR_MILLISECONDS,
+) -> dict[str, Count]:
     """Let a batch pass through a worker and commit; return the rows."""
     read = worker.read(Batch("order.events", 0, list(records)))
-    worker.apply(connection, read=read, now_milliseconds=MILLISECONDS)
+    worker.apply(connection, read=read, now_milliseconds=now)
     connection.commit()
     return {row.order_id: row for row in ViewTable(VIEW).all_rows(connection)}
 
@@ -123,9 +128,10 @@ def test_a_rolled_back_batch_leaves_neither_rows_nor_ids(tables: psycopg.Connect
 
 def test_a_record_from_the_far_future_moves_no_horizon(tables: psycopg.Connection[Any]) -> None:
     """Whatever time its producer wrote: ids are forgotten by what can be, so nothing after it is beyond the horizon."""
-    take(folding(), tables, confirmed(0), confirmed(1, at=MILLISECONDS + 40 * 365 * 24 * HOUR_MILLISECONDS))
-    take(folding(), tables, confirmed(2, at=MILLISECONDS + 5))
-    rows = take(folding(), tables, confirmed(3, at=MILLISECONDS + 3))
+    future = MILLISECONDS + 40 * 365 * 24 * HOUR_MILLISECONDS
+    take(folding(), tables, confirmed(0), confirmed(1, at=future), now=MILLISECONDS)
+    take(folding(), tables, confirmed(2, at=MILLISECONDS + 5), now=MILLISECONDS)
+    rows = take(folding(), tables, confirmed(3, at=MILLISECONDS + 3), now=MILLISECONDS)
     assert rows["a"].confirmations == 4, "a producer whose clock is a little behind is no double of anything"
 
 
