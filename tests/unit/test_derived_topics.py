@@ -126,6 +126,6 @@ def test_what_was_declared_by_hand_is_what_is_derived() -> None:
 
 
 def _plain(topic: Topic) -> dict[str, Any]:
-    """Return a topic without what is for people alone: its documentation, and the order of its lists."""
+    """Return a topic without its documentation, the order of its lists, and the limits that the engine itself sets."""
     listed = {name: sorted(getattr(topic, name)) for name in ("values", "producers", "consumers")}
-    return {**topic_to_json(topic), **listed, "doc": ""}
+    return {**topic_to_json(topic), **listed, "doc": "", "config": {}}
