@@ -206,7 +206,7 @@ def one_item_of_a_list_is_not_undone(patch: Patch) -> None:
 
 @mutation(Property.STALE)
 def a_cancellation_interrupts_an_undo(patch: Patch) -> None:
-    turn_round_for = machine.turn_round_for
+    turn_round_for = machine._turn_round_for
 
     def interrupt(turn: DecisionBuilder, input_: Any) -> str | None:
         if turn.direction is Direction.UNDO:
