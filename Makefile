@@ -45,7 +45,7 @@ test-long: $(READY) ## a whole project of its own from the wheel, for minutes: n
 setup: $(READY) ## make .venv from the lock files
 check: $(READY) ## format, lint, types, stale records, contracts, proof of the sagas, stale docker-compose.yml
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/towpath contracts test && $(BIN)/towpath saga check sagas && $(BIN)/towpath compose --check
-format: $(READY) ## mend what the formatter and the linter can mend
+format: $(READY) ## fix what the formatter and the linter can fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 records: $(READY) ## write the record classes anew from schemas/avro
 	@$(BIN)/towpath contracts generate

@@ -20,10 +20,10 @@ class ExitCode(IntEnum):
 
 
 class TowpathError(Exception):
-    """Something that a person or a peer must mend.
+    """Something that a person or a peer must fix.
 
     `cause` is one sentence; `kept` says what is safe all the same; `next_step` is the command or change that
-    mends it. The exit code is what the command line returns when this error ends a command.
+    fixes it. The exit code is what the command line returns when this error ends a command.
     """
 
     exit_code: ExitCode = ExitCode.FAILED

@@ -101,7 +101,7 @@ def _import(settings: Settings, name: str) -> ModuleType:
             raise _failed(name, error) from error
         raise ConfigurationError(
             f"towpath.toml names {name}, and there is no such module in {root}",
-            next_step="create it, or mend the name in towpath.toml",
+            next_step="create it, or fix the name in towpath.toml",
         ) from error
     except ConfigurationError:
         raise
@@ -120,7 +120,7 @@ def _attribute(module: ModuleType, name: str, kind: type[Wanted]) -> Wanted:
     if not isinstance(value, kind):
         raise ConfigurationError(
             f"{module.__name__}: it has no {kind.__name__} called {name!r}",
-            next_step=f"define {name} = {kind.__name__}(...) there, or mend the path in towpath.toml",
+            next_step=f"define {name} = {kind.__name__}(...) there, or fix the path in towpath.toml",
         )
     return value
 

@@ -403,7 +403,7 @@ def load_settings(root: Path | None = None, *, environment: bool = True) -> Sett
     try:
         content = tomllib.loads((root / PROJECT_FILE).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError(f"{root / PROJECT_FILE}: {error}", next_step="mend the file") from error
+        raise ConfigurationError(f"{root / PROJECT_FILE}: {error}", next_step="fix the file") from error
     return _build(Settings if environment else _FileSettings, {**content, "root": root})
 
 
@@ -413,7 +413,7 @@ def _build(kind: type[Settings], content: dict[str, Any]) -> Settings:
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
         raise ConfigurationError(
-            f"settings: {problems}", next_step=f"mend {PROJECT_FILE} or the TOWPATH_ variable of that name"
+            f"settings: {problems}", next_step=f"fix {PROJECT_FILE} or the TOWPATH_ variable of that name"
         ) from error
     except SettingsError as error:
         raise ConfigurationError(

@@ -31,7 +31,7 @@ logged() {
   shift
   "$@" >"$log" 2>&1 && return
   tail -n 15 "$log" >&2
-  fail "'$*' failed" "read $log, mend the cause, and run this again: what was done is kept"
+  fail "'$*' failed" "read $log, fix the cause, and run this again: what was done is kept"
 }
 
 need_root() {

@@ -63,8 +63,8 @@ def test_nothing_is_lost_or_done_twice_when_workers_and_connect_are_killed(stack
 
 
 @contextmanager
-def broken(stack: RunningStack, database: str, breaking: LiteralString, mending: LiteralString) -> Iterator[None]:
-    """Break something in a real database, and mend it afterwards."""
+def broken(stack: RunningStack, database: str, breaking: LiteralString, fix: LiteralString) -> Iterator[None]:
+    """Break something in a real database, and fix it afterwards."""
     url = stack.settings.postgres.database_url(database)
     with psycopg.connect(url, autocommit=True) as connection:
         assert connection.execute(breaking).rowcount > 0
@@ -72,7 +72,7 @@ def broken(stack: RunningStack, database: str, breaking: LiteralString, mending:
         yield
     finally:
         with psycopg.connect(url, autocommit=True) as connection:
-            assert connection.execute(mending).rowcount > 0
+            assert connection.execute(fix).rowcount > 0
 
 
 BREAKAGES: list[Any] = [
@@ -117,12 +117,12 @@ BREAKAGES: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize(("database", "breaking", "mending", "seen"), BREAKAGES)
+@pytest.mark.parametrize(("database", "breaking", "fix", "seen"), BREAKAGES)
 def test_the_verdict_sees_what_is_broken(
-    stack: RunningStack, database: str, breaking: LiteralString, mending: LiteralString, seen: dict[str, Any]
+    stack: RunningStack, database: str, breaking: LiteralString, fix: LiteralString, seen: dict[str, Any]
 ) -> None:
     """And ends with exit code 1."""
-    with broken(stack, database, breaking, mending):
+    with broken(stack, database, breaking, fix):
         code, verdict = demo(stack, "--orders", "5", "--seed", "9")
     assert code == 1
     for name, value in seen.items():

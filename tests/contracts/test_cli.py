@@ -96,7 +96,7 @@ def test_a_project_is_generated_tested_and_released(project: Path) -> None:
 
 
 def test_a_broken_promise_ends_with_exit_code_3_and_names_who_breaks(project: Path) -> None:
-    """The report says which field, who reads the topic, and how to mend it; nothing is released or registered."""
+    """The report says which field, who reads the topic, and how to fix it; nothing is released or registered."""
     contracts("generate")
     contracts("release")
     write(project / "promises/avro/order/OrderPlaced.avsc", order_placed({"name": "total", "type": "long"}))

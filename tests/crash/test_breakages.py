@@ -380,7 +380,7 @@ ON_MEMORY = {
     "overlay kept after an abort": (overlay_kept, an_agent_that_fails_once),
     "overlay dropped after an ambiguous commit": (no_catch_up_after_ambiguity, a_lost_answer),
     "catch-up to the last stable offset": (catch_up_to_last_stable, a_marker_that_comes_late),
-    "waiting for the world inside a unit": (wait_inside, a_world_that_is_away),
+    "waiting for a dependency inside a unit": (wait_inside, a_world_that_is_away),
     "dead letter outside the unit": (dead_letter_aside, an_abort_after_the_dead_letter),
     "round-robin assignment": (round_robin, a_second_worker),
 }

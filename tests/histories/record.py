@@ -74,7 +74,7 @@ def pause(talk: Conversation) -> Conversation:
 
 
 def silence(talk: Conversation) -> Conversation:
-    """Let nobody answer until the saga turns round."""
+    """Let nobody answer until the saga starts compensating."""
     return talk.when_nobody_answers_until(Status.COMPENSATING)
 
 

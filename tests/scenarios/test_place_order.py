@@ -172,7 +172,7 @@ def test_nobody_cancels_a_confirmation_under_way() -> None:
 
 
 def test_a_capture_that_fails_for_two_days_calls_a_person() -> None:
-    """Past the pivot nothing is undone: the saga is stuck until someone mends the cause, and then completes."""
+    """Past the pivot nothing is undone: the saga is stuck until someone fixes the cause, and then completes."""
     talk = authorised().when(CONFIRMED).expect(CAPTURE)
     begun = talk.now_milliseconds
     talk.when_nobody_answers_until(Status.STUCK)

@@ -1,4 +1,4 @@
-"""The four laws of the house. Each test fails with the file that breaks its law and the way to mend it."""
+"""The four laws of the house. Each test fails with the file that breaks its law and the way to fix it."""
 
 import ast
 import sys

@@ -191,7 +191,7 @@ class ConnectClient:
         if answer.status_code == httpx.codes.BAD_REQUEST:
             raise ConfigurationError(
                 f"Connect refuses the configuration of {subject}: {words}",
-                next_step="mend [connect] and [postgres] in towpath.toml",
+                next_step="fix [connect] and [postgres] in towpath.toml",
             )
         raise self._away(f"{method} {path}: {answer.status_code} {words}")
 

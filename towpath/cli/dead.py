@@ -57,9 +57,9 @@ def list_letters(
     """List dead letters by cause, the newest last, with how many records are parked behind them."""
     from towpath.deadletter.quarantine import groups_of
 
-    desk = _Desk(load_settings())
-    wanted = desk.dead_topics if topic is None else (desk.dead_topic(topic),)
-    quarantine = desk.read()
+    session = _Session(load_settings())
+    wanted = session.dead_topics if topic is None else (session.dead_topic(topic),)
+    quarantine = session.read()
     dead_report.show_groups(groups_of(quarantine, wanted, settled=settled), as_json=as_json, settled=settled)
     strangers = [record.position for record in quarantine.strangers if record.topic in wanted]
     if strangers:
@@ -68,15 +68,15 @@ def list_letters(
 
 def show(topic: TopicName, position: Position = None, fingerprint: Fingerprint = None, as_json: AsJson = False) -> None:
     """Show dead letters whole: headers, value, where they came from, what waits behind them, what to run next."""
-    desk = _Desk(load_settings())
-    name = desk.dead_topic(topic)
-    quarantine = desk.read()
+    session = _Session(load_settings())
+    name = session.dead_topic(topic)
+    quarantine = session.read()
     chosen = dead_choice.choose(quarantine, name, position, fingerprint, everything=False)
     if fingerprint is not None:
         chosen = [dead for dead in chosen if dead.letter.behind is None] or chosen
     if len(chosen) > SHOWN_MAX:
         output.note(f"the last {SHOWN_MAX} of {len(chosen)}")
-    dead_report.show_letters(desk.settings, desk.catalogue, quarantine, chosen[-SHOWN_MAX:], as_json=as_json)
+    dead_report.show_letters(session.settings, session.catalogue, quarantine, chosen[-SHOWN_MAX:], as_json=as_json)
 
 
 def redrive(
@@ -97,8 +97,8 @@ def redrive(
     """
     from towpath.deadletter.redrive_plan import redrive_plan
 
-    desk = _Desk(load_settings())
-    name = desk.dead_topic(topic)
+    session = _Session(load_settings())
+    name = session.dead_topic(topic)
 
     def plan(quarantine: "Quarantine") -> "list[RedriveStep]":
         chosen = dead_choice.choose(quarantine, name, position, fingerprint, everything=everything)
@@ -108,7 +108,7 @@ def redrive(
         return redrive_plan(quarantine, chosen)
 
     question = f"Redrive everything that waits in {name}?" if everything else None
-    _settle(desk, plan, question, actor, reason, wait_seconds, dry_run=dry_run, yes=yes, as_json=as_json)
+    _settle(session, plan, question, actor, reason, wait_seconds, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def drop(
@@ -131,8 +131,8 @@ def drop(
     """
     from towpath.deadletter.redrive_plan import drop_plan
 
-    desk = _Desk(load_settings())
-    name = desk.dead_topic(topic)
+    session = _Session(load_settings())
+    name = session.dead_topic(topic)
 
     def plan(quarantine: "Quarantine") -> "list[RedriveStep]":
         chosen = dead_choice.choose(quarantine, name, position, fingerprint, everything=False)
@@ -143,7 +143,7 @@ def drop(
         return drop_plan(quarantine, chosen, followers=followers)
 
     question = f"Drop all dead letters of {name} with the fingerprint {fingerprint}?" if fingerprint else None
-    _settle(desk, plan, question, actor, reason, wait_seconds, dry_run=dry_run, yes=yes, as_json=as_json)
+    _settle(session, plan, question, actor, reason, wait_seconds, dry_run=dry_run, yes=yes, as_json=as_json)
 
 
 def release(
@@ -166,21 +166,21 @@ def release(
     """
     from towpath.deadletter.redrive_plan import released_steps
 
-    desk = _Desk(load_settings())
-    name = desk.dead_topic(topic)
-    cohort = dead_choice.parked(desk.read(), name, key, application)
-    desk.refuse_what_may_come(cohort)
+    session = _Session(load_settings())
+    name = session.dead_topic(topic)
+    cohort = dead_choice.parked(session.read(), name, key, application)
+    session.refuse_what_may_come(cohort)
     if dry_run:
         dead_report.show_steps(released_steps(cohort, followers=followers), as_json=as_json)
         return
-    with desk.redriving(actor or _user(), reason) as run:
+    with session.redriving(actor or _user(), reason) as run:
         cohort = dead_choice.parked(run.start(), name, key, application)
         outcome = run.release(cohort.key, followers=followers, wait_seconds=wait_seconds)
     dead_report.show_outcome(outcome, as_json=as_json)
     _tell_what_is_left(outcome)
 
 
-class _Desk:
+class _Session:
     """The catalogue, the broker, and the dead-letter topics."""
 
     def __init__(self, settings: Settings) -> None:
@@ -253,7 +253,7 @@ class _Desk:
 
 
 def _settle(
-    desk: _Desk,
+    session: _Session,
     plan: "Callable[[Quarantine], list[RedriveStep]]",
     question: str | None,
     actor: str | None,
@@ -265,16 +265,16 @@ def _settle(
     as_json: bool,
 ) -> None:
     if dry_run:
-        quarantine = desk.read()
-        steps = [step for errand in plan(quarantine) for step in errand.steps(quarantine)]
+        quarantine = session.read()
+        steps = [step for request in plan(quarantine) for step in request.steps(quarantine)]
         dead_report.show_steps(steps, as_json=as_json)
         return
-    plan(desk.read())  # a person's mistake is told before another run would be shut out, and before the question
+    plan(session.read())  # a person's mistake is told before another run would be shut out, and before the question
     if question is not None:
         output.ask(question, yes=yes)
-    with desk.redriving(actor or _user(), reason) as run:
-        errands = plan(run.start())
-        outcome = run.run(errands, wait_seconds=wait_seconds)
+    with session.redriving(actor or _user(), reason) as run:
+        requests = plan(run.start())
+        outcome = run.run(requests, wait_seconds=wait_seconds)
     dead_report.show_outcome(outcome, as_json=as_json)
     _tell_what_is_left(outcome)
 

@@ -23,7 +23,7 @@ HEX_BYTES_MAX = 2048
 
 HINTS = {
     "peer": "who wrote it broke the contract: ask the owner of the topic; redrive once this side can read it, or drop",
-    "handler": "mend the handler that raised, deploy, then redrive",
+    "handler": "fix the handler that raised, deploy, then redrive",
     "follower": "nothing is wrong with it: it waits for the record that it follows",
     "stand-in": "a release has begun and not ended: it stands in for dead letters that are no longer there",
     "BeyondDedupHorizon": "look whether its effect is there: redriving applies it, dropping does not",

@@ -278,7 +278,7 @@ class Session:
         self._await(client, names, began)
 
     def _await(self, client: "StackClient", names: list[str], began: float | None) -> None:
-        """Wait until these workers are ready, and say so; one that cannot be is told, and left to be mended."""
+        """Wait until these workers are ready, and say so; one that cannot be is told, and left to be fixed."""
         for name in names:
             try:
                 client.wait_ready([name], READY_SECONDS_MAX)

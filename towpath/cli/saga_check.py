@@ -46,7 +46,7 @@ def check(
 ) -> None:
     """Walk through every state that each saga can reach, and prove that it keeps its promises; exit 3 if one does not.
 
-    For each violation a test is written that fails until it is mended.
+    For each violation a test is written that fails until it is fixed.
     """
     settings = _settings(modules)
     root = settings.root if settings is not None else Path.cwd()
@@ -82,7 +82,7 @@ def check(
     if broken:
         raise ContractError(
             f"{broken} {'property is' if broken == 1 else 'properties are'} broken",
-            next_step=f"mend the sagas; then pytest {tests} passes" if written else "mend the sagas",
+            next_step=f"fix the sagas; then pytest {tests} passes" if written else "fix the sagas",
         )
 
 
@@ -251,7 +251,7 @@ def _show_report(report: Report) -> None:
     longest = report.duration
     _say(
         f"  at most {words_for(longest.worst_milliseconds)} to an ending or a halt without a person "
-        f"({words_for(longest.forward_milliseconds)} forward; it can turn round until "
+        f"({words_for(longest.forward_milliseconds)} forward; it can start compensating until "
         f"{words_for(longest.turning_milliseconds)}, and undoes in {words_for(longest.undo_milliseconds)})"
     )
     sampled = f"  sampled: {report.functions} functions of the definition on {report.calls} sets of data"

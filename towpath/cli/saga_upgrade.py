@@ -187,7 +187,7 @@ def _outline_in(root: Path, file: Path, source: str) -> dict[str, Any]:
     )
     if ran.returncode != 0:
         last = ran.stderr.strip().splitlines()[-1:] or ["it says nothing"]
-        raise ConfigurationError(f"{source} cannot be imported: {last[0]}", next_step="mend the file")
+        raise ConfigurationError(f"{source} cannot be imported: {last[0]}", next_step="fix the file")
     outline: dict[str, Any] = json.loads(ran.stdout)
     return outline
 
@@ -242,5 +242,5 @@ def _states(old: Any, path: Path) -> Iterator[Any]:
             yield state_from_tree(old if ours else None, tree)
         except (KeyError, ValueError, AttributeError, TypeError) as error:
             raise ConfigurationError(
-                f"{path}, line {number}: not a state of this saga: {error}", next_step="mend the file"
+                f"{path}, line {number}: not a state of this saga: {error}", next_step="fix the file"
             ) from error

@@ -42,11 +42,11 @@ _LOSSY: Final[Mapping[str, frozenset[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """One place where a reader cannot read a writer. `place` is a path of fields; `mend` is what would help."""
+    """One place where a reader cannot read a writer. `place` is a path of fields; `fix` is what would help."""
 
     place: str
     problem: str
-    mend: str
+    fix: str
 
     def __str__(self) -> str:
         return f"{self.place}: {self.problem}"

@@ -210,7 +210,7 @@ def _compared(new: Deployment, reader: Deployment, writer: Deployment, use: Use,
             RULE,
             use.record,
             f"{new.label} {words}: {item}",
-            fix=item.mend,
+            fix=item.fix,
             place=item.place,
             sample="" if shown is None else str(shown),
         )

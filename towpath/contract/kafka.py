@@ -29,7 +29,7 @@ READ_BATCH_RECORDS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class TopicFinding:
-    """Where a topic on the cluster differs from the catalogue, and what mends it."""
+    """Where a topic on the cluster differs from the catalogue, and what fixes it."""
 
     topic: str
     problem: str

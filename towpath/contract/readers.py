@@ -63,7 +63,7 @@ def reader_findings(contracts: Contracts, readers: ReaderSchemas) -> tuple[Findi
                         name,
                         f"{consumer} cannot read what {label}: {item}",
                         (f"{consumer} ({file})",),
-                        item.mend,
+                        item.fix,
                         place=item.place,
                         file=file,
                     )

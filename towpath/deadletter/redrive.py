@@ -157,7 +157,7 @@ class Redrive:
         return self._look()
 
     def close(self) -> None:
-        """Let go."""
+        """Close what was opened."""
         for member in self._members.values():
             member.close()
         if self._producer is not None:
@@ -173,18 +173,18 @@ class Redrive:
     def _look(self) -> Quarantine:
         return read_quarantine(self._broker, self._dead_topics)
 
-    def run(self, errands: Sequence[RedriveStep], *, wait_seconds: float) -> Outcome:
-        """Do `errands`, after `start`; wait so long without progress for the applications to read what was sent.
+    def run(self, requests: Sequence[RedriveStep], *, wait_seconds: float) -> Outcome:
+        """Do `requests`, after `start`; wait so long without progress for the applications to read what was sent.
 
         Raises RefusedError where another run has begun since, WorldError where the broker is away: what was sent by
         then is settled, and running it again does the rest.
         """
         deadline = time.monotonic() + wait_seconds
-        self._note_ends(_places(self._look(), errands))
+        self._note_ends(_places(self._look(), requests))
         for _ in range(ROUNDS_MAX):
             self._ends = self._unread()
             quarantine = self._look()
-            steps = [step for errand in errands for step in _sendable(quarantine, errand, self._ends)]
+            steps = [step for request in requests for step in _sendable(quarantine, request, self._ends)]
             if steps:
                 self._tried |= {step.dead.letter.identity for step in steps}
                 self._send_all(steps)
@@ -192,7 +192,7 @@ class Redrive:
             elif not self._ends or not self._await(deadline):
                 break
         self._ends = self._unread()
-        return self._outcome(self._look(), errands)
+        return self._outcome(self._look(), requests)
 
     def release(self, key: CohortKey, *, followers: bool, wait_seconds: float) -> Outcome:
         """Count anew what is held of a key, after `start`, and let it go on: what waits is redriven, or dropped.
@@ -350,13 +350,13 @@ class Redrive:
         key = None if dead.key is None else key_name(dead.key)
         producer.produce(dead.topic, None, key=key, headers=settlement.to_headers(), partition=dead.partition)
 
-    def _outcome(self, quarantine: Quarantine, errands: Sequence[RedriveStep]) -> Outcome:
+    def _outcome(self, quarantine: Quarantine, requests: Sequence[RedriveStep]) -> Outcome:
         left: list[Dead] = []
         again: list[Dead] = []
-        for errand in errands:
-            cohort = quarantine.cohorts[errand.cohort]
-            asked = [dead for dead in cohort.waiting if errand.redrives or dead.letter.identity in errand.drops]
-            (left if cohort.behind == errand.behind else again).extend(asked)
+        for request in requests:
+            cohort = quarantine.cohorts[request.cohort]
+            asked = [dead for dead in cohort.waiting if request.redrives or dead.letter.identity in request.drops]
+            (left if cohort.behind == request.behind else again).extend(asked)
         done = [dead for dead in quarantine.letters() if dead.letter.identity in self._tried]
         return Outcome(
             redriven=tuple(dead for dead in done if dead.fate is Fate.REDRIVEN),
@@ -388,18 +388,18 @@ def _places_of(cohort: Cohort) -> set[Place]:
     return {(dead.letter.application, _target(dead)) for dead in cohort.letters}
 
 
-def _places(quarantine: Quarantine, errands: Sequence[RedriveStep]) -> set[Place]:
-    """Return where something of the errands' cohorts was sent to already, and who reads it there."""
+def _places(quarantine: Quarantine, requests: Sequence[RedriveStep]) -> set[Place]:
+    """Return where something of the requests' cohorts was sent to already, and who reads it there."""
     return {
         (dead.letter.application, _target(dead))
-        for errand in errands
-        for dead in quarantine.cohorts[errand.cohort].letters
+        for request in requests
+        for dead in quarantine.cohorts[request.cohort].letters
         if dead.fate is Fate.REDRIVEN or (dead.fate is Fate.DROPPED and dead.letter.parked)
     }
 
 
-def _sendable(quarantine: Quarantine, errand: RedriveStep, unread: dict[Place, int]) -> list[Step]:
-    application, partition, *_ = errand.cohort
-    cohort = quarantine.cohorts[errand.cohort]
+def _sendable(quarantine: Quarantine, request: RedriveStep, unread: dict[Place, int]) -> list[Step]:
+    application, partition, *_ = request.cohort
+    cohort = quarantine.cohorts[request.cohort]
     topics = {t for t in cohort.redriven_topics if (application, TopicPartition(t, partition)) in unread}
-    return next_steps(errand.steps(quarantine), topics)
+    return next_steps(request.steps(quarantine), topics)

@@ -1,6 +1,6 @@
 """What is to be sent in which order to empty the quarantine. Pure.
 
-The one rule: an errand says what a person asked; what is left of it to be sent follows from the log alone, each time.
+The one rule: a request says what a person asked; what is left of it to be sent follows from the log alone, each time.
 """
 
 from collections.abc import Iterable

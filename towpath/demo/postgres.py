@@ -31,7 +31,7 @@ class ViewsReader:
             raise WorldError(f"the views' database: {str(error).strip()}", next_step="towpath status") from error
 
     def close(self) -> None:
-        """Let go."""
+        """Close what was opened."""
         self._connection.close()
 
     def instances(self, saga: str, keys: Collection[str]) -> list[SagaInstance]:

@@ -29,7 +29,7 @@ class Handover(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what has not arrived: Debezium brings it."""
+        """Close, whatever has not arrived: Debezium brings it."""
         ...
 
 

@@ -74,7 +74,7 @@ class KafkaHandover:
         )
 
     def close(self) -> None:
-        """Let go of what has not arrived: Debezium brings it."""
+        """Close, whatever has not arrived: Debezium brings it."""
         with self._lock:
             if self._producer is not None:
                 self._producer.flush(0.5)

@@ -97,7 +97,7 @@ BEGIN
   IF FOUND THEN
     RAISE EXCEPTION 'outbox of database %: "%" is not a topic that it may write', current_database(), wrong.topic
       USING ERRCODE = 'check_violation', TABLE = 'outbox', CONSTRAINT = 'outbox_topic_known',
-      HINT = 'mend the name; or name this service among the producers in schemas/topics, then: towpath provision';
+      HINT = 'fix the name; or name this service among the producers in schemas/topics, then: towpath provision';
   END IF;
   SELECT * INTO wrong FROM (
     SELECT row.id, row.topic, coalesce(known.record_bytes_max, 1000000) AS bytes_max,

@@ -4,7 +4,7 @@ Rule of this room: the standard library and itself, nothing else. No clock, no c
 production, in the checker, in simulation and in replay.
 
 THE RULES OF THE MACHINE (advance.py)
-An input changes one step (or turns the whole saga round); then the graph is settled: forward, whatever has become
+An input changes one step (or makes the whole saga compensate); then the graph is settled: forward, whatever has become
 ready begins; backward, whatever may be undone now is undone. These are the rules.
 
 FORWARD
@@ -28,11 +28,11 @@ FORWARD
  7. Events are published when their step begins, which settles it; the saga's result is the last of them. After all
     else, and only where the saga completes, the next instance may be started.
 
-TURNING ROUND
- 8. Before the pivot is sent, the saga turns round on a business failure, on attempts used up, on a wait that timed out
-    (where that means to compensate), on the saga's deadline, on cancel, by a person or by an event that means it.
-    Sending the pivot is the point of no return: after that only its own business failure turns the saga round, and
-    cancel and compensate are refused.
+COMPENSATING
+ 8. Before the pivot is sent, the saga starts compensating on a business failure, on attempts used up, on a wait that
+    timed out (where that means to compensate), on the saga's deadline, on cancel, by a person or by an event that means
+    it. Sending the pivot is the point of no return: after that only its own business failure makes the saga compensate,
+    and cancel and compensate are refused.
  9. Past the point of no return a step whose attempts are used up is stuck, and at the saga's deadline every step under
     way is. A stuck step holds back only what requires it; a late answer to it is still taken. The saga is stuck while
     any step is.
@@ -42,14 +42,14 @@ BACKWARD
     contract left no effect, discharges it. Items of an `each` owe one each; the start event may owe one, the last.
 11. A step is undone when all that came after it in the graph is; independent branches are undone side by side, and
     so is a step that says that the order of its undo does not matter.
-    A step that is unanswered when the saga turns round has nothing after it, so its undo is sent at once, and its late
-    reply, which could no longer discharge the undo, is refused.
+    A step that is unanswered when the saga starts compensating has nothing after it, so its undo is sent at once, and
+    its late reply, which could no longer discharge the undo, is refused.
 12. Nothing interrupts an undo: neither cancel nor deadline nor operator. It has its own policy; once that is used up,
     or the participant says that it cannot, the step is stuck, and is never forgotten.
 
 PEOPLE
 13. Retry sends the next attempt now, with its policy afresh; only after a recorded failure does it begin a new round.
-    Skip takes a given reply as the step's own. Resume retries all that is stuck. Cancel and compensate turn round.
+    Skip takes a given reply as the step's own. Resume retries all that is stuck. Cancel and compensate undo.
     Each request is decided once (requests.py), and refused where the step moved on from what the person saw.
 
 WHAT IS REFUSED

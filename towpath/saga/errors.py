@@ -1,4 +1,4 @@
-"""What is wrong with a definition, said when its module is imported, with the way to mend it.
+"""What is wrong with a definition, said when its module is imported, with the way to fix it.
 
 This room imports nothing but the standard library, so these errors stand beside `towpath.errors` and not below it;
 they carry the same `cause` and `next_step`, and the command line shows them in the same way.
@@ -6,7 +6,7 @@ they carry the same `cause` and `next_step`, and the command line shows them in 
 
 
 class DefinitionError(ValueError):
-    """A saga's definition breaks a rule; `cause` names the saga and the step, `next_step` says how to mend it."""
+    """A saga's definition breaks a rule; `cause` names the saga and the step, `next_step` says how to fix it."""
 
     def __init__(self, cause: str, *, next_step: str) -> None:
         super().__init__(cause)

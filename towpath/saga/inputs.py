@@ -87,7 +87,7 @@ class Action(StrEnum):
     SKIP = "skip"  # take this reply as the step's
     COMPENSATE = "compensate"  # give up and undo
     CANCEL = "cancel"  # the business no longer wants it: undo
-    RESUME = "resume"  # the cause is mended: retry every step that is stuck
+    RESUME = "resume"  # the cause is fixed: retry every step that is stuck
 
 
 @dataclass(frozen=True, slots=True)

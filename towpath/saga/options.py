@@ -133,9 +133,9 @@ def _instead(method: str, name: str, known: tuple[str, ...]) -> str:
 def judge_participant(where: str, participant: object, command: object) -> None:
     """Judge who is asked, and what builds the command. Raises DefinitionError."""
     if not isinstance(participant, Participant):
-        mend = f'Participant("{participant}")' if isinstance(participant, str) else 'Participant("payments")'
+        fix = f'Participant("{participant}")' if isinstance(participant, str) else 'Participant("payments")'
         raise DefinitionError(
-            f"{where}: {participant!r} is no participant", next_step=f"name it once, as in payments = {mend}"
+            f"{where}: {participant!r} is no participant", next_step=f"name it once, as in payments = {fix}"
         )
     if not callable(command):
         raise DefinitionError(f"{where}: {command!r} builds no command", next_step="give the function that builds it")

@@ -190,11 +190,11 @@ class Draft:
         kinds = {step.kind for step in self.steps[1:]}
         return Kind.RETRIABLE if Kind.PIVOT in kinds or kinds == {Kind.RETRIABLE} else Kind.COMPENSATABLE
 
-    def _error(self, what: str, cause: str, mend: str) -> DefinitionError:
-        return DefinitionError(f"saga {self.name}: {what} {cause}", next_step=mend)
+    def _error(self, what: str, cause: str, fix: str) -> DefinitionError:
+        return DefinitionError(f"saga {self.name}: {what} {cause}", next_step=fix)
 
-    def _step_error(self, key: str, cause: str, mend: str) -> DefinitionError:
-        return self._error(f"step {key}", cause, mend)
+    def _step_error(self, key: str, cause: str, fix: str) -> DefinitionError:
+        return self._error(f"step {key}", cause, fix)
 
     def _judge_name(self, key: str, activity: Activity) -> None:
         if self._compiled is not None:
@@ -432,7 +432,7 @@ class Draft:
     def _judge_wait(self, step: StepDefinition) -> None:
         if not 0 < step.wait_milliseconds <= step.wait_longest_milliseconds < to_milliseconds(self.deadline):
             raise self._step_error(
-                step.key, "waits no time, or longer than the whole saga may take", "mend it, or the saga's deadline"
+                step.key, "waits no time, or longer than the whole saga may take", "fix it, or the saga's deadline"
             )
         past = step.kind is Kind.RETRIABLE
         if past and (step.on_timeout is OnTimeout.COMPENSATE or not all(step.outcomes.values())):

@@ -62,7 +62,7 @@ def direction_of(status: StepStatus) -> Direction:
 
 
 class CauseKind(StrEnum):
-    """Why a saga turned round."""
+    """Why a saga started compensating."""
 
     STEP_FAILED = "step_failed"
     STEP_EXHAUSTED = "step_exhausted"
@@ -75,7 +75,7 @@ class CauseKind(StrEnum):
     PARENT = "parent"
     REFUSED = "refused"  # it was not to begin: the key has an instance already
     TOO_LATE = "too_late"  # a delay would end later than it may
-    TOO_LARGE = "too_large"  # not turned round, but stuck: what follows is larger than its topic takes
+    TOO_LARGE = "too_large"  # not started compensating, but stuck: what follows is larger than its topic takes
 
 
 @dataclass(frozen=True, slots=True)

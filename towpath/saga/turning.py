@@ -1,4 +1,4 @@
-"""How a saga stops going forward: turned round, or halted where what it decides cannot be kept or sent.
+"""How a saga stops going forward: started compensating, or halted where what it decides cannot be kept or sent.
 
 Rule of this file: what is under way is closed here and nowhere else, so that no timer of it stays behind.
 """

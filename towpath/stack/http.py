@@ -117,7 +117,7 @@ def _disk_error(error: OSError, part: Path) -> WorldError:
             kept=f"{part.name}, which the next run continues",
             next_step="free space there, or set stack.cache to a folder on another disk; then towpath up",
         )
-    return WorldError(f"cannot write {part}: {error.strerror}", next_step="mend the folder's permissions")
+    return WorldError(f"cannot write {part}: {error.strerror}", next_step="fix the folder's permissions")
 
 
 def _failure(failure: Exception, wanted: LockedFile, part: Path) -> WorldError:

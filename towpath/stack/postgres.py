@@ -106,7 +106,7 @@ def _run(command: list[str], data: Path, machine: Machine, environment: Mapping[
         cause = next((line for line in answer if re.search("error:|FATAL|PANIC", line)), " ".join(answer[-1:]))
         raise WorldError(
             f"PostgreSQL's data folder {data} cannot be prepared: {cause}",
-            next_step="mend that (a full disk, say), then towpath up",
+            next_step="fix that (a full disk, say), then towpath up",
         )
 
 

@@ -318,7 +318,7 @@ def _run(command: list[str], environment: dict[str, str], what: str) -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = last_words((done.stdout + done.stderr).splitlines())
-        raise WorldError(f"{what} cannot be made: {said}", next_step="mend that, then towpath up")
+        raise WorldError(f"{what} cannot be made: {said}", next_step="fix that, then towpath up")
 
 
 def _new_cluster_id() -> str:

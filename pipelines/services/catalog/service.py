@@ -81,7 +81,7 @@ def list_product(
     event_id: UUID,
     currency: str = "EUR",
 ) -> None:
-    """Add a product with its stock and tell the world, in the connection's own transaction."""
+    """Add a product with its stock and publish it, in the connection's own transaction."""
     postgres.add_product(connection, sku, name, unit_price_cents, currency, on_hand)
     event = ProductListed(sku=sku, name=name, unit_price_cents=unit_price_cents, currency=currency, on_hand=on_hand)
     write(connection, [from_record(codec, "catalog.events", sku, event, id=event_id)])

@@ -38,7 +38,7 @@ def verify_customers(contexts: Sequence[Context[VerifyCustomer]]) -> list[Record
 
 
 def register_customer(connection: Connection, codec: Codec, customer: Customer, name: str, *, event_id: UUID) -> None:
-    """Add a customer and tell the world, in the connection's own transaction."""
+    """Add a customer and publish it, in the connection's own transaction."""
     postgres.add_customer(connection, customer, name)
     event = CustomerRegistered(customer_id=customer.customer_id, name=name, verified=customer.verified)
     write(connection, [from_record(codec, "identity.events", customer.customer_id, event, id=event_id)])

@@ -57,7 +57,7 @@ def test_all_that_was_written_arrived(stack: RunningStack) -> None:
 
 
 def test_an_outbox_that_is_not_read_is_an_exit_code(stack: RunningStack) -> None:
-    """And nothing is re-emitted while it may still be on its way; a restart mends it."""
+    """And nothing is re-emitted while it may still be on its way; a restart fixes it."""
     name = connector_name(stack.settings.project.name, "identity")
     with ConnectClient(stack.settings.connect) as connect:
         connect.pause(name)

@@ -56,7 +56,7 @@ def test_a_rebalance_is_waited_out(answer: tuple[int, bytes]) -> None:
 
 
 def test_any_other_failure_is_not_waited_out() -> None:
-    """What will not mend itself is told at once, in Connect's words."""
+    """What will not fix itself is told at once, in Connect's words."""
     with (
         connect_that_says(BROKEN, NAMES) as settings,
         ConnectClient(settings) as client,

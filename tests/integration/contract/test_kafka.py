@@ -55,14 +55,14 @@ def test_settings_that_differ_are_told_and_mended_only_when_asked(shop: Shop) ->
     ]
     assert f"--topic {shop.topic_name} --add-config retention.ms=604800000" in told.findings[0].fix
     assert config_of(shop, shop.topic_name)["retention.ms"] == str(30 * 86_400_000)
-    mended = ensure_topics(shop.catalogue(), shop.settings, align=True)
-    assert (mended.aligned, mended.findings) == ((shop.topic_name,), ())
+    fixed = ensure_topics(shop.catalogue(), shop.settings, align=True)
+    assert (fixed.aligned, fixed.findings) == ((shop.topic_name,), ())
     config = config_of(shop, shop.topic_name)
     assert (config["retention.ms"], config["max.message.bytes"]) == (str(7 * 86_400_000), "2000000")
 
 
 def test_partition_counts_are_never_changed_in_place(shop: Shop) -> None:
-    """Keys would move to other partitions: the difference is told, also when settings are mended."""
+    """Keys would move to other partitions: the difference is told, also when settings are fixed."""
     ensure_topics(shop.catalogue(), shop.settings)
     shop.topic(partitions=5, retention_days=7)
     done = ensure_topics(shop.catalogue(), shop.settings, align=True)

@@ -206,7 +206,7 @@ def cache(repository: Repository, tmp_path: Path) -> StackSettings:
 
 
 def test_a_damaged_file_in_the_cache_is_fetched_again(cache: StackSettings) -> None:
-    """Every file is hashed before it is used: one that was damaged on disk is mended by the next `up`, alone."""
+    """Every file is hashed before it is used: one that was damaged on disk is fixed by the next `up`, alone."""
     (path,) = install(cache, SMALL_LOCK, Silent()).kafka_class_path
     path.write_bytes(b"x" * len(CONTENT))
     watcher = Counting()

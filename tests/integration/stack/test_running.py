@@ -154,7 +154,7 @@ def test_doctor_finds_a_topic_that_is_not_as_the_catalogue_has_it(stack: Running
 
 
 def test_doctor_finds_a_connector_that_is_gone_or_rests(stack: RunningStack) -> None:
-    """A removed connector and the slot that nobody reads then are problems, each with its fix; `up` mends both."""
+    """A removed connector and the slot that nobody reads then are problems, each with its fix; `up` fixes both."""
     name = connector_name(stack.settings.project.name, "identity")
     slot = slot_name(stack.settings.project.name, "identity")
     httpx.delete(f"{stack.settings.connect.url}/connectors/{name}", timeout=30).raise_for_status()

@@ -77,11 +77,11 @@ def test_waiting_for_a_process_that_dies_at_once_tells_its_last_words(client: St
 
 
 def test_a_failed_process_can_be_started_again(client: StackClient, python: SpecMaker, tmp_path: Path) -> None:
-    """Once its cause is mended, starting a failed process again runs it."""
-    line = f"os.path.exists({str(tmp_path / 'mended')!r}) or sys.exit(1); {RUNS}"
+    """Once its cause is fixed, starting a failed process again runs it."""
+    line = f"os.path.exists({str(tmp_path / 'fixed')!r}) or sys.exit(1); {RUNS}"
     client.start(python("patient", line, restart=HASTY))
     assert eventually(lambda: client.status()["patient"].state is State.FAILED, 40)
-    (tmp_path / "mended").touch()
+    (tmp_path / "fixed").touch()
     client.start(python("patient", line, restart=HASTY))
     client.wait_ready(["patient"], 10)
 

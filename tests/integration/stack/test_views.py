@@ -62,7 +62,7 @@ class Customers:
         self._producer.commit({}, None)
 
     def close(self) -> None:
-        """Let go."""
+        """Close what was opened."""
         self._producer.close()
 
 

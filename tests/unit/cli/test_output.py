@@ -16,13 +16,13 @@ def test_words_in_brackets_are_printed(capsys: pytest.CaptureFixture[str]) -> No
         )
     )
     output.note("[participant] inbox_keep_days [/] [bold]")
-    output.problem("topic [a]", "[b] is [/c]", "mend [d]")
+    output.problem("topic [a]", "[b] is [/c]", "fix [d]")
     said = capsys.readouterr().err
     for words in ("[postgres] url", "[outbox] as", 'pip install "towpath[console]", or check [kafka] in towpath.toml'):
         assert words in said
     assert "[participant] inbox_keep_days [/] [bold]" in said
     assert "problem: topic [a]: [b] is [/c]" in said
-    assert "next: mend [d]" in said
+    assert "next: fix [d]" in said
 
 
 def test_a_table_in_a_pipe_is_as_wide_as_its_content(capsys: pytest.CaptureFixture[str]) -> None:

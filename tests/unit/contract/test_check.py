@@ -1,4 +1,4 @@
-"""`towpath contracts test` finds each broken promise, and says who breaks and how to mend it."""
+"""`towpath contracts test` finds each broken promise, and says who breaks and how to fix it."""
 
 import json
 from collections.abc import Callable, Mapping

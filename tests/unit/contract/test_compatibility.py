@@ -29,7 +29,7 @@ def schemas(*fields: dict[str, Any]) -> Schemas:
 def problems(reader: list[dict[str, Any]], writer: list[dict[str, Any]]) -> list[str]:
     """Return why the reader cannot read the writer."""
     found = breaks("shop.order.A", reader=schemas(*reader), writer=schemas(*writer))
-    assert all(item.mend for item in found)
+    assert all(item.fix for item in found)
     return [str(item) for item in found]
 
 
@@ -110,7 +110,7 @@ def test_what_avro_resolves_is_readable(reader: list[dict[str, Any]], writer: li
 def test_what_would_break_is_told_with_its_place(
     reader: list[dict[str, Any]], writer: list[dict[str, Any]], words: str
 ) -> None:
-    """A person reads which field it is, what each side means, and what would mend it."""
+    """A person reads which field it is, what each side means, and what would fix it."""
     found = problems(reader, writer)
     assert len(found) == 1
     assert words in found[0]

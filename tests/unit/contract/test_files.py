@@ -1,4 +1,4 @@
-"""A schema set on disk: what lies in the wrong place, or refers to nothing, is refused with a way to mend it."""
+"""A schema set on disk: what lies in the wrong place, or refers to nothing, is refused with a way to fix it."""
 
 import json
 

@@ -93,7 +93,7 @@ def test_a_bad_value_is_refused_with_its_place(change: dict[str, Any], words: st
 
 
 def test_all_problems_are_told_at_once() -> None:
-    """A person mends an example in one go."""
+    """A person fixes an example in one go."""
     schemas = Schemas(parse(record("A", field("x"), field("y", "int")), source="A"))
     problems = read_json(schemas, "shop.order.A", {"x": 1, "z": 0}).problems
     assert len(problems) == 3

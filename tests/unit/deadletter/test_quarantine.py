@@ -96,8 +96,8 @@ def test_a_key_is_emptied_in_the_order_in_which_it_was_first_read() -> None:
     records = lie(HEAD, two, settled(HEAD), settled(two), late, head_again, two_again)
     quarantine = sort_quarantine(records)
     assert order(quarantine) == ["in[0]@60", "in[0]@61", "in[0]@50"]
-    (errand,) = redrive_plan(quarantine, quarantine.letters()[-1:])
-    assert {step.behind for step in errand.steps(quarantine)} == {"in[0]@60"}
+    (request,) = redrive_plan(quarantine, quarantine.letters()[-1:])
+    assert {step.behind for step in request.steps(quarantine)} == {"in[0]@60"}
 
 
 def test_between_topics_the_time_of_death_orders_and_the_dead_one_comes_first() -> None:
@@ -111,8 +111,8 @@ def test_between_topics_the_time_of_death_orders_and_the_dead_one_comes_first() 
 def test_nothing_is_sent_to_another_topic_before_its_predecessor_was_read() -> None:
     """What is dropped is not applied, and waits for nothing."""
     quarantine = sort_quarantine(lie(HEAD, follower(2, 110), follower(9, 120, topic="also"), follower(3, 130)))
-    (errand,) = redrive_plan(quarantine, quarantine.letters()[:1])
-    steps = errand.steps(quarantine)
+    (request,) = redrive_plan(quarantine, quarantine.letters()[:1])
+    steps = request.steps(quarantine)
     assert [len(next_steps(steps, unread)) for unread in ([], ["in"], ["also"])] == [2, 2, 0]
     (drops,) = drop_plan(quarantine, quarantine.letters()[:1], followers=True)
     assert len(next_steps(drops.steps(quarantine), ["also"])) == 4
@@ -123,8 +123,8 @@ def test_followers_wait_for_a_letter_that_has_not_arrived() -> None:
     quarantine = sort_quarantine(lie(follower(2, 110)))
     (dead,) = quarantine.letters()
     assert quarantine.cohort_of(dead).unseen == ("in[0]@1",)
-    (errand,) = redrive_plan(quarantine, [dead])
-    assert errand.steps(quarantine) == []
+    (request,) = redrive_plan(quarantine, [dead])
+    assert request.steps(quarantine) == []
     (drops,) = drop_plan(quarantine, [dead], followers=False)
     (step,) = drops.steps(quarantine)
     sent = redriven_record(step)

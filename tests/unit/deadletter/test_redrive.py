@@ -73,7 +73,7 @@ class Shop:
     def start(self) -> tuple[Redrive, Quarantine]:
         """Begin a run."""
         run = Redrive(
-            self.broker, SystemClock(), transactional_id="shop-dead", dead_topics=DEAD, actor="kim", reason="mended"
+            self.broker, SystemClock(), transactional_id="shop-dead", dead_topics=DEAD, actor="kim", reason="fixed"
         )
         return run, run.start()
 
@@ -179,10 +179,10 @@ def test_of_two_runs_at_once_the_later_one_goes_on(shop: Shop) -> None:
     """The earlier one is refused before it could send again what the later one has sent."""
     dead_and_parked(shop)
     (earlier, quarantine), (later, _) = shop.start(), shop.start()
-    errands = one("a1")(quarantine)
+    requests = one("a1")(quarantine)
     with pytest.raises(RefusedError, match="another redrive"):
-        earlier.run(errands, wait_seconds=0)
-    assert len(later.run(errands, wait_seconds=0).redriven) == 3
+        earlier.run(requests, wait_seconds=0)
+    assert len(later.run(requests, wait_seconds=0).redriven) == 3
     shop.work()
     assert shop.applied() == ["b1", "a1", "a2", "a3"]
 
@@ -246,7 +246,7 @@ def test_what_is_dropped_is_not_applied_and_frees_its_key(shop: Shop) -> None:
     assert shop.applied() == ["b1", "a2", "a3", "a4"]
     (dropped,) = letters(shop.quarantine(), "a1")
     assert dropped.settlement is not None
-    assert (dropped.fate, dropped.settlement.actor, dropped.settlement.reason) == (Fate.DROPPED, "kim", "mended")
+    assert (dropped.fate, dropped.settlement.actor, dropped.settlement.reason) == (Fate.DROPPED, "kim", "fixed")
     assert shop.redrive(one("a1")).redriven == ()
 
 
@@ -272,7 +272,7 @@ def test_other_applications_pass_over_what_was_not_theirs(shop: Shop) -> None:
     before = shop.applied()
     assert before[1:] == ["a1", "a2", "a3"]
     shop.bad = set()
-    shop.redrive(lambda quarantine: [errand for errand in all_of(quarantine) if errand.cohort[0] == "app"])
+    shop.redrive(lambda quarantine: [request for request in all_of(quarantine) if request.cohort[0] == "app"])
     shop.put("b2")
     shop.work(application=other)
     assert shop.applied() == before
@@ -280,7 +280,7 @@ def test_other_applications_pass_over_what_was_not_theirs(shop: Shop) -> None:
 
 
 def test_an_application_that_parks_nothing_gets_each_alone(shop: Shop) -> None:
-    """One letter is one errand; what is dropped sends nothing."""
+    """One letter is one request; what is dropped sends nothing."""
     shop.bad = {"a1", "a2"}
     shop.put("a1", "a2", "a3")
     shop.work(states=())

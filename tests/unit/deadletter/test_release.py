@@ -87,7 +87,7 @@ def test_what_is_left_is_applied_in_order_and_the_key_goes_on(shop: Shop) -> Non
     assert goes_on(shop, "a4")
     (stand_in,) = [dead for dead in shop.quarantine().letters() if dead.stands_in]
     assert stand_in.settlement is not None
-    assert (stand_in.fate, stand_in.settlement.actor, stand_in.settlement.reason) == (Fate.DROPPED, "kim", "mended")
+    assert (stand_in.fate, stand_in.settlement.actor, stand_in.settlement.reason) == (Fate.DROPPED, "kim", "fixed")
 
 
 def test_what_is_left_can_be_dropped_with_it(shop: Shop) -> None:

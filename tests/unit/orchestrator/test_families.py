@@ -111,13 +111,13 @@ class Grumpy:
 def settle(village: Village, *, drop: bool) -> Outcome:
     """Redrive the dead start with what is parked behind it, or drop it alone."""
     run = Redrive(
-        village.broker, SystemClock(), transactional_id="dead", dead_topics=DEAD, actor="grace", reason="mended"
+        village.broker, SystemClock(), transactional_id="dead", dead_topics=DEAD, actor="grace", reason="fixed"
     )
     try:
         quarantine = run.start()
         letters = [dead for dead in quarantine.letters() if dead.letter.behind is None]
-        errands = drop_plan(quarantine, letters, followers=False) if drop else redrive_plan(quarantine, letters)
-        return run.run(errands, wait_seconds=0)
+        requests = drop_plan(quarantine, letters, followers=False) if drop else redrive_plan(quarantine, letters)
+        return run.run(requests, wait_seconds=0)
     finally:
         run.close()
 

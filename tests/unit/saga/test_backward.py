@@ -185,7 +185,7 @@ def test_each_item_has_its_own_idempotency_key_and_its_undo_names_it() -> None:
 
 
 def test_a_saga_that_did_nothing_compensates_at_once() -> None:
-    """Nothing owed, nothing awaited: one decision turns round and finishes."""
+    """Nothing owed, nothing awaited: one decision starts compensating and finishes."""
     made = saga()
     step(made, "a", undo=NO_EFFECT)
     talk = given(made, OPENED).expect(Do("a")).when(No()).expect_compensated()

@@ -158,7 +158,7 @@ def test_items_that_are_declined_are_not_undone() -> None:
 
 
 def test_a_list_of_which_all_is_declined_owes_nothing() -> None:
-    """The saga goes on, as with an empty list, and can still be turned round."""
+    """The saga goes on, as with an empty list, and can still be started compensating."""
     talk = given(partial(), Opened(lines=("a",))).expect(Do("pick", ("a",)))
     talk.when(No(), step="pick", item="0")
     talk.expect_step("pick", S.DECLINED).expect(Do("pivot", ((No(),),))).when(No()).expect_compensated()

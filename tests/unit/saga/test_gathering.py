@@ -78,7 +78,7 @@ def test_what_ends_it_may_come_early() -> None:
 
 
 def test_what_fails_it_may_come_early() -> None:
-    """The saga turns round when it begins."""
+    """The saga starts compensating when it begins."""
     talk = given(gathering(), OPENED).expect(Do("before")).when(Vote("ada")).when(Denied()).when(Yes())
     talk.expect(Take("before")).when(Undone()).expect_compensated()
     assert talk.state.cause is not None

@@ -136,11 +136,11 @@ WRONG: dict[str, tuple[Says, str, str]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_nobody_reads_is_refused_where_it_is_said(name: str) -> None:
     """With the saga, the step, what is wrong, and what was probably meant."""
-    say, cause, mend = WRONG[name]
+    say, cause, fix = WRONG[name]
     with pytest.raises(DefinitionError) as raised:
         say(saga())
     assert cause in raised.value.cause
-    assert mend in raised.value.next_step
+    assert fix in raised.value.next_step
 
 
 @pytest.mark.parametrize(("lines", "kind"), [({"a": 1}, "dict"), ("two", "str"), (7, "int"), ({1, 2}, "set")])

@@ -208,7 +208,7 @@ def test_skip_of_an_undo_with_anything_but_its_success_is_refused(reply: object)
 
 
 def test_resume_retries_all_that_is_stuck_in_either_direction() -> None:
-    """One request for the whole saga, once the cause is mended."""
+    """One request for the whole saga, once the cause is fixed."""
     made = saga()
     a, b = (step(made, key, undo=undo(key, attempts=1)) for key in ("a", "b"))
     step(made, "c", after=a & b)

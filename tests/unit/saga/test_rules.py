@@ -1,4 +1,4 @@
-"""Definitions that break a rule: refused while their module is imported, naming the step and the way to mend it."""
+"""Definitions that break a rule: refused while their module is imported, naming the step and the way to fix it."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -58,7 +58,7 @@ def each(of: Saga[Opened], **said: Any) -> Any:
     return add(service, do("pick"), undo=NO_EFFECT, succeeds=Yes, within=seconds(1), **said)
 
 
-# Each definition, the words of its cause, and the words of its mending.
+# Each definition, the words of its cause, and the words of its fix.
 WRONG: dict[str, tuple[Callable[[], Any], str, str]] = {
     "name": (lambda: saga("Place-Order"), "saga Place-Order: the name is not lower-case words", "place_order"),
     "version": (
@@ -218,9 +218,9 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str]] = {
         "step asked may run beside the pivot",
         "let it come after",
     ),
-    "wait's time": (lambda: wait(saga(), within=seconds(0)), "step asked waits no time", "mend it"),
-    "wait longer than the saga": (lambda: wait(saga(), within=days(4)), "or longer than the whole saga", "mend it"),
-    "delay's time": (lambda: saga().delay("d", lasts=days(9)), "step d waits no time, or longer", "mend it"),
+    "wait's time": (lambda: wait(saga(), within=seconds(0)), "step asked waits no time", "fix it"),
+    "wait longer than the saga": (lambda: wait(saga(), within=days(4)), "or longer than the whole saga", "fix it"),
+    "delay's time": (lambda: saga().delay("d", lasts=days(9)), "step d waits no time, or longer", "fix it"),
     "two waits, one signal": (
         lambda: (of := saga(), wait(of, "a", fails=Denied), wait(of, "b", succeeds=Denied)),
         "step b waits for Denied, and so does a",
@@ -244,13 +244,13 @@ WRONG: dict[str, tuple[Callable[[], Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize(("define", "cause", "mend"), WRONG.values(), ids=WRONG.keys())
-def test_a_broken_rule_is_named_with_its_mending(define: Callable[[], Any], cause: str, mend: str) -> None:
+@pytest.mark.parametrize(("define", "cause", "fix"), WRONG.values(), ids=WRONG.keys())
+def test_a_broken_rule_is_named_with_its_mending(define: Callable[[], Any], cause: str, fix: str) -> None:
     """Raised by the line that breaks it."""
     with pytest.raises(DefinitionError) as raised:
         define()
     assert cause in raised.value.cause
-    assert mend in raised.value.next_step
+    assert fix in raised.value.next_step
     assert str(raised.value) == f"{raised.value.cause}\nnext: {raised.value.next_step}"
 
 

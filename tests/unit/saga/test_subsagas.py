@@ -92,7 +92,7 @@ def test_the_child_has_the_id_that_its_parent_foretold() -> None:
 
 
 def test_a_completed_child_is_undone_with_its_parent() -> None:
-    """The parent fails later: the child turns round after its ending, and the parent's undo waits for it."""
+    """The parent fails later: the child starts compensating after its ending, and the parent's undo waits for it."""
     above, below = started()
     below.when(Yes())
     carry(below, above)

@@ -88,12 +88,12 @@ def test_an_input_near_its_topics_limit_is_quarantined_at_once_and_can_be_redriv
             await worker.until(lambda: sum(broker.committed_offsets("app").values()) == 3)
             assert runs <= 4
             bad = False
-            mending = redrive(broker)
+            fix = redrive(broker)
             quarantine = read_quarantine(broker, ["in.dead"])
             (dead,) = quarantine.letters()
             assert original(dead.record, dead.letter).value == value
-            outcome = await asyncio.to_thread(mending.run, redrive_plan(quarantine, [dead]), wait_seconds=20)
-            mending.close()
+            outcome = await asyncio.to_thread(fix.run, redrive_plan(quarantine, [dead]), wait_seconds=20)
+            fix.close()
             assert (len(outcome.redriven), outcome.left, outcome.died_again) == (1, (), ())
 
     asyncio.run(main())
@@ -113,16 +113,16 @@ def test_what_is_gone_is_said_and_can_be_dropped() -> None:
         async with working(refuses_bad, options_for(broker, states=("counts",)), ["in"]) as worker:
             await worker.until(lambda: sum(broker.committed_offsets("app").values()) == 4)
             broker.log_of(TopicPartition("in", 0)).expire(3)
-            mending = redrive(broker)
+            fix = redrive(broker)
             quarantine = read_quarantine(broker, ["in.dead"])
             gone, follower = quarantine.letters()
             assert gone.is_gone
             assert not follower.is_gone
-            outcome = await asyncio.to_thread(mending.run, redrive_plan(quarantine, [gone]), wait_seconds=0.5)
+            outcome = await asyncio.to_thread(fix.run, redrive_plan(quarantine, [gone]), wait_seconds=0.5)
             assert (outcome.redriven, len(outcome.left)) == ((), 2)
             drops = drop_plan(quarantine, [gone], followers=False)
-            outcome = await asyncio.to_thread(mending.run, drops, wait_seconds=20)
-            mending.close()
+            outcome = await asyncio.to_thread(fix.run, drops, wait_seconds=20)
+            fix.close()
             assert (len(outcome.dropped), len(outcome.redriven)) == (1, 1)
             broker.append("in", b"four", key=key)
             await worker.until(lambda: values(broker.records("out"))[-1] == "four")

@@ -260,7 +260,7 @@ class Explorer:
             self._open.append((number, order))
 
     def _ordered(self, state: SagaState) -> bool:
-        """Say whether the saga can still turn round, so that it matters which step is ahead."""
+        """Say whether the saga can still start compensating, so that it matters which step is ahead."""
         return self.reduced and state.direction is Direction.DO and bool(state.deadline_milliseconds)
 
     def groups_at(self, node: Node, order: int = 0) -> dict[Any, list[Move]]:
@@ -340,7 +340,7 @@ class Explorer:
         return place
 
     def _observe(self, before: SagaState | None, after: SagaState, input_: Input, place: int) -> None:
-        """Note which steps begin and are undone, why the saga turns round, and what comes to need a person."""
+        """Note which steps begin and are undone, why the saga starts compensating, and what comes to need a person."""
         result = self.result
         for position, step in enumerate(after.steps):
             old = before.steps[position] if before is not None else None

@@ -334,7 +334,7 @@ class Judge:
         elif not halted and (after.status is Status.RUNNING) != (after.direction is _DO):
             self._break(Property.STATUS, "", f"the saga is {after.status.value} and goes {after.direction.value}")
         if after.direction is _UNDO and not self._before_the_pivot(ledger, after):
-            self._break(Property.PIVOT, "", "the saga turns round past its point of no return")
+            self._break(Property.PIVOT, "", "the saga starts compensating past its point of no return")
 
     def _judge_ending(self, before: SagaState | None, after: SagaState, ledger: Ledger, decision: Decision) -> None:
         finishes = [effect.status for effect in decision.effects if isinstance(effect, Finish)]
@@ -380,7 +380,7 @@ class Judge:
         """Failure, cancel and the deadline before the pivot turn the saga round; it never turns back."""
         if before.direction is _UNDO:
             if after.direction is _DO:
-                self._break(Property.PIVOT, "", "the saga goes forward again after it turned round")
+                self._break(Property.PIVOT, "", "the saga goes forward again after it started compensating")
             return
         if after.direction is _UNDO and after.cause is None:
             self._break(Property.FAILURE, _subject(input_), "turns the saga round without a cause")

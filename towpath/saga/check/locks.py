@@ -30,7 +30,7 @@ class _Use:
 
 
 def judge_locks(definitions: Sequence[Definition]) -> Iterator[tuple[Definition, Breach]]:
-    """Yield what is wrong with the locks of sagas that run side by side, each with the saga that must be mended."""
+    """Yield what is wrong with the locks of sagas that run side by side, each with the saga that must be fixed."""
     uses = [use for definition in definitions for use in _uses(definition)]
     yield from _undeclared(uses)
     yield from _kept(uses)

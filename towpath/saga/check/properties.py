@@ -108,7 +108,7 @@ class Violation:
     """A breach with the shortest path to it: what happened in turn, and the same as a Mermaid sequence diagram.
 
     `where` is the file and line of the step's sentence. `test` is the text of a pytest file that fails until the saga
-    is mended; empty where none can be written.
+    is fixed; empty where none can be written.
     """
 
     saga: str

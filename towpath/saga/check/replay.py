@@ -1,4 +1,4 @@
-"""What the tests that a check writes call: they fail as long as the violation is there, and pass once it is mended."""
+"""What the tests that a check writes call: they fail as long as the violation is there, and pass once it is fixed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

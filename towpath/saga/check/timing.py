@@ -17,8 +17,8 @@ _CEILINGS_GROW_TO = 42  # from attempt 41 on, the ceiling of the pause no longer
 class Duration:
     """The longest ways through a saga, in milliseconds."""
 
-    forward_milliseconds: int  # until it has completed, turned round or halted
-    turning_milliseconds: int  # until it can turn round last
+    forward_milliseconds: int  # until it has completed, started compensating or halted
+    turning_milliseconds: int  # until it can start compensating last
     undo_milliseconds: int  # from there, until all is undone or the last undo is given up
 
     @property

@@ -1,4 +1,4 @@
-"""The tests that a check writes: one file for each violation, ready to run, which fails until it is mended."""
+"""The tests that a check writes: one file for each violation, ready to run, which fails until it is fixed."""
 
 import pprint
 import re
@@ -14,7 +14,7 @@ _HEAD = '''"""{sentence}.
 
 Written by `towpath saga check`, which found it broken:
 {words}.
-The test fails until that is mended; keep it, so that it stays so.
+The test fails until that is fixed; keep it, so that it stays so.
 """
 
 '''
@@ -53,7 +53,7 @@ def call_test(where: str, found: SampledBreach) -> str:
 
 
 def static_test(wheres: Sequence[str], breach: Breach) -> str:
-    """Return a test that checks sagas whole, side by side; the first is the one that must be mended."""
+    """Return a test that checks sagas whole, side by side; the first is the one that must be fixed."""
     if not all(wheres):
         return ""
     names = ", ".join(_name(number) for number in range(len(wheres)))

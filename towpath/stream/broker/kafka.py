@@ -243,7 +243,7 @@ class KafkaMember:
                 polled.unpositioned.add(partition)
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
             raise ConfigurationError(
-                f"topic {message.topic()}: {error.str()}", next_step="create the topic, or mend its access rights"
+                f"topic {message.topic()}: {error.str()}", next_step="create the topic, or fix its access rights"
             )
         elif code == KafkaError.FENCED_INSTANCE_ID or (code == KafkaError._FATAL and _FENCED_WORD in error.str()):
             raise MemberFenced(error.str(), next_step="see whether another live worker has the same slot")
@@ -347,7 +347,7 @@ class KafkaMember:
         self._consumer.close()
 
     def abandon(self) -> None:
-        """Let go: the member that has this one's place fences it, should it ever come back."""
+        """Close the client: the member that has this one's place fences it, should it ever come back."""
         self._consumer.close()
 
 

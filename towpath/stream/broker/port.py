@@ -164,7 +164,7 @@ class Member(Protocol):
         ...
 
     def abandon(self) -> None:
-        """Let go without leaving: another member has this one's place. May block for ever; call it aside."""
+        """Close the client without leaving: another member has this one's place. May block for ever; call it aside."""
         ...
 
 
@@ -218,7 +218,7 @@ class Producer(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go, without ending an open transaction."""
+        """Close the client without ending an open transaction."""
         ...
 
 
@@ -230,7 +230,7 @@ class PartitionReader(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go."""
+        """Close what was opened."""
         ...
 
 

@@ -1,6 +1,6 @@
 """Judges where an application stands in a log that may have lost its tail, its head, or be another log. Pure.
 
-The one rule: a position that the log does not have is never mended by a guess. Reading on from either end would lose
+The one rule: a position that the log does not have is never fixed by a guess. Reading on from either end would lose
 or repeat records in silence; the partition waits until a person has said what is to become of them.
 """
 

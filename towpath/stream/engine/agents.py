@@ -30,7 +30,7 @@ class Agents(Protocol):
 
 @dataclass(slots=True)
 class Fault:
-    """How often in a row the world failed, and until when to leave it alone (monotonic seconds)."""
+    """How often in a row a dependency failed, and until when to leave it alone (monotonic seconds)."""
 
     failures: int = 0
     reason: str | None = None

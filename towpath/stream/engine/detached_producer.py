@@ -115,7 +115,7 @@ class DetachedProducer:
         return await asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
 
     async def close(self) -> None:
-        """Send what waits, then let go."""
+        """Send what waits, then close."""
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
         if self._producer is not None:

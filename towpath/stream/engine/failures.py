@@ -158,7 +158,7 @@ def single_out(work: Work, culprit: ConsumedRecord) -> list[Work]:
 
 
 def after_failure(work: Work, failure: AgentFailed, who: Blame, *, attempts_max: int) -> list[Work]:
-    """Return what takes the place of `work`, which failed through no fault of the world."""
+    """Return what takes the place of `work`, which failed through no fault of a dependency."""
     only = work.only
     if only is None:
         known = failure.record

@@ -81,7 +81,7 @@ class Idle:
 
     async def _fire_timers(self, gate: TimerGate, metadata: GroupMetadata | None) -> bool:
         """Fire the due timers of one partition; return whether there were any."""
-        number = await gate.ripe(self._ownership, self._waiting, self._now_milliseconds())
+        number = await gate.next_ready(self._ownership, self._waiting, self._now_milliseconds())
         if number is None:
             return False
         unit = self._open_unit({})

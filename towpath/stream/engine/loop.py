@@ -540,7 +540,7 @@ class UnitLoop:
         await self._member.pause(held)
 
     async def _wait_for_world(self, error: BaseException) -> None:
-        """Leave the world alone for a while: no unit is open, partitions are paused, polling goes on."""
+        """Leave the dependency alone for a while: no unit is open, partitions are paused, polling goes on."""
         fault = self._fault
         fault.failures += 1
         fault.reason = words_of(error)
@@ -548,7 +548,7 @@ class UnitLoop:
         seconds = backoff_seconds(fault.failures, BROKER_BACKOFF_SECONDS_MAX if brokers else BACKOFF_SECONDS_MAX)
         fault.until_seconds = time.monotonic() + seconds
         self._metrics.waits(True)
-        log.warning("waiting for the world", seconds=seconds, failures=fault.failures, reason=fault.reason)
+        log.warning("waiting for a dependency", seconds=seconds, failures=fault.failures, reason=fault.reason)
         further = self.ownership.partitions - fault.paused
         if further:
             await self._member.pause(list(further))
@@ -558,6 +558,6 @@ class UnitLoop:
         fault, self._fault = self._fault, Fault()
         self._metrics.waits(False)
         served = [p for p in self.ownership.in_phase(Phase.SERVING) if p in fault.paused]
-        log.info("the world is back", failures=fault.failures)
+        log.info("the dependency is back", failures=fault.failures)
         if served:
             await self._member.resume(served)

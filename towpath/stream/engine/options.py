@@ -51,7 +51,7 @@ class StreamOptions:
     world_errors: tuple[type[BaseException], ...] = ()
     learn: Callable[[BaseException], BaseException] | None = None
     """Asked, outside any unit of work, whether a peer's error can be cured: returns that error, or a WorldError where
-    the record is to be tried again, now or when the world is back."""
+    the record is to be tried again, now or when the dependency is back."""
     on_ready: Callable[[], Awaitable[None]] | None = None
     gathering: Gathering | None = None
     on_status: Callable[[WorkerStatus], None] | None = None

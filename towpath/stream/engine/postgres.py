@@ -453,7 +453,7 @@ class DatabaseTransaction:
             self._connection = None
 
     async def close(self) -> None:
-        """Let go; what is open is rolled back."""
+        """Close the client; what is open is rolled back."""
         await self._in_thread(self._drop_connection)
         self._executor.shutdown(wait=False)
 

@@ -60,7 +60,7 @@ class Recovery:
     def finished(self) -> tuple[set[int], dict[int, PartitionHeld]]:
         """Return the numbers that serve, and those that cannot, each with why.
 
-        Raises what a catch-up raised, unless the world was at fault.
+        Raises what a catch-up raised, unless a dependency was at fault.
         """
         held: dict[int, PartitionHeld] = {}
         for number, task in list(self._tasks.items()):

@@ -1,6 +1,6 @@
 """Who is at fault where PostgreSQL refuses something: one table, by SQLSTATE. Pure.
 
-The one rule: what would go well later, or for a person who attends to the database, waits (the world); what the same
+The one rule: what would go well later, or for a person who attends to the database, waits (a dependency); what the same
 record would meet again and again is its own fault (the handler's: dead after its attempts). Waiting for the wrong one
 stops a partition for ever, and so does nothing for what it protects.
 

@@ -76,7 +76,7 @@ class TimerGate:
         seconds = max(min(times) - now_milliseconds, 0) / 1000
         return max(seconds, HELD_SECONDS) if self._held else seconds
 
-    async def ripe(
+    async def next_ready(
         self, ownership: Assignment, waiting: Callable[[TopicPartition], bool], now_milliseconds: int
     ) -> int | None:
         """Return a partition number whose due timers may fire now, or None."""

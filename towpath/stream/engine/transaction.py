@@ -45,7 +45,7 @@ class Transaction(Protocol):
     async def start(self) -> None:
         """Make ready, and fence the ghosts of this worker; called again after an unknown outcome.
 
-        Raises WorldError while the world is away.
+        Raises WorldError while a dependency is away.
         """
         ...
 
@@ -86,7 +86,7 @@ class Transaction(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go."""
+        """Close what was opened."""
         ...
 
 

@@ -169,7 +169,7 @@ def test_a_redrive_says_what_it_would_do_and_does_it_once(stand: Stand) -> None:
     assert [step["origin"] for step in steps] == [f"{TOPIC}[0]@0", f"{TOPIC}[0]@1", f"{TOPIC}[0]@3"]
     assert told("list")[0]["dead"] == 1
     stand.bad = set()
-    done = told("redrive", TOPIC, "0:0", "--wait", "0", "--actor", "kim", "--reason", "mended")
+    done = told("redrive", TOPIC, "0:0", "--wait", "0", "--actor", "kim", "--reason", "fixed")
     assert [each["origin"] for each in done["redriven"]] == [step["origin"] for step in steps]
     assert (done["left"], done["died_again"], done["unread_by"]) == ([], [], ["app"])
     assert told("redrive", TOPIC, "0:0", "--wait", "0")["redriven"] == []
@@ -179,7 +179,7 @@ def test_a_redrive_says_what_it_would_do_and_does_it_once(stand: Stand) -> None:
     (row,) = told("list", "--all")
     assert (row["state"], row["dead"], row["parked"]) == ("redriven", 1, 2)
     (letter,) = told("show", TOPIC, "0:0")
-    assert (letter["settled"]["by"], letter["settled"]["reason"], letter["next"]) == ("kim", "mended", [])
+    assert (letter["settled"]["by"], letter["settled"]["reason"], letter["next"]) == ("kim", "fixed", [])
     assert "redriven" in run("show", TOPIC, "0:0").stdout
     assert "nothing was left" in run("redrive", TOPIC, "0:0", "--wait", "0").stderr
 

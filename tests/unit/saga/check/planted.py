@@ -1,6 +1,6 @@
-"""Sagas with one planted mistake each, and their mended twins.
+"""Sagas with one planted mistake each, and their fixed twins.
 
-Each function returns the saga (or sagas, side by side) with its mistake, or, if `mended`, without it. `PLANTED` holds
+Each function returns the saga (or sagas, side by side) with its mistake, or, if `fixed`, without it. `PLANTED` holds
 them by name, with the property that is broken and the step where it is.
 """
 
@@ -62,9 +62,9 @@ class Planted:
     step: str
     samples: Samples = field(default_factory=Samples)
 
-    def definitions(self, *, mended: bool) -> list[Definition]:
+    def definitions(self, *, fixed: bool) -> list[Definition]:
         """Return the definitions to check side by side."""
-        built = self.build(mended)
+        built = self.build(fixed)
         if isinstance(built, Definition):
             return [built]
         return [saga.definition for saga in (built if isinstance(built, Sequence) else [built])]
@@ -127,17 +127,17 @@ def ask_with_or_without(event: Begun, result: Well | None) -> Ask:
 
 
 @planted(Property.MISSING_RESULT, "second")
-def a_builder_takes_no_none_of_a_step_that_may_be_skipped(mended: bool) -> Built:
+def a_builder_takes_no_none_of_a_step_that_may_be_skipped(fixed: bool) -> Built:
     saga = begin()
     first = undoable(saga, "first", when=is_large)
-    undoable(saga, "second", ask_with_or_without if mended else ask_with, needs=first)
+    undoable(saga, "second", ask_with_or_without if fixed else ask_with, needs=first)
     return saga
 
 
 @planted(Property.MISSING_RESULT, "second")
-def a_builder_without_annotations_reads_a_skipped_result(mended: bool) -> Built:
+def a_builder_without_annotations_reads_a_skipped_result(fixed: bool) -> Built:
     def build(event, result):  # type: ignore[no-untyped-def]
-        return Ask(f"{event.order_id} {result.number if result is not None or not mended else 0}")
+        return Ask(f"{event.order_id} {result.number if result is not None or not fixed else 0}")
 
     saga = begin()
     first = undoable(saga, "first", when=is_large)
@@ -146,7 +146,7 @@ def a_builder_without_annotations_reads_a_skipped_result(mended: bool) -> Built:
 
 
 @planted(Property.MISSING_RESULT, "confirm")
-def the_pivot_reads_an_answer_that_may_never_come(mended: bool) -> Built:
+def the_pivot_reads_an_answer_that_may_never_come(fixed: bool) -> Built:
     def build(event: Begun, answer: Approved) -> Ask:
         return Ask(answer.by)
 
@@ -156,37 +156,37 @@ def the_pivot_reads_an_answer_that_may_never_come(mended: bool) -> Built:
     saga = begin()
     first = undoable(saga, "first")
     answer = saga.wait("answer", after=first, succeeds=Approved, within=hours(1), on_timeout=PROCEED)
-    command: Any = build_mended if mended else build  # a type checker would catch it
+    command: Any = build_mended if fixed else build  # a type checker would catch it
     saga.pivot(shop, command, key="confirm", needs=answer, succeeds=Well, within=seconds(10))
     return saga
 
 
 @planted(Property.MISSING_RESULT, "second")
-def an_undo_needs_a_result_that_may_be_skipped(mended: bool) -> Built:
+def an_undo_needs_a_result_that_may_be_skipped(fixed: bool) -> Built:
     saga = begin()
     first = undoable(saga, "first", when=is_large)
-    undo = Undo(ask_with_or_without if mended else ask_with, needs=first, succeeds=TakenBack)
+    undo = Undo(ask_with_or_without if fixed else ask_with, needs=first, succeeds=TakenBack)
     confirm(saga, undoable(saga, "second", after=first, undo=undo))
     return saga
 
 
 @planted(Property.MISSING_RESULT, "ship")
-def a_step_past_the_pivot_needs_a_result_that_may_be_skipped(mended: bool) -> Built:
+def a_step_past_the_pivot_needs_a_result_that_may_be_skipped(fixed: bool) -> Built:
     saga = begin()
     first = undoable(saga, "first", when=is_large)
     pivot = confirm(saga, first)
-    ship(saga, pivot, ask_with_or_without if mended else ask_with, needs=first)
+    ship(saga, pivot, ask_with_or_without if fixed else ask_with, needs=first)
     return saga
 
 
 @planted(Property.MISSING_RESULT, "second")
-def a_builder_knows_one_of_two_results(mended: bool) -> Built:
+def a_builder_knows_one_of_two_results(fixed: bool) -> Built:
     def build(event: Begun, result: Well | AlsoWell) -> Ask:
         return Ask(f"{result.number}")
 
     saga = begin()
     first = undoable(saga, "first", succeeds=one_of(Well, AlsoWell))
-    undoable(saga, "second", build if mended else ask_with, needs=first)
+    undoable(saga, "second", build if fixed else ask_with, needs=first)
     return saga
 
 
@@ -199,22 +199,22 @@ def ask_divided(event: Begun) -> Ask:
 
 
 @planted(Property.BUILDER_RAISES, "second")
-def a_builder_raises_on_valid_data(mended: bool) -> Built:
-    return two_steps(command=ask if mended else ask_divided)
+def a_builder_raises_on_valid_data(fixed: bool) -> Built:
+    return two_steps(command=ask if fixed else ask_divided)
 
 
 @planted(Property.BUILDER_RAISES, "second")
-def a_condition_raises_on_valid_data(mended: bool) -> Built:
+def a_condition_raises_on_valid_data(fixed: bool) -> Built:
     def when(event: Begun) -> bool:
-        return event.lines[0 if mended else 1] == "sample"
+        return event.lines[0 if fixed else 1] == "sample"
 
     return two_steps(when=when)
 
 
 @planted(Property.BUILDER_RAISES, "items")
-def a_list_raises_on_valid_data(mended: bool) -> Built:
+def a_list_raises_on_valid_data(fixed: bool) -> Built:
     def over(event: Begun) -> list[str]:
-        return event.lines[: 10 if mended else 10 // (event.quantity - 1)]
+        return event.lines[: 10 if fixed else 10 // (event.quantity - 1)]
 
     saga = begin()
     saga.each(
@@ -231,14 +231,14 @@ def a_list_raises_on_valid_data(mended: bool) -> Built:
 
 
 @planted(Property.BUILDER_RAISES, "second")
-def an_undo_raises_on_valid_data(mended: bool) -> Built:
-    return two_steps(undo=Undo(take_back if mended else ask_divided, succeeds=TakenBack))
+def an_undo_raises_on_valid_data(fixed: bool) -> Built:
+    return two_steps(undo=Undo(take_back if fixed else ask_divided, succeeds=TakenBack))
 
 
 @planted(Property.BUILDER_RAISES, "items")
-def the_undo_of_an_item_raises_on_valid_data(mended: bool) -> Built:
+def the_undo_of_an_item_raises_on_valid_data(fixed: bool) -> Built:
     def undo(event: Begun, item: str) -> Ask:
-        return Ask(item if mended else str(int(item)))
+        return Ask(item if fixed else str(int(item)))
 
     saga = begin()
     saga.each(
@@ -255,9 +255,9 @@ def the_undo_of_an_item_raises_on_valid_data(mended: bool) -> Built:
 
 
 @planted(Property.BUILDER_RAISES, "start")
-def the_undo_of_the_start_takes_for_granted_that_a_reply_was_the_cause(mended: bool) -> Built:
+def the_undo_of_the_start_takes_for_granted_that_a_reply_was_the_cause(fixed: bool) -> Built:
     def undo(event: Begun, cause: Cause) -> Ask:
-        if mended and cause.reply is None:
+        if fixed and cause.reply is None:
             return Ask(cause.reason)
         assert isinstance(cause.reply, Badly)
         return Ask(cause.reply.reason)
@@ -273,17 +273,17 @@ _numbers = itertools.count()
 
 
 @planted(Property.IMPURE, "second")
-def a_builder_gives_another_command_each_time(mended: bool) -> Built:
+def a_builder_gives_another_command_each_time(fixed: bool) -> Built:
     def build(event: Begun) -> Ask:
-        return Ask(event.order_id if mended else f"{event.order_id} {next(_numbers)}")
+        return Ask(event.order_id if fixed else f"{event.order_id} {next(_numbers)}")
 
     return two_steps(command=build)
 
 
 @planted(Property.IMPURE, "second")
-def a_builder_changes_the_start_event(mended: bool) -> Built:
+def a_builder_changes_the_start_event(fixed: bool) -> Built:
     def build(event: Begun) -> Ask:
-        lines = list(event.lines) if mended else event.lines
+        lines = list(event.lines) if fixed else event.lines
         lines.append("one more")
         return Ask(f"{event.order_id}")
 
@@ -291,36 +291,36 @@ def a_builder_changes_the_start_event(mended: bool) -> Built:
 
 
 @planted(Property.IMPURE, "second")
-def a_condition_depends_on_how_often_it_was_asked(mended: bool) -> Built:
+def a_condition_depends_on_how_often_it_was_asked(fixed: bool) -> Built:
     def when(event: Begun) -> bool:
-        return event.quantity > 5 if mended else next(_numbers) % 2 == 0
+        return event.quantity > 5 if fixed else next(_numbers) % 2 == 0
 
     return two_steps(when=when)
 
 
 @planted(Property.WRONG_VALUE, "second")
-def a_condition_returns_no_truth_value(mended: bool) -> Built:
+def a_condition_returns_no_truth_value(fixed: bool) -> Built:
     def when(event: Begun) -> bool:
         found: Any = event.lines
-        return bool(found) if mended else found
+        return bool(found) if fixed else found
 
     return two_steps(when=when)
 
 
 @planted(Property.WRONG_VALUE, "second")
-def a_builder_forgets_to_return_its_command(mended: bool) -> Built:
+def a_builder_forgets_to_return_its_command(fixed: bool) -> Built:
     def build(event: Begun) -> object:
         command = Ask(event.order_id)
-        return command if mended else None
+        return command if fixed else None
 
     return two_steps(command=build)
 
 
 @planted(Property.WRONG_VALUE, "items")
-def a_list_is_a_generator(mended: bool) -> Built:
+def a_list_is_a_generator(fixed: bool) -> Built:
     def over(event: Begun) -> Any:
         found: Iterator[str] = (line for line in event.lines)
-        return tuple(found) if mended else found
+        return tuple(found) if fixed else found
 
     saga = begin()
     saga.each(shop, ask_item, key="items", over=over, limit=5, succeeds=Well, undo=NO_EFFECT, within=seconds(10))
@@ -332,14 +332,14 @@ def _two_lines(kind: type) -> Sequence[object]:
 
 
 @planted(Property.LIST_TOO_LONG, "items", Samples(examples=_two_lines))
-def an_example_has_more_items_than_the_limit(mended: bool) -> Built:
+def an_example_has_more_items_than_the_limit(fixed: bool) -> Built:
     saga = begin()
     saga.each(
         shop,
         ask_item,
         key="items",
         over=lines_of,
-        limit=2 if mended else 1,
+        limit=2 if fixed else 1,
         succeeds=Well,
         undo=UndoEach(take_back_item, succeeds=TakenBack),
         within=seconds(10),
@@ -377,17 +377,17 @@ def start_child(event: Begun) -> ChildBegun:
 
 
 @planted(Property.WRONG_VALUE, "child")
-def a_sub_saga_is_started_with_something_else(mended: bool) -> Built:
-    start: Any = start_child if mended else ask
+def a_sub_saga_is_started_with_something_else(fixed: bool) -> Built:
+    start: Any = start_child if fixed else ask
     saga = begin()
     saga.subsaga(child(), start, within=hours(2))
     return saga
 
 
 @planted(Property.BUILDER_RAISES, "inner")
-def a_mistake_inside_a_sub_saga(mended: bool) -> Built:
+def a_mistake_inside_a_sub_saga(fixed: bool) -> Built:
     def build(event: ChildBegun) -> Ask:
-        return Ask(event.order_id if mended else event.order_id[99])
+        return Ask(event.order_id if fixed else event.order_id[99])
 
     saga = begin()
     saga.subsaga(child(build=build), start_child, within=hours(2))
@@ -399,9 +399,9 @@ def _only_asks(_: str, command: object) -> str:
 
 
 @planted(Property.WRONG_VALUE, "second", Samples(complaint=_only_asks))
-def a_command_that_its_participant_does_not_take(mended: bool) -> Built:
+def a_command_that_its_participant_does_not_take(fixed: bool) -> Built:
     def build(event: Begun) -> object:
-        return Ask(event.order_id) if mended else Badly("no command")
+        return Ask(event.order_id) if fixed else Badly("no command")
 
     return two_steps(command=build)
 
@@ -410,8 +410,8 @@ def a_command_that_its_participant_does_not_take(mended: bool) -> Built:
 
 
 @planted(Property.COMPLETES, "")
-def delays_last_longer_than_the_saga_may(mended: bool) -> Built:
-    saga = begin(deadline=days(4 if mended else 3))
+def delays_last_longer_than_the_saga_may(fixed: bool) -> Built:
+    saga = begin(deadline=days(4 if fixed else 3))
     first = saga.delay("first", lasts=hours(40))
     second = saga.delay("second", lasts=hours(40), after=first)
     undoable(saga, "third", after=second)
@@ -419,43 +419,43 @@ def delays_last_longer_than_the_saga_may(mended: bool) -> Built:
 
 
 @planted(Property.COMPLETES, "child")
-def a_sub_saga_cannot_answer_in_time(mended: bool) -> Built:
+def a_sub_saga_cannot_answer_in_time(fixed: bool) -> Built:
     saga = begin()
     undo_for = minutes(1)
-    saga.subsaga(child(rest=minutes(30), undo_for=undo_for), start_child, within=minutes(60 if mended else 20))
+    saga.subsaga(child(rest=minutes(30), undo_for=undo_for), start_child, within=minutes(60 if fixed else 20))
     return saga
 
 
 @planted(Property.FITS_IN_TIME, "answer")
-def the_deadline_comes_before_the_time_of_a_wait_is_over(mended: bool) -> Built:
+def the_deadline_comes_before_the_time_of_a_wait_is_over(fixed: bool) -> Built:
     saga = begin(deadline=days(3))
     first = saga.delay("first", lasts=days(2))
-    answer = saga.wait("answer", after=first, succeeds=Approved, within=hours(20 if mended else 40), on_timeout=PROCEED)
+    answer = saga.wait("answer", after=first, succeeds=Approved, within=hours(20 if fixed else 40), on_timeout=PROCEED)
     undoable(saga, "second", after=answer)
     return saga
 
 
 @planted(Property.FITS_IN_TIME, "second")
-def attempts_that_can_never_begin(mended: bool) -> Built:
-    return two_steps(within=days(1), attempts=3 if mended else 9)
+def attempts_that_can_never_begin(fixed: bool) -> Built:
+    return two_steps(within=days(1), attempts=3 if fixed else 9)
 
 
 @planted(Property.FITS_IN_TIME, "second (its undo)")
-def attempts_of_an_undo_that_can_never_begin(mended: bool) -> Built:
-    undo = Undo(take_back, succeeds=TakenBack, within=hours(10), attempts=2 if mended else 9, retry_for=hours(20))
+def attempts_of_an_undo_that_can_never_begin(fixed: bool) -> Built:
+    undo = Undo(take_back, succeeds=TakenBack, within=hours(10), attempts=2 if fixed else 9, retry_for=hours(20))
     return two_steps(undo=undo)
 
 
 @planted(Property.FITS_IN_TIME, "child")
-def the_undo_of_a_sub_saga_takes_longer_than_its_parent_waits(mended: bool) -> Built:
+def the_undo_of_a_sub_saga_takes_longer_than_its_parent_waits(fixed: bool) -> Built:
     saga = begin()
-    saga.subsaga(child(undo_for=minutes(1) if mended else days(1)), start_child, within=hours(2))
+    saga.subsaga(child(undo_for=minutes(1) if fixed else days(1)), start_child, within=hours(2))
     return saga
 
 
 @planted(Property.FITS_IN_TIME, "second")
-def waits_in_a_chain_last_longer_than_the_saga(mended: bool) -> Built:
-    saga = begin(deadline=days(4 if mended else 2))
+def waits_in_a_chain_last_longer_than_the_saga(fixed: bool) -> Built:
+    saga = begin(deadline=days(4 if fixed else 2))
     first = saga.wait("first", succeeds=Approved, within=days(1), on_timeout=COMPENSATE)
     second = saga.wait("second", after=first, succeeds=Declined, within=hours(30), on_timeout=COMPENSATE)
     undoable(saga, "third", after=second)
@@ -463,28 +463,28 @@ def waits_in_a_chain_last_longer_than_the_saga(mended: bool) -> Built:
 
 
 @planted(Property.FITS_IN_TIME, "second")
-def a_step_is_retried_for_longer_than_the_saga_lasts(mended: bool) -> Built:
-    return two_steps(retry_for=days(3 if mended else 9))
+def a_step_is_retried_for_longer_than_the_saga_lasts(fixed: bool) -> Built:
+    return two_steps(retry_for=days(3 if fixed else 9))
 
 
 @planted(Property.DEADLOCK, "paid")
-def two_sagas_wait_for_each_other(mended: bool) -> Built:
+def two_sagas_wait_for_each_other(fixed: bool) -> Built:
     buy, sell = begin("buy"), begin("sell")
     paid = buy.wait("paid", succeeds=Approved, within=hours(1), on_timeout=COMPENSATE)
     undoable(buy, "ship", after=paid, succeeds=AlsoWell)
     shipped = sell.wait("shipped", succeeds=AlsoWell, within=hours(1), on_timeout=COMPENSATE)
-    undoable(sell, "pay", succeeds=Approved, **({} if mended else {"after": shipped}))
+    undoable(sell, "pay", succeeds=Approved, **({} if fixed else {"after": shipped}))
     return [buy, sell]
 
 
 @planted(Property.SAME_COMMAND, "second")
-def a_step_is_undone_by_its_own_command(mended: bool) -> Built:
-    return two_steps(undo=Undo(take_back if mended else ask, succeeds=TakenBack))
+def a_step_is_undone_by_its_own_command(fixed: bool) -> Built:
+    return two_steps(undo=Undo(take_back if fixed else ask, succeeds=TakenBack))
 
 
 @planted(Property.AMBIGUOUS, "second")
-def a_saga_starts_itself_by_the_answer_to_its_step(mended: bool) -> Built:
-    return two_steps(succeeds=Well if mended else Begun)
+def a_saga_starts_itself_by_the_answer_to_its_step(fixed: bool) -> Built:
+    return two_steps(succeeds=Well if fixed else Begun)
 
 
 def _many_numbers(kind: type) -> Sequence[object]:
@@ -492,16 +492,16 @@ def _many_numbers(kind: type) -> Sequence[object]:
 
 
 @planted(Property.CONSTANT, "second", Samples(examples=_many_numbers))
-def a_condition_comes_out_alike_on_everything(mended: bool) -> Built:
-    return two_steps(when=is_large if mended else lambda event: event.quantity >= 0)
+def a_condition_comes_out_alike_on_everything(fixed: bool) -> Built:
+    return two_steps(when=is_large if fixed else lambda event: event.quantity >= 0)
 
 
 # --- what is there in vain --------------------------------------------------------------------------------------------
 
 
 @planted(Property.UNREACHABLE, "start")
-def the_undo_of_the_start_can_never_be_owed(mended: bool) -> Built:
-    undo = None if mended else UndoStart(take_back_start, by=shop, succeeds=TakenBack, within=seconds(10))
+def the_undo_of_the_start_can_never_be_owed(fixed: bool) -> Built:
+    undo = None if fixed else UndoStart(take_back_start, by=shop, succeeds=TakenBack, within=seconds(10))
     # A start that is refused is undone, too; here none is.
     saga = begin(undo=undo, second_start=SecondStart.INDEPENDENT)
     saga.retriable(shop, ask, key="ship", succeeds=Well, within=seconds(10))
@@ -509,7 +509,7 @@ def the_undo_of_the_start_can_never_be_owed(mended: bool) -> Built:
 
 
 @planted(Property.ENDS, "confirm")
-def a_list_that_was_accepted_is_too_long_past_the_pivot(mended: bool) -> Built:
+def a_list_that_was_accepted_is_too_long_past_the_pivot(fixed: bool) -> Built:
     saga = begin()
     reserved = saga.each(
         shop,
@@ -527,7 +527,7 @@ def a_list_that_was_accepted_is_too_long_past_the_pivot(mended: bool) -> Built:
         ask_item,
         key="send",
         over=lines_of,
-        limit=5 if mended else 1,
+        limit=5 if fixed else 1,
         succeeds=Well,
         after=pivot,
         within=seconds(10),
@@ -539,33 +539,33 @@ def a_list_that_was_accepted_is_too_long_past_the_pivot(mended: bool) -> Built:
 
 
 @planted(Property.UNDECLARED_LOCK, "first")
-def a_saga_touches_what_another_one_holds(mended: bool) -> Built:
+def a_saga_touches_what_another_one_holds(fixed: bool) -> Built:
     one, two = begin("one"), begin("two")
-    undoable(one, "first", **({"holds": "stock"} if mended else {"touches": "stock"}))
+    undoable(one, "first", **({"holds": "stock"} if fixed else {"touches": "stock"}))
     undoable(two, "first", holds="stock")
     return [one, two]
 
 
 @planted(Property.LOCK_ORDER, "second")
-def two_sagas_take_locks_in_opposite_order(mended: bool) -> Built:
+def two_sagas_take_locks_in_opposite_order(fixed: bool) -> Built:
     one, two = begin("one"), begin("two")
     undoable(one, "second", after=undoable(one, "first", holds="stock"), holds="order")
-    first, second = ("stock", "order") if mended else ("order", "stock")
+    first, second = ("stock", "order") if fixed else ("order", "stock")
     undoable(two, "second", after=undoable(two, "first", holds=first), holds=second)
     return [one, two]
 
 
 @planted(Property.LOCK_ORDER, "first")
-def two_branches_take_the_same_lock(mended: bool) -> Built:
+def two_branches_take_the_same_lock(fixed: bool) -> Built:
     saga = begin()
     first = undoable(saga, "first", holds="stock")
-    undoable(saga, "second", holds="stock", **({"after": first} if mended else {}))
+    undoable(saga, "second", holds="stock", **({"after": first} if fixed else {}))
     return saga
 
 
 @planted(Property.LOCK_KEPT, "second")
-def a_lock_is_never_given_back(mended: bool) -> Built:
-    undo: Any = Undo(take_back, succeeds=TakenBack) if mended else NO_EFFECT
+def a_lock_is_never_given_back(fixed: bool) -> Built:
+    undo: Any = Undo(take_back, succeeds=TakenBack) if fixed else NO_EFFECT
     return two_steps(holds="stock", undo=undo)
 
 
@@ -573,18 +573,18 @@ def a_lock_is_never_given_back(mended: bool) -> Built:
 
 
 @planted(Property.AMBIGUOUS, "answer")
-def the_start_event_is_also_a_signal(mended: bool) -> Built:
+def the_start_event_is_also_a_signal(fixed: bool) -> Built:
     saga = begin()
-    signal: type = Approved if mended else Begun
+    signal: type = Approved if fixed else Begun
     saga.wait("answer", succeeds=signal, within=hours(1), on_timeout=COMPENSATE)
     return saga
 
 
 @planted(Property.AMBIGUOUS, "answer")
-def a_signal_is_also_a_reply(mended: bool) -> Built:
+def a_signal_is_also_a_reply(fixed: bool) -> Built:
     saga = begin()
     first = undoable(saga, "first")
-    signal: type = Approved if mended else Well
+    signal: type = Approved if fixed else Well
     saga.wait("answer", after=first, succeeds=signal, within=hours(1), on_timeout=HALT)
     return saga
 
@@ -608,58 +608,58 @@ def pivoted() -> Saga[Begun]:
 
 
 @planted(Property.PIVOT, "")
-def a_step_past_the_pivot_may_fail(mended: bool) -> Built:
-    outcomes: dict[type, bool] = {Well: True} if mended else {Well: True, Badly: False}
+def a_step_past_the_pivot_may_fail(fixed: bool) -> Built:
+    outcomes: dict[type, bool] = {Well: True} if fixed else {Well: True, Badly: False}
     return changed(pivoted(), "ship", lambda step: replace(step, outcomes=outcomes))
 
 
 @planted(Property.PIVOT, "")
-def a_wait_past_the_pivot_compensates(mended: bool) -> Built:
-    on_timeout = OnTimeout.PROCEED if mended else OnTimeout.COMPENSATE
+def a_wait_past_the_pivot_compensates(fixed: bool) -> Built:
+    on_timeout = OnTimeout.PROCEED if fixed else OnTimeout.COMPENSATE
     return changed(pivoted(), "answer", lambda step: replace(step, on_timeout=on_timeout))
 
 
 @planted(Property.PIVOT, "")
-def an_answer_past_the_pivot_means_failure(mended: bool) -> Built:
-    outcomes: dict[type, bool] = {Approved: True} if mended else {Approved: True, Declined: False}
+def an_answer_past_the_pivot_means_failure(fixed: bool) -> Built:
+    outcomes: dict[type, bool] = {Approved: True} if fixed else {Approved: True, Declined: False}
     return changed(pivoted(), "answer", lambda step: replace(step, outcomes=outcomes))
 
 
 @planted(Property.ONE_INBOX, "second")
-def an_undo_goes_to_another_inbox(mended: bool) -> Built:
+def an_undo_goes_to_another_inbox(fixed: bool) -> Built:
     def change(step: StepDefinition) -> StepDefinition:
         assert step.undo is not None
-        return step if mended else replace(step, undo=replace(step.undo, participant="another"))
+        return step if fixed else replace(step, undo=replace(step.undo, participant="another"))
 
     return changed(two_steps(), "second", change)
 
 
 @planted(Property.UNREACHABLE, "confirm")
-def the_pivot_has_an_undo(mended: bool) -> Built:
+def the_pivot_has_an_undo(fixed: bool) -> Built:
     undo = two_steps().definition.step("first").undo
-    return changed(pivoted(), "confirm", lambda step: step if mended else replace(step, undo=undo))
+    return changed(pivoted(), "confirm", lambda step: step if fixed else replace(step, undo=undo))
 
 
 @planted(Property.COMPLETES, "")
-def a_step_can_only_fail(mended: bool) -> Built:
-    outcomes: dict[type, bool] = {Well: True, Badly: False} if mended else {Badly: False}
+def a_step_can_only_fail(fixed: bool) -> Built:
+    outcomes: dict[type, bool] = {Well: True, Badly: False} if fixed else {Badly: False}
     return changed(two_steps(), "second", lambda step: replace(step, outcomes=outcomes))
 
 
 @planted(Property.ENDS, "first")
-def an_undo_can_only_be_refused(mended: bool) -> Built:
+def an_undo_can_only_be_refused(fixed: bool) -> Built:
     def change(step: StepDefinition) -> StepDefinition:
         assert step.undo is not None
-        outcomes: dict[type, bool] = {TakenBack: True, NotTakenBack: False} if mended else {NotTakenBack: False}
+        outcomes: dict[type, bool] = {TakenBack: True, NotTakenBack: False} if fixed else {NotTakenBack: False}
         return replace(step, undo=replace(step.undo, outcomes=outcomes))
 
     return changed(two_steps(), "first", change)
 
 
 @planted(Property.ENDS, "second")
-def an_undo_has_no_reply(mended: bool) -> Built:
+def an_undo_has_no_reply(fixed: bool) -> Built:
     def change(step: StepDefinition) -> StepDefinition:
         assert step.undo is not None
-        return replace(step, undo=replace(step.undo, outcomes={TakenBack: True} if mended else {}))
+        return replace(step, undo=replace(step.undo, outcomes={TakenBack: True} if fixed else {}))
 
     return changed(two_steps(), "second", change)

@@ -85,7 +85,7 @@ def test_what_is_green_is_one_line_a_saga() -> None:
 
 
 def test_a_violation_ends_in_exit_code_3_and_writes_a_test_that_fails(folder: Path) -> None:
-    """The test that is written is run by pytest: it fails, and passes once the saga is mended."""
+    """The test that is written is run by pytest: it fails, and passes once the saga is fixed."""
     module = folder / "keeps_a_lock.py"
     module.write_text(KEEPS_A_LOCK.format(undo="NO_EFFECT"))
     printed, error = run("keeps_a_lock", "--tests", "written")
@@ -117,7 +117,7 @@ def test_a_dry_run_writes_nothing(folder: Path) -> None:
 
 
 def test_a_definition_that_breaks_the_language_is_a_violation_too(folder: Path) -> None:
-    """What cannot be imported cannot be proved; the report says which rule it breaks and how to mend it."""
+    """What cannot be imported cannot be proved; the report says which rule it breaks and how to fix it."""
     (folder / "breaks_a_rule.py").write_text(BREAKS_A_RULE)
     printed, error = run("breaks_a_rule.py", "--json")
     assert isinstance(error, ContractError)

@@ -401,7 +401,7 @@ def children_share_one_attempt(patch: Patch) -> None:
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_the_broken_machine_is_found_out(name: str, monkeypatch: Patch) -> None:
-    """The check names the property, and its test fails until the machine is mended."""
+    """The check names the property, and its test fails until the machine is fixed."""
     broken = MUTATIONS[name]
     definition = broken.saga().definition
     with monkeypatch.context() as patch:

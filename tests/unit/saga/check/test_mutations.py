@@ -644,7 +644,7 @@ def found(definition: Definition, *, as_child: bool) -> dict[Property, Violation
 
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_the_broken_machine_is_found_out(name: str, monkeypatch: Patch) -> None:
-    """The check names the property, draws the way there, and writes a test that fails until the machine is mended."""
+    """The check names the property, draws the way there, and writes a test that fails until the machine is fixed."""
     broken = MUTATIONS[name]
     definition = broken.definition()
     with monkeypatch.context() as patch:

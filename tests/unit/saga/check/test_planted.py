@@ -1,4 +1,4 @@
-"""Every planted mistake is found, at its place, and the test that is written about it fails until it is mended."""
+"""Every planted mistake is found, at its place, and the test that is written about it fails until it is fixed."""
 
 from functools import cache
 
@@ -10,10 +10,10 @@ from towpath.saga.check import Check, Report, Violation
 
 
 @cache
-def reports(name: str, *, mended: bool) -> list[Report]:
+def reports(name: str, *, fixed: bool) -> list[Report]:
     """Check a planted saga (or sagas, side by side), or its twin."""
     planted = PLANTED[name]
-    definitions = planted.definitions(mended=mended)
+    definitions = planted.definitions(fixed=fixed)
     imports = {
         (definition.name, definition.version): f"{MODULE}:{'saga' if not number else f'saga_{number + 1}'}"
         for number, definition in enumerate(definitions)
@@ -27,7 +27,7 @@ def found(name: str) -> Violation | None:
     return next(
         (
             violation
-            for report in reports(name, mended=False)
+            for report in reports(name, fixed=False)
             for violation in report.violations
             if (violation.rule, violation.subject) == (planted.rule, planted.step)
         ),
@@ -46,7 +46,7 @@ def test_the_mended_twin_is_clean(name: str) -> None:
     """The check finds nothing where nothing is wrong."""
     wrong = [
         (violation.rule.value, violation.subject, violation.words)
-        for report in reports(name, mended=True)
+        for report in reports(name, fixed=True)
         for violation in report.violations
     ]
     assert wrong == []
@@ -62,16 +62,16 @@ NO_TEST = {
 
 @pytest.mark.parametrize("name", sorted(PLANTED.keys() - NO_TEST))
 def test_the_written_test_fails_until_the_mistake_is_mended(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fails on the saga as it is, says why, and passes on the mended one."""
+    """It fails on the saga as it is, says why, and passes on the fixed one."""
     violation = found(name)
     assert violation is not None
-    broken = PLANTED[name].definitions(mended=False)
+    broken = PLANTED[name].definitions(fixed=False)
     others = {f"saga_{number}": saga for number, saga in enumerate(broken[1:], start=2)}
     with pytest.raises(AssertionError, match="but"):
         written_test(violation.test, broken[0], monkeypatch, **others)()
-    mended = PLANTED[name].definitions(mended=True)
-    others = {f"saga_{number}": saga for number, saga in enumerate(mended[1:], start=2)}
-    written_test(violation.test, mended[0], monkeypatch, **others)()
+    fixed = PLANTED[name].definitions(fixed=True)
+    others = {f"saga_{number}": saga for number, saga in enumerate(fixed[1:], start=2)}
+    written_test(violation.test, fixed[0], monkeypatch, **others)()
 
 
 def test_there_are_at_least_25_planted_mistakes() -> None:

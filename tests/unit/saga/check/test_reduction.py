@@ -122,8 +122,8 @@ SMALL: dict[str, tuple[Callable[[], Definition], bool]] = {
     "a_sub_saga": (a_sub_saga, False),
     "as_a_sub_saga": (lambda: child(attempts=2).definition, True),
     "two_branches_of_two": (lambda: branched(2, 2, attempts=1, approval=False).definition, False),
-    "a_mistake_past_the_pivot": (lambda: PLANTED["a_step_past_the_pivot_may_fail"].definitions(mended=False)[0], False),
-    "an_undo_without_an_end": (lambda: PLANTED["an_undo_can_only_be_refused"].definitions(mended=False)[0], False),
+    "a_mistake_past_the_pivot": (lambda: PLANTED["a_step_past_the_pivot_may_fail"].definitions(fixed=False)[0], False),
+    "an_undo_without_an_end": (lambda: PLANTED["an_undo_can_only_be_refused"].definitions(fixed=False)[0], False),
 }
 
 

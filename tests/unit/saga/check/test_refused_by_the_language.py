@@ -152,7 +152,7 @@ MISTAKES: tuple[Callable[[Saga[Begun]], None], ...] = (
 
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.__name__)
 def test_the_language_refuses_the_mistake(mistake: Callable[[Saga[Begun]], None]) -> None:
-    """The definition raises where the mistake is made, and says how to mend it."""
+    """The definition raises where the mistake is made, and says how to fix it."""
     with pytest.raises(DefinitionError) as raised:
         mistake(begin())
     assert raised.value.next_step

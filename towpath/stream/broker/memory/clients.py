@@ -198,7 +198,7 @@ class MemoryMember:
                 self._broker.changed.notify_all()
 
     def abandon(self) -> None:
-        """Let go without leaving."""
+        """Close the client without leaving."""
 
 
 class MemoryProducer:
@@ -292,7 +292,7 @@ class MemoryProducer:
             self._broker.end(self.transactional_id, committed=False)
 
     def close(self) -> None:
-        """Let go; what is open stays so until its time-out, or until the next producer starts."""
+        """Close the client; what is open stays so until its time-out, or until the next producer starts."""
         self._begun = False
 
 
@@ -318,4 +318,4 @@ class MemoryReader:
         return True if self._broker.log_of(self._partition).read(self._position, 1)[1] > self._position else None
 
     def close(self) -> None:
-        """Let go."""
+        """Close what was opened."""

@@ -66,5 +66,5 @@ class KafkaReader:
         return records, self._position
 
     def close(self) -> None:
-        """Let go."""
+        """Close what was opened."""
         self._consumer.close()
