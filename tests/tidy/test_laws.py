@@ -34,6 +34,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "parties": frozenset({"contract", "saga", "participant", "view", "orchestrator", "project"}),
     "derived_topics": frozenset({"contract", "saga", "participant", "view", "orchestrator", "project", "parties"}),
     "facade": frozenset({"contract", "client", "project", "stack"}),
+    "service": frozenset({"contract", "outbox", "participant"}),
     "scaffold": frozenset(),
     "stack": frozenset(
         {"contract", "outbox", "capture", "stream", "positions", "participant", "view", "orchestrator", "project"}

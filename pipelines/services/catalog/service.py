@@ -18,11 +18,7 @@ from schemas.records.catalog import (
     StockReleased,
     StockReserved,
 )
-from towpath.contract.codec import Codec
-from towpath.contract.record import Record
-from towpath.outbox.message import from_record
-from towpath.outbox.postgres import write
-from towpath.participant import Context, Service, handle, undo
+from towpath.service import Codec, Context, Record, Service, from_record, handle, undo, write
 
 
 def reserve_stock(contexts: Sequence[Context[ReserveStock]]) -> list[Record]:

@@ -7,11 +7,7 @@ from pipelines.services.identity import postgres
 from pipelines.services.identity.rules import Customer, reason_to_refuse
 from pipelines.services.postgres import Connection
 from schemas.records.identity import CustomerRefused, CustomerRegistered, CustomerVerified, VerifyCustomer
-from towpath.contract.codec import Codec
-from towpath.contract.record import Record
-from towpath.outbox.message import from_record
-from towpath.outbox.postgres import write
-from towpath.participant import Context, Service, handle
+from towpath.service import Codec, Context, Record, Service, from_record, handle, write
 
 
 def verify_customers(contexts: Sequence[Context[VerifyCustomer]]) -> list[Record]:

@@ -24,12 +24,8 @@ from schemas.records.order import (
     RejectOrder,
     ResumeOrder,
 )
-from towpath.contract.codec import Codec
-from towpath.contract.record import Record
 from towpath.errors import NotFoundError, ProgrammerError, RefusedError
-from towpath.outbox.message import OutboxMessage, from_record
-from towpath.outbox.postgres import write
-from towpath.participant import Context, Service, handle, undo
+from towpath.service import Codec, Context, OutboxMessage, Record, Service, from_record, handle, undo, write
 
 EVENTS = "order.events"
 SIGNALS = "place_order.signals"

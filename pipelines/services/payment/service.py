@@ -22,8 +22,7 @@ from schemas.records.payment import (
     RefundRefused,
     VoidAuthorisation,
 )
-from towpath.contract.record import Record
-from towpath.participant import Context, Service, handle, undo
+from towpath.service import Context, Record, Service, handle, undo
 
 
 def authorise_payments(contexts: Sequence[Context[AuthorisePayment]]) -> list[Record]:

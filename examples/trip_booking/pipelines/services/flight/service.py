@@ -9,7 +9,7 @@ from schemas.records.flight import (
     SeatReleased,
     SeatReserved,
 )
-from towpath.participant import Context, Service, handle_each, undo_each
+from towpath.service import Context, Service, handle_each, undo_each
 
 _TAKE = "UPDATE flight SET seats = seats - 1 WHERE flight = %s AND seats > 0 RETURNING price_cents"
 _GIVE = """

@@ -9,7 +9,7 @@ from schemas.records.hotel import (
     RoomReleased,
     RoomReserved,
 )
-from towpath.participant import Context, Service, handle_each, undo_each
+from towpath.service import Context, Service, handle_each, undo_each
 
 _TAKE = "UPDATE hotel SET rooms = rooms - 1 WHERE hotel = %s AND rooms > 0 RETURNING night_cents"
 _GIVE = """

@@ -11,7 +11,7 @@ from schemas.records.payment import (
     RefundPayment,
     VoidPayment,
 )
-from towpath.participant import Context, Service, handle_each, undo_each
+from towpath.service import Context, Service, handle_each, undo_each
 
 _MOVE = "UPDATE payment SET status = %s WHERE trip_id = %s AND status = %s"
 

@@ -17,7 +17,7 @@ from schemas.records.trip import (
 )
 from towpath.client import Client, Sent, Started
 from towpath.errors import RefusedError
-from towpath.participant import Context, Service, handle_each
+from towpath.service import Context, Service, handle_each
 
 # Doors
 
