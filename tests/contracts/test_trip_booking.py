@@ -12,7 +12,15 @@ from tests.stack_fixture import ROOT
 
 TRIPS = ROOT / "examples" / "trip_booking"
 TOWPATH = ("-c", "from towpath.cli import main; main()")
-FACES = ("towpath", "towpath.client", "towpath.participant", "towpath.saga", "towpath.saga.testing", "towpath.service", "towpath.view")
+FACES = (
+    "towpath",
+    "towpath.client",
+    "towpath.participant",
+    "towpath.saga",
+    "towpath.saga.testing",
+    "towpath.service",
+    "towpath.view",
+)
 DOORS = frozenset({"towpath.errors.RefusedError"})
 """What has no face of a room: an error that a door raises."""
 

@@ -45,13 +45,13 @@ def _arguments(value: object) -> str:
         parameters = inspect.signature(value).parameters.values()
     except ValueError:
         return "()"
-    marks = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
     texts, starred = [], False
     for one in parameters:
         if one.kind is inspect.Parameter.KEYWORD_ONLY and not starred:
             texts.append("*")
         starred = starred or one.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_POSITIONAL)
-        texts.append(f"{marks.get(one.kind, '')}{one.name}{'' if one.default is inspect.Parameter.empty else '='}")
+        mark = "*" if one.kind is one.VAR_POSITIONAL else "**" if one.kind is one.VAR_KEYWORD else ""
+        texts.append(f"{mark}{one.name}{'' if one.default is one.empty else '='}")
     return f"({', '.join(texts)})"
 
 
