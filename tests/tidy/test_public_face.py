@@ -1,4 +1,4 @@
-"""What projects import is written down: a name that comes, goes or takes other arguments is a decision, not an accident.
+"""What projects import is written down: a name that comes, goes or takes other arguments is a decision, no accident.
 
 `python -m tests.tidy.test_public_face` writes `public_face.txt` anew; its difference belongs into the changelog.
 """
@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 FACES = (
     "towpath",
@@ -37,7 +38,7 @@ def lines() -> Iterator[str]:
                         yield f"{face}.{name}.{inner}{_arguments(called)}"
 
 
-def _arguments(value: object) -> str:
+def _arguments(value: Any) -> str:
     """Return the names of what is passed, with `=` for what may be left out; annotations differ between Pythons."""
     if not callable(value) or (inspect.isclass(value) and issubclass(value, Enum)):
         return ""
