@@ -189,3 +189,15 @@ def test_a_finding_names_who_breaks_and_shows_a_record_that_fails(tmp_path: Path
         place="OrderPlaced.channel",
         sample='{"order_id": "a", "channel": "PHONE"} (cannot be read: SchemaResolutionError)',
     )
+
+
+def test_every_break_comes_with_a_record_that_fails(tmp_path: Path) -> None:
+    """Of each finding of the compatibility rules, whatever the change: somebody who doubts it can try it."""
+    without = [
+        f"{folder.name}: {found.place}: {found.problem}"
+        for folder in CHANGES
+        if (change := load(folder, tmp_path))
+        for found in compare(change.before, change.after, change.parties)
+        if found.rule == "compatibility" and not found.sample
+    ]
+    assert not without, "\n".join(without)
