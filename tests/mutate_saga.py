@@ -28,6 +28,7 @@ MODULES = {
     "towpath.saga.contest": ROOT / "towpath/saga/contest.py",
     "towpath.saga.gathering": ROOT / "towpath/saga/gathering.py",
     "towpath.saga.decision_builder": ROOT / "towpath/saga/decision_builder.py",
+    "towpath.saga.turning": ROOT / "towpath/saga/turning.py",
 }
 TESTS = [
     *(
