@@ -480,9 +480,11 @@ def committed_records(cluster: KafkaCluster, place: TopicPartition) -> list[Cons
 def metadata_dropped(patch: Patch) -> None:
     whole = kafka.KafkaProducer.commit
 
-    def commit(self: kafka.KafkaProducer, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata) -> None:
+    def commit(
+        self: kafka.KafkaProducer, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata, *rest: Any
+    ) -> None:
         nobody = b"CGMDv2:\xff\xff\xff\xff" + metadata.group.encode() + b"\x00\x00\x01"
-        whole(self, offsets, GroupMetadata(metadata.group, "nobody", 0, nobody))
+        whole(self, offsets, GroupMetadata(metadata.group, "nobody", 0, nobody), *rest)
 
     patch.setattr(kafka.KafkaProducer, "commit", commit)
     patch.setattr(GroupMetadata, "is_member", property(lambda _self: True))

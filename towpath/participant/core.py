@@ -151,15 +151,22 @@ def read_command(record: ConsumedRecord, handlings: Mapping[str, Handling]) -> C
 
 
 def waves(commands: Sequence[Command]) -> Iterator[list[Command]]:
-    """Cut commands into runs in which no key stands twice: what concerns one key stays in its order."""
+    """Cut commands into runs in which no key stands twice: what concerns one key stays in its order.
+
+    Nor does an effect: under whichever keys two commands of one idempotency key come, the second meets the inbox row of
+    the first, and is answered from it.
+    """
     wave: list[Command] = []
-    keys: set[str] = set()
+    keys: set[str | UUID] = set()
     for command in commands:
-        if command.key in keys:
+        own: set[str | UUID] = {command.key, command.idempotency_key}
+        if command.undoes is not None:
+            own.add(command.undoes)
+        if not own.isdisjoint(keys):
             yield wave
             wave, keys = [], set()
         wave.append(command)
-        keys.add(command.key)
+        keys |= own
     if wave:
         yield wave
 

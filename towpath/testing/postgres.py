@@ -56,10 +56,7 @@ class ScratchServer:
         self.url = url
         self._made: dict[str, str] = {}
         self._ends = ExitStack()
-        self._administrator = self._ends.enter_context(
-            _connect(_with_database(url, urlsplit(url).path[1:] or "postgres"))
-        )
-        self._administrator.autocommit = True
+        self._administrator = self._ends.enter_context(self._administrate())
 
     def settings(self, settings: Settings, names: Iterable[str]) -> Settings:
         """Return settings whose databases called `names` are scratch ones, made where they are missing and empty."""
@@ -81,11 +78,20 @@ class ScratchServer:
                 _keep_seeds(connection)
 
     def close(self) -> None:
-        """Drop the databases."""
+        """Drop the databases, over a connection of its own: the server may have been started anew meanwhile."""
         with self._ends:
-            for name in self._made.values():
-                self._administrator.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-            self._made.clear()
+            if self._made:
+                with self._administrate() as connection:
+                    for name in self._made.values():
+                        connection.execute(
+                            sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name))
+                        )
+                self._made.clear()
+
+    def _administrate(self) -> Connection:
+        connection = _connect(_with_database(self.url, urlsplit(self.url).path[1:] or "postgres"))
+        connection.autocommit = True
+        return connection
 
     def _url_of(self, name: str) -> str:
         if name not in self._made:

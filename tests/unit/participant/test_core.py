@@ -178,6 +178,15 @@ def test_commands_of_one_key_are_never_in_one_wave() -> None:
     assert cut == [["a", "b"], ["a", "c"], ["a"]]
 
 
+def test_one_effect_stands_once_in_a_wave_whatever_its_key() -> None:
+    """Two commands of one idempotency key under two keys: side by side, the handler would run for both."""
+    first = read(Asking(ReserveStock(order_id="o-1", lines=()), key="o-1", step="stock"))
+    second = replace(first, key="o-2")
+    assert [[command.key for command in wave] for wave in waves([first, second])] == [["o-1"], ["o-2"]]
+    undoing = replace(read(RELEASE), key="o-3", undoes=first.idempotency_key)
+    assert [len(wave) for wave in waves([first, undoing])] == [1, 1]
+
+
 @pytest.mark.parametrize("replies", [[], [StockReleased(order_id="o-1")]], ids=["too few", "undeclared"])
 def test_replies_must_be_one_for_each_command_and_declared(replies: list[Record]) -> None:
     """A saga would wait for ever for the one, and could do nothing with the other."""
