@@ -2,13 +2,13 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
-from getpass import getuser
 from typing import Annotated, Any
 from uuid import UUID
 
 import typer
 
 from towpath.cli import output
+from towpath.cli.deciding import user_name
 from towpath.errors import ConfigurationError, ExitCode, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
 
@@ -242,7 +242,7 @@ def _set_going(
             output.ask(f"Stop the connector of {service} and send them anew?", yes=yes)
             done = recovery.recover(
                 connection, connect, settings, Catalogue.load(settings), service,
-                skip=messages, actor=actor or getuser(), reason=reason,
+                skip=messages, actor=actor or user_name(), reason=reason,
             )  # fmt: skip
             outcome |= {"done": True, "slot_made": done.slot_made, "written": done.written, "skipped": done.skipped}
     if as_json:

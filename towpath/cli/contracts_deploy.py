@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from towpath.cli import output
 from towpath.cli.contracts_report import FormatOption, JsonOption, Project, emit, format_of
+from towpath.cli.deciding import user_name
 from towpath.errors import ContractError, NotFoundError
 from towpath.settings import load_settings
 
@@ -67,7 +67,7 @@ def deployed(
     project = Project.load(load_settings())
     now = datetime.now(UTC).replace(microsecond=0)
     here = _here(project, now)
-    new = replace(_chosen(project, what, here, now), at=now, until=None, actor=actor or getuser())
+    new = replace(_chosen(project, what, here, now), at=now, until=None, actor=actor or user_name())
     environment = load_environment(_folder(project), to).deployed(new, beside=beside)
     deadline = max((one.party.deadline_days or 0 for one in here.values()), default=0)
     kept = tuple(one for one in environment.retired if not forgotten(one, project.catalogue, now, deadline))

@@ -1,6 +1,5 @@
 """Verbs of `dead`: what could not be applied, why, and sending it back or giving it up."""
 
-import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -8,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from towpath.cli import dead_choice, dead_report, output
+from towpath.cli.deciding import user_name
 from towpath.errors import NotFoundError, PartlyDoneError, RefusedError, WorldError
 from towpath.settings import Settings, load_settings
 
@@ -173,7 +173,7 @@ def release(
     if dry_run:
         dead_report.show_steps(released_steps(cohort, followers=followers), as_json=as_json)
         return
-    with session.redriving(actor or _user(), reason) as run:
+    with session.redriving(actor or user_name(), reason) as run:
         cohort = dead_choice.parked(run.start(), name, key, application)
         outcome = run.release(cohort.key, followers=followers, wait_seconds=wait_seconds)
     dead_report.show_outcome(outcome, as_json=as_json)
@@ -272,18 +272,11 @@ def _settle(
     plan(session.read())  # a person's mistake is told before another run would be shut out, and before the question
     if question is not None:
         output.ask(question, yes=yes)
-    with session.redriving(actor or _user(), reason) as run:
+    with session.redriving(actor or user_name(), reason) as run:
         requests = plan(run.start())
         outcome = run.run(requests, wait_seconds=wait_seconds)
     dead_report.show_outcome(outcome, as_json=as_json)
     _tell_what_is_left(outcome)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def _tell_what_is_left(outcome: "Outcome") -> None:

@@ -37,6 +37,11 @@ def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     show_table(table)
 
 
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """Print named values as a table: a row for each name."""
+    show_rows([{"what": name.replace("_", " "), "value": value} for name, value in facts.items()])
+
+
 def show_table(table: Table) -> None:
     """Print a table: as wide as the terminal, or, where that is a pipe or a file, as wide as its content."""
     if results.is_terminal:

@@ -1,6 +1,5 @@
 """Verbs of `positions`: where workers stand in their topics, and what a person decides where they cannot go on."""
 
-import getpass
 import json
 import time
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output
-from towpath.errors import ConfigurationError, NotFoundError, WorldError
+from towpath.cli.deciding import Actor, DryRun, Reason, Yes, require_reason, show_done, user_name
+from towpath.errors import NotFoundError, WorldError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -29,10 +29,6 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Application = Annotated[str, typer.Argument(metavar="APPLICATION", help="The consumer group, as a hold names it.")]
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic, or a saga's changelog.")]
 Partition = Annotated[int, typer.Argument(metavar="PARTITION", min=0)]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the decision.")]
-Actor = Annotated[str | None, typer.Option("--actor", help="Who decides; by default the user of this machine.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Slot = Annotated[str, typer.Option("--slot", help="The worker whose store it is.")]
 Database = Annotated[
     str | None,
@@ -108,7 +104,7 @@ def accept(
     standing = next(iter(standings(settings, broker, known, [place])), None)
     if standing is None:
         raise NotFoundError(f"{application} has no position in {place}", next_step="towpath positions list")
-    decision = decide(standing, from_offset, actor=actor or _user(), reason=reason)
+    decision = decide(standing, from_offset, actor=actor or user_name(), reason=reason)
     if not dry_run:
         output.ask(f"Let {application} go on from {decision.offset_after} of {place}, for good?", yes=yes)
         if known.database is None:
@@ -121,7 +117,7 @@ def accept(
             accept_in_database(
                 decision, settings.postgres.database_url(known.database), settings.postgres.connection_options()
             )
-    _tell({**decision.to_json(), "done": not dry_run}, as_json=as_json)
+    show_done({**decision.to_json(), "done": not dry_run}, as_json=as_json)
     if not dry_run:
         output.note("a running worker takes it up within half a minute: towpath status")
 
@@ -144,8 +140,7 @@ def rewrite(
     from towpath.stream.broker.record import TopicPartition
 
     settings = load_settings()
-    if not reason.strip():
-        raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")
+    require_reason(reason)
     broker, place = _broker(settings), TopicPartition(topic, partition)
     store = _store(settings, application, place, slot)
     try:
@@ -156,7 +151,7 @@ def rewrite(
             "found": plan.found,
             "keys": plan.keys,
             "records": len(plan.changes),
-            "actor": actor or _user(),
+            "actor": actor or user_name(),
             "reason": reason,
         }
         if not dry_run:
@@ -165,7 +160,7 @@ def rewrite(
             write_back(broker, plan, store, SystemClock(), application=application, decision=decision)
     finally:
         store.close()
-    _tell({**done, "done": not dry_run}, as_json=as_json)
+    show_done({**done, "done": not dry_run}, as_json=as_json)
 
 
 def _give_up(
@@ -184,14 +179,13 @@ def _give_up(
     from towpath.clock import SystemClock
     from towpath.positions.rewriting import give_up, plan_rewriting
 
-    if not reason.strip():
-        raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")
+    require_reason(reason)
     store = _store(settings, application, place, slot)
     try:
         done: dict[str, Any] = {
             "application": application,
             "changelog": str(place),
-            "actor": actor or _user(),
+            "actor": actor or user_name(),
             "reason": reason,
         }
         if dry_run:
@@ -202,14 +196,7 @@ def _give_up(
             done["keys"] = give_up(broker, place, store, SystemClock(), application=application, decision=decision)
     finally:
         store.close()
-    _tell({**done, "done": not dry_run}, as_json=as_json)
-
-
-def _tell(done: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.emit_json(done)
-        return
-    output.show_rows([{"what": name.replace("_", " "), "value": value} for name, value in done.items()])
+    show_done({**done, "done": not dry_run}, as_json=as_json)
 
 
 # --- what is looked at ------------------------------------------------------------------------------------------------
@@ -265,10 +252,3 @@ def _broker(settings: Settings) -> "KafkaBroker":
     from towpath.stream.broker.kafka import KafkaBroker
 
     return KafkaBroker(settings.kafka, settings.stream)
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

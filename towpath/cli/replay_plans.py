@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output
-from towpath.cli.view_versions import broker_of, user_name
+from towpath.cli.deciding import require_reason, user_name
+from towpath.cli.view_versions import broker_of
 from towpath.errors import ConfigurationError, ContractError, NotFoundError, PartlyDoneError, RefusedError
 from towpath.settings import Settings, load_settings
 
@@ -138,8 +139,7 @@ def run(
         left = left_of(made, {} if made.target.file else standing_of(broker, settings.project.name, made))
         output.emit_json(_done(made, 0, left, done=False)) if as_json else _show(made)
         return
-    if not (reason or "").strip():
-        raise ConfigurationError("a replay needs a reason", next_step="say --reason TEXT")
+    why = require_reason(reason, "a replay")
     if made.problems and not force:
         raise RefusedError(
             "; ".join(made.problems), kept="everything: nothing was sent", next_step="say --force, with the reason"
@@ -147,7 +147,7 @@ def run(
     output.ask(f"Send {made.records} records again?", yes=yes)
     choose = _chooser(made.selection, _codec(settings, made) if made.selection.where else None)
     with views_connection(settings) as connection:
-        before = postgres.begin(connection, made, actor=actor or user_name(), reason=reason or "", forced=force)
+        before = postgres.begin(connection, made, actor=actor or user_name(), reason=why, forced=force)
         watch = _Watch(made, before, lambda sent: postgres.note(connection, made.replay_id, sent=sent))
         state = "interrupted"
         try:
@@ -201,7 +201,7 @@ def show(replay: ReplayId, as_json: AsJson = False) -> None:
     if as_json:
         output.emit_json({**found.to_json(), "offsets_left": unread, "plan": found.plan})
         return
-    output.show_rows([{"what": name.replace("_", " "), "value": value} for name, value in found.to_json().items()])
+    output.show_facts(found.to_json())
     output.note(f"{unread} offsets are left to be read")
 
 

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output
+from towpath.cli.deciding import user_name
 from towpath.cli.saga_definitions import find_definition
 from towpath.cli.saga_request_options import WAIT_SECONDS, DryRun, Json, Name, Options, Wait, command_with
 from towpath.cli.saga_request_report import show_outcomes, show_previews
-from towpath.cli.saga_room import Room, user
+from towpath.cli.saga_room import Room
 from towpath.clock import SystemClock
 from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError
 from towpath.settings import Settings, load_settings
@@ -83,7 +84,7 @@ class _Asked:
     @property
     def actor(self) -> str:
         """Return who asks."""
-        return self.options.actor or user()
+        return self.options.actor or user_name()
 
 
 def _asked(action: str, name: str, which: str | None, options: Options) -> None:
@@ -120,7 +121,7 @@ def signal(
     answers = Answers(room.broker, room.codec, name, SystemClock())
     try:
         message = (topic.name, key.encode(), room.codec.encode(record), headers)
-        send(room.broker, [message], transactional_id=room.transactional_id(user()), sleep=time.sleep)
+        send(room.broker, [message], transactional_id=room.transactional_id(user_name()), sleep=time.sleep)
         found = list(answers.wait([id_], seconds=wait)) if wait > 0 else []
     finally:
         answers.close()

@@ -1,6 +1,5 @@
 """What a person's requests to a saga need at hand: catalogue, codec and broker, and records as a person writes them."""
 
-import getpass
 import json
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,14 +10,6 @@ from towpath.settings import Settings
 if TYPE_CHECKING:
     from towpath.contract.codec import Codec
     from towpath.orchestrator.instance_status import Instance
-
-
-def user() -> str:
-    """Return who is at this machine, for requests that name nobody else."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 class Room:

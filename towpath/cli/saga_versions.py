@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output
+from towpath.cli.deciding import user_name
 from towpath.cli.saga_request_report import show_outcomes
-from towpath.cli.saga_room import Room, user
+from towpath.cli.saga_room import Room
 from towpath.clock import SystemClock
 from towpath.errors import ConfigurationError, NotFoundError
 from towpath.settings import Settings, load_settings
@@ -52,7 +53,7 @@ def apply(settings: Settings, old: "Definition", new: "Definition", moving: Movi
 
     if not moving.reason:
         raise ConfigurationError("a request names its reason", next_step="say why with --reason; the history keeps it")
-    room, actor = Room(settings, old.name), moving.actor or user()
+    room, actor = Room(settings, old.name), moving.actor or user_name()
     kept = _kept_by(old, new, room.instances(opened=False))
     going = [one.state for one, outcome, _ in kept if outcome == "migrate"]
     if not going:

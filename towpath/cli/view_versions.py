@@ -1,9 +1,9 @@
 """How the verbs of `views` look at versions: what the project declares, what the database has, how far topics go."""
 
-import getpass
 from typing import TYPE_CHECKING, Any
 
-from towpath.errors import ConfigurationError, NotFoundError
+from towpath.cli.deciding import require_reason, user_name
+from towpath.errors import NotFoundError
 from towpath.settings import Settings
 
 if TYPE_CHECKING:
@@ -110,9 +110,7 @@ def decided(
     """Return what is done, by whom and why. Raises ConfigurationError for a reason that says nothing."""
     from towpath.view.versions.standing import Decision
 
-    if not reason.strip():
-        raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")
-    return Decision(name, action, before, after, actor or user_name(), reason, detail)
+    return Decision(name, action, before, after, actor or user_name(), require_reason(reason), detail)
 
 
 def broker_of(settings: Settings) -> "KafkaBroker":
@@ -128,11 +126,3 @@ def codec_of(settings: Settings, topics: Any) -> Any:
     from towpath.contract.registry import load_codec
 
     return load_codec(settings, Catalogue.load(settings), topics)
-
-
-def user_name() -> str:
-    """Return who runs this command."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"

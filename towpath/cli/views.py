@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output
+from towpath.cli.deciding import Actor, DryRun, Reason, Yes, require_reason, show_done, user_name
 from towpath.cli.view_versions import (
     BUILD_SLOT,
     broker_of,
@@ -19,11 +20,10 @@ from towpath.cli.view_versions import (
     declared_views,
     newest_of,
     published_of,
-    user_name,
     version_of,
     versions_of,
 )
-from towpath.errors import ConfigurationError, NotFoundError, RefusedError, TowpathError
+from towpath.errors import NotFoundError, RefusedError, TowpathError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ group = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Name = Annotated[str, typer.Argument(metavar="VIEW", help="The view.")]
 Number = Annotated[int | None, typer.Option("--version", min=1, help="By default the newest that the project has.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why; kept with the decision.")]
-Actor = Annotated[str | None, typer.Option("--actor", help="Who decides; by default the user of this machine.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Timeout = Annotated[float | None, typer.Option("--timeout", min=0, help="Longest wait, in seconds.")]
 
 SWAP_SECONDS = 10.0
@@ -150,7 +146,7 @@ def build(
         "workers": found.workers,
     }
     if dry_run:
-        _tell({**plan, "done": False}, as_json=as_json)
+        show_done({**plan, "done": False}, as_json=as_json)
         return
     if source is None:
         require_whole(view, lacking)
@@ -162,7 +158,7 @@ def build(
     elif watch:
         for _, told in _progress(settings, name, view.version):
             output.note(told)
-    _tell({**plan, "done": True, "rows": version_of(settings, name, view.version).rows}, as_json=as_json)
+    show_done({**plan, "done": True, "rows": version_of(settings, name, view.version).rows}, as_json=as_json)
     output.note(f"compare it: towpath views diff {name}; publish it: towpath views promote {name} --reason REASON")
 
 
@@ -266,7 +262,7 @@ def drop(
         output.ask(f"Drop version {version} of {name} with {found.rows} rows, for good?", yes=yes)
         with postgres.views_connection(settings) as connection:
             postgres.drop(connection, settings.project.name, decision)
-    _tell({**decision.to_json(), "rows": found.rows, "done": not dry_run}, as_json=as_json)
+    show_done({**decision.to_json(), "rows": found.rows, "done": not dry_run}, as_json=as_json)
     if found.declared and not dry_run:
         output.note(f"the project still has version {version}: its worker would build it anew")
 
@@ -303,7 +299,7 @@ def _swap(
             next_step=f"towpath views status {name}",
         )
     if dry_run:
-        _tell({**decision.to_json(), "lag": found.lag, "done": False}, as_json=as_json)
+        show_done({**decision.to_json(), "lag": found.lag, "done": False}, as_json=as_json)
         return
     output.ask(f"Let readers of {name} see version {target} instead of {decision.version_before}?", yes=yes)
     broker = broker_of(settings)
@@ -328,7 +324,7 @@ def _swap(
             output.note(f"waiting: {reason}")
             told = reason
         time.sleep(RETRY_SECONDS)
-    _tell({**decision.to_json(), "done": True}, as_json=as_json)
+    show_done({**decision.to_json(), "done": True}, as_json=as_json)
     if decision.action == "promote" and decision.version_before is not None:
         output.note(
             f"version {decision.version_before} folds on; back to it: towpath views rollback {name} --reason REASON"
@@ -354,8 +350,7 @@ def _begin(
     from towpath.view.versions.building.postgres import begin_at_topics, begin_with_rows
     from towpath.view.versions.postgres import views_connection
 
-    if not (reason or "").strip():
-        raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")
+    why = require_reason(reason)
     before = published_of(settings, view.name) if source is Source.SNAPSHOT else None
     if source is Source.SNAPSHOT and before in (None, view.version):
         raise RefusedError(
@@ -369,7 +364,7 @@ def _begin(
         before,
         view.version,
         actor,
-        reason or "",
+        why,
         detail=f"from {source.value}" + (f"; expired before {lacking}" if lacking and before is None else ""),
     )
     with views_connection(settings) as connection:
@@ -503,10 +498,3 @@ def _show(compared: "Comparison") -> None:
                 for one in compared.samples
             ]
         )
-
-
-def _tell(done: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.emit_json(done)
-        return
-    output.show_rows([{"what": name.replace("_", " "), "value": value} for name, value in done.items()])
