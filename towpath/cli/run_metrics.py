@@ -2,8 +2,6 @@
 
 from wsgiref.simple_server import WSGIServer
 
-import structlog
-
 from towpath.settings import Settings
 
 PORTS_TRIED = 100
@@ -15,6 +13,7 @@ def serve_metrics(settings: Settings, name: str) -> tuple[int, WSGIServer] | Non
 
     None where `metrics_port` is not set, or none of the ports from there on is free: a worker works without metrics.
     """
+    import structlog
     from prometheus_client import start_http_server
 
     log = structlog.get_logger("towpath.cli.run")

@@ -1,29 +1,12 @@
 """`saga check`: prove sagas before they run."""
 
-import importlib
-import pkgutil
-import sys
-import time
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.markup import escape
 
-from towpath.cli import output
-from towpath.cli.saga_elsewhere import Processes
-from towpath.errors import ConfigurationError, ContractError, NotFoundError
-from towpath.saga import Definition, DefinitionError, Saga
-from towpath.saga.check import ASSUMPTIONS, BOUNDS, EXHAUSTIVE, Check, Property, Report, Samples, Violation
-from towpath.saga.check.explore import STATES_MAX
-from towpath.saga.check.timing import words_for
-from towpath.settings import Settings, find_project, load_settings
-
-_ENGINE = (str(Path(__file__).parents[1]), "<frozen importlib")
 TESTS_FOLDER = "tests/check"
+STATES_MAX = 1_000_000
+"""As the check itself has it, which is imported when the verb runs; a test holds the two equal."""
 
 
 def register(saga_app: typer.Typer) -> None:
@@ -48,236 +31,15 @@ def check(
 
     For each violation a test is written that fails until it is fixed.
     """
-    settings = _settings(modules)
-    root = settings.root if settings is not None else Path.cwd()
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    found: dict[tuple[str, int], str] = {}
-    definitions: list[Definition] = []
-    reports: list[Report] = []
-    for name in _module_names(modules or ([settings.project.sagas] if settings is not None else [])):
-        loaded = _load(name)
-        if isinstance(loaded, Report):
-            reports.append(loaded)
-            continue
-        if (loaded.name, loaded.version) in found:
-            raise ConfigurationError(
-                f"{name}: saga {loaded.name} version {loaded.version} is defined twice",
-                next_step="raise the version of the newer one",
-            )
-        definitions.append(loaded)
-        found[loaded.name, loaded.version] = f"{name}:saga"
-    tell = _tell_progress if progress else _tell_nothing
-    with Processes(found) as elsewhere:
-        samples = _samples(settings)
-        reports += Check(definitions, time.perf_counter, samples, found, states_max, tell, elsewhere).run(saga)
-    if saga is not None and not any(report.saga == saga for report in reports):
-        raise NotFoundError(f"no saga {saga}", next_step=f"one of: {', '.join(each.name for each in definitions)}")
-    written = {} if dry_run else _write_tests(reports, root / tests)
-    if as_json:
-        output.emit_json([_with_tests(report, written) for report in reports])
-    else:
-        _show(reports, written, explain=explain)
-    broken = sum(len(report.violations) for report in reports)
-    if broken:
-        raise ContractError(
-            f"{broken} {'property is' if broken == 1 else 'properties are'} broken",
-            next_step=f"fix the sagas; then pytest {tests} passes" if written else "fix the sagas",
-        )
+    from towpath.cli.saga_check_run import run
 
-
-def _tell_progress(saga: str, found: int, waiting: int) -> None:
-    output.note(f"{saga}: {found:,} states so far, {waiting:,} of them to be looked at")
-
-
-def _tell_nothing(_: str, __: int, ___: int) -> None:
-    """Tell nothing."""
-
-
-# --- what is checked --------------------------------------------------------------------------------------------------
-
-
-def _settings(modules: Sequence[str] | None) -> Settings | None:
-    """Return the project's settings; none are needed to check modules that are named."""
-    try:
-        find_project()
-    except ConfigurationError:
-        if modules:
-            return None
-        raise
-    return load_settings()
-
-
-def _module_names(names: Sequence[str]) -> list[str]:
-    """Return the modules that `names` name: themselves, or those in a package that do not begin with `_`."""
-    found: list[str] = []
-    for name in names:
-        dotted = name.removesuffix("/").removesuffix(".py").replace("/", ".").lstrip(".")
-        try:
-            package = _import(dotted)
-        except DefinitionError:
-            found.append(dotted)  # it is told as a violation
-            continue
-        if hasattr(package, "__path__"):
-            modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
-            found += [f"{dotted}.{module}" for module in modules if not module.startswith("_")]
-        else:
-            found.append(dotted)
-    return list(dict.fromkeys(found))
-
-
-def _import(name: str) -> ModuleType:
-    """Import a module. Raises DefinitionError, or an error for people where it cannot be imported otherwise."""
-    try:
-        return importlib.import_module(name)
-    except DefinitionError:
-        raise
-    except Exception as error:
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None and f"{name}.".startswith(f"{missing}."):
-            raise NotFoundError(f"there is no module {name}", next_step="name a package, a module or a file") from error
-        raise ConfigurationError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _load(name: str) -> Definition | Report:
-    """Return the definition in a module, or a report that it breaks a rule of the language."""
-    try:
-        found = getattr(_import(name), "saga", None)
-        if not isinstance(found, Saga):
-            raise ConfigurationError(f"{name}: it has no Saga called 'saga'", next_step="define saga = Saga(...) there")
-        return found.definition
-    except DefinitionError as error:
-        words = f"{error.cause}; {error.next_step}"
-        where = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_ENGINE)]
-        place = f"{where[-1].filename}:{where[-1].lineno}" if where else ""
-        violation = Violation(name.rpartition(".")[2], 0, Property.DEFINITION, "", words, where=place)
-        return Report(violation.saga, 0, violations=(violation,))
-
-
-def _samples(settings: Settings | None) -> Samples:
-    """Return the contracts' examples and generated records; where there are no contracts, one record of each class."""
-    if settings is None or not (settings.root / settings.project.schemas / "avro").is_dir():
-        return Samples()
-    from towpath.cli.saga_samples import contract_samples
-
-    return contract_samples(settings)
-
-
-# --- what is written and shown ----------------------------------------------------------------------------------------
-
-
-def _write_tests(reports: Sequence[Report], folder: Path) -> dict[int, str]:
-    """Write a test for each violation that can have one; return where, by the violation's identity."""
-    written = {}
-    for report in reports:
-        for violation in report.violations:
-            if violation.test:
-                name = "_".join(filter(None, (report.saga, violation.rule.value, violation.subject)))
-                safe = "".join(letter if letter.isalnum() else "_" for letter in name).strip("_")
-                path = folder / f"test_{safe}.py"
-                folder.mkdir(parents=True, exist_ok=True)
-                path.write_text(violation.test, encoding="utf-8")
-                written[id(violation)] = _shown(path)
-    return written
-
-
-def _shown(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def _place(where: str) -> str:
-    """Return file and line, the file as it is seen from here."""
-    path, _, line = where.rpartition(":")
-    return f"{_shown(Path(path))}:{line}"
-
-
-def _with_tests(report: Report, written: dict[int, str]) -> dict[str, Any]:
-    content = report.to_json()
-    for violation, plain in zip(report.violations, content["violations"], strict=True):
-        plain["test"] = written.get(id(violation), "")
-    return content
-
-
-def _show(reports: Sequence[Report], written: dict[int, str], *, explain: bool) -> None:
-    for report in reports:
-        if explain:
-            _show_report(report)
-        else:
-            _show_line(report)
-        for violation in report.violations:
-            _show_violation(violation, written.get(id(violation), ""))
-        if explain:
-            _show_halts(report)
-    if not explain:
-        output.note("what was proved, how each saga can halt, bounds and assumptions: towpath saga check --explain")
-        return
-    _say("\n[bold]explored whole[/]")
-    for line in EXHAUSTIVE:
-        _say(f"  {line}")
-    _say("[bold]bounds[/]")
-    for name, bound in BOUNDS.items():
-        _say(f"  {name.replace('_', ' ')}: {f'{bound:,}' if isinstance(bound, int) else bound}")
-    _say("[bold]assumptions[/]")
-    for line in ASSUMPTIONS:
-        _say(f"  {line}")
-
-
-def _show_line(report: Report) -> None:
-    """Say in one line how a saga stands: the same for the same definition, on every machine."""
-    name = f"[bold]{report.saga}[/] version {report.version}"
-    if report.duration is None or not report.ok:
-        _say(f"{name}: [red]{len(report.violations)} broken[/]")
-        return
-    halts = f"{len(report.stuck)} {'way' if len(report.stuck) == 1 else 'ways'} to halt"
-    longest = words_for(report.duration.worst_milliseconds)
-    _say(f"{name}: [green]every property holds[/], {report.states:,} states, at most {longest}, {halts}")
-
-
-def _say(text: str) -> None:
-    output.results.print(text, highlight=False, soft_wrap=True)
-
-
-def _show_report(report: Report) -> None:
-    verdict = "[green]every property holds[/]" if report.ok else f"[red]{len(report.violations)} broken[/]"
-    _say(f"\n[bold]{report.saga}[/] version {report.version}: {verdict}")
-    if report.duration is None:
-        return
-    role = ", as a sub-saga" if report.as_child else ""
-    _say(
-        f"  {report.states:,} states, {report.transitions:,} transitions, {report.refusals:,} inputs refused as they "
-        f"must be{role}"
+    run(
+        modules,
+        saga,
+        as_json=as_json,
+        tests=tests,
+        dry_run=dry_run,
+        states_max=states_max,
+        explain=explain,
+        progress=progress,
     )
-    longest = report.duration
-    _say(
-        f"  at most {words_for(longest.worst_milliseconds)} to an ending or a halt without a person "
-        f"({words_for(longest.forward_milliseconds)} forward; it can start compensating until "
-        f"{words_for(longest.turning_milliseconds)}, and undoes in {words_for(longest.undo_milliseconds)})"
-    )
-    sampled = f"  sampled: {report.functions} functions of the definition on {report.calls} sets of data"
-    sampled += f", {report.elsewhere} of them in other processes too"
-    missing = f"; no data for {', '.join(report.without_data)}" if report.without_data else ""
-    _say(sampled + missing)
-
-
-def _show_violation(violation: Violation, test: str) -> None:
-    _say(f"\n  [bold red]{violation.rule.value}[/] {escape(violation.subject)}: {escape(violation.words)}")
-    if violation.where:
-        _say(f"  at {escape(_place(violation.where))}")
-    _say(f"  must hold: {violation.sentence}")
-    for number, sentence in enumerate(violation.path, start=1):
-        _say(f"    {number}. {escape(sentence)}")
-    if violation.diagram:
-        _say(f"\n```mermaid\n{escape(violation.diagram)}\n```")
-    if test:
-        _say(f"  test: {escape(test)}")
-
-
-def _show_halts(report: Report) -> None:
-    """Say every way in which the saga comes to need a person, the shortest path to it, and the ways out."""
-    if report.stuck:
-        _say(f"  it can halt in {len(report.stuck)} ways:")
-    for stuck in report.stuck:
-        _say(f"    [bold]{stuck.step}[/]: {stuck.reason}")
-        _say(f"      as when: {escape('; '.join(stuck.path))}")
-        _say(f"      a person can: {'; '.join(stuck.person_can) or 'do nothing under this version of the saga'}")
