@@ -32,13 +32,13 @@ def register(app: typer.Typer) -> None:
 @add_app.command()
 def service(name: Annotated[str, typer.Argument(help="Its name: lower case.")], as_json: AsJson = False) -> None:
     """Add a service that answers one command and its undo, with its records and its table."""
-    from towpath.scaffold.parts import service_part
+    from towpath.scaffold.parts import Part, service_part
     from towpath.scaffold.records import require_name
 
     settings = load_settings()
     part = service_part(require_name(name, "service"), _Known.of(settings).key)
     if (settings.root / "pipelines" / "services" / name).exists():
-        part = _only_said(part)  # it has records of its own by now
+        part = Part({}, edit=part.edit)  # it has records of its own by now
     _write(settings, part, as_json=as_json)
 
 
@@ -54,7 +54,7 @@ def saga(
     as_json: AsJson = False,
 ) -> None:
     """Add a saga that asks services what they answer already, in turn, and undoes it; and the event that starts it."""
-    from towpath.scaffold.parts import saga_part
+    from towpath.scaffold.parts import Part, saga_part
     from towpath.scaffold.records import field_of, require_name
 
     settings = load_settings()
@@ -62,7 +62,7 @@ def saga(
     require_name(name, "saga")
     path = Path("sagas") / f"{name}.py"
     if (settings.root / path).exists():
-        _write(settings, _only_said(None, (f"{path}: its steps",)), as_json=as_json)
+        _write(settings, Part({}, edit=(f"{path}: its steps",)), as_json=as_json)
         return
     asked = _asked(settings, known, asks)
     place = starts_in or known.first_service
@@ -280,13 +280,6 @@ def _fields(known: _Known, record: str, settings: Settings) -> tuple["FieldSpec"
         FieldSpec(field["name"], field["type"], seen.get(field["name"]), field.get("doc", ""))
         for field in written["fields"]
     )
-
-
-def _only_said(part: "Part | None", edit: tuple[str, ...] = ()) -> "Part":
-    """Return a part that writes nothing: it is there already."""
-    from towpath.scaffold.parts import Part
-
-    return Part({}, edit=part.edit if part is not None else edit)
 
 
 def _write(settings: Settings, part: "Part", *, as_json: bool) -> None:

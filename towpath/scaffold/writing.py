@@ -79,7 +79,8 @@ def _list_in(path: Path, project: str, topic: str, values: tuple[str, ...], key:
     missing = [value for value in values if not re.search(rf"\b{re.escape(value)}\b", text)]
     if not missing:
         return False
-    found = _VALUES.search(text if text.endswith("\n") else f"{text}\n")
+    whole = text if text.endswith("\n") else f"{text}\n"
+    found = _VALUES.search(whole)
     if found is None:
         raise ConfigurationError(
             f"{path.name}: its values are no list with a line each",
@@ -87,6 +88,5 @@ def _list_in(path: Path, project: str, topic: str, values: tuple[str, ...], key:
             next_step=f"add {', '.join(missing)} to schemas/topics/{path.name} by hand",
         )
     added = "".join(f"  - {value}\n" for value in missing)
-    whole = text if text.endswith("\n") else f"{text}\n"
     path.write_text(whole[: found.end()] + added + whole[found.end() :], encoding="utf-8")
     return True
