@@ -8,7 +8,7 @@ from random import Random
 from tests.stack_fixture import ROOT
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
-from towpath.contract.examples import load_examples
+from towpath.contract.examples import good_examples
 from towpath.contract.files import load_contracts, schema_sets
 from towpath.contract.json_form import write_json
 from towpath.contract.sample import sample
@@ -19,16 +19,15 @@ SETTINGS = load_settings(ROOT, environment=False)
 CATALOGUE = Catalogue.load(SETTINGS)
 CONTRACTS = load_contracts(schema_sets(SETTINGS))
 CODEC = Codec.offline(schema_sets(SETTINGS))
-_EXAMPLES = load_examples(CONTRACTS, ROOT / SETTINGS.project.schemas / "examples")
+_EXAMPLES = good_examples(CONTRACTS, SETTINGS)
 
 
 def good_values(topic: str, chance: Random) -> list[tuple[str, bytes]]:
     """Return type and value of records that may travel in `topic`: every example, and two more of each, made up."""
     found = []
     for name in CATALOGUE.topic(topic).values:
-        shown = [one.content for one in _EXAMPLES if (one.record, one.expect, one.version) == (name, None, None)]
         made = [write_json(CONTRACTS.schemas, name, sample(CONTRACTS.schemas, name, chance)) for _ in range(2)]
-        found += [(name, CODEC.encode(CODEC.from_json(name, content))) for content in (*shown, *made)]
+        found += [(name, CODEC.encode(CODEC.from_json(name, content))) for content in (*_EXAMPLES.get(name, ()), *made)]
     return found
 
 

@@ -1,6 +1,6 @@
 """`towpath add`: one more part of a project. It writes what is missing and nothing else, and says what to edit next."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -221,6 +221,7 @@ class _Known:
 
 def _asked(settings: Settings, known: _Known, names: Sequence[str] | None) -> list["Asked"]:
     """Return, of each service, the first command that can be undone, else its first one, with what belongs to it."""
+    from towpath.contract.examples import good_examples
     from towpath.project import load_services
     from towpath.scaffold.parts import Asked
 
@@ -228,6 +229,7 @@ def _asked(settings: Settings, known: _Known, names: Sequence[str] | None) -> li
     unknown = [name for name in names or () if name not in services]
     if unknown:
         raise NotFoundError(f"there is no service {unknown[0]!r}", next_step=f"towpath add service {unknown[0]}")
+    shown = good_examples(known.contracts, settings)
     asked = []
     for name in names or services:
         handlings = list(services[name].handlings.values())
@@ -243,10 +245,10 @@ def _asked(settings: Settings, known: _Known, names: Sequence[str] | None) -> li
                 command=do.command.__name__,
                 succeeds=_names(do.succeeds),
                 fails=_names(do.fails),
-                fields=_fields(known, do.command.SCHEMA_NAME, settings),
+                fields=_fields(known, do.command.SCHEMA_NAME, shown),
                 undo=undo.command.__name__ if undo else "",
                 undone=_names(undo.succeeds) if undo else (),
-                undo_fields=_fields(known, undo.command.SCHEMA_NAME, settings) if undo else (),
+                undo_fields=_fields(known, undo.command.SCHEMA_NAME, shown) if undo else (),
             )
         )
     return asked
@@ -256,12 +258,14 @@ def _names(kinds: Iterable[type]) -> tuple[str, ...]:
     return tuple(sorted(kind.__name__ for kind in kinds))
 
 
-def _fields(known: _Known, record: str, settings: Settings) -> tuple["FieldSpec", ...]:
-    """Return the fields of a record as its file says them, each with a value from an example, or one at random."""
+def _fields(known: _Known, record: str, shown: Mapping[str, list[Any]]) -> tuple["FieldSpec", ...]:
+    """Return the fields of a record as its file says them, each with a value from an example, or one at random.
+
+    `shown` has the good examples, by record.
+    """
     import json
     from random import Random
 
-    from towpath.contract.examples import load_examples
     from towpath.contract.json_form import write_json
     from towpath.contract.sample import sample
     from towpath.scaffold.records import FieldSpec
@@ -270,12 +274,7 @@ def _fields(known: _Known, record: str, settings: Settings) -> tuple["FieldSpec"
     content = json.loads(known.contracts.path_of(record).read_text(encoding="utf-8"))
     short = record.rpartition(".")[2]
     written = next(one for one in (content if isinstance(content, list) else [content]) if one["name"].endswith(short))
-    shown = [
-        one.content
-        for one in load_examples(known.contracts, settings.root / settings.project.schemas / "examples")
-        if one.record == record and one.expect is None and one.version is None
-    ]
-    seen = shown[0] if shown else write_json(schemas, record, sample(schemas, record, Random(record)))  # noqa: S311
+    seen = shown[record][0] if record in shown else write_json(schemas, record, sample(schemas, record, Random(record)))  # noqa: S311
     return tuple(
         FieldSpec(field["name"], field["type"], seen.get(field["name"]), field.get("doc", ""))
         for field in written["fields"]

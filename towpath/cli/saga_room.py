@@ -59,12 +59,10 @@ class Room:
         return self.codec.from_json(fitting[0], value)
 
     def _example(self, full: str) -> dict[str, Any]:
-        from towpath.contract.examples import load_examples
+        from towpath.contract.examples import good_examples
         from towpath.contract.files import load_contracts, schema_sets
 
-        contracts = load_contracts(schema_sets(self.settings))
-        folder = self.settings.root / self.settings.project.schemas / "examples"
-        for example in load_examples(contracts, folder):
-            if example.record == full and example.expect is None and example.version is None:
-                return dict(example.content)
-        raise NotFoundError(f"{full} has no good example", next_step="leave --like out, and write the whole record")
+        shown = good_examples(load_contracts(schema_sets(self.settings)), self.settings).get(full)
+        if not shown:
+            raise NotFoundError(f"{full} has no good example", next_step="leave --like out, and write the whole record")
+        return dict(shown[0])

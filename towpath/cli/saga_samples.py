@@ -8,7 +8,7 @@ from typing import Any
 
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
-from towpath.contract.examples import load_examples
+from towpath.contract.examples import good_examples
 from towpath.contract.files import load_contracts, schema_sets
 from towpath.contract.json_form import write_json
 from towpath.contract.record import Record
@@ -45,10 +45,10 @@ def contract_samples(settings: Settings) -> Samples:
     """Return what the contracts of a project show and allow. Raises ContractError where they are broken."""
     contracts = load_contracts(schema_sets(settings))
     codec = Codec.of(contracts)
-    shown: dict[str, list[object]] = {}
-    for example in load_examples(contracts, settings.root / settings.project.schemas / "examples"):
-        if example.expect is None and example.version is None:
-            shown.setdefault(example.record, []).append(codec.from_json(example.record, example.content))
+    shown: dict[str, list[object]] = {
+        name: [codec.from_json(name, content) for content in contents]
+        for name, contents in good_examples(contracts, settings).items()
+    }
     topics = Catalogue.load(settings).topics
 
     @cache

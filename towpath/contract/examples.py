@@ -18,6 +18,7 @@ from towpath.contract.files import Contracts
 from towpath.contract.parse import misspelt
 from towpath.contract.python_names import shortest_names
 from towpath.errors import ContractError
+from towpath.settings import Settings
 
 _VERSION: Final = re.compile(r"\.v(?P<version>[1-9][0-9]*)\Z")
 
@@ -42,6 +43,18 @@ def load_examples(contracts: Contracts, folder: Path) -> tuple[Example, ...]:
     for path in sorted(folder.rglob("*.json")):
         found += _of_service(path, records) if path.parent == folder else [_load(path, folder, records)]
     return tuple(found)
+
+
+def good_examples(contracts: Contracts, settings: Settings) -> dict[str, list[Any]]:
+    """Return what a project's good examples of today hold, by record, in the order of their files' names.
+
+    Raises ContractError as `load_examples` does.
+    """
+    found: dict[str, list[Any]] = {}
+    for example in load_examples(contracts, settings.root / settings.project.schemas / "examples"):
+        if example.expect is None and example.version is None:
+            found.setdefault(example.record, []).append(example.content)
+    return found
 
 
 def _records_by_folder(contracts: Contracts) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
-from towpath.contract.examples import load_examples
+from towpath.contract.examples import good_examples
 from towpath.contract.files import Contracts, load_contracts, schema_sets
 from towpath.contract.json_form import write_json
 from towpath.contract.record import Record
@@ -54,12 +54,10 @@ class ProjectParts:
 
     @cached_property
     def _examples(self) -> Mapping[str, Sequence[Record]]:
-        found: dict[str, list[Record]] = {}
-        folder = self.settings.root / self.settings.project.schemas / "examples"
-        for example in load_examples(self.contracts, folder):
-            if example.expect is None and example.version is None:
-                found.setdefault(example.record, []).append(self.codec.from_json(example.record, example.content))
-        return found
+        return {
+            name: [self.codec.from_json(name, content) for content in contents]
+            for name, contents in good_examples(self.contracts, self.settings).items()
+        }
 
     def examples(self, kind: type[Record]) -> Sequence[Record]:
         """Return the good examples of a record in `schemas/examples`, in the order of their files' names."""
