@@ -10,7 +10,7 @@ from towpath.contract.codec import Codec
 from towpath.contract.registry import load_codec
 from towpath.project import worker_names
 from towpath.settings import Settings, load_settings
-from towpath.stack.client import NotRunning, StackClient
+from towpath.stack.client import running
 
 
 class Project:
@@ -51,11 +51,7 @@ class Project:
 
     def is_running(self) -> bool:
         """Return whether the stack runs that `towpath up` or `towpath dev` starts on this machine."""
-        try:
-            with StackClient(self.settings.stack_home) as client:
-                return bool(client.status())
-        except NotRunning:
-            return False
+        return bool(running(self.settings.stack_home))
 
 
 __all__ = ["Project"]

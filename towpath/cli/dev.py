@@ -98,14 +98,10 @@ class Session:
 
     def run(self) -> None:
         """Run until interrupted; what this session started is stopped then."""
-        from towpath.stack.client import NotRunning, StackClient
+        from towpath.stack.client import StackClient, running
         from towpath.stack.up import down, up
 
-        try:
-            with StackClient(self._settings.stack_home) as client:
-                was_up = bool(client.status())
-        except NotRunning:
-            was_up = False
+        was_up = bool(running(self._settings.stack_home))
         loaded = self._look()
         try:
             self.say("dev", "starting the stack" if not was_up else "the stack runs already")

@@ -194,6 +194,15 @@ class StackClient:
         return answer
 
 
+def running(home: Path | Home) -> dict[str, ProcessStatus]:
+    """Return the processes of the stack in `home`; none where it does not run."""
+    try:
+        with StackClient(home) as client:
+            return client.status()
+    except NotRunning:
+        return {}
+
+
 def last_words(lines: list[str]) -> str:
     """Return the line of a log that most likely says why its process died, of its last start only.
 

@@ -14,7 +14,7 @@ from towpath.settings import Settings
 from towpath.stack import findings as judge
 from towpath.stack import machine
 from towpath.stack.cache import cache_folder
-from towpath.stack.client import NotRunning, StackClient
+from towpath.stack.client import StackClient, running
 from towpath.stack.config import captured_databases
 from towpath.stack.findings import Finding
 from towpath.stack.home import Home
@@ -32,11 +32,7 @@ TRANSACTION_TIMEOUTS = 4
 def examine(settings: Settings) -> list[Finding]:
     """Return what was looked at: what is well, what deserves attention, what is a problem."""
     home = Home(settings.stack_home)
-    try:
-        with StackClient(home) as client:
-            statuses = client.status()
-    except NotRunning:
-        statuses = {}
+    statuses = running(home)
     looks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _machine(settings, home),
         lambda: _ports(settings, statuses),
