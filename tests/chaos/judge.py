@@ -17,7 +17,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicP
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipelines.demo.demo import CraftyGoods
-from tests.chaos.poison import READERS, Poison
+from tests.chaos.poison import READERS, SERVICES, Poison
 from towpath.contract.codec import Codec
 from towpath.demo.postgres import ViewsReader
 from towpath.demo.verdict import fold_topics
@@ -32,7 +32,6 @@ from towpath.stream.broker.record import ConsumedRecord
 
 ENDED = frozenset({"completed", "compensated"})
 SHOWN_MAX = 5
-SERVICES = ("identity", "catalog", "order", "payment")
 
 Letter = tuple[str, str]
 """Application, and the position at which the record died."""

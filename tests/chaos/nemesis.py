@@ -18,6 +18,7 @@ from random import Random
 import psutil
 import psycopg
 
+from tests.chaos.poison import SERVICES
 from tests.stack_fixture import ROOT, RunningStack
 from towpath.capture.connect import ConnectClient
 from towpath.errors import TowpathError
@@ -120,7 +121,7 @@ class Nemesis:
 
     def lose_slot(self) -> str:
         """Drop a service's slot while its connector has a stored offset, and run the command that recovers it."""
-        service = self._chance.choice(("identity", "catalog", "order", "payment"))
+        service = self._chance.choice(SERVICES)
         self.wait_ready(*PARTS)
         settings = self._stack.settings
         name, slot = connector_name(settings.project.name, service), slot_name(settings.project.name, service)

@@ -41,11 +41,11 @@ KINDS = (
     "no key",
 )
 
+SERVICES = ("identity", "catalog", "order", "payment")
+"""Those of the shop."""
+
 READERS: Mapping[str, tuple[str, ...]] = {
-    "identity.commands": ("service:identity",),
-    "catalog.commands": ("service:catalog",),
-    "order.commands": ("service:order",),
-    "payment.commands": ("service:payment",),
+    **{f"{service}.commands": (f"service:{service}",) for service in SERVICES},
     "order.events": ("saga:place_order", "saga:cancel_order", "view:order_status"),
     **{
         f"{saga}.{kind}": (f"saga:{saga}",)

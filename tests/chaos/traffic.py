@@ -21,7 +21,7 @@ from pipelines.demo.postgres import connected
 from pipelines.demo.traffic import Shop, basket, event_id, open_shop
 from pipelines.services.order import place_order, request_cancellation
 from pipelines.services.order.postgres import all_standings
-from tests.chaos.poison import Poison
+from tests.chaos.poison import SERVICES, Poison
 from towpath.clock import SystemClock
 from towpath.contract.codec import Codec
 from towpath.demo.demo import Run
@@ -29,7 +29,6 @@ from towpath.demo.postgres import ViewsReader
 from towpath.errors import TowpathError
 from towpath.settings import Settings
 
-SERVICES = ("identity", "catalog", "order", "payment")
 ORDERS_PER_SECOND = 3.0
 DECIDING_SECONDS = 3.0
 CANCELLED_SHARE = 0.15
