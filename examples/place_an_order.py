@@ -11,13 +11,14 @@ import psycopg
 
 from pipelines.services.order import place_order
 from schemas.records.order import OrderLine, OrderPlaced
-from towpath.client import Client, NotEnded, Started
+from towpath import Project
+from towpath.client import NotEnded, Started
 
 
 def main(customer_id: str, card_token: str, sku: str, quantity: int, unit_price_cents: int) -> int:
     """Place the order; return 0 if it was confirmed, 1 if it was rejected, 2 if that is not known yet."""
-    client = Client.load()
-    postgres = client.settings.postgres
+    project = Project.load()
+    client = project.client()
     order = OrderPlaced(
         order_id=f"order-{uuid4().hex[:8]}",
         customer_id=customer_id,
@@ -29,8 +30,7 @@ def main(customer_id: str, card_token: str, sku: str, quantity: int, unit_price_
     )
     started = Started.by("place_order", order.order_id, event_id=uuid4())
 
-    password = postgres.connection_options().get("password")
-    with psycopg.connect(postgres.database_url("order"), password=password) as connection:
+    with psycopg.connect(**project.database("order")) as connection:
         place_order(connection, client.codec, order, event_id=started.event_id)
     # Leaving the block committed order and start event together: the saga will run, whatever becomes of this script.
 
