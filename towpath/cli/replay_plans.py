@@ -15,7 +15,7 @@ import typer
 from towpath.cli import output
 from towpath.cli.deciding import require_reason, user_name
 from towpath.cli.view_versions import broker_of
-from towpath.errors import ConfigurationError, ContractError, NotFoundError, PartlyDoneError, RefusedError
+from towpath.errors import ConfigurationError, ContractError, NotFoundError, PartlyDoneError, RefusedError, TowpathError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -357,8 +357,6 @@ def _clock_problems(broker: "KafkaBroker", target: "Target", topics: Iterable[st
 
 
 def _problem(codec: "Codec", record: "ConsumedRecord") -> str | None:
-    from towpath.errors import TowpathError
-
     if record.value is None:
         return None
     try:
