@@ -266,14 +266,15 @@ def _fields(known: _Known, record: str, shown: Mapping[str, list[Any]]) -> tuple
     import json
     from random import Random
 
+    from towpath.contract.files import ends_with
     from towpath.contract.json_form import write_json
     from towpath.contract.sample import sample
     from towpath.scaffold.records import FieldSpec
 
     schemas = known.contracts.schemas
     content = json.loads(known.contracts.path_of(record).read_text(encoding="utf-8"))
-    short = record.rpartition(".")[2]
-    written = next(one for one in (content if isinstance(content, list) else [content]) if one["name"].endswith(short))
+    defined = content if isinstance(content, list) else [content]
+    written = next(one for one in defined if ends_with(record, one["name"]))
     seen = shown[record][0] if record in shown else write_json(schemas, record, sample(schemas, record, Random(record)))  # noqa: S311
     return tuple(
         FieldSpec(field["name"], field["type"], seen.get(field["name"]), field.get("doc", ""))
