@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from towpath.contract.avro_readers import FastavroReader, write_body
+from towpath.contract.avro_readers import FastavroReader
+from towpath.contract.datum import encode_datum
 from towpath.contract.finding import as_text
 from towpath.contract.json_form import read_json, write_json
 from towpath.contract.sample import sample
@@ -51,7 +52,7 @@ def witness(name: str, *, reader: Schemas, writer: Schemas, place: str) -> Witne
     meaning = _Meaning.of(avro_written, avro_wanted, reader, name, place)
     for datum in _candidates(name, writer, place):
         try:
-            body = write_body(avro_written, datum)
+            body = encode_datum(writer, name, datum)
             meant = _READER.read(body, writer=avro_written, reader=avro_written)
             shown = write_json(writer, name, datum)
         except Exception:  # noqa: S112 - a form that fastavro cannot write shows nothing
