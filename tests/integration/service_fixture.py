@@ -45,7 +45,7 @@ class Asked:
 
     def answer(self, askings: Sequence[Asking]) -> Answered:
         """Answer commands in the transaction that is open."""
-        records = [asking.record(offset) for offset, asking in enumerate(askings)]
+        records = [asking.arriving(offset) for offset, asking in enumerate(askings)]
         return self.answerer.answer(self.connection, records, NOW)
 
     def ask(self, *askings: Asking) -> list[Record]:

@@ -1,6 +1,7 @@
 """Commands as the orchestrator sends them, for tests of a service without any saga. Pure."""
 
 from dataclasses import dataclass, replace
+from typing import Self
 from uuid import UUID
 
 from towpath.contract.codec import Codec
@@ -48,11 +49,11 @@ class Asking:
             return None
         return replace(self, direction=Direction.DO, round=1).idempotency_key
 
-    def again(self) -> "Asking":
+    def again(self) -> Self:
         """Return the next attempt."""
         return replace(self, attempt=self.attempt + 1)
 
-    def undoing(self, command: Record) -> "Asking":
+    def undoing(self, command: Record) -> Self:
         """Return the first attempt at undoing it, by `command`."""
         return replace(self, command=command, direction=Direction.UNDO, attempt=1, round=1)
 

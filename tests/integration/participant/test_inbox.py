@@ -88,7 +88,7 @@ def test_a_command_older_than_what_the_inbox_forgot_is_not_guessed_at(new_servic
     now = datetime.now(UTC)
     written = int((now - timedelta(days=200)).timestamp() * 1000)
     mark = Mark("catalog", "catalog.commands[0]@1", None, False, 1, written, written)
-    redriven = reserve.record(2)._replace(timestamp_milliseconds=int(now.timestamp() * 1000))
+    redriven = reserve.arriving(2)._replace(timestamp_milliseconds=int(now.timestamp() * 1000))
     redriven = redriven._replace(headers=(*redriven.headers, mark.to_header()))
     with asked.connection.transaction(force_rollback=True):
         assert asked.answerer.answer(asked.connection, [redriven], now).carried_out == 1

@@ -63,7 +63,7 @@ class World:
 
     def send(self, asking: Asking, **changes: Any) -> None:
         """Append a command to its topic."""
-        record = asking.record(0, **changes)
+        record = asking.arriving(0, **changes)
         self.broker.append("catalog.commands", record.value, key=record.key, headers=record.headers)
 
     def run(self, until: Callable[[], bool], served: Service | None = None, *, seconds: float = 30.0) -> None:
@@ -144,7 +144,7 @@ def test_what_cannot_be_read_is_dead_and_the_rest_is_answered(world: World) -> N
     ((key, payload, letter, type_),) = world.asked.rows(
         "SELECT key, payload, dead, type FROM outbox WHERE topic = 'catalog.commands.dead'"
     )
-    assert (key, payload, type_) == ("o-4", reserve("o-4").record().value, ReserveStock.SCHEMA_NAME)
+    assert (key, payload, type_) == ("o-4", reserve("o-4").arriving().value, ReserveStock.SCHEMA_NAME)
     assert json.loads(letter)["kind"] == "peer"
     assert world.reserved() == 9
 

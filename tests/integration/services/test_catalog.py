@@ -21,6 +21,7 @@ from schemas.records.catalog import (
 )
 from tests.commands import CODEC, Asking
 from tests.integration.service_fixture import Asked, NewService
+from towpath.saga.state import Direction
 
 pytestmark = pytest.mark.stack
 
@@ -37,7 +38,7 @@ def reserve(order_id: str, **pieces: int) -> Asking:
 
 def release(order_id: str) -> Asking:
     """Return its undo."""
-    return Asking(ReleaseStock(order_id=order_id), key=order_id, step="stock", direction="undo")
+    return Asking(ReleaseStock(order_id=order_id), key=order_id, step="stock", direction=Direction.UNDO)
 
 
 def restock(order_id: str, **pieces: int) -> Asking:

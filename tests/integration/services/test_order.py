@@ -33,6 +33,7 @@ from tests.commands import CODEC, Asking
 from tests.integration.service_fixture import NOW, Asked, NewService
 from towpath.contract.record import Record
 from towpath.errors import NotFoundError, ProgrammerError, RefusedError
+from towpath.saga.state import Direction
 from towpath.stream.engine.failures import RecordFailed
 
 pytestmark = pytest.mark.stack
@@ -51,15 +52,15 @@ ORDER = OrderPlaced(
 )
 
 
-def asking(command: Record, step: str, *, saga: str = "place_order", direction: str = "do") -> Asking:
+def asking(command: Record, step: str, *, saga: str = "place_order", direction: Direction = Direction.DO) -> Asking:
     """Return a command about the order."""
     return Asking(command, key="o-1", step=step, saga=saga, direction=direction)
 
 
 CONFIRM = asking(ConfirmOrder(order_id="o-1"), "confirm")
-REJECT = asking(RejectOrder(order_id="o-1", reason="vase is out of stock"), "start", direction="undo")
+REJECT = asking(RejectOrder(order_id="o-1", reason="vase is out of stock"), "start", direction=Direction.UNDO)
 BEGIN = asking(BeginCancellation(order_id="o-1", reason="changed my mind"), "hold", saga="cancel_order")
-RESUME = asking(ResumeOrder(order_id="o-1"), "hold", saga="cancel_order", direction="undo")
+RESUME = asking(ResumeOrder(order_id="o-1"), "hold", saga="cancel_order", direction=Direction.UNDO)
 COMPLETE = asking(CompleteCancellation(order_id="o-1"), "complete", saga="cancel_order")
 
 

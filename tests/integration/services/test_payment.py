@@ -25,6 +25,7 @@ from schemas.records.payment import (
 )
 from tests.commands import Asking
 from tests.integration.service_fixture import Asked, NewService
+from towpath.saga.state import Direction
 from towpath.stream.engine.failures import RecordFailed
 
 pytestmark = pytest.mark.stack
@@ -40,7 +41,7 @@ def authorise(order_id: str, cents: int = 900, card: str = "card-1") -> Asking:
 
 def void(order_id: str) -> Asking:
     """Return its undo."""
-    return Asking(VoidAuthorisation(order_id=order_id), key=order_id, step="payment", direction="undo")
+    return Asking(VoidAuthorisation(order_id=order_id), key=order_id, step="payment", direction=Direction.UNDO)
 
 
 def capture(order_id: str, cents: int = 900) -> Asking:

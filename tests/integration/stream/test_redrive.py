@@ -61,7 +61,7 @@ class Bench:
         for customer, attempt in attempts:
             key = f"{self.run}-{customer}"
             command = VerifyCustomer(order_id=key, customer_id=key, total_cents=1, currency="EUR")
-            record = Asking(command, key=key, attempt=attempt).record()
+            record = Asking(command, key=key, attempt=attempt).arriving()
             headers: list[Any] = list(record.headers)
             producer.produce(TOPIC, self.codec.encode(command), key, headers=headers)
         producer.flush()

@@ -7,16 +7,17 @@ from tests.commands import Asking
 from towpath.deadletter.dead_commands import REDRIVEN_MILLISECONDS, DeadCommands
 from towpath.deadletter.quarantine import Fate, Settlement
 from towpath.orchestrator.performer import attempt_timer
+from towpath.saga.state import Direction
 from towpath.stream.broker.dead_letter import dead_headers, describe, with_original
 from towpath.stream.broker.record import ConsumedRecord
 
-ASKING = Asking(VoidAuthorisation(order_id="o-1"), step="authorise_payment", direction="undo", attempt=2)
+ASKING = Asking(VoidAuthorisation(order_id="o-1"), step="authorise_payment", direction=Direction.UNDO, attempt=2)
 TIMER = f"{ASKING.saga_id}:attempt:authorise_payment::undo:2:1".encode()
 
 
 def dead(asking: Asking = ASKING, *, through_an_outbox: bool = False) -> tuple[ConsumedRecord, str]:
     """Return the dead letter of a command as its topic holds it, and its identity."""
-    command = asking.record(offset=7)
+    command = asking.arriving(offset=7)
     letter = describe(
         command,
         ValueError("a bug"),

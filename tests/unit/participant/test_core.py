@@ -23,9 +23,10 @@ from towpath.participant.core import (
     waves,
 )
 from towpath.participant.service import Context, Handling, Service, handle, undo
+from towpath.saga.state import Direction
 
 RESERVE = Asking(ReserveStock(order_id="o-1", lines=()), step="stock")
-RELEASE = Asking(ReleaseStock(order_id="o-1"), step="stock", direction="undo")
+RELEASE = Asking(ReleaseStock(order_id="o-1"), step="stock", direction=Direction.UNDO)
 
 
 def never(_: object) -> list[Record]:
@@ -44,7 +45,7 @@ HANDLINGS: Mapping[str, Handling] = {
 
 def read(asking: Asking, **changes: str | None) -> Command:
     """Return the command as a participant reads it."""
-    return read_command(asking.record(0, **changes), HANDLINGS)
+    return read_command(asking.arriving(0, **changes), HANDLINGS)
 
 
 def test_what_was_never_asked_is_carried_out() -> None:

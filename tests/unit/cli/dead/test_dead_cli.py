@@ -52,7 +52,7 @@ class Stand:
         asking = Asking(
             ReserveStock(order_id=order, lines=(StockLine(sku="vase", quantity=1),)), key=order, attempt=attempt
         )
-        record = asking.record()
+        record = asking.arriving()
         self.broker.append(TOPIC, value or record.value, key=record.key, headers=record.headers)
 
     def work(self) -> None:
