@@ -29,7 +29,8 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     python = (tmp_path / "reference" / "python" / "index.html").read_text(encoding="utf-8")
-    assert "idempotent" in python or "handler" in python
+    for module, name in (("saga", "Saga"), ("participant", "handle_each"), ("view", "View"), ("client", "AsyncClient")):
+        assert f'id="towpath.{module}.{name}"' in python
     assert (tmp_path / "llms.txt").read_text(encoding="utf-8").count("http") == 0
 
 
