@@ -389,9 +389,9 @@ class Orchestrator:
         """Do what was decided. Raises OutputRefused, with nothing done, where a topic would not take a part of it."""
         after = decision.state
         assert after is not None, "an instance, or a start for which there is none, always leaves one"
-        plan = self._performer.plan(definition, after, input_, decision)
+        plan = self._performer.plan(context, definition, after, input_, decision)
         content = b"" if after is before else self._instances.encoded(definition, after)
-        content_before = self._instances.stored_bytes(context, after.saga_id) if before is not None else 0
+        content_before = self._instances.stored_bytes(after.saga_id) if before is not None else 0
         self._performer.weigh(plan, after, content, input_, content_before)
         if self._observe is not None:
             self._observe(Decided(definition, before, input_, decision))

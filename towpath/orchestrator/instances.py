@@ -107,9 +107,9 @@ class Instances:
         """Return the instance as `definition` has left it, as it is kept."""
         return self._codec.encode(state_to_wire(state, self._messages, self._fingerprint(definition)))
 
-    def stored_bytes(self, context: RecordContext, saga_id: str) -> int:
-        """Return how many bytes the instance has now, 0 where there is none."""
-        return len(context.state.get(instance_key(saga_id)) or b"")
+    def stored_bytes(self, saga_id: str) -> int:
+        """Return how many bytes an instance has that was just loaded."""
+        return len(self._known[saga_id][0])
 
     def store(self, context: RecordContext, definition: Definition, state: SagaState, content: bytes) -> None:
         """Keep `content`, which is `state` encoded."""

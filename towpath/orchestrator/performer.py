@@ -39,13 +39,20 @@ class _Timer(NamedTuple):
     headers: Headers
 
 
+class _Written(NamedTuple):
+    """An entry as it will lie in the history."""
+
+    key: bytes
+    payload: bytes
+    headers: Headers
+
+
 class Plan(NamedTuple):
-    """All that a decision comes to, encoded, and not yet done."""
+    """All that a decision comes to, as it will be sent and kept, and not yet done."""
 
     outgoing: tuple[Outgoing, ...]
     timers: tuple[_Timer, ...]
-    entry: wire.HistoryEntry
-    entry_payload: bytes
+    entry: _Written
 
 
 class Performer:
@@ -61,12 +68,14 @@ class Performer:
         self._changelog = envelope.topic_of(saga, envelope.STATE)
         self._timers = envelope.topic_of(saga, envelope.TIMERS)
 
-    def plan(self, definition: Definition, state: SagaState, input_: Input, decision: Decision) -> Plan:
+    def plan(
+        self, context: RecordContext, definition: Definition, state: SagaState, input_: Input, decision: Decision
+    ) -> Plan:
         """Return what `decision` comes to; `state` is the instance after it."""
         outgoing = self._message_builder.outgoing(decision, state)
         timers = tuple(self._timer(effect) for effect in decision.effects if isinstance(effect, SetTimer))
         entry = self._message_builder.entry(definition, state, input_, decision, outgoing)
-        return Plan(outgoing, timers, entry, self._codec.encode(entry))
+        return Plan(_linked_all(outgoing), timers, self._written(context, entry))
 
     def weigh(self, plan: Plan, state: SagaState, content: bytes, input_: Input, content_before: int) -> None:
         """Raise OutputRefused where a topic does not take a part of `plan`, or `content`, the encoded `state`.
@@ -76,8 +85,8 @@ class Performer:
         for message in plan.outgoing:
             if len(message.payload) > WEIGHED_FROM_BYTES:
                 self._limits.check(message.topic, message.key, message.payload, message.headers)
-        if len(plan.entry_payload) > WEIGHED_FROM_BYTES:
-            self._limits.check(self._history, plan.entry.key.encode(), plan.entry_payload, ())
+        if len(plan.entry.payload) > WEIGHED_FROM_BYTES:
+            self._limits.check(self._history, *plan.entry)
         if len(state.key) > WEIGHED_FROM_BYTES:
             for timer in plan.timers:
                 self._limits.check(self._timers, state.key.encode(), timer.payload, timer.headers)
@@ -108,7 +117,7 @@ class Performer:
                     context.timers.cancel(_timer_key(effect.saga_id, effect.timer))
                 case Finish():
                     self._retention.ended(context, definition, state)
-        self._write(context, plan.entry, plan.entry_payload)
+        self._write(context, plan.entry)
 
     def refuse(
         self,
@@ -124,10 +133,10 @@ class Performer:
         The answer carries on what the input carried, as that of an instance would.
         """
         outgoing = () if answer is None else self._message_builder.answer(answer, envelope.carried(context.record))
-        _send(context, outgoing)
+        _send(context, _linked_all(outgoing))
         key = envelope.business_key(context.record)
         entry = self._message_builder.refusal(key, version, input_, detail, reason, outgoing)
-        self._write(context, entry, self._codec.encode(entry))
+        self._write(context, self._written(context, entry))
 
     def pass_on(self, context: RecordContext, key: str) -> None:
         """Send a start event as it came to this saga's own topic of signals, where it lies under the saga's own key."""
@@ -155,15 +164,17 @@ class Performer:
         headers = envelope.headers_of(id=key.decode(), type=fired.SCHEMA_NAME, saga_id=fired.saga_id)
         return _Timer(key, fired.due_milliseconds, self._codec.encode(fired), headers)
 
-    def _write(self, context: RecordContext, entry: wire.HistoryEntry, payload: bytes) -> None:
+    def _written(self, context: RecordContext, entry: wire.HistoryEntry) -> _Written:
         id_ = f"{self._saga}:{context.record.position}:{entry.saga_id}:{entry.input_id}"
         headers = envelope.headers_of(id=id_, type=entry.SCHEMA_NAME, saga_id=entry.saga_id, saga=entry.saga)
-        headers = _linked(headers)
+        return _Written(entry.key.encode(), self._codec.encode(entry), _linked(headers))
+
+    def _write(self, context: RecordContext, entry: _Written) -> None:
         context.unit.send(
             self._history,
-            payload,
-            key=entry.key.encode(),
-            headers=headers,
+            entry.payload,
+            key=entry.key,
+            headers=entry.headers,
             partition=context.record.partition,
         )
 
@@ -179,7 +190,14 @@ def _state_too_large(topic: str, bytes_: int, bytes_max: int) -> OutputRefused:
 
 def _send(context: RecordContext, outgoing: tuple[Outgoing, ...]) -> None:
     for message in outgoing:
-        context.unit.send(message.topic, message.payload, key=message.key, headers=_linked(message.headers))
+        context.unit.send(message.topic, message.payload, key=message.key, headers=message.headers)
+
+
+def _linked_all(outgoing: tuple[Outgoing, ...]) -> tuple[Outgoing, ...]:
+    """Return messages with the headers that they are sent with."""
+    if not tracing.is_on():
+        return outgoing
+    return tuple(message._replace(headers=_linked(message.headers)) for message in outgoing)
 
 
 def _linked(headers: Headers) -> Headers:

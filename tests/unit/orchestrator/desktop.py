@@ -37,10 +37,11 @@ class Sent:
 
 @dataclass
 class Desktop:
-    """One worker with one partition; `clock` gives each record its time."""
+    """One worker with one partition; `clock` gives each record its time, `limits` say what its unit would send."""
 
     orchestrator: Orchestrator
     clock: ManualClock = field(default_factory=ManualClock)
+    limits: RecordLimits = field(default_factory=RecordLimits)
     sent: list[Sent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -62,6 +63,7 @@ class Desktop:
         """Note what was sent."""
         assert value is not None
         assert key is not None
+        self.limits.check(topic, key, value, headers)
         texts = {name: (text or b"").decode() for name, text in headers}
         self.sent.append(Sent(topic, key.decode(), texts, CODEC.decode(value), partition))
 
@@ -156,7 +158,8 @@ def desktop(
             finished_retention_milliseconds=HOUR_MILLISECONDS,
             observe=observe,
             limits=limits,
-        )
+        ),
+        limits=limits or RecordLimits(),
     )
 
 

@@ -3,6 +3,7 @@
 Nothing of it is a dead letter, so no key is parked, and the next record of the partition is handled as ever.
 """
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +29,7 @@ from towpath.stream.broker.port import OutputRefused
 from towpath.stream.broker.record_limits import RecordLimits
 
 STATE_BYTES_MAX = 60_000
-LIMITS = RecordLimits({"ship.state": STATE_BYTES_MAX, "catalog.commands": 40_000})
+LIMITS = RecordLimits({"ship.state": STATE_BYTES_MAX, "catalog.commands": 40_000, "ship.history": 2_000_000})
 FIRST = saga_id_of("ship", "event-1")
 
 
@@ -146,6 +147,24 @@ def test_a_start_too_large_even_to_be_refused_is_the_records_fault() -> None:
         context.give("order.events", wide(STATE_BYTES_MAX), id="event-2")
     context.state("ship.state", 0).forget()
     assert context.stored() == before
+
+
+def test_an_entry_is_weighed_with_its_headers() -> None:
+    """One byte too many, and nothing goes out: neither the entry, nor the commands of the decision that it is about."""
+
+    def given(bytes_max: int) -> tuple[Desktop, bool]:
+        context = desktop(ship(), limits=RecordLimits({"ship.history": bytes_max}))
+        try:
+            return context, bool(context.give("order.events", wide(20_000), id="event-1"))
+        except OutputRefused:
+            return context, False
+
+    least = bisect_left(range(40_000), True, key=lambda bytes_max: given(bytes_max)[1])
+    assert 20_000 < least < 40_000
+    context, _ = given(least - 1)
+    assert context.sent == []
+    assert context.stored() == {}
+    assert context.timers_set() == []
 
 
 def test_a_reply_that_would_not_fit_leaves_its_step_stuck() -> None:
