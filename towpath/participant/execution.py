@@ -50,7 +50,7 @@ class Answered:
 class Answerer:
     """Answers batches of one service's commands."""
 
-    def __init__(self, service: Service, codec: Codec, *, inbox_keep_days: int = 180, outside: Any = None) -> None:
+    def __init__(self, service: Service, codec: Codec, *, inbox_keep_days: int, outside: Any = None) -> None:
         self._keep = timedelta(days=inbox_keep_days)
         self._service = service
         self._codec = codec

@@ -41,7 +41,7 @@ _FORGET = """
 INSERT INTO inbox_forgotten AS kept (until) VALUES (%s)
 ON CONFLICT (one) DO UPDATE SET until = greatest(kept.until, excluded.until)
 """
-_MIGRATIONS_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('towpath service', 0))"
+_ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended('towpath service', 0))"
 CLEAN_ROWS = 5_000
 """Rows of one cleaning statement: some tens of milliseconds, so that no batch waits long behind it."""
 
@@ -97,7 +97,7 @@ def apply_inbox_schema(connection: Connection) -> None:
 def _apply_file(connection: Connection, path: Path) -> None:
     try:
         with connection.transaction():
-            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath service', 0))")
+            connection.execute(_ONE_AT_A_TIME)
             connection.execute(path.read_bytes())
     except psycopg.Error as error:
         raise _broken(error, path) from error
@@ -124,12 +124,12 @@ def migrate(connection: Connection, root: Path, service: str) -> tuple[Migration
     if not migrations and not _has_migrations(connection):
         return ()
     with connection.transaction():
-        connection.execute(_MIGRATIONS_LOCK)
+        connection.execute(_ONE_AT_A_TIME)
         connection.execute(resources.files(__package__).joinpath("migrations.sql").read_bytes())
     done: list[Migration] = []
     while True:
         with connection.transaction():
-            connection.execute(_MIGRATIONS_LOCK)
+            connection.execute(_ONE_AT_A_TIME)
             left = pending(migrations, _applied(connection), service)
             if not left:
                 return tuple(done)
