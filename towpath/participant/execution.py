@@ -68,7 +68,8 @@ class Answerer:
         commands = [self._read(record) for record in records]
         keys = {command.idempotency_key for command in commands}
         keys.update(command.undoes for command in commands if command.undoes is not None)
-        batch = _Batch(connection, Ledger(postgres.fetch(connection, keys)), now)
+        kept_since = int((now - self._keep).timestamp() * 1000)
+        batch = _Batch(connection, Ledger(postgres.fetch(connection, keys)), now, kept_since)
         for wave in waves(commands):
             self._run_wave(batch, wave)
         postgres.store(connection, batch.ledger.added, batch.ledger.marked)
@@ -110,7 +111,7 @@ class Answerer:
 
     def _refuse_forgotten(self, batch: "_Batch", command: Command) -> None:
         """Raise RecordFailed for a command so old that what the inbox knew of it may be gone."""
-        if command.written_milliseconds <= batch.forgotten_milliseconds(command, self._keep):
+        if command.written_milliseconds <= batch.forgotten_milliseconds(command):
             raise RecordFailed(command.record, BeyondInbox(command.record))
 
     def _run_each(self, batch: "_Batch", command: Command) -> dict[UUID, list[OutboxMessage]]:
@@ -187,6 +188,8 @@ class _Batch:
     connection: postgres.Connection
     ledger: Ledger
     now: datetime
+    kept_since_milliseconds: int
+    """The inbox has not forgotten what is newer."""
     carried_out: int = 0
     refused: int = 0
     replayed: int = 0
@@ -194,9 +197,9 @@ class _Batch:
     messages: list[OutboxMessage] = field(default_factory=list)
     _forgotten: int | None = None
 
-    def forgotten_milliseconds(self, command: Command, keep: timedelta) -> int:
+    def forgotten_milliseconds(self, command: Command) -> int:
         """Return up to when the inbox has forgotten, -1 where it has not, or cannot have forgotten `command`."""
-        if command.written_milliseconds > (self.now - keep).timestamp() * 1000:
+        if command.written_milliseconds > self.kept_since_milliseconds:
             return -1
         if self._forgotten is None:
             until = postgres.forgotten_until(self.connection)

@@ -83,7 +83,7 @@ def apply_service_schema(settings: Settings, service: str, *, capture: bool = Tr
         apply_inbox_schema(connection)
         path = settings.root / "infra" / "postgres" / f"{service}.sql"
         if path.is_file():
-            _apply_file(connection, path)
+            _apply_file(connection, path, settings.root)
         migrate(connection, settings.root, service)
 
 
@@ -94,23 +94,22 @@ def apply_inbox_schema(connection: Connection) -> None:
         connection.execute(resources.files(__package__).joinpath("inbox.sql").read_bytes())
 
 
-def _apply_file(connection: Connection, path: Path) -> None:
+def _apply_file(connection: Connection, path: Path, root: Path) -> None:
     try:
         with connection.transaction():
             connection.execute(_ONE_AT_A_TIME)
             connection.execute(path.read_bytes())
     except psycopg.Error as error:
-        raise _broken(error, path) from error
+        raise _broken(error, path, root) from error
 
 
-def _broken(error: psycopg.Error, path: Path) -> ConfigurationError:
+def _broken(error: psycopg.Error, path: Path, root: Path) -> ConfigurationError:
     position = error.diag.statement_position
     line = path.read_text(encoding="utf-8")[: int(position)].count("\n") + 1 if position else 1
-    place = path.as_posix()[path.as_posix().rfind("/infra/") + 1 :] if "/infra/" in path.as_posix() else path.name
     return ConfigurationError(
         f"{path.name}:{line}: {error.diag.message_primary or error}",
         kept="the database as it was",
-        next_step=f"fix {place}",
+        next_step=f"fix {path.relative_to(root).as_posix()}",
     )
 
 
@@ -133,7 +132,7 @@ def migrate(connection: Connection, root: Path, service: str) -> tuple[Migration
             left = pending(migrations, _applied(connection), service)
             if not left:
                 return tuple(done)
-            _apply_one(connection, left[0])
+            _apply_one(connection, left[0], root)
         done.append(left[0])
 
 
@@ -150,11 +149,11 @@ def apply_migrations(settings: Settings, service: str) -> tuple[Migration, ...]:
         return migrate(connection, settings.root, service)
 
 
-def _apply_one(connection: Connection, migration: Migration) -> None:
+def _apply_one(connection: Connection, migration: Migration, root: Path) -> None:
     try:
         connection.execute(migration.sql)
     except psycopg.Error as error:
-        raise _broken(error, migration.path) from error
+        raise _broken(error, migration.path, root) from error
     connection.execute(
         "INSERT INTO towpath_migration (number, name, digest) VALUES (%s, %s, %s)",
         (migration.number, migration.name, migration.digest),
