@@ -15,9 +15,9 @@ from towpath.saga.beginning import is_skipped, settle_at_once
 from towpath.saga.contest import enough_can_succeed, give_up_item, others_are_being_undone
 from towpath.saga.decision_builder import SAGA_TIMER, DecisionBuilder, becoming, outcomes_of, policy_of, timer_of
 from towpath.saga.definition import Activity, Definition, Kind, OnTimeout, StepDefinition
-from towpath.saga.effects import Effect, Finish, Happened, Record, SetTimer
+from towpath.saga.effects import Effect, Finish, Record, SetTimer
 from towpath.saga.gathering import begin_gathering, keep_early, take_in
-from towpath.saga.history import facts_of
+from towpath.saga.history import facts_of, refusal_of
 from towpath.saga.inputs import (
     Action,
     Input,
@@ -36,6 +36,7 @@ from towpath.saga.inputs import (
 from towpath.saga.keys import jitter_milliseconds
 from towpath.saga.requests import not_new, outdated, remembered, with_refused
 from towpath.saga.state import (
+    BEING_UNDONE,
     NEED_A_PERSON,
     Cause,
     CauseKind,
@@ -58,7 +59,6 @@ _UNDOING, _UNDO_BACKOFF, _UNDO_STUCK, _UNDO_FAILED = S.UNDOING, S.UNDO_BACKOFF, 
 # Tuples, not sets: `in` then compares identities and hashes nothing.
 _TAKE_REPLY = (_SENT, _BACKOFF, _STUCK)
 _TAKE_UNDO_REPLY = (_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK)
-_BEING_UNDONE = (_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK, _UNDO_FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +94,7 @@ def advance(definition: Definition, state: SagaState | None, input_: Input) -> D
         if state is not None:
             asked = input_.input if isinstance(input_, Unfit) else input_
             state = with_refused(state, asked, definition)
-        facts = facts_of(input_)
-        entry = Record(saga_id, input_.id, builder.at, Happened.REFUSED, *facts[1:7], refusal, facts[8], status)
-        return Decision(state, (entry, *builder.effects))
+        return Decision(state, (refusal_of(input_, saga_id, status, refusal), *builder.effects))
     _settle(builder)
     entry = Record(builder.saga_id, input_.id, builder.at, *facts_of(input_), builder.status)
     return Decision(builder.written(), (entry, *builder.effects))
@@ -166,7 +164,7 @@ def _undo_what_is_free(builder: DecisionBuilder) -> bool:
     outstanding = 0
     for position in range(len(builder.steps) - 1, -1, -1):
         status = builder.steps[position].status
-        if status in _BEING_UNDONE:
+        if status in BEING_UNDONE:
             outstanding |= 1 << position
         elif (status is _SUCCEEDED or status is _UNKNOWN) and _owes(
             definition.steps[position], builder.steps[position]
@@ -476,8 +474,9 @@ def _unfit(builder: DecisionBuilder, unfit: Unfit) -> str | None:
     trial = DecisionBuilder(builder.definition, builder.at)
     trial.read(builder.written())
     handle = _HANDLERS[type(unfit.input)]
-    refusal = _started_again(trial, unfit.input) if isinstance(unfit.input, Started) else handle(trial, unfit.input)
-    return refusal or halt(builder, unfit)
+    if handle is _started:
+        handle = _started_again
+    return handle(trial, unfit.input) or halt(builder, unfit)
 
 
 # --- People ---------------------------------------------------------------------------------------------------------

@@ -5,10 +5,9 @@ are. An item that fails is declined, one that is not answered is undone, as long
 """
 
 from towpath.saga.decision_builder import DecisionBuilder, becoming
-from towpath.saga.state import Direction, StepState, StepStatus
+from towpath.saga.state import BEING_UNDONE, Direction, StepState, StepStatus
 
 _OPEN = (StepStatus.SENT, StepStatus.BACKOFF)
-_BEING_UNDONE = (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
 
 
 def enough_can_succeed(builder: DecisionBuilder, position: int) -> bool:
@@ -35,7 +34,7 @@ def give_up_item(builder: DecisionBuilder, position: int, item: StepState) -> No
 def others_are_being_undone(builder: DecisionBuilder) -> bool:
     """Say whether the saga must wait for the undo of an item that was not needed."""
     return any(
-        item.status in _BEING_UNDONE
+        item.status in BEING_UNDONE
         for position in builder.definition.contests
         for item in builder.steps[position].items
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from towpath.saga.effects import Happened
+from towpath.saga.effects import Happened, Record
 from towpath.saga.inputs import (
     Input,
     OperatorAsked,
@@ -16,7 +16,7 @@ from towpath.saga.inputs import (
     Unrecognised,
     UpgradeAsked,
 )
-from towpath.saga.state import Direction
+from towpath.saga.state import Direction, Status
 
 # happened, detail, step, item, direction, attempt, round, reason, actor: a Record's fields in their order
 Facts = tuple[Happened, str, str, str, Direction, int, int, str, str]
@@ -77,3 +77,9 @@ _FACTS: dict[type, Callable[[Any], Facts]] = {
 def facts_of(input_: Input) -> Facts:
     """Return what happened, in a Record's fields from `happened` to `actor`."""
     return _FACTS[type(input_)](input_)
+
+
+def refusal_of(input_: Input, saga_id: str, status: Status | None, reason: str) -> Record:
+    """Return the entry that says why an input was refused; `status` is that of the instance, if there is one."""
+    facts = facts_of(input_)
+    return Record(saga_id, input_.id, input_.at_milliseconds, Happened.REFUSED, *facts[1:7], reason, facts[8], status)

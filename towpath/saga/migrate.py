@@ -7,8 +7,8 @@ lets begin, begins with it.
 
 from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
-from towpath.saga.effects import Happened, Record
-from towpath.saga.history import facts_of
+from towpath.saga.effects import Record
+from towpath.saga.history import facts_of, refusal_of
 from towpath.saga.inputs import UpgradeAsked
 from towpath.saga.state import SagaState
 from towpath.saga.upgrade import Outcome, judge
@@ -48,8 +48,4 @@ def _entry(state: SagaState, asked: UpgradeAsked) -> Record:
 
 
 def _refused(state: SagaState, asked: UpgradeAsked, reason: str) -> Decision:
-    facts = facts_of(asked)
-    entry = Record(
-        state.saga_id, asked.id, asked.at_milliseconds, Happened.REFUSED, *facts[1:7], reason, facts[8], state.status
-    )
-    return Decision(state, (entry,))
+    return Decision(state, (refusal_of(asked, state.saga_id, state.status, reason),))

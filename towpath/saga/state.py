@@ -46,14 +46,10 @@ class StepStatus(StrEnum):
     UNDONE = "undone"
 
 
+# Tuples, not sets: `in` then compares identities and hashes nothing.
 NEED_A_PERSON = (StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
-_BACKWARD = (
-    StepStatus.UNDOING,
-    StepStatus.UNDO_BACKOFF,
-    StepStatus.UNDO_STUCK,
-    StepStatus.UNDO_FAILED,
-    StepStatus.UNDONE,
-)
+BEING_UNDONE = (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
+_BACKWARD = (*BEING_UNDONE, StepStatus.UNDONE)
 
 
 def direction_of(status: StepStatus) -> Direction:

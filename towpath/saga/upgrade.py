@@ -23,12 +23,11 @@ from enum import StrEnum
 
 from towpath.saga.definition import Activity, Definition, Kind, StepDefinition
 from towpath.saga.definition_snapshot import name_of
-from towpath.saga.state import Direction, SagaState, Status, StepState, StepStatus
+from towpath.saga.state import BEING_UNDONE, Direction, SagaState, Status, StepState, StepStatus
 
 _SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.DECLINED)
 _OUT = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING, StepStatus.STUCK)
 _MAY_BE_DONE = (StepStatus.SUCCEEDED, StepStatus.SENT, StepStatus.BACKOFF, StepStatus.STUCK, StepStatus.UNKNOWN)
-_BEING_UNDONE = (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
 
 
 class Outcome(StrEnum):
@@ -197,7 +196,7 @@ def _not_carried(before: StepDefinition, after: StepDefinition, cell: StepState)
     declined = {name_of(type(each.result)) for each in _cells(cell) if each.status is StepStatus.DECLINED}
     if declined - {name_of(kind) for kind in after.tolerated}:
         yield f"{key} was declined with {', '.join(sorted(declined))}, which is not tolerated any more"
-    undoing = any(status in _BEING_UNDONE for status in statuses)
+    undoing = any(status in BEING_UNDONE for status in statuses)
     if (undoing or _owes(before, cell)) and before.undo is not None:
         if after.undo is None:
             yield f"the undo of {key} is owed, and there is none any more"
@@ -247,7 +246,7 @@ def _not_dropped(before: StepDefinition, cell: StepState) -> Iterator[str]:
     statuses = [each.status for each in _cells(cell)]
     if cell.status is StepStatus.PENDING:
         yield f"{before.key} is gone, and its answer has come already"
-    elif any(status in _OUT or status in _BEING_UNDONE for status in statuses):
+    elif any(status in _OUT or status in BEING_UNDONE for status in statuses):
         yield f"{before.key} is gone, and is under way"
     elif _owes(before, cell):
         yield f"{before.key} is gone, and its undo is owed"
@@ -260,12 +259,12 @@ def _out_of_order(new: Definition, cells: tuple[StepState, ...], direction: Dire
             for required in step.requires:
                 if cells[required].status not in _SETTLED:
                     yield f"{step.key} has begun, and {new.steps[required].key}, which it requires now, is not settled"
-        if cell.status is StepStatus.UNDONE or cell.status in _BEING_UNDONE:
+        if cell.status is StepStatus.UNDONE or cell.status in BEING_UNDONE:
             for later in range(position + 1, len(cells)):
-                left = cells[later].status in _BEING_UNDONE or _owes(new.steps[later], cells[later])
+                left = cells[later].status in BEING_UNDONE or _owes(new.steps[later], cells[later])
                 if new.descendants[position] >> later & 1 and left:
                     yield f"{step.key} is undone, and {new.steps[later].key}, which comes after it now, is not"
-        if step.undo is not None and (_owes(step, cell) or cell.status in _BEING_UNDONE):
+        if step.undo is not None and (_owes(step, cell) or cell.status in BEING_UNDONE):
             for needed in step.undo.needs:
                 if not _begun(cells[needed]):
                     yield f"the undo of {step.key} needs {new.steps[needed].key}, which has not begun"

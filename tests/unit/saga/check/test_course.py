@@ -275,7 +275,7 @@ def all_is_undone_at_once(patch: Patch) -> None:
             ):
                 machine._undo(builder, position)
                 outstanding = True
-            outstanding = outstanding or status in machine._BEING_UNDONE
+            outstanding = outstanding or status in machine.BEING_UNDONE
         return outstanding
 
     patch.setattr(machine, "_undo_what_is_free", undo_all)

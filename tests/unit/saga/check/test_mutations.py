@@ -158,7 +158,7 @@ def steps_are_undone_in_the_order_in_which_they_were_done(patch: Patch) -> None:
             )
             if owes and not outstanding:
                 machine._undo(turn, position)
-            outstanding = outstanding or owes or status in machine._BEING_UNDONE
+            outstanding = outstanding or owes or status in machine.BEING_UNDONE
         return outstanding
 
     patch.setattr(machine, "_undo_what_is_free", undo_all)
@@ -172,7 +172,7 @@ def steps_are_undone_all_at_once(patch: Patch) -> None:
             status = turn.steps[position].status
             if status in (S.SUCCEEDED, S.UNKNOWN) and machine._owes(step, turn.steps[position]):
                 machine._undo(turn, position)
-            outstanding = outstanding or turn.steps[position].status in machine._BEING_UNDONE
+            outstanding = outstanding or turn.steps[position].status in machine.BEING_UNDONE
         return outstanding
 
     patch.setattr(machine, "_undo_what_is_free", undo_all)
