@@ -9,7 +9,7 @@ from towpath.contract.codec import Codec
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.record_context import RecordContext
-from towpath.saga.decision_builder import child_key_of
+from towpath.saga.decision_builder import child_keys_of
 from towpath.saga.definition import Definition
 from towpath.saga.keys import saga_id_of, start_id_of_child
 from towpath.saga.state import Direction, SagaState, StepStatus
@@ -73,11 +73,9 @@ class Retention:
         for declared, step in zip(definition.steps, state.steps, strict=True):
             if declared.child is None or step.status in (StepStatus.PENDING, StepStatus.SKIPPED):
                 continue
-            for item in [cell.key for cell in step.items] if declared.over is not None else [""]:
+            for item, key in child_keys_of(definition, state, declared).items():
                 start_id = start_id_of_child(state.saga_id, step.key, item)
-                self._tell(
-                    context, state, declared.child.name, start_id, child_key_of(definition, state, declared, item)
-                )
+                self._tell(context, state, declared.child.name, start_id, key)
 
     def _tell(self, context: RecordContext, state: SagaState, child: str, start_id: str, key: str) -> None:
         told = wire.ParentEnded(saga=state.saga, saga_id=state.saga_id)

@@ -252,13 +252,18 @@ class DecisionBuilder:
         """Return the business key of a sub-saga; empty where it is this saga's own. Raises BuilderError."""
         if step.keyed_by is None:
             return f"{self.key}/{item}" if item else ""
-        arguments = self.arguments(step.needs)
-        if item:
-            arguments.append(self.items_of(step)[int(item)])
-        found = self.call(step, step.keyed_by, arguments)
+        return self.key_by(step, step.keyed_by, [*self.arguments(step.needs), *self._item(step, item)])
+
+    def key_by(self, step: StepDefinition, keyed_by: Callable[..., str], arguments: list[Any]) -> str:
+        """Return the business key that a function of the definition gives. Raises BuilderError."""
+        found = self.call(step, keyed_by, arguments)
         if not isinstance(found, str) or not found:
-            raise BuilderError(self.definition.name, step.key, _name(step.keyed_by), f"returned {found!r}, not a key")
+            raise BuilderError(self.definition.name, step.key, _name(keyed_by), f"returned {found!r}, not a key")
         return found
+
+    def _item(self, step: StepDefinition, item: str) -> tuple[Any, ...]:
+        """Return what a function receives of the item of an `each`, after all else; nothing of any other step."""
+        return (self.items_of(step)[int(item)],) if item else ()
 
     def _command(self, step: StepDefinition, item: str, direction: Direction) -> tuple[str, object]:
         if direction is Direction.DO:
@@ -269,9 +274,7 @@ class DecisionBuilder:
             participant, build, arguments = undo.participant, undo.build, self.arguments(undo.needs)
             if undo.takes_cause:
                 arguments.append(self.cause)
-        if item:
-            arguments.append(self.items_of(step)[int(item)])
-        return participant, self.call(step, build, arguments)
+        return participant, self.call(step, build, [*arguments, *self._item(step, item)])
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
@@ -299,6 +302,7 @@ class DecisionBuilder:
         """Send one attempt of a step's command, or of its undo, and set the timer of its deadline."""
         step = self.definition.steps[position]
         name, due, attempt, round_ = self.definition.name, sent.due_milliseconds, sent.attempt, sent.round
+        asked = (name, self.saga_id, self.key, step.key, attempt, round_)
         effect: Effect
         child = step.child
         if child is None:
@@ -307,11 +311,9 @@ class DecisionBuilder:
                 name, self.saga_id, self.key, to, step.key, item, direction, attempt, round_, command, due
             )
         elif direction is Direction.DO:
-            asked = (name, self.saga_id, self.key, step.key, attempt, round_)
             _, event = self._command(step, item, direction)
             effect = StartSaga(*asked, child.name, child.version, event, item, self.child_key(step, item))
         else:
-            asked = (name, self.saga_id, self.key, step.key, attempt, round_)
             effect = CompensateSaga(*asked, child.name, item, self.child_key(step, item))
         self.put(position, item, sent)
         timer = Timer(TimerKind.ATTEMPT, step.key, item, direction, attempt, round_)
@@ -439,23 +441,19 @@ class DecisionBuilder:
 
 def start_key_of(definition: Definition, event: object) -> str:
     """Return the business key that the definition gives a start event. Raises BuilderError."""
-    keyed_by = definition.keyed_by
-    assert keyed_by is not None  # asked only where the definition says so
-    start = definition.steps[0].key
-    try:
-        found = keyed_by(event)
-    except Exception as error:
-        raise BuilderError(definition.name, start, _name(keyed_by)) from error
-    if not isinstance(found, str) or not found:
-        raise BuilderError(definition.name, start, _name(keyed_by), f"returned {found!r}, not a key")
-    return found
+    assert definition.keyed_by is not None  # asked only where the definition says so
+    return DecisionBuilder(definition, 0).key_by(definition.steps[0], definition.keyed_by, [event])
 
 
-def child_key_of(definition: Definition, state: SagaState, step: StepDefinition, item: str) -> str:
-    """Return the business key of a sub-saga that an instance has started. Raises BuilderError."""
+def child_keys_of(definition: Definition, state: SagaState, step: StepDefinition) -> dict[str, str]:
+    """Return by item the business keys of the sub-sagas that a step of an instance has started. Raises BuilderError.
+
+    Of one that is no list, the item is the empty one.
+    """
     builder = DecisionBuilder(definition, 0)
     builder.read(state)
-    return builder.child_key(step, item) or state.key
+    items = [""] if step.over is None else [cell.key for cell in state.steps[definition.index[step.key]].items]
+    return {item: builder.child_key(step, item) or state.key for item in items}
 
 
 def _name(function: Callable[..., Any] | None) -> str:

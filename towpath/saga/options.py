@@ -13,7 +13,6 @@ from typing import Any
 from towpath.saga.definition import OnTimeout, Participant
 from towpath.saga.errors import DefinitionError
 
-PROCEED = OnTimeout.PROCEED
 _TIMING = ("within", "attempts", "retry_for", "backoff")
 _SHARED = ("after", "key", "holds", "touches", "needs", "succeeds", *_TIMING)
 _SUBSAGA = ("needs", "after", "key", "within", "returns", "undo", "keyed_by")
@@ -115,7 +114,12 @@ def judge_words(where: str, method: str, said: Mapping[str, Any]) -> None:
         raise DefinitionError(f"{where}: a delay lasts so long, or until a time", next_step="say lasts= or until=")
     if method == "delay" and "until" in said and "at_most" not in said:
         raise DefinitionError(f"{where}: a delay until a time lacks at_most=", next_step="say how long it may last")
-    if method == "gather" and "enough" not in said and "ended_by" not in said and said["on_timeout"] is not PROCEED:
+    if (
+        method == "gather"
+        and "enough" not in said
+        and "ended_by" not in said
+        and said["on_timeout"] is not OnTimeout.PROCEED
+    ):
         raise DefinitionError(
             f"{where}: nothing ends it but its time, and that does not go on",
             next_step="say enough=, a function, or ended_by=, an event; or on_timeout=PROCEED",
