@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Generic, Literal, Unpack, overload
 
-from towpath.saga.definition import Activity, OnTimeout, SecondStart
+from towpath.saga.definition import Activity, GatherDefinition, OnTimeout, SecondStart
 from towpath.saga.errors import DefinitionError
 from towpath.saga.handles import (
     AnyNeeds,
@@ -28,7 +28,7 @@ from towpath.saga.handles import (
     tolerated_in,
 )
 from towpath.saga.options import judge_functions, judge_words
-from towpath.saga.parts import GatherParts, StepParts
+from towpath.saga.parts import StepParts
 from towpath.saga.rules import Draft
 
 
@@ -175,7 +175,7 @@ class Course(Generic[StartT]):
         with what has come. What `fails` names turns the saga round.
         """
         judge_words(self._where(key), "gather", said)
-        gathered = GatherParts(classes_of(said["of"]), said["into"], said["by"], said["limit"], said.get("enough"))
+        gathered = GatherDefinition(classes_of(said["of"]), said["into"], said["by"], said["limit"], said.get("enough"))
         return self._add(
             StepParts(
                 key,

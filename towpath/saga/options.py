@@ -114,12 +114,8 @@ def judge_words(where: str, method: str, said: Mapping[str, Any]) -> None:
         raise DefinitionError(f"{where}: a delay lasts so long, or until a time", next_step="say lasts= or until=")
     if method == "delay" and "until" in said and "at_most" not in said:
         raise DefinitionError(f"{where}: a delay until a time lacks at_most=", next_step="say how long it may last")
-    if (
-        method == "gather"
-        and "enough" not in said
-        and "ended_by" not in said
-        and said["on_timeout"] is not OnTimeout.PROCEED
-    ):
+    endless = method == "gather" and said.keys().isdisjoint(("enough", "ended_by"))
+    if endless and said["on_timeout"] is not OnTimeout.PROCEED:
         raise DefinitionError(
             f"{where}: nothing ends it but its time, and that does not go on",
             next_step="say enough=, a function, or ended_by=, an event; or on_timeout=PROCEED",
@@ -168,11 +164,12 @@ def judge_saga(
         raise DefinitionError(f"{where}: version={version!r} is no whole number", next_step="count versions from 1")
     if not _is_time(deadline):
         raise DefinitionError(f"{where}: deadline={deadline!r} is no time", next_step="give it one, as in days(4)")
-    if keyed_by is not None and not callable(keyed_by):
-        raise DefinitionError(
-            f"{where}: keyed_by={keyed_by!r} is no function", next_step="give it one that returns the key of an event"
-        )
     if keyed_by is not None:
+        if not callable(keyed_by):
+            raise DefinitionError(
+                f"{where}: keyed_by={keyed_by!r} is no function",
+                next_step="give it one that returns the key of an event",
+            )
         judge_functions(where, {"keyed_by": keyed_by})
     for kind in starts_on:
         if not isinstance(kind, type):

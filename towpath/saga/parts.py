@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
-from towpath.saga.definition import Activity, Definition, Kind, OnTimeout, Participant
+from towpath.saga.definition import Activity, Definition, GatherDefinition, Kind, OnTimeout, Participant
 
 if TYPE_CHECKING:
     from towpath.saga.rules import Draft
@@ -79,17 +79,6 @@ class ProlongParts:
 
 
 @dataclass(frozen=True, slots=True)
-class GatherParts:
-    """What a wait that gathers was given, not yet judged."""
-
-    of: tuple[type, ...]
-    into: type
-    by: Callable[..., object]
-    limit: int
-    enough: Callable[..., bool] | None
-
-
-@dataclass(frozen=True, slots=True)
 class StepParts:
     """What a step was given, not yet judged."""
 
@@ -120,5 +109,5 @@ class StepParts:
     prolong: "ProlongParts | None" = None
     keyed_by: Callable[..., str] | None = None
     undo_subsaga: UndoSubsaga | None = None
-    gather: GatherParts | None = None
+    gather: GatherDefinition | None = None
     enough: int = 0

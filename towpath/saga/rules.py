@@ -133,10 +133,12 @@ class Draft:
             remind=self._remind(parts),
             prolong=self._prolong(parts),
             keyed_by=parts.keyed_by,
-            gather=self._gather(parts),
+            gather=parts.gather,
             enough=parts.enough,
             where=_where(),
         )
+        if step.gather is not None:
+            self._judge_gather(step, step.gather)
         self._judge_place(step)
         self._judge_branches(step)
         self._judge_functions(step)
@@ -374,24 +376,21 @@ class Draft:
             )
         return ProlongDefinition(prolong.on, to_milliseconds(prolong.by), prolong.times)
 
-    def _gather(self, parts: StepParts) -> GatherDefinition | None:
-        gather = parts.gather
-        if gather is None:
-            return None
-        if not 1 <= gather.limit <= GATHERED_MAX:
-            raise self._step_error(parts.key, f"has limit={gather.limit}", f"let it gather 1 to {GATHERED_MAX} signals")
-        taken = [kind.__name__ for kind in gather.of if self._takes(kind)]
+    def _judge_gather(self, step: StepDefinition, gather: GatherDefinition) -> None:
+        limit = gather.signals_max
+        if not 1 <= limit <= GATHERED_MAX:
+            raise self._step_error(step.key, f"has limit={limit}", f"let it gather 1 to {GATHERED_MAX} signals")
+        taken = [kind.__name__ for kind in gather.signals if self._takes(kind)]
         if taken:
             raise self._step_error(
-                parts.key, f"gathers {taken[0]}, which means something else already", "use another event"
+                step.key, f"gathers {taken[0]}, which means something else already", "use another event"
             )
-        twice = [kind.__name__ for kind in gather.of if kind in (*parts.succeeds, *parts.fails)]
+        twice = [kind.__name__ for kind in gather.signals if kind in step.outcomes]
         if twice:
-            raise self._step_error(parts.key, f"gathers {twice[0]}, which also ends it", "let one event do one thing")
-        self._judge_function(parts.key, gather.by, ["the start event", "what was gathered so far", "a signal"])
+            raise self._step_error(step.key, f"gathers {twice[0]}, which also ends it", "let one event do one thing")
+        self._judge_function(step.key, gather.fold, ["the start event", "what was gathered so far", "a signal"])
         if gather.enough is not None:
-            self._judge_function(parts.key, gather.enough, ["the start event", "what was gathered"])
-        return GatherDefinition(gather.of, gather.into, gather.by, gather.limit, gather.enough)
+            self._judge_function(step.key, gather.enough, ["the start event", "what was gathered"])
 
     def _takes(self, kind: type) -> bool:
         """Say whether a signal of that class means something to the saga already."""
