@@ -19,6 +19,7 @@ from towpath.saga.effects import (
     Happened,
     PublishEvent,
     SendCommand,
+    Sending,
     StartNext,
     StartSaga,
 )
@@ -27,10 +28,8 @@ from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Sign
 from towpath.saga.state import Direction, SagaState, Status, StepStatus
 from towpath.stream.broker.record import Headers
 
-Sending = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent | StartNext
 UNFIT = "Unfit:"
 """Before the class of an input, in the history, whose outcome did not fit into its topics."""
-_SENDING = (SendCommand, StartSaga, CompensateSaga, AnswerParent, PublishEvent, StartNext)
 
 
 class Outgoing(NamedTuple):
@@ -53,7 +52,7 @@ class MessageBuilder:
     def outgoing(self, decision: Decision, state: SagaState) -> tuple[Outgoing, ...]:
         """Return the messages that a decision sends, in order; `state` is the instance after it."""
         along = dict(state.headers)
-        return tuple(self._outgoing(effect, along) for effect in decision.effects if isinstance(effect, _SENDING))
+        return tuple(self._outgoing(effect, along) for effect in decision.effects if isinstance(effect, Sending))
 
     def answer(self, effect: AnswerParent, along: tuple[tuple[str, str], ...]) -> tuple[Outgoing, ...]:
         """Return what a parent is told of a sub-saga of which there is no instance; `along` are the carried headers."""

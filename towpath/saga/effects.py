@@ -229,15 +229,5 @@ class Finish:
     status: Status
 
 
-Effect = (
-    SendCommand
-    | StartSaga
-    | CompensateSaga
-    | AnswerParent
-    | PublishEvent
-    | StartNext
-    | SetTimer
-    | CancelTimer
-    | Record
-    | Finish
-)
+Sending = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent | StartNext
+Effect = Sending | SetTimer | CancelTimer | Record | Finish

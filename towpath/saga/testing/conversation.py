@@ -31,6 +31,7 @@ from towpath.saga.effects import (
     PublishEvent,
     Record,
     SendCommand,
+    Sending,
     SetTimer,
     StartNext,
     StartSaga,
@@ -51,7 +52,7 @@ from towpath.saga.inputs import (
 )
 from towpath.saga.language import Saga
 from towpath.saga.state import Direction, ParentReference, SagaState, Status, StepState, StepStatus
-from towpath.saga.testing.differences import Said, message_of, not_found, shown
+from towpath.saga.testing.differences import message_of, not_found, shown
 
 # An arbitrary, fixed beginning: golden histories hold times, and must not change with the day of the test.
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -93,8 +94,8 @@ class Conversation:
         self.now_milliseconds = start.at_milliseconds
         self.inputs: list[Input] = []
         self.decisions: list[Decision] = []
-        self._unexpected: list[Said] = []
-        self._repeated: list[Said] = []
+        self._unexpected: list[Sending] = []
+        self._repeated: list[Sending] = []
         self._timers: dict[str, tuple[int, Timer]] = {}
         self._failed = False
         self._hear(start)
@@ -228,10 +229,10 @@ class Conversation:
         named = to.name if isinstance(to, Participant) else to
         fits = _fitting(command, where)
 
-        def is_it(said: Said) -> bool:
+        def is_it(said: Sending) -> bool:
             return isinstance(said, SendCommand | StartSaga) and fits(message_of(said))
 
-        def is_there(said: Said) -> bool:
+        def is_there(said: Sending) -> bool:
             receiver = said.participant if isinstance(said, SendCommand) else getattr(said, "child", "")
             return is_it(said) and named in (None, receiver)
 
@@ -240,7 +241,7 @@ class Conversation:
     def expect_compensates(self, child: str) -> "Conversation":
         """Expect that the saga has asked its sub-saga `child` to compensate."""
 
-        def is_it(said: Said) -> bool:
+        def is_it(said: Sending) -> bool:
             return isinstance(said, CompensateSaga) and said.child == child
 
         return self._take(is_it, f"{child} to be asked to compensate")
@@ -248,7 +249,7 @@ class Conversation:
     def expect_answer(self, reply: object) -> "Conversation":
         """Expect that this sub-saga has told its parent how it ended."""
 
-        def is_it(said: Said) -> bool:
+        def is_it(said: Sending) -> bool:
             return isinstance(said, AnswerParent) and said.reply == reply
 
         return self._take(is_it, reply, "the parent")
@@ -257,7 +258,7 @@ class Conversation:
         """Expect that the saga has published this event: the record, its class or a function, as in `expect`."""
         fits = _fitting(event, where)
 
-        def is_it(said: Said) -> bool:
+        def is_it(said: Sending) -> bool:
             return isinstance(said, PublishEvent) and fits(said.event)
 
         return self._take(is_it, event, "its own events")
@@ -268,7 +269,7 @@ class Conversation:
         """Expect that the saga has started its next instance with this event, as in `expect` (under this key)."""
         fits = _fitting(event, where)
 
-        def is_it(said: Said) -> bool:
+        def is_it(said: Sending) -> bool:
             return isinstance(said, StartNext) and fits(said.event) and key in (None, said.next_key)
 
         return self._take(is_it, event, "this saga, as its next instance")
@@ -345,10 +346,10 @@ class Conversation:
 
     def _take(
         self,
-        is_wanted: Callable[[Said], bool],
+        is_wanted: Callable[[Sending], bool],
         wanted: object,
         to: str | None = None,
-        matches: Callable[[Said], bool] | None = None,
+        matches: Callable[[Sending], bool] | None = None,
     ) -> "Conversation":
         """Take note of the first message that is wanted. Raises AssertionError that says what came instead."""
         for waiting in (self._unexpected, self._repeated):

@@ -4,10 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from towpath.saga.effects import AnswerParent, CompensateSaga, PublishEvent, SendCommand, StartNext, StartSaga
+from towpath.saga.effects import AnswerParent, CompensateSaga, PublishEvent, SendCommand, Sending, StartNext, StartSaga
 from towpath.saga.state import Direction
-
-Said = SendCommand | StartSaga | CompensateSaga | AnswerParent | PublishEvent | StartNext
 
 VALUE_CHARACTERS_MAX = 120
 """Of one value in a line; what is longer is cut, for a line that wraps is no longer read as one."""
@@ -16,7 +14,7 @@ _INDENT = "    "
 _MISSING = "nothing"
 
 
-def message_of(said: Said) -> object:
+def message_of(said: Sending) -> object:
     """Return the record that a saga sent; of a request to compensate, the request itself."""
     match said:
         case SendCommand():
@@ -29,7 +27,7 @@ def message_of(said: Said) -> object:
             return said
 
 
-def headline(said: Said) -> str:
+def headline(said: Sending) -> str:
     """Return in one line what was sent, to whom, and for which step."""
     match said:
         case SendCommand():
@@ -49,7 +47,7 @@ def headline(said: Said) -> str:
             return f"{type(said.event).__name__} to start the next instance under the key {said.next_key}"
 
 
-def shown(sent: Sequence[Said]) -> str:
+def shown(sent: Sequence[Sending]) -> str:
     """Return everything that was sent, one message a paragraph, each field in a line of its own."""
     lines: list[str] = []
     for said in sent:
@@ -104,7 +102,7 @@ def _is_record(value: object) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
-def not_found(wanted: object, to: str | None, sent: Sequence[Said], matches: Callable[[Said], bool]) -> str:
+def not_found(wanted: object, to: str | None, sent: Sequence[Sending], matches: Callable[[Sending], bool]) -> str:
     """Return what to say where nothing of what was `sent` is what was `wanted`.
 
     The nearest message comes first, with the fields in which it differs: one of the same class, with the fewest of
@@ -128,7 +126,7 @@ def not_found(wanted: object, to: str | None, sent: Sequence[Said], matches: Cal
     return "\n".join(lines)
 
 
-def _receiver(said: Said) -> str:
+def _receiver(said: Sending) -> str:
     match said:
         case SendCommand():
             return said.participant
