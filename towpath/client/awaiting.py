@@ -20,8 +20,31 @@ LOOK_SECONDS = 5.0
 """Longest trust in a notification: a view that is being rebuilt, or a lost connection's successor, tells nothing."""
 
 
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which instances: the one called `saga_id`, or, where that is None, all of `saga` for a business key."""
+
+    saga_id: str | None
+    saga: str = ""
+    key: str = ""
+
+    def ids(self, standings: Sequence[InstanceStatus]) -> set[str]:
+        """Return the ids of those that are known; `standings` are how they were found."""
+        return {one.saga_id for one in standings} if self.saga_id is None else {self.saga_id}
+
+
 class Wanted(Protocol, Generic[Found_co]):
     """What is waited for."""
+
+    @property
+    def which(self) -> Which:
+        """Return the instances that tell of it."""
+        ...
+
+    @property
+    def timeout_seconds(self) -> float:
+        """Return for how long it is waited for."""
+        ...
 
     def found(self, standings: Sequence[InstanceStatus]) -> Found_co | None:
         """Return what was waited for, None while it has not come."""
@@ -39,6 +62,11 @@ class Ending:
     saga_id: str
     timeout_seconds: float
 
+    @property
+    def which(self) -> Which:
+        """Return the instance."""
+        return Which(self.saga_id)
+
     def found(self, standings: Sequence[InstanceStatus]) -> InstanceStatus | None:
         """Return how it has ended."""
         return next((one for one in standings if one.ended or one.stuck), None)
@@ -54,6 +82,11 @@ class AnswerTo:
 
     sent: Sent
     timeout_seconds: float
+
+    @property
+    def which(self) -> Which:
+        """Return the instance that was asked, or those that may take the signal."""
+        return Which(self.sent.saga_id, self.sent.saga, self.sent.key)
 
     def found(self, standings: Sequence[InstanceStatus]) -> Answer | None:
         """Return the answer; of several instances that were given a signal, the one that took it."""

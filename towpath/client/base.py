@@ -1,18 +1,26 @@
 """What the synchronous and the asynchronous client share: how one is made, what it sends, where it may write. Pure."""
 
-from collections.abc import Mapping
-from typing import Self
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+from uuid import UUID
 
-from towpath.client.messages import ClientMessages, Sent
+from towpath import tracing
+from towpath.client.messages import ClientMessages, Named, Sent
 from towpath.client.saga import Started
 from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
+from towpath.contract.record import Record
 from towpath.contract.registry import load_codec
 from towpath.outbox.handover import Handover
+from towpath.outbox.message import OutboxMessage
+from towpath.outbox.names import VIEWS_DATABASE
 from towpath.project import load_sagas
 from towpath.saga.definition import Definition
+from towpath.saga.inputs import Action
 from towpath.settings import Settings, load_settings
+from towpath.tracing import SpanKind
 
 Home = tuple[str, int, str, str]
 """Host, port and database of a connection, and the topic that its outbox may write."""
@@ -66,6 +74,39 @@ class ClientBase:
         this does nothing, and capture brings the event a moment later, as it does in any case. Never raises.
         """
         return bool(sent.message and self._handover and self._handover.hand_over((sent.message,)))
+
+    @contextmanager
+    def _starting(
+        self, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any
+    ) -> Iterator[tuple[Started, OutboxMessage]]:
+        """Give a start and its message, to be written within its span."""
+        with tracing.span(f"start {saga}", {"towpath.saga": saga, "towpath.key": key}, kind=SpanKind.PRODUCER):
+            started = self._messages.start(saga, key, event, event_id=event_id, **headers)
+            assert started.message is not None  # made just now
+            yield started, started.message
+
+    @contextmanager
+    def _signalling(
+        self, saga: str, key: str, record: Record, *, signal_id: UUID | None, saga_id: str | None, **headers: Any
+    ) -> Iterator[Sent]:
+        """Give a signal, to be written within its span."""
+        with tracing.span(f"signal {saga}", {"towpath.saga": saga, "towpath.key": key}, kind=SpanKind.PRODUCER):
+            yield self._messages.signal(saga, key, record, id=signal_id, saga_id=saga_id, **headers)
+
+    @contextmanager
+    def _asking(
+        self, instance: Named, action: Action, *, actor: str, reason: str, request_id: UUID | None, **more: Any
+    ) -> Iterator[Sent]:
+        """Give a request, to be written within its span; `more` are step, item and reply, and headers."""
+        about = {"towpath.saga": instance.saga, "towpath.saga_id": instance.saga_id, "towpath.key": instance.key}
+        with tracing.span(f"{action.value} {instance.saga}", about, kind=SpanKind.PRODUCER):
+            yield self._messages.request(instance, action, actor=actor, reason=reason, id=request_id, **more)
+
+    def _views_options(self) -> dict[str, Any]:
+        """Return what psycopg is given to connect to the views' database, in autocommit."""
+        postgres = self.settings.postgres
+        url = postgres.database_url(VIEWS_DATABASE)
+        return {"conninfo": url, "autocommit": True, **postgres.connection_options()}
 
     def _definitions(self) -> Mapping[str, Mapping[int, Definition]]:
         if self._sagas is None:

@@ -4,7 +4,7 @@ The one rule: what is sent to a saga is one more row of the caller's transaction
 the view of instances has it, so both are right from any process, whatever crashed in between.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 from uuid import UUID
@@ -13,21 +13,18 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import class_row
 
-from towpath import tracing
-from towpath.client.awaiting import LOOK_SECONDS, AnswerTo, Ending, Found, Wanted
+from towpath.client.awaiting import LOOK_SECONDS, AnswerTo, Ending, Found, Wanted, Which
 from towpath.client.base import ClientBase
 from towpath.client.driver.postgres import Caller, Connection, driver_of
 from towpath.client.messages import Named, Sent
-from towpath.client.queries.postgres import BY_ID, BY_KEY, LISTEN, home_of, reading
+from towpath.client.queries.postgres import LISTEN, home_of, query_of, reading
 from towpath.client.saga import InstanceStatus, Result, Started, result_of, standing_of
 from towpath.contract.record import Record
 from towpath.orchestrator.requests import Answer
 from towpath.orchestrator.sagas_view import SagaInstance
 from towpath.outbox.message import OutboxMessage
-from towpath.outbox.names import VIEWS_DATABASE
 from towpath.outbox.postgres import may_write, write
 from towpath.saga.inputs import Action
-from towpath.tracing import SpanKind
 
 
 class Client(ClientBase):
@@ -48,10 +45,8 @@ class Client(ClientBase):
         The same `event_id` starts the same saga, once: take one that the request itself determines, and a request that
         is repeated starts nothing new. `headers` are further fields of `OutboxMessage` (`tenant`, `traceparent`).
         """
-        with tracing.span(f"start {saga}", {"towpath.saga": saga, "towpath.key": key}, kind=SpanKind.PRODUCER):
-            started = self._messages.start(saga, key, event, event_id=event_id, **headers)
-            assert started.message is not None  # made just now
-            self._write(connection, started.message)
+        with self._starting(saga, key, event, event_id=event_id, **headers) as (started, message):
+            self._write(connection, message)
         return started
 
     def signal(
@@ -69,8 +64,7 @@ class Client(ClientBase):
 
         The same `signal_id` is taken once; without one, the same record to the same key is the same signal.
         """
-        with tracing.span(f"signal {saga}", {"towpath.saga": saga, "towpath.key": key}, kind=SpanKind.PRODUCER):
-            sent = self._messages.signal(saga, key, record, id=signal_id, saga_id=saga_id, **headers)
+        with self._signalling(saga, key, record, signal_id=signal_id, saga_id=saga_id, **headers) as sent:
             self._write(connection, sent.message)
         return sent
 
@@ -112,22 +106,20 @@ class Client(ClientBase):
         step's answer. The same `request_id` is decided once. Without one it follows from what is asked and from how
         the instance stood when the caller looked: asked again about the same standing, it is the same request.
         """
-        about = {"towpath.saga": instance.saga, "towpath.saga_id": instance.saga_id, "towpath.key": instance.key}
-        what: dict[str, Any] = {"step": step, "item": item, "reply": reply, "id": request_id}
-        with tracing.span(f"{action.value} {instance.saga}", about, kind=SpanKind.PRODUCER):
-            sent = self._messages.request(instance, action, actor=actor, reason=reason, **what, **headers)
+        what: dict[str, Any] = {"step": step, "item": item, "reply": reply, "request_id": request_id}
+        with self._asking(instance, action, actor=actor, reason=reason, **what, **headers) as sent:
             self._write(connection, sent.message)
         return sent
 
     def standing(self, saga_id: str) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
         with self._views() as connection:
-            return next(iter(self._read(connection, BY_ID, (saga_id,))), None)
+            return next(iter(self._read(connection, Which(saga_id))), None)
 
     def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
         with self._views() as connection:
-            return self._read(connection, BY_KEY, (key, saga))
+            return self._read(connection, Which(None, saga, key))
 
     def await_ending(self, saga_id: str, *, timeout_seconds: float) -> InstanceStatus:
         """Wait until a saga completed or compensated, or is stuck, and return how it stands then.
@@ -135,15 +127,14 @@ class Client(ClientBase):
         The saga need not have begun; one whose start is refused is compensated, and its `reason` says why. Raises
         NotEnded when the time is over, WorldError where the views cannot be read.
         """
-        return self._await(Ending(saga_id, timeout_seconds), saga_id, "", "", timeout_seconds)
+        return self._await(Ending(saga_id, timeout_seconds))
 
     def await_answer(self, sent: Sent, *, timeout_seconds: float) -> Answer:
         """Wait until a signal or a request was decided, and return whether it was applied, or why it was refused.
 
         Raises NotAnswered when the time is over, WorldError where the views cannot be read.
         """
-        wanted = AnswerTo(sent, timeout_seconds)
-        return self._await(wanted, sent.saga_id, sent.saga, sent.key, timeout_seconds)
+        return self._await(AnswerTo(sent, timeout_seconds))
 
     def result(self, saga_id: str, kind: type[Result], *, timeout_seconds: float) -> Result:
         """Wait until a saga has completed, and return what it came to: the record that `saga.result` declares.
@@ -161,27 +152,25 @@ class Client(ClientBase):
                 self._homes.add(home)
             write(connection, [message])
 
-    def _await(self, wanted: Wanted[Found], saga_id: str | None, saga: str, key: str, timeout_seconds: float) -> Found:
-        query, values = (BY_KEY, (key, saga)) if saga_id is None else (BY_ID, (saga_id,))
-        deadline = self._clock.monotonic_seconds() + timeout_seconds
+    def _await(self, wanted: Wanted[Found]) -> Found:
+        deadline = self._clock.monotonic_seconds() + wanted.timeout_seconds
         with self._views() as connection:
             # Listening begins before the first look, so that no change slips in between.
             connection.execute(LISTEN)
             while True:
-                standings = self._read(connection, query, values)
+                standings = self._read(connection, wanted.which)
                 found = wanted.found(standings)
                 if found is not None:
                     return found
                 left_seconds = deadline - self._clock.monotonic_seconds()
                 if left_seconds <= 0:
                     raise wanted.too_late(standings)
-                ids = {one.saga_id for one in standings} if saga_id is None else {saga_id}
-                _hear(connection, ids, min(left_seconds, LOOK_SECONDS))
+                _hear(connection, wanted.which.ids(standings), min(left_seconds, LOOK_SECONDS))
 
-    def _read(self, connection: Connection, query: Any, values: Sequence[Any]) -> list[InstanceStatus]:
+    def _read(self, connection: Connection, which: Which) -> list[InstanceStatus]:
         with connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
             try:
-                return [standing_of(row, self.codec) for row in cursor.execute(query, values)]
+                return [standing_of(row, self.codec) for row in cursor.execute(*query_of(which))]
             except errors.UndefinedTable:  # no worker has kept the view yet
                 return []
 
@@ -194,16 +183,13 @@ class Client(ClientBase):
                 # Read whole before anything is asked on the same connection.
                 changed = [told.payload for told in connection.notifies(timeout=min(left_seconds, 1.0), stop_after=1)]
                 for saga_id in dict.fromkeys(changed):
-                    yield from self._read(connection, BY_ID, (saga_id,))
+                    yield from self._read(connection, Which(saga_id))
 
     @contextmanager
     def _views(self) -> Iterator[Connection]:
         """Connect to the views' database, in autocommit."""
-        options: dict[str, Any] = dict(self.settings.postgres.connection_options())
-        with reading():
-            url = self.settings.postgres.database_url(VIEWS_DATABASE)
-            with psycopg.connect(url, autocommit=True, **options) as connection:
-                yield connection
+        with reading(), psycopg.connect(**self._views_options()) as connection:
+            yield connection
 
 
 def _hear(connection: Connection, ids: set[str], seconds: float) -> None:

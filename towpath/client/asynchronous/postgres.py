@@ -3,7 +3,7 @@
 The one rule is that of the synchronous one; what is sent and what is looked for is decided by the same code.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from uuid import UUID
@@ -12,21 +12,18 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import class_row
 
-from towpath import tracing
-from towpath.client.awaiting import LOOK_SECONDS, AnswerTo, Ending, Found, Wanted
+from towpath.client.awaiting import LOOK_SECONDS, AnswerTo, Ending, Found, Wanted, Which
 from towpath.client.base import ClientBase
 from towpath.client.driver.postgres import AsyncCaller, AsyncConnection, async_driver_of
 from towpath.client.messages import Named, Sent
-from towpath.client.queries.postgres import BY_ID, BY_KEY, LISTEN, home_of, reading
+from towpath.client.queries.postgres import LISTEN, home_of, query_of, reading
 from towpath.client.saga import InstanceStatus, Result, Started, result_of, standing_of
 from towpath.contract.record import Record
 from towpath.orchestrator.requests import Answer
 from towpath.orchestrator.sagas_view import SagaInstance
 from towpath.outbox.message import OutboxMessage
-from towpath.outbox.names import VIEWS_DATABASE
 from towpath.outbox.postgres import may_write_async, write_async
 from towpath.saga.inputs import Action
-from towpath.tracing import SpanKind
 
 
 class AsyncClient(ClientBase):
@@ -41,10 +38,8 @@ class AsyncClient(ClientBase):
         self, connection: AsyncCaller, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any
     ) -> Started:
         """Start a saga with `event`, as `Client.start` does."""
-        with tracing.span(f"start {saga}", {"towpath.saga": saga, "towpath.key": key}, kind=SpanKind.PRODUCER):
-            started = self._messages.start(saga, key, event, event_id=event_id, **headers)
-            assert started.message is not None  # made just now
-            await self._write(connection, started.message)
+        with self._starting(saga, key, event, event_id=event_id, **headers) as (started, message):
+            await self._write(connection, message)
         return started
 
     async def signal(
@@ -59,8 +54,7 @@ class AsyncClient(ClientBase):
         **headers: Any,
     ) -> Sent:
         """Give the instances of a business key, or the one called `saga_id`, what they wait for (`Client.signal`)."""
-        with tracing.span(f"signal {saga}", {"towpath.saga": saga, "towpath.key": key}, kind=SpanKind.PRODUCER):
-            sent = self._messages.signal(saga, key, record, id=signal_id, saga_id=saga_id, **headers)
+        with self._signalling(saga, key, record, signal_id=signal_id, saga_id=saga_id, **headers) as sent:
             await self._write(connection, sent.message)
         return sent
 
@@ -94,31 +88,28 @@ class AsyncClient(ClientBase):
         **headers: Any,
     ) -> Sent:
         """Ask an instance to retry, resume, skip, cancel or compensate, as `Client.ask` does."""
-        about = {"towpath.saga": instance.saga, "towpath.saga_id": instance.saga_id, "towpath.key": instance.key}
-        what: dict[str, Any] = {"step": step, "item": item, "reply": reply, "id": request_id}
-        with tracing.span(f"{action.value} {instance.saga}", about, kind=SpanKind.PRODUCER):
-            sent = self._messages.request(instance, action, actor=actor, reason=reason, **what, **headers)
+        what: dict[str, Any] = {"step": step, "item": item, "reply": reply, "request_id": request_id}
+        with self._asking(instance, action, actor=actor, reason=reason, **what, **headers) as sent:
             await self._write(connection, sent.message)
         return sent
 
     async def standing(self, saga_id: str) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
         async with self._views() as connection:
-            return next(iter(await self._read(connection, BY_ID, (saga_id,))), None)
+            return next(iter(await self._read(connection, Which(saga_id))), None)
 
     async def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
         async with self._views() as connection:
-            return await self._read(connection, BY_KEY, (key, saga))
+            return await self._read(connection, Which(None, saga, key))
 
     async def await_ending(self, saga_id: str, *, timeout_seconds: float) -> InstanceStatus:
         """Wait until a saga completed or compensated, or is stuck (`Client.await_ending`)."""
-        return await self._await(Ending(saga_id, timeout_seconds), saga_id, "", "", timeout_seconds)
+        return await self._await(Ending(saga_id, timeout_seconds))
 
     async def await_answer(self, sent: Sent, *, timeout_seconds: float) -> Answer:
         """Wait until a signal or a request was decided, and return what became of it (`Client.await_answer`)."""
-        wanted = AnswerTo(sent, timeout_seconds)
-        return await self._await(wanted, sent.saga_id, sent.saga, sent.key, timeout_seconds)
+        return await self._await(AnswerTo(sent, timeout_seconds))
 
     async def result(self, saga_id: str, kind: type[Result], *, timeout_seconds: float) -> Result:
         """Wait until a saga has completed, and return what it came to (`Client.result`)."""
@@ -133,29 +124,25 @@ class AsyncClient(ClientBase):
                 self._homes.add(home)
             await write_async(connection, [message])
 
-    async def _await(
-        self, wanted: Wanted[Found], saga_id: str | None, saga: str, key: str, timeout_seconds: float
-    ) -> Found:
-        query, values = (BY_KEY, (key, saga)) if saga_id is None else (BY_ID, (saga_id,))
-        deadline = self._clock.monotonic_seconds() + timeout_seconds
+    async def _await(self, wanted: Wanted[Found]) -> Found:
+        deadline = self._clock.monotonic_seconds() + wanted.timeout_seconds
         async with self._views() as connection:
             # Listening begins before the first look, so that no change slips in between.
             await connection.execute(LISTEN)
             while True:
-                standings = await self._read(connection, query, values)
+                standings = await self._read(connection, wanted.which)
                 found = wanted.found(standings)
                 if found is not None:
                     return found
                 left_seconds = deadline - self._clock.monotonic_seconds()
                 if left_seconds <= 0:
                     raise wanted.too_late(standings)
-                ids = {one.saga_id for one in standings} if saga_id is None else {saga_id}
-                await _hear(connection, ids, min(left_seconds, LOOK_SECONDS))
+                await _hear(connection, wanted.which.ids(standings), min(left_seconds, LOOK_SECONDS))
 
-    async def _read(self, connection: AsyncConnection, query: Any, values: Sequence[Any]) -> list[InstanceStatus]:
+    async def _read(self, connection: AsyncConnection, which: Which) -> list[InstanceStatus]:
         async with connection.cursor(row_factory=class_row(SagaInstance)) as cursor:
             try:
-                await cursor.execute(query, values)
+                await cursor.execute(*query_of(which))
             except errors.UndefinedTable:  # no worker has kept the view yet
                 return []
             return [standing_of(row, self.codec) for row in await cursor.fetchall()]
@@ -163,10 +150,8 @@ class AsyncClient(ClientBase):
     @asynccontextmanager
     async def _views(self) -> AsyncIterator[AsyncConnection]:
         """Connect to the views' database, in autocommit."""
-        options: dict[str, Any] = dict(self.settings.postgres.connection_options())
         with reading():
-            url = self.settings.postgres.database_url(VIEWS_DATABASE)
-            async with await psycopg.AsyncConnection.connect(url, autocommit=True, **options) as connection:
+            async with await psycopg.AsyncConnection.connect(**self._views_options()) as connection:
                 yield connection
 
 

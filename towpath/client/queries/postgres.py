@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import psycopg
 from psycopg import errors, sql
 
+from towpath.client.awaiting import Which
 from towpath.client.base import Home
 from towpath.client.driver.postgres import AsyncConnection, Connection
 from towpath.errors import WorldError
@@ -15,9 +16,16 @@ from towpath.orchestrator.sagas_view import NAME, SagaInstance
 _SELECT = sql.SQL("SELECT {} FROM {}").format(
     sql.SQL(", ").join(sql.Identifier(field.name) for field in dataclasses.fields(SagaInstance)), sql.Identifier(NAME)
 )
-BY_ID = _SELECT + sql.SQL(" WHERE saga_id = %s")
-BY_KEY = _SELECT + sql.SQL(" WHERE key = %s AND saga = %s ORDER BY started_at DESC")
+_BY_ID = _SELECT + sql.SQL(" WHERE saga_id = %s")
+_BY_KEY = _SELECT + sql.SQL(" WHERE key = %s AND saga = %s ORDER BY started_at DESC")
 LISTEN = sql.SQL("LISTEN {}").format(sql.Identifier(NAME))
+
+
+def query_of(which: Which) -> tuple[sql.Composed, tuple[str, ...]]:
+    """Return the statement that finds instances, and its values."""
+    if which.saga_id is None:
+        return _BY_KEY, (which.key, which.saga)
+    return _BY_ID, (which.saga_id,)
 
 
 def home_of(connection: Connection | AsyncConnection, topic: str) -> Home:
