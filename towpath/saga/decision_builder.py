@@ -352,7 +352,8 @@ class DecisionBuilder:
             give_up = over
             last = attempt + (step.remind.reminders_max if step.remind is not None else 0)
         round_ = 1 if step.gather is None else max(1, cell.round)
-        self._await(position, cell, attempt, round_, over, last, give_up)
+        waiting = StepState(step.key, StepStatus.WAITING, attempt, round_, over, last, give_up, cell.result)
+        self._await(position, waiting)
 
     def remind(self, position: int, cell: StepState) -> None:
         """Publish the reminder that is due, and go on waiting."""
@@ -362,8 +363,7 @@ class DecisionBuilder:
         number = remind.reminders_max - (cell.attempt_last - cell.attempt) + 1
         event = self.call(step, remind.build, [*self.arguments(step.needs), number])
         self.publish(step, event, cell.attempt)
-        give_up = cell.give_up_milliseconds
-        self._await(position, cell, cell.attempt + 1, cell.round, give_up, cell.attempt_last, give_up)
+        self._await(position, replace(cell, attempt=cell.attempt + 1, due_milliseconds=cell.give_up_milliseconds))
 
     def prolong(self, position: int, cell: StepState) -> None:
         """Move the end of a wait that is under way; a reminder that is due before it stays where it is."""
@@ -372,7 +372,8 @@ class DecisionBuilder:
         self.cancel(position, "", cell)
         give_up = cell.give_up_milliseconds + prolong.by_milliseconds
         due = cell.due_milliseconds if cell.due_milliseconds < cell.give_up_milliseconds else give_up
-        self._await(position, cell, cell.attempt, cell.round + 1, due, cell.attempt_last, give_up)
+        prolonged = replace(cell, round=cell.round + 1, due_milliseconds=due, give_up_milliseconds=give_up)
+        self._await(position, prolonged)
 
     def fold(self, step: StepDefinition, cell: StepState, signal: object) -> Any:
         """Return what a wait has gathered once a signal is among it. Raises BuilderError."""
@@ -393,27 +394,16 @@ class DecisionBuilder:
     def go_on_gathering(self, position: int, cell: StepState, gathered: object) -> None:
         """Go on with a wait that has gathered one signal more: its timer has the new round."""
         self.cancel(position, "", cell)
-        more = replace(cell, result=gathered)
-        self._await(
-            position,
-            more,
-            cell.attempt,
-            cell.round + 1,
-            cell.due_milliseconds,
-            cell.attempt_last,
-            cell.give_up_milliseconds,
-        )
+        self._await(position, replace(cell, round=cell.round + 1, result=gathered))
 
-    def _await(
-        self, position: int, cell: StepState, attempt: int, round_: int, due: int, last: int, give_up: int
-    ) -> None:
-        """Wait until `due`, or until the next reminder if there is one before that."""
-        step = self.definition.steps[position]
-        if step.remind is not None and attempt < last and due == give_up:
-            due = min(due, self.at + step.remind.every_milliseconds)
-        waiting = StepState(step.key, StepStatus.WAITING, attempt, round_, due, last, give_up, cell.result)
+    def _await(self, position: int, waiting: StepState) -> None:
+        """Wait until it is due, or until the next reminder if there is one before that."""
+        remind, due = self.definition.steps[position].remind, waiting.due_milliseconds
+        if remind is not None and waiting.attempt < waiting.attempt_last and due == waiting.give_up_milliseconds:
+            due = min(due, self.at + remind.every_milliseconds)
+            waiting = replace(waiting, due_milliseconds=due)
         self.put(position, "", waiting)
-        self.effects.append(SetTimer(self.saga_id, timer_of(step.key, "", waiting), due))
+        self.effects.append(SetTimer(self.saga_id, timer_of(waiting.key, "", waiting), due))
 
     # --- timers -----------------------------------------------------------------------------------------------------
 

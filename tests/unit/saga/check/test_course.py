@@ -303,8 +303,8 @@ def a_signal_moves_the_deadline(patch: Patch) -> None:
     def go_on(builder: DecisionBuilder, position: int, cell: StepState, gathered: object) -> None:
         builder.cancel(position, "", cell)
         later = cell.give_up_milliseconds + 1
-        more = replace(cell, result=gathered)
-        builder._await(position, more, cell.attempt, cell.round + 1, later, cell.attempt_last, later)
+        more = replace(cell, round=cell.round + 1, result=gathered)
+        builder._await(position, replace(more, due_milliseconds=later, give_up_milliseconds=later))
 
     patch.setattr(DecisionBuilder, "go_on_gathering", go_on)
 
