@@ -24,11 +24,10 @@ NEAR = 0.9
 
 _COUNTS = sql.SQL(
     "SELECT saga, version, status, count(*)::float8, extract(epoch FROM now() - min(started_at))::float8,"
-    " extract(epoch FROM now() - min(updated_at))::float8 FROM {} GROUP BY saga, version, status"
-).format(sql.Identifier(NAME))
-_NEAR = sql.SQL(
-    "SELECT count(*)::float8 FROM {} WHERE saga = %s AND version = %s AND status = %s"
-    " AND started_at < now() - make_interval(secs => %s)"
+    " extract(epoch FROM now() - min(updated_at))::float8,"
+    " count(*) FILTER (WHERE started_at < now() - make_interval(secs => near.seconds))::float8"
+    " FROM {} LEFT JOIN unnest(%s::text[], %s::bigint[], %s::float8[]) AS near (saga, version, seconds)"
+    " USING (saga, version) GROUP BY saga, version, status"
 ).format(sql.Identifier(NAME))
 
 
@@ -40,7 +39,11 @@ class SagaGauges:
     ) -> None:
         self._url = url
         self._options = dict(connection_options)
-        self._sagas = sagas
+        self._near_seconds = {
+            (saga, version): definition.deadline_milliseconds / 1000 * NEAR
+            for saga, versions in sagas.items()
+            for version, definition in versions.items()
+        }
         self._looked_seconds = float("-inf")
         self._samples: list[Sample] = []
 
@@ -52,6 +55,7 @@ class SagaGauges:
         return self._samples
 
     def _look(self) -> Iterator[Sample]:
+        asked = ([saga for saga, _ in self._near_seconds], [version for _, version in self._near_seconds])
         with psycopg.connect(
             self._url,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -60,20 +64,19 @@ class SagaGauges:
             **self._options,  # type: ignore[arg-type]
         ) as connection:
             try:
-                rows = connection.execute(_COUNTS).fetchall()
+                rows = connection.execute(_COUNTS, (*asked, list(self._near_seconds.values()))).fetchall()
             except errors.UndefinedTable:  # no worker has kept the view yet
                 return
             ages: dict[tuple[str, str], tuple[float, float]] = {}
-            for saga, version, status, count, age, unchanged in rows:
+            near = dict.fromkeys(self._near_seconds, 0.0)
+            for saga, version, status, count, age, unchanged, late in rows:
                 yield metrics.SAGAS, (saga, str(version), status), count
+                if status == Status.RUNNING.value and (saga, version) in near:
+                    near[saga, version] = late
                 known = ages.get((saga, status), (0.0, 0.0))
                 ages[saga, status] = (max(known[0], age), max(known[1], unchanged))
             for labels, (age, unchanged) in ages.items():
                 yield metrics.SAGA_AGE_SECONDS, labels, age
                 yield metrics.SAGA_UNCHANGED_SECONDS, labels, unchanged
-            for saga, versions in self._sagas.items():
-                for version, definition in versions.items():
-                    seconds = definition.deadline_milliseconds / 1000 * NEAR
-                    given = (saga, version, Status.RUNNING.value, seconds)
-                    ((near,),) = connection.execute(_NEAR, given).fetchall()
-                    yield metrics.SAGAS_NEAR_DEADLINE, (saga, str(version)), near
+            for (saga, version), count in near.items():
+                yield metrics.SAGAS_NEAR_DEADLINE, (saga, str(version)), count
