@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID, uuid5
 
-from towpath.client.saga import InstanceStatus, Started, require_start, start_topic
+from towpath.client.saga import NOTHING_WRITTEN, InstanceStatus, Started, require_start, start_topic, versions_of
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
@@ -22,8 +22,6 @@ from towpath.saga.definition import Definition, StepDefinition
 from towpath.saga.inputs import Action
 
 Sagas = Mapping[str, Mapping[int, Definition]]
-
-_KEPT = "everything as it was: nothing was written"
 
 
 class Named(Protocol):
@@ -90,7 +88,7 @@ class ClientMessages:
             names = ", ".join(sorted(kind.__name__ for kind in taken))
             raise ConfigurationError(
                 f"saga {saga} takes no signal {type(record).__name__}",
-                kept=_KEPT,
+                kept=NOTHING_WRITTEN,
                 next_step=f"send one of {names}" if names else f"nothing: no wait of {saga} takes a signal",
             )
         id_ = id or signal_id(saga, key, record)
@@ -116,7 +114,7 @@ class ClientMessages:
         if not (actor and reason):
             raise ConfigurationError(
                 "a request names who asks and why",
-                kept=_KEPT,
+                kept=NOTHING_WRITTEN,
                 next_step="give actor and reason; the history keeps both",
             )
         if action in OF_A_STEP:
@@ -144,20 +142,13 @@ class ClientMessages:
         writers = ", ".join(self._catalogue.topic(topic).producers)
         return ConfigurationError(
             f"database {database} has no outbox that may write {topic}",
-            kept=_KEPT,
+            kept=NOTHING_WRITTEN,
             next_step=f"pass a connection to the database of {writers}; where it is that one: towpath provision; "
             f"where another service is to write it: add it to the producers in schemas/topics/{topic}.yaml",
         )
 
     def _versions(self, saga: str) -> Mapping[int, Definition]:
-        sagas = self._definitions()
-        if saga not in sagas:
-            raise ConfigurationError(
-                f"there is no saga {saga!r} in this project",
-                kept=_KEPT,
-                next_step=f"name one of {', '.join(sorted(sagas)) or 'none: this project has no sagas'}",
-            )
-        return sagas[saga]
+        return versions_of(self._definitions(), saga, do="name")
 
     def _topic(self, saga: str, kind: str) -> str:
         return self._catalogue.topic(envelope.topic_of(saga, kind)).name
@@ -169,7 +160,7 @@ class ClientMessages:
             names = sorted({name for definition in versions for name in definition.index})
             raise ConfigurationError(
                 f"{action.value} is about a step, and saga {saga} has no step {step!r}",
-                kept=_KEPT,
+                kept=NOTHING_WRITTEN,
                 next_step=f"name one of {', '.join(names)}",
             )
         answers = {kind for one in found for kind in _answers(one)}
@@ -177,7 +168,7 @@ class ClientMessages:
             names = sorted(kind.__name__ for kind in answers)
             raise ConfigurationError(
                 f"step {step} of saga {saga} does not declare {type(reply).__name__}",
-                kept=_KEPT,
+                kept=NOTHING_WRITTEN,
                 next_step=f"give one of {', '.join(names) or 'none: it takes no reply'}",
             )
 

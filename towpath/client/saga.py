@@ -19,6 +19,8 @@ from towpath.saga.state import Status
 
 Result = TypeVar("Result", bound=Record)
 
+NOTHING_WRITTEN = "everything as it was: nothing was written"
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -141,22 +143,31 @@ def result_of(standing: InstanceStatus, kind: type[Result]) -> Result:
     return standing.result
 
 
-def require_start(sagas: Mapping[str, Mapping[int, Definition]], saga: str, record: type[Record]) -> None:
-    """Raise ConfigurationError unless a version of `saga` starts on `record`: else nothing would ever begin."""
+def versions_of(sagas: Mapping[str, Mapping[int, Definition]], saga: str, *, do: str) -> Mapping[int, Definition]:
+    """Return the versions of `saga`; `do` is the word for what is done with it.
+
+    Raises ConfigurationError where there is none of that name.
+    """
     if saga not in sagas:
         raise ConfigurationError(
             f"there is no saga {saga!r} in this project",
-            kept="everything as it was: nothing was written",
-            next_step=f"start one of {', '.join(sorted(sagas)) or 'none: this project has no sagas'}",
+            kept=NOTHING_WRITTEN,
+            next_step=f"{do} one of {', '.join(sorted(sagas)) or 'none: this project has no sagas'}",
         )
-    starts = {start for definition in sagas[saga].values() for start in definition.starts}
+    return sagas[saga]
+
+
+def require_start(sagas: Mapping[str, Mapping[int, Definition]], saga: str, record: type[Record]) -> None:
+    """Raise ConfigurationError unless a version of `saga` starts on `record`: else nothing would ever begin."""
+    versions = versions_of(sagas, saga, do="start")
+    starts = {start for definition in versions.values() for start in definition.starts}
     if record not in starts:
         wanted = ", ".join(sorted(start.__name__ for start in starts))
         others = sorted(name for name, found in sagas.items() if any(record in one.starts for one in found.values()))
         also = f"; it starts {', '.join(others)}" if others else ""
         raise ConfigurationError(
             f"saga {saga} starts on {wanted}, not on {record.__name__}{also}",
-            kept="everything as it was: nothing was written",
+            kept=NOTHING_WRITTEN,
             next_step=f"start it with {wanted}",
         )
 

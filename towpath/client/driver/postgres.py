@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from towpath.client.saga import NOTHING_WRITTEN
 from towpath.errors import ConfigurationError
 
 Connection = psycopg.Connection[Any]
@@ -100,7 +101,7 @@ def _not_psycopg(caller: Any, found: Any, *, asynchronous: bool) -> Configuratio
     own, another = ("AsyncClient", "Client") if asynchronous else ("Client", "AsyncClient")
     return ConfigurationError(
         f"{own} cannot write through a {kind}{beneath}",
-        kept="everything as it was: nothing was written",
+        kept=NOTHING_WRITTEN,
         next_step=f"pass it to {another}"
         if other
         else "pass psycopg's connection or pool, a session or connection of SQLAlchemy that uses psycopg "
