@@ -189,12 +189,17 @@ class KafkaMember:
     def _sort(self, messages: list[Any], polled: Polled) -> None:
         groups = polled.groups
         known = self._known
+        before: TopicPartition | None = None
+        last: Any = None
         for message in messages:
             if message.error() is not None:
                 self._note(message, polled)
                 continue
             place = (message.topic(), message.partition())
             partition = known.get(place) or known.setdefault(place, TopicPartition(*place))
+            if before is not None and before is not partition:  # they come partition by partition, mostly
+                polled.epochs[before] = _epoch_of(last)
+            before, last = partition, message
             records = groups.get(partition)
             if records is None:
                 records = groups[partition] = []
@@ -210,24 +215,12 @@ class KafkaMember:
                     tuple(headers) if headers else (),
                 )
             )
+        if before is not None:
+            polled.epochs[before] = _epoch_of(last)
         polled.records = sum(map(len, groups.values()))
-        self._note_epochs(messages, polled)
         for partition, records in groups.items():
             if polled.ends.get(partition, -1) <= records[-1].offset:
                 polled.ends.pop(partition, None)
-
-    def _note_epochs(self, messages: list[Any], polled: Polled) -> None:
-        """Note the leader epoch of the last record of each partition; they come partition by partition, mostly."""
-        left = len(polled.groups)
-        for message in reversed(messages):
-            if not left:
-                return
-            if message.error() is None:
-                partition = self._known[message.topic(), message.partition()]
-                if partition not in polled.epochs:
-                    epoch = message.leader_epoch()
-                    polled.epochs[partition] = -1 if epoch is None else epoch
-                    left -= 1
 
     def _note(self, message: Any, polled: Polled) -> None:
         error = message.error()
@@ -349,6 +342,12 @@ class KafkaMember:
     def abandon(self) -> None:
         """Close the client: the member that has this one's place fences it, should it ever come back."""
         self._consumer.close()
+
+
+def _epoch_of(message: Any) -> int:
+    """Return under which leader a record was written, -1 where that is not known."""
+    epoch = message.leader_epoch()
+    return -1 if epoch is None else int(epoch)
 
 
 def _place(partition: TopicPartition, offset: int, epoch: int | None) -> RdTopicPartition:
