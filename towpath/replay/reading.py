@@ -5,21 +5,18 @@ The one rule: a partition is read by one reader, in the order in which it lies.
 
 import gc
 import heapq
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from towpath.errors import NotFoundError, WorldError
+from towpath.errors import NotFoundError
 from towpath.replay.captured import record_of
 from towpath.replay.plan import Ranges
 from towpath.stream.broker.port import Broker
+from towpath.stream.broker.reader.ranges import read_range
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 SILENCE_SECONDS_MAX = 60.0
-POLL_SECONDS = 0.5
-
-
 COLLECTION_THRESHOLD = 100_000
 """Objects between two looks of the cycle collector, in place of 700: a record is a tuple and part of no cycle, and half
 of the processor time of reading was spent on looking."""
@@ -62,25 +59,15 @@ def _timed(number: int, records: Iterator[ConsumedRecord]) -> Iterator[tuple[int
 
 
 def _read(broker: Broker, place: TopicPartition, begin: int, end: int) -> Iterator[ConsumedRecord]:
-    reader, reached = broker.reader(place, begin), begin
-    deadline = time.monotonic() + SILENCE_SECONDS_MAX
-    try:
-        while reached < end:
-            records, now_reached = reader.poll(POLL_SECONDS)
-            if now_reached > reached:
-                deadline = time.monotonic() + SILENCE_SECONDS_MAX
-            elif time.monotonic() > deadline:
-                raise WorldError(
-                    f"{place}: nothing came for {SILENCE_SECONDS_MAX:g} s, at {reached} of {end}",
-                    kept="what was sent before, and where the replay stands",
-                    next_step="towpath status, then run the plan again",
-                )
-            reached = now_reached
-            if records and records[-1].offset >= end:
-                records = [record for record in records if record.offset < end]
-            yield from records
-    finally:
-        reader.close()
+    return read_range(
+        broker,
+        place,
+        begin,
+        end,
+        silence_seconds_max=SILENCE_SECONDS_MAX,
+        kept="what was sent before, and where the replay stands",
+        next_step="towpath status, then run the plan again",
+    )
 
 
 def read_file(path: Path) -> Iterator[ConsumedRecord]:

@@ -1,16 +1,15 @@
 """What the topics say of a view's versions: how far they go, what has expired, which keys lie between two offsets."""
 
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker
+from towpath.stream.broker.reader.ranges import read_range
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.view.versions.standing import Vector
 
-READ_SECONDS_MAX = 30.0
+SILENCE_SECONDS_MAX = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +47,15 @@ def records_between(broker: Broker, ranges: Mapping[TopicPartition, tuple[int, i
 
 
 def _records(broker: Broker, place: TopicPartition, low: int, high: int) -> Iterator[ConsumedRecord]:
-    deadline = time.monotonic() + READ_SECONDS_MAX
-    reader, reached = broker.reader(place, low), low
-    try:
-        while reached < high:
-            records, reached = reader.poll(0.2)
-            yield from (record for record in records if record.offset < high)
-            if records:
-                deadline = time.monotonic() + READ_SECONDS_MAX
-            elif time.monotonic() > deadline:
-                raise WorldError(
-                    f"{place}: nothing came for {READ_SECONDS_MAX:g} s", kept="everything", next_step="towpath status"
-                )
-    finally:
-        reader.close()
+    return read_range(
+        broker,
+        place,
+        low,
+        high,
+        silence_seconds_max=SILENCE_SECONDS_MAX,
+        kept="everything",
+        next_step="towpath status",
+    )
 
 
 def any_between(broker: Broker, ranges: Mapping[TopicPartition, tuple[int, int]]) -> bool:
