@@ -20,15 +20,6 @@ class Bounds:
     ends: Vector
     topic_ids: Mapping[str, str]
 
-    def of(self, topics: Iterable[str]) -> "Bounds":
-        """Return those of `topics` alone."""
-        wanted = set(topics)
-        return Bounds(
-            {place: offset for place, offset in self.begins.items() if place.topic in wanted},
-            {place: offset for place, offset in self.ends.items() if place.topic in wanted},
-            self.topic_ids,
-        )
-
 
 def bounds_of(broker: Broker, topics: Iterable[str]) -> Bounds:
     """Return where `topics` begin and end; those that do not exist are left out. Raises BrokerAway."""

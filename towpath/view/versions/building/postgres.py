@@ -38,11 +38,11 @@ def create_stream_tables(connection: Connection) -> None:
 
 
 def begin_at_topics(connection: Connection, project: str, view: View[Any], bounds: Bounds, decision: Decision) -> None:
-    """Let a version begin at what its topics still have. Raises RefusedError where it has begun."""
+    """Let a version begin at what its topics (`bounds`) still have. Raises RefusedError where it has begun."""
     create_stream_tables(connection)
     ViewTable(view).create(connection)
     application = _require_not_begun(connection, project, view)
-    for place, begin in sorted(bounds.of(view.topics).begins.items()):
+    for place, begin in sorted(bounds.begins.items()):
         connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
     note_decision(connection, decision)
 

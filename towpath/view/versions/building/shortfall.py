@@ -16,12 +16,11 @@ from towpath.view.view import View
 def expired(view: View[Any], bounds: Bounds, vector: Vector) -> dict[TopicPartition, int]:
     """Return the partitions that the version has not begun and that have lost their beginning, with what is left of it.
 
-    Nothing is missing of a partition that it has begun: should records expire unread later, that is held and said.
+    `bounds` are those of the view's topics. Nothing is missing of a partition that it has begun: should records expire
+    unread later, that is held and said.
     """
     return {
-        place: begin
-        for place, begin in bounds.of(view.topics).begins.items()
-        if begin > 0 and place not in vector and not view.forgets
+        place: begin for place, begin in bounds.begins.items() if begin > 0 and place not in vector and not view.forgets
     }
 
 
