@@ -258,12 +258,14 @@ def _follow(connection: Connection, project: str, decision: Decision, ends: Vect
     published = {} if before is None else vector_of(connection, group_name(project, view, before), locked=True)
     wanted = {**{place: end for place, end in ends.items() if place not in published}, **published}
     deadline = time.monotonic() + FOLLOW_SECONDS
+    known: dict[TopicPartition, tuple[int, int]] = {}  # what was asked about last, and has records
     while True:
         vector = vector_of(connection, group_name(project, view, after))
         lacks = {place: bounds for place, bounds in missing(vector, wanted).items() if place in ends}
         unbegun = [place for place in lacks if place not in vector]
-        if not lacks or (not unbegun and not has_records(lacks)):
+        if not lacks or (not unbegun and lacks != known and not has_records(lacks)):
             return
+        known = lacks
         if unbegun or time.monotonic() > deadline:
             records = sum(high - low for low, high in lacks.values())
             worst = max(lacks, key=lambda place: lacks[place][1] - lacks[place][0])
