@@ -66,6 +66,12 @@ ON CONFLICT (application, partition, key) DO UPDATE
 _UNPARK = "DELETE FROM towpath_parked WHERE application = %s AND partition = %s AND key = %s"
 
 
+def create_stream_tables(connection: Connection) -> None:
+    """Create what workers keep in a database where it is missing, in the transaction of `connection`."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath stream', 0))")
+    connection.execute(resources.files(__package__).joinpath("stream.sql").read_bytes())
+
+
 class DatabaseAway(WorldError):
     """The database did not answer, or ended the transaction: the same work may succeed later."""
 
@@ -205,8 +211,7 @@ class DatabaseTransaction:
                 **dict[str, Any](self._database.connection_options),
             )
             with connection.transaction():
-                connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath stream', 0))")
-                connection.execute(resources.files(__package__).joinpath("stream.sql").read_bytes())
+                create_stream_tables(connection)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot reach the database: {_text(error)}") from error
         self._connection = connection

@@ -5,7 +5,6 @@ version has begun whole or not at all, and its worker goes on from there.
 """
 
 from collections.abc import Mapping
-from importlib import resources
 from typing import Any
 
 import psycopg
@@ -13,6 +12,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError
+from towpath.stream.engine.postgres import create_stream_tables
 from towpath.view.postgres import ViewTable
 from towpath.view.versions.log import Bounds
 from towpath.view.versions.postgres import note_decision, shape_of, vector_of
@@ -29,12 +29,6 @@ _COPIED = {
     "towpath_seen": "topic, partition, id, timestamp_milliseconds",
     "towpath_horizon": "topic, partition, forgotten_milliseconds",
 }
-
-
-def create_stream_tables(connection: Connection) -> None:
-    """Create what workers keep beside the rows, where no worker has yet."""
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath stream', 0))")
-    connection.execute(resources.files("towpath.stream.engine").joinpath("stream.sql").read_bytes())
 
 
 def begin_at_topics(connection: Connection, project: str, view: View[Any], bounds: Bounds, decision: Decision) -> None:
