@@ -32,7 +32,9 @@ def facts_of(record: ConsumedRecord | None) -> dict[str, str]:
 @contextmanager
 def handling(record: ConsumedRecord, what: str) -> Iterator[Span]:
     """Record how `record` came here, and below that the span of what is done with it: "`what` Type"."""
-    with _carried(record) as parent, tracing.span(_name(record, what), _attributes(record), parent=parent) as opened:
+    type_ = (record.header("type") or record.topic).rpartition(".")[2]
+    facts = {f"towpath.{name}": value for name, value in facts_of(record).items() if name != "trace_id"}
+    with _carried(record) as parent, tracing.span(f"{what} {type_}", facts, parent=parent) as opened:
         yield opened
 
 
@@ -42,8 +44,7 @@ def handling_all(records: Iterable[ConsumedRecord], what: str) -> Iterator[list[
     with ExitStack() as open_spans:
         linked = []
         for record in records:
-            parent = open_spans.enter_context(_carried(record))
-            opened = open_spans.enter_context(tracing.span(_name(record, what), _attributes(record), parent=parent))
+            opened = open_spans.enter_context(handling(record, what))
             linked.append(_linked(record, tracing.traceparent(opened)))
         yield linked
 
@@ -68,14 +69,6 @@ def _carried(record: ConsumedRecord) -> Iterator[str]:
     ) as opened:
         below = tracing.traceparent(opened) or ""
     yield below
-
-
-def _name(record: ConsumedRecord, what: str) -> str:
-    return f"{what} {(record.header('type') or record.topic).rpartition('.')[2]}"
-
-
-def _attributes(record: ConsumedRecord) -> dict[str, str]:
-    return {f"towpath.{name}": value for name, value in facts_of(record).items() if name != "trace_id"}
 
 
 def _linked(record: ConsumedRecord, traceparent: str | None) -> ConsumedRecord:
