@@ -218,9 +218,7 @@ class UnitLoop:
         for partition, end in polled.truncated.items():
             if self.ownership.phase(partition) is None:
                 continue
-            held = await self._settling.cut_off(partition, end, self._transaction, self._member)
-            self._backlog.drop(frozenset(held))
-            await self._member.pause(held)
+            await self._stop_reading(await self._settling.cut_off(partition, end, self._transaction, self._member))
         # What comes before a partition is served will come again, from where its offset is found to be.
         self._backlog.add({p: records for p, records in polled.groups.items() if self.ownership.serves(p)})
         if await self._member.is_overdue(polled.metadata):
@@ -529,13 +527,13 @@ class UnitLoop:
             return
         partition = next(iter(work.groups)) if culprit is None else culprit.topic_partition
         self._backlog.put_back([work])
-        held = self._settling.hold(partition, error)
-        self._backlog.drop(frozenset(held))
-        await self._member.pause(held)
+        await self._stop_reading(self._settling.hold(partition, error))
 
     async def _hold_number(self, number: int, error: PartitionHeld) -> None:
         """Hold all partitions of a number."""
-        held = self._settling.hold(self.ownership.with_number(number)[0], error)
+        await self._stop_reading(self._settling.hold(self.ownership.with_number(number)[0], error))
+
+    async def _stop_reading(self, held: list[TopicPartition]) -> None:
         self._backlog.drop(frozenset(held))
         await self._member.pause(held)
 
