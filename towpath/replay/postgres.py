@@ -24,7 +24,9 @@ RETURNING sent
 _NOTE = """
 UPDATE towpath_replays SET sent = %s, state = %s, updated_at = now() WHERE replay_id = %s RETURNING stop_asked
 """
-_COLUMNS = "replay_id, actor, reason, forced, state, sent, stop_asked, started_at, updated_at, plan"
+_READ = """
+SELECT replay_id, actor, reason, forced, state, sent, stop_asked, started_at, updated_at, plan FROM towpath_replays
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,16 +92,17 @@ def ask_to_stop(connection: Connection, replay_id: str) -> KnownReplay:
 
 def show(connection: Connection, replay_id: str) -> KnownReplay:
     """Return one replay. Raises NotFoundError."""
-    found = next((one for one in known(connection) if one.replay_id == replay_id), None)
+    create_replays(connection)
+    found = connection.execute(f"{_READ} WHERE replay_id = %s", (replay_id,)).fetchone()
     if found is None:
         raise NotFoundError(f"there is no replay {replay_id}", next_step="towpath replay list")
-    return found
+    return KnownReplay(*found)
 
 
 def known(connection: Connection) -> list[KnownReplay]:
     """Return every replay that was run, the latest first."""
     create_replays(connection)
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM towpath_replays ORDER BY started_at DESC").fetchall()  # noqa: S608
+    rows = connection.execute(f"{_READ} ORDER BY started_at DESC").fetchall()
     return [KnownReplay(*row) for row in rows]
 
 
