@@ -47,9 +47,7 @@ def standing_of(broker: Broker, project: str, plan: Plan) -> dict[TopicPartition
         stored = member.committed(list(plan.ranges))
     finally:
         member.close()
-    return {
-        place: begin if stored[place] is None else int(stored[place] or 0) for place, (begin, _) in plan.ranges.items()
-    }
+    return {place: begin if (offset := stored[place]) is None else offset for place, (begin, _) in plan.ranges.items()}
 
 
 def left_of(plan: Plan, standing: Mapping[TopicPartition, int]) -> Ranges:
@@ -185,11 +183,9 @@ def _marked(headers: Headers, replay_id: str) -> Headers:
 
 
 def _transaction_size(rate: float | None) -> int:
-    return (
-        RECORDS_PER_TRANSACTION
-        if not rate
-        else max(1, min(RECORDS_PER_TRANSACTION, int(rate / TRANSACTIONS_PER_SECOND)))
-    )
+    if not rate:
+        return RECORDS_PER_TRANSACTION
+    return max(1, min(RECORDS_PER_TRANSACTION, int(rate / TRANSACTIONS_PER_SECOND)))
 
 
 def _chunks(records: Iterator[ConsumedRecord], size: int) -> Iterator[list[ConsumedRecord]]:
