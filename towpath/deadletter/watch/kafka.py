@@ -5,13 +5,13 @@ The one rule: until everything that lay there has been read, nothing is known, a
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from towpath.clock import Clock, SystemClock
 from towpath.deadletter.dead_commands import DeadCommands
 from towpath.settings import Settings
+from towpath.stream.broker.reader.kafka import consumed
 from towpath.stream.broker.record import ConsumedRecord
 
 POLL_SECONDS = 0.5
@@ -71,12 +71,8 @@ class DeadCommandWatch:
             place = (message.topic() or "", message.partition() or 0)
             error = message.error()
             if error is None:
-                headers: Any = tuple(message.headers() or ())
-                record = ConsumedRecord(
-                    *place, message.offset() or 0, message.timestamp()[1], message.key(), message.value(), headers
-                )
                 with self._lock:
-                    self._commands.met(record)
+                    self._commands.met(consumed(message))
             elif error.code() in _NOTHING_MORE:
                 # A topic that is not there yet holds nothing.
                 self._unread.discard(place)
