@@ -130,6 +130,14 @@ def shape_of(connection: Connection, table: str) -> Shape | None:
     return Shape(tuple(Column(*column) for column in columns), "" if key is None else key[0]) if columns else None
 
 
+def built_shape(connection: Connection, view: str, version: int) -> Shape:
+    """Return what the table of a version is made of. Raises NotFoundError where it has none."""
+    shape = shape_of(connection, table_name(view, version))
+    if shape is None:
+        raise NotFoundError(f"view {view} has no version {version}", next_step=f"towpath views status {view}")
+    return shape
+
+
 def has_offsets(connection: Connection) -> bool:
     """Return whether a worker has ever kept offsets in this database."""
     return bool(connection.execute("SELECT to_regclass('towpath_offsets') IS NOT NULL").fetchall()[0][0])
@@ -155,9 +163,7 @@ def publish(connection: Connection, view: str, version: int) -> None:
     What was granted on it stays. Raises RefusedError where something in the database is built on the columns as they
     are, NotFoundError where the version has no table.
     """
-    shape = shape_of(connection, table_name(view, version))
-    if shape is None:
-        raise NotFoundError(f"view {view} has no version {version}", next_step=f"towpath views status {view}")
+    shape = built_shape(connection, view, version)
     name = sql.Identifier(view)
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in shape.columns)
     body = sql.SQL("VIEW {} AS SELECT {} FROM {}").format(name, columns, sql.Identifier(table_name(view, version)))
@@ -299,9 +305,8 @@ def drop(connection: Connection, project: str, decision: Decision) -> None:
             kept="every version",
             next_step=f"promote another one first: towpath views promote {view} --reason REASON",
         )
+    built_shape(connection, view, version)
     table = table_name(view, version)
-    if shape_of(connection, table) is None:
-        raise NotFoundError(f"view {view} has no version {version}", next_step=f"towpath views status {view}")
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
     connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
     for function in (f"{table}_notify", flag_name(table)):

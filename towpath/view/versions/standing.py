@@ -47,6 +47,11 @@ class Shape:
     columns: tuple[Column, ...]
     key: str
 
+    @property
+    def types(self) -> dict[str, str]:
+        """Return the type of each column, in the table's order."""
+        return {column.name: column.type for column in self.columns}
+
     def differences(self, found: "Shape") -> list[str]:
         """Return what `found` has otherwise, a line each."""
         mine = {column.name: column for column in self.columns}

@@ -10,8 +10,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from towpath.errors import NotFoundError
-from towpath.view.versions.postgres import Connection, shape_of
+from towpath.view.versions.postgres import Connection, built_shape
 from towpath.view.versions.standing import Comparison, Difference, Shape
 from towpath.view.view import table_name
 
@@ -28,17 +27,14 @@ def compare(
     connection: Connection, view: str, old: int, new: int, *, left_out: Collection[str] = (), samples: int = SAMPLES
 ) -> Comparison:
     """Return how the rows of two versions differ in the columns that both have. Raises NotFoundError."""
-    before, after = _shape(connection, view, old), _shape(connection, view, new)
-    types = {column.name: column.type for column in before.columns}
-    common = [column.name for column in after.columns if column.name in types]
-    pairs = [_pair(name, cast=types[name] != _type(after, name)) for name in common]
-    same_key = before.key == after.key
-    if same_key:
-        common, pairs = _without(common, pairs, before.key)
+    before, after = built_shape(connection, view, old), built_shape(connection, view, new)
+    old_types, new_types = before.types, after.types
+    joined_by = {before.key} & {after.key}
+    common = [name for name in new_types if name in old_types and name not in joined_by]
+    pairs = [_pair(name, cast=old_types[name] != new_types[name]) for name in common]
     key = sql.SQL("coalesce(o.{}::text, n.{}::text)").format(sql.Identifier(before.key), sql.Identifier(after.key))
     source = _source(view, old, new, before, after, key)
-    counts = _counts(connection, source, pairs, left_out)
-    total, only_old, only_new, different, *by_column = counts
+    total, only_old, only_new, different, *by_column = _counts(connection, source, pairs, left_out)
     return Comparison(
         view=view,
         old=old,
@@ -48,8 +44,8 @@ def compare(
         only_old=only_old,
         only_new=only_new,
         by_column={name: count for name, count in zip(common, by_column, strict=True) if count},
-        columns_only_old=tuple(name for name in types if name not in {column.name for column in after.columns}),
-        columns_only_new=tuple(column.name for column in after.columns if column.name not in types),
+        columns_only_old=tuple(name for name in old_types if name not in new_types),
+        columns_only_new=tuple(name for name in new_types if name not in old_types),
         left_out=len(left_out),
         samples=_samples(
             connection,
@@ -62,31 +58,15 @@ def compare(
     )
 
 
-def _shape(connection: Connection, view: str, version: int) -> Shape:
-    shape = shape_of(connection, table_name(view, version))
-    if shape is None:
-        raise NotFoundError(f"view {view} has no version {version}", next_step=f"towpath views status {view}")
-    return shape
-
-
-def _type(shape: Shape, name: str) -> str:
-    return next(column.type for column in shape.columns if column.name == name)
-
-
 def _pair(name: str, *, cast: bool) -> sql.Composed:
     form = "(o.{0}::text IS DISTINCT FROM n.{0}::text)" if cast else "(o.{0} IS DISTINCT FROM n.{0})"
     return sql.SQL(form).format(sql.Identifier(name))
 
 
-def _without(common: list[str], pairs: list[sql.Composed], key: str) -> tuple[list[str], list[sql.Composed]]:
-    kept = [(name, pair) for name, pair in zip(common, pairs, strict=True) if name != key]
-    return [name for name, _ in kept], [pair for _, pair in kept]
-
-
 def _source(view: str, old: int, new: int, before: Shape, after: Shape, key: sql.Composed) -> sql.Composed:
     old_key, new_key = sql.Identifier(before.key), sql.Identifier(after.key)
     form = "{old} o FULL JOIN {new} n ON o.{old_key}::text = n.{new_key}::text"
-    if _type(before, before.key) == _type(after, after.key):
+    if before.types[before.key] == after.types[after.key]:
         form = "{old} o FULL JOIN {new} n ON o.{old_key} = n.{new_key}"
     return sql.SQL(form + " WHERE NOT {key} = ANY(%(left_out)s)").format(
         key=key,
