@@ -7,7 +7,7 @@ to the topics meanwhile (the replayed records themselves among it).
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from towpath.errors import ConfigurationError, TowpathError
@@ -51,14 +51,7 @@ class Recognition:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "consumer": self.consumer,
-            "topic": self.topic,
-            "records": self.records,
-            "recognises": self.recognises,
-            "beyond": self.beyond,
-            "beyond_why": self.beyond_why,
-        }
+        return asdict(self)
 
 
 @dataclass(slots=True)
@@ -163,7 +156,7 @@ class Plan:
             "replay_id": self.replay_id,
             "source": self.source,
             "selection": self.selection.to_json(),
-            "to": {"topic": self.target.topic, "file": self.target.file},
+            "to": asdict(self.target),
             "ranges": [
                 {"topic": place.topic, "partition": place.partition, "begin": begin, "end": end}
                 for place, (begin, end) in sorted(self.ranges.items())

@@ -5,7 +5,7 @@ Two versions whose vectors are equal have folded the same records.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -169,15 +169,7 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "view": self.view,
-            "action": self.action,
-            "version_before": self.version_before,
-            "version_after": self.version_after,
-            "actor": self.actor,
-            "reason": self.reason,
-            "detail": self.detail,
-        }
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
