@@ -22,7 +22,7 @@ from towpath.stream.faust_app.agent import Batch, DatabaseOptions, RecordFailed,
 from towpath.view.dedup.horizon import Sighting, beyond_horizon
 from towpath.view.dedup.postgres import forget, sort_and_remember
 from towpath.view.postgres import ViewTable, create_table
-from towpath.view.versions.replacing import orphaned_version, replace_when_caught_up
+from towpath.view.versions.replacing import replace_when_caught_up
 from towpath.view.view import Occurrence, View, fold_records, group_name
 
 GATHERING = Gathering(units_worth=20.0, seconds_max=0.5, crowd_records=12)
@@ -51,7 +51,7 @@ def create_view(
     takes its place as soon as it has caught up. Raises ConfigurationError for a row type that no table can hold,
     ContractError where the version was built with another row, WorldError where the database is away.
     """
-    create_table(settings, view)
+    published = create_table(settings, view)
     horizon_milliseconds = int(settings.stream.dedup_horizon_days * 86_400_000)
     folding = Folding(application_name(settings, view), view, codec, horizon_milliseconds)
     app = create_app(
@@ -79,9 +79,8 @@ def create_view(
             elif read:
                 await app.unit.run(apply)
 
-    orphan = orphaned_version(settings, view, siblings or frozenset({view.version}))
-    if orphan is not None:
-        app.task(partial(replace_when_caught_up, settings, view, orphan, app.stream_options.broker))
+    if published not in (siblings or {view.version}):
+        app.task(partial(replace_when_caught_up, settings, view, published, app.stream_options.broker))
     return app
 
 

@@ -56,13 +56,13 @@ CREATE OR REPLACE TRIGGER {function} AFTER INSERT OR UPDATE ON {table}
 """
 
 
-def create_table(settings: Settings, view: View[Any]) -> None:
-    """Create the table of `view` where it is missing. Raises WorldError where the database is away.
+def create_table(settings: Settings, view: View[Any]) -> int:
+    """Create the table of `view` where it is missing, and return the version that readers see from then on.
 
-    Raises ContractError where the version was built with another row.
+    Raises WorldError where the database is away, ContractError where the version was built with another row.
     """
     with views_connection(settings) as connection:
-        ViewTable(view).create(connection)
+        return ViewTable(view).create(connection)
 
 
 class ViewTable(Generic[Row]):
@@ -86,10 +86,11 @@ class ViewTable(Generic[Row]):
         self._delete = sql.SQL("DELETE FROM {} WHERE {} = ANY(%s)").format(table, key)
         self._all = sql.SQL("SELECT {} FROM {} ORDER BY {}").format(columns, table, key)
 
-    def create(self, connection: psycopg.Connection[Any]) -> None:
+    def create(self, connection: psycopg.Connection[Any]) -> int:
         """Create the table and, where no version is published yet, the SQL view that readers use.
 
-        Raises ContractError where the table is there, and was made for another row.
+        Returns the version that is published then. Raises ContractError where the table is there, and was made for
+        another row.
         """
         view, table = self.view, sql.Identifier(self.view.table)
         create_decisions(connection)
@@ -126,6 +127,8 @@ class ViewTable(Generic[Row]):
             )
         if published is None:
             publish(connection, view.name, view.version)
+            return view.version
+        return published
 
     @property
     def shape(self) -> Shape:

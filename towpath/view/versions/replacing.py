@@ -15,11 +15,13 @@ from towpath.settings import Settings
 from towpath.stream.broker.port import Broker
 from towpath.view.versions.building.shortfall import expired, require_whole
 from towpath.view.versions.log import any_between, bounds_of
-from towpath.view.versions.postgres import published_version, swap, vector_of, views_connection
+from towpath.view.versions.postgres import swap, vector_of, views_connection
 from towpath.view.versions.standing import Decision
 from towpath.view.view import View, group_name
 
 log = structlog.get_logger("towpath.view.versions.replacing")
+
+REPLACE_SECONDS = 2.0
 
 
 def require_topics(settings: Settings, view: View[Any], broker: Broker) -> None:
@@ -27,16 +29,6 @@ def require_topics(settings: Settings, view: View[Any], broker: Broker) -> None:
     with views_connection(settings) as connection:
         vector = vector_of(connection, group_name(settings.project.name, view.name, view.version))
     require_whole(view, expired(view, bounds_of(broker, view.topics), vector))
-
-
-def orphaned_version(settings: Settings, view: View[Any], siblings: frozenset[int]) -> int | None:
-    """Return the published version, where the project does not have it any more. Raises WorldError."""
-    with views_connection(settings) as connection:
-        published = published_version(connection, view.name)
-    return None if published in siblings else published
-
-
-REPLACE_SECONDS = 2.0
 
 
 async def replace_when_caught_up(settings: Settings, view: View[Any], orphan: int, broker: Broker) -> None:
