@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import resources
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote_from_bytes
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -70,6 +70,15 @@ def create_stream_tables(connection: Connection) -> None:
     """Create what workers keep in a database where it is missing, in the transaction of `connection`."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath stream', 0))")
     connection.execute(resources.files(__package__).joinpath("stream.sql").read_bytes())
+
+
+class _Stored(NamedTuple):
+    """What the database keeps of a partition; `note` is what holds it (see `towpath.stream.broker.position`)."""
+
+    topic_id: str
+    next_offset: int
+    note: str
+    leader_epoch: int
 
 
 class DatabaseAway(WorldError):
@@ -251,17 +260,15 @@ class DatabaseTransaction:
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot read its offsets: {_text(error)}") from error
         self.parked = {(partition, key): parked_of(text) for partition, key, text in parked}
-        self._expected.update({place: offset for place, (_, offset, _, _) in rows.items()})
-        self.epochs.update({place: epoch for place, (_, _, _, epoch) in rows.items()})
-        return {place: self._position(place, ids[place.topic], *row[:3]) for place, row in rows.items()}
+        self._expected.update({place: stored.next_offset for place, stored in rows.items()})
+        self.epochs.update({place: stored.leader_epoch for place, stored in rows.items()})
+        return {place: self._position(place, ids[place.topic], stored) for place, stored in rows.items()}
 
-    def _position(
-        self, place: TopicPartition, topic_id: str, known_id: str, offset: int, note: str
-    ) -> int | PartitionHeld:
-        if known_id != topic_id:
-            return recreated(self.application, place, offset)
-        end = read_lost_tail(note)
-        return offset if end is None else lost_tail(self.application, place, offset, end)
+    def _position(self, place: TopicPartition, topic_id: str, stored: _Stored) -> int | PartitionHeld:
+        if stored.topic_id != topic_id:
+            return recreated(self.application, place, stored.next_offset)
+        end = read_lost_tail(stored.note)
+        return stored.next_offset if end is None else lost_tail(self.application, place, stored.next_offset, end)
 
     async def note(self, partition: TopicPartition, text: str) -> bool:
         """Write a note beside a stored offset. Raises DatabaseAway."""
@@ -276,14 +283,12 @@ class DatabaseTransaction:
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot write a note: {_text(error)}") from error
 
-    def _lock(
-        self, connection: Connection, partitions: Iterable[TopicPartition]
-    ) -> dict[TopicPartition, tuple[str, int, str, int]]:
+    def _lock(self, connection: Connection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, _Stored]:
         places = list(partitions)
         rows = connection.execute(
             _LOCK, (self.application, [place.topic for place in places], [place.partition for place in places])
         ).fetchall()
-        return {TopicPartition(topic, number): (*row,) for topic, number, *row in rows}
+        return {TopicPartition(topic, number): _Stored(*row) for topic, number, *row in rows}
 
     def open(self, number: int, groups: Groups) -> DatabaseUnit:
         """Begin a unit. The database's transaction begins with the first call of `run`, or at the commit."""
@@ -325,7 +330,7 @@ class DatabaseTransaction:
             except psycopg.Error as error:
                 raise DatabaseAway(f"{self.application}: {_text(error)}") from error
             for place, records in unit.groups.items():
-                _, found, _, _ = rows.get(place, ("", -1, "", -1))
+                found = rows[place].next_offset if place in rows else -1
                 if found != self._expected.get(place) or (records and records[0].offset < found):
                     raise StaleMember(
                         f"{place}: the database stands at {found}, this worker at {self._expected.get(place)}: "
