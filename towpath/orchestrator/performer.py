@@ -22,7 +22,7 @@ from towpath.saga.effects import AnswerParent, CancelTimer, Finish, SetTimer
 from towpath.saga.inputs import Input, Timer, TimerKind, Unfit
 from towpath.saga.state import SagaState
 from towpath.stream.broker.port import OutputRefused
-from towpath.stream.broker.record import ConsumedRecord, Headers
+from towpath.stream.broker.record import ConsumedRecord, Headers, with_header
 from towpath.stream.broker.record_limits import WEIGHED_FROM_BYTES, RecordLimits, record_bytes
 
 STATE_BYTES_SPARE = 8_192
@@ -208,7 +208,7 @@ def _linked(headers: Headers) -> Headers:
     own = tracing.traceparent() if tracing.is_on() else None
     if own is None:
         return headers
-    return (*(header for header in headers if header[0] != "traceparent"), ("traceparent", own.encode()))
+    return with_header(headers, "traceparent", own.encode())
 
 
 def attempt_timer(saga: str, command: ConsumedRecord) -> bytes | None:

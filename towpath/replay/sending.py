@@ -16,7 +16,7 @@ from towpath.replay.captured import line_of, record_of
 from towpath.replay.plan import Plan, Ranges
 from towpath.replay.reading import read_file, read_ranges, within
 from towpath.stream.broker.port import Broker, BrokerAway, OutcomeUnknown, Producer, ProducerFenced, TransactionAborted
-from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition, with_header
 
 REPLAY_HEADER = "replay_id"
 RECORDS_PER_TRANSACTION = 1_000
@@ -165,7 +165,7 @@ class Sending:
             topic,
             record.value,
             key=record.key,
-            headers=_marked(record.headers, self._plan.replay_id),
+            headers=with_header(record.headers, REPLAY_HEADER, self._plan.replay_id.encode()),
             # The same partition, whoever chose it; of a topic with another count, by the key.
             partition=record.partition if same else None,
             # Its own time, by which consumers know whether they can still tell that they have applied it.
@@ -176,10 +176,6 @@ class Sending:
         if topic not in self._counts:
             self._counts = {**self._counts, **self._broker.partition_counts([topic])}
         return self._counts[topic]
-
-
-def _marked(headers: Headers, replay_id: str) -> Headers:
-    return (*(header for header in headers if header[0] != REPLAY_HEADER), (REPLAY_HEADER, replay_id.encode()))
 
 
 def _transaction_size(rate: float | None) -> int:

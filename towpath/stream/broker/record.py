@@ -11,6 +11,11 @@ from typing import NamedTuple
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
+def with_header(headers: Headers, name: str, value: bytes) -> Headers:
+    """Return `headers` with one called `name`, in place of any others of that name."""
+    return (*(header for header in headers if header[0] != name), (name, value))
+
+
 class TopicPartition(NamedTuple):
     """One partition of one topic."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from towpath import tracing
 from towpath.outbox.handover import HANDED_OVER
-from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord, with_header
 from towpath.tracing import Span, SpanKind
 
 TRACEPARENT = "traceparent"
@@ -74,5 +74,4 @@ def _carried(record: ConsumedRecord) -> Iterator[str]:
 def _linked(record: ConsumedRecord, traceparent: str | None) -> ConsumedRecord:
     if traceparent is None:
         return record
-    headers = tuple((name, value) for name, value in record.headers if name != TRACEPARENT)
-    return record._replace(headers=(*headers, (TRACEPARENT, traceparent.encode())))
+    return record._replace(headers=with_header(record.headers, TRACEPARENT, traceparent.encode()))
