@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
-from bench.stream import machine, note
+from bench.stream import create_topics, machine, note, produce
 from towpath.replay.plan import Plan, Target, chosen
 from towpath.replay.reading import few_collections, read_ranges
 from towpath.replay.selection import Selection
@@ -42,9 +42,7 @@ class Bench:
         self.broker = KafkaBroker(settings.kafka, settings.stream)
         tag = uuid.uuid4().hex[:8]
         self.topic, self.copy = f"bench-replay-{tag}", f"bench-replayed-{tag}"
-        admin = AdminClient({"bootstrap.servers": self.servers})
-        for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in (self.topic, self.copy)]).values():
-            future.result()
+        create_topics(AdminClient({"bootstrap.servers": self.servers}), (self.topic, self.copy), PARTITIONS)
         self._fill()
         bounds = bounds_of(self.broker, [self.topic])
         self.ranges = {place: (bounds.begins[place], bounds.ends[place]) for place in bounds.ends}
@@ -57,12 +55,7 @@ class Bench:
                 ("id", str(uuid.uuid4()).encode()),
                 ("type", b"shop.Thing" if number % 2 else b"shop.Other"),
             ]
-            while True:
-                try:
-                    producer.produce(self.topic, b"x" * VALUE_BYTES, b"key-%d" % (number % KEYS), headers=headers)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
+            produce(producer, self.topic, b"x" * VALUE_BYTES, b"key-%d" % (number % KEYS), headers)
         producer.flush()
 
     def plain(self) -> int:

@@ -18,8 +18,9 @@ from typing import Any
 
 import structlog
 from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
+from bench.stream import create_topics
 from towpath.clock import SystemClock
 from towpath.settings import load_settings
 from towpath.stack.client import StackClient
@@ -128,8 +129,7 @@ async def measure(restarts: int, freeze_seconds: float) -> dict[str, Any]:
     names = {name: f"bench-{name}-{tag}" for name in ("in", "state", "out")}
     admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     topics = [*names.values(), f"{names['in']}.dead"]
-    for future in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in topics]).values():
-        future.result()
+    create_topics(admin, topics, PARTITIONS)
     places = [TopicPartition(names["in"], number) for number in range(PARTITIONS)]
     group = f"bench-{tag}"
     worker = build_loop(

@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -93,18 +94,12 @@ class Bench:
         self._fill()
 
     def _create(self, name: str, **config: str) -> None:
-        for future in self.admin.create_topics([NewTopic(name, PARTITIONS, 1, config=config)]).values():
-            future.result()
+        create_topics(self.admin, [name], PARTITIONS, **config)
 
     def _fill(self) -> None:
         producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 20, "partitioner": "murmur2_random"})
         for index in range(self.events):
-            while True:
-                try:
-                    producer.produce(self.input, b"x" * VALUE_BYTES, b"key-%d" % (index % KEYS))
-                    break
-                except BufferError:
-                    producer.poll(0.1)
+            produce(producer, self.input, b"x" * VALUE_BYTES, b"key-%d" % (index % KEYS))
         producer.flush()
 
     def start(self, contender: Contender, source: str) -> tuple["subprocess.Popen[bytes]", str]:
@@ -221,6 +216,22 @@ class Bench:
             producer.poll(0)
             stop.wait(1 / rate if rate < 1_000 else 0.001)
         producer.flush(5)
+
+
+def create_topics(admin: AdminClient, names: Iterable[str], partitions: int, **config: str) -> None:
+    """Create topics, and wait until they are there."""
+    for future in admin.create_topics([NewTopic(name, partitions, 1, config=config) for name in names]).values():
+        future.result()
+
+
+def produce(producer: Producer, topic: str, value: bytes, key: bytes, headers: Any = None) -> None:
+    """Send a record, waiting while the client's queue is full."""
+    while True:
+        try:
+            producer.produce(topic, value, key, headers=headers)
+            return
+        except BufferError:
+            producer.poll(0.1)
 
 
 def end(process: "subprocess.Popen[bytes]") -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
+from bench.stream import create_topics
 from towpath.clock import SystemClock
 from towpath.settings import load_settings
 from towpath.stream.broker.kafka import KafkaBroker
@@ -67,11 +68,8 @@ async def measure(pending: int) -> dict[str, Any]:
     servers, tag = settings.kafka.bootstrap_servers, uuid.uuid4().hex[:8]
     names = {name: f"bench-{name}-{tag}" for name in ("in", "state", "timers")}
     admin = AdminClient({"bootstrap.servers": servers})
-    stamped = {"message.timestamp.type": "LogAppendTime"}
-    for future in admin.create_topics(
-        [NewTopic(name, 1, 1, config=stamped) for name in (*names.values(), f"{names['in']}.dead")]
-    ).values():
-        future.result()
+    topics = [*names.values(), f"{names['in']}.dead"]
+    create_topics(admin, topics, 1, **{"message.timestamp.type": "LogAppendTime"})
     broker = KafkaBroker(settings.kafka, settings.stream)
     setter = Setter(names["in"])
     loop = build_loop(

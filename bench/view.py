@@ -20,11 +20,11 @@ from typing import Any
 import psutil
 import psycopg
 from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 from psycopg import sql
 from pydantic import SecretStr
 
-from bench.stream import end, machine, note
+from bench.stream import create_topics, end, machine, note, produce
 from schemas.records.order import OrderConfirmed
 from towpath.contract.codec import Codec
 from towpath.contract.files import schema_sets
@@ -157,23 +157,14 @@ class Bench:
 
     def _topic(self) -> str:
         topic = f"bench-view-{uuid.uuid4().hex[:8]}"
-        admin = AdminClient({"bootstrap.servers": self.servers})
-        for future in admin.create_topics(
-            [NewTopic(name, PARTITIONS, 1) for name in (topic, f"{topic}.dead")]
-        ).values():
-            future.result()
+        create_topics(AdminClient({"bootstrap.servers": self.servers}), (topic, f"{topic}.dead"), PARTITIONS)
         return topic
 
     def _send(self, producer: Producer, topic: str, number: int) -> None:
         key = f"order-{number % KEYS:05}"
         event = OrderConfirmed(order_id=key, confirmed_at=datetime.now(UTC))
         headers: Any = list(headers_of(id=str(uuid.uuid4()), type=event.SCHEMA_NAME))
-        while True:
-            try:
-                producer.produce(topic, self.codec.encode(event), key.encode(), headers=headers)
-                return
-            except BufferError:
-                producer.poll(0.1)
+        produce(producer, topic, self.codec.encode(event), key.encode(), headers)
 
     def _start(self, contender: str, topic: str, url: str, *, notify: bool = False) -> "subprocess.Popen[bytes]":
         told = json.dumps({"contender": contender, "topic": topic, "database_url": url, "notify": notify})
