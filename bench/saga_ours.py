@@ -286,7 +286,7 @@ class Ours:
 
     def rate(self, rate: float, seconds: float) -> dict[str, Any]:
         """Start so many a second for so long, each in a transaction of its own."""
-        keys = self.keys(int(rate * seconds))
+        keys, since, before = self.keys(int(rate * seconds)), datetime.now(UTC), self.snapshot()
         placed: dict[str, float] = {}
         late_seconds = 0.0
         begin = time.monotonic()
@@ -299,6 +299,7 @@ class Ours:
                 placed[key] = time.time()
                 self._start(connection, key)
         ended = self.follower.wait_for(keys, 30)
+        after = self.snapshot()
         found = self._start_to_end(placed)
         held = ended and found["p99_milliseconds"] < P99_HELD_MILLISECONDS and late_seconds < 1
         return {
@@ -308,6 +309,12 @@ class Ours:
             "started_late_seconds": round(late_seconds, 2),
             "start_to_end": found,
             **self._verified(keys),
+            "units": after.counts.since(before.counts, after.at_seconds - before.at_seconds),
+            "processes_share_of_a_core": {
+                name: round((after.cpu[name] - before.cpu.get(name, 0.0)) / (after.at_seconds - before.at_seconds), 3)
+                for name in sorted(after.cpu)
+            },
+            "hops": self.hops(keys, since),
         }
 
     def alone(self, count: int) -> dict[str, Any]:
