@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from towpath.contract.catalogue import Catalogue, TopicKind
-from towpath.contract.parties import Answering, Asking, Parties, Party, PartyKind, Use
+from towpath.contract.parties import Answering, Parties, Party, PartyKind, StepAsking, Use
 from towpath.contract.readers import load_reader_schemas
 from towpath.orchestrator.mapping import wire_name
 from towpath.participant.service import Service
@@ -83,7 +83,7 @@ def party_of_saga(name: str, versions: Iterable[Definition], catalogue: Catalogu
     """Return what all versions of a saga read and write together: they run side by side."""
     reads: dict[Use, None] = {}
     writes: dict[Use, None] = {}
-    asks: dict[Asking, None] = {}
+    asks: dict[StepAsking, None] = {}
     deadlines: list[int] = []
     for definition in versions:
         deadlines.append(definition.deadline_milliseconds)
@@ -136,15 +136,15 @@ def _starts(definition: Definition, catalogue: Catalogue) -> Iterator[Use]:
             yield Use(start, topic.name, "its start event, from a parent")
 
 
-def _asked(step: StepDefinition) -> Iterator[Asking]:
+def _asked(step: StepDefinition) -> Iterator[StepAsking]:
     own = commands_of(step.build) if step.activity is Activity.COMMAND else ()
     if step.activity is Activity.COMMAND:
-        yield Asking(step.key, step.participant, own, *_outcomes(step.outcomes))
+        yield StepAsking(step.key, step.participant, own, *_outcomes(step.outcomes))
     if step.undo is not None and step.undo.build is not None:
         by = step.undo.participant or step.participant
         # The undo of the start event undoes no command, and one by another participant none of that participant's.
         undoes = own if by == step.participant and step.activity is Activity.COMMAND else ()
-        yield Asking(step.key, by, commands_of(step.undo.build), *_outcomes(step.undo.outcomes), True, undoes)
+        yield StepAsking(step.key, by, commands_of(step.undo.build), *_outcomes(step.undo.outcomes), True, undoes)
 
 
 def _answered(saga: str, step: StepDefinition) -> Iterator[Use]:

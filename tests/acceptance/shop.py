@@ -17,7 +17,7 @@ from tests.stack_fixture import RunningStack
 from towpath.cli.saga_instances import read_instances
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.registry import load_codec
-from towpath.orchestrator.instance_status import Instance
+from towpath.orchestrator.instance_status import KeptInstance
 from towpath.project import worker_names
 from towpath.stack.workers import start_workers
 
@@ -73,13 +73,13 @@ def open_shop(stack: RunningStack, *, on_hand: int = 90) -> Shop:
     return shop
 
 
-def instance(stack: RunningStack, order_id: str) -> Instance | None:
+def instance(stack: RunningStack, order_id: str) -> KeptInstance | None:
     """Return how the order's instance stands, None where there is none yet."""
     listed = read_instances(stack.settings, "place_order")
     return next((one for one in listed if one.state.key == order_id), None)
 
 
-def await_instance(stack: RunningStack, order_id: str, condition: Callable[[Instance], bool]) -> Instance:
+def await_instance(stack: RunningStack, order_id: str, condition: Callable[[KeptInstance], bool]) -> KeptInstance:
     """Wait until an order's instance is as it should be."""
     deadline = time.monotonic() + WAIT_SECONDS_MAX
     while True:
@@ -90,6 +90,6 @@ def await_instance(stack: RunningStack, order_id: str, condition: Callable[[Inst
         time.sleep(0.5)
 
 
-def waits_for_approval(one: Instance) -> bool:
+def waits_for_approval(one: KeptInstance) -> bool:
     """Say whether an order waits for a person."""
     return "approval waiting" in one.under_way

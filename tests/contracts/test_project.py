@@ -3,7 +3,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from towpath.cli.contracts_report import Project, report_of
+from towpath.cli.contracts_report import ContractsProject, report_of
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.examples import Example, load_examples
@@ -29,7 +29,7 @@ def test_the_record_classes_are_those_of_the_avro_files() -> None:
 
 def test_every_promise_holds() -> None:
     """The whole of `towpath contracts test`."""
-    report = report_of(Project.load(SETTINGS))
+    report = report_of(ContractsProject.load(SETTINGS))
     assert [(finding.rule, finding.subject, finding.problem) for finding in report.findings if finding.fails] == []
     assert len(report.judges) == 2
 

@@ -61,7 +61,10 @@ TWINS: dict[str, frozenset[str]] = {
 HARMLESS = frozenset({"urllib.parse"})
 
 CLOCK_CALLS = frozenset(
-    {"time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"}
+    {
+        *("time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "datetime.today", "date.today"),
+        *("time.monotonic", "time.monotonic_ns", "time.perf_counter", "time.sleep"),
+    }
 )
 CHANCE_CALLS = frozenset({"uuid.uuid4", "uuid4", "uuid.uuid1", "uuid1", "os.urandom", "random.random", "random.choice"})
 # Where time, ids and chance come in: the port itself, and what runs at the outermost edge of a process.
@@ -158,6 +161,37 @@ def test_time_ids_and_chance_come_in_as_parameters(path: Path) -> None:
         short = ".".join(call.split(".")[-2:])
         assert short not in CLOCK_CALLS, f"{name(path)}:{line} calls {call}: take a towpath.clock.Clock"
         assert short not in CHANCE_CALLS, f"{name(path)}:{line} calls {call}: take it as a parameter"
+
+
+# Loops that wait by hand, and why `towpath.clock.wait_until` and `retry` do not fit them.
+WAIT_LOOPS = {
+    "towpath/clock.py": {"wait_until", "retry"},
+    "towpath/stream/broker/kafka.py": {"seek"},  # one error of several kinds is to be waited for
+    "towpath/view/versions/postgres.py": {"_follow"},  # it gives up early where waiting cannot help
+    "towpath/deadletter/redrive.py": {"_await_stand_in"},  # its deadline comes from the caller, and may be over
+    "towpath/orchestrator/asking.py": {"send"},  # the rate of requests: no condition is waited for
+    "towpath/demo/runner.py": {"_place_all"},  # the rate of orders
+    "towpath/cli/run.py": {"_build_patiently"},  # waits for ever, longer each time
+    "towpath/cli/views.py": {"_progress"},  # shows each look
+    "towpath/cli/output.py": {"repeat"},  # shows again and again
+    "towpath/cli/stack.py": {"_follow"},  # reads a log on, for ever
+}
+
+
+@pytest.mark.parametrize("path", modules(ENGINE), ids=name)
+def test_what_waits_uses_the_one_loop(path: Path) -> None:
+    """Law 4, of waiting: a loop that sleeps is `wait_until` or `retry`, which any clock moves on; others are named."""
+    found = {
+        function.name
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for loop in ast.walk(function)
+        if isinstance(loop, ast.While)
+        for node in ast.walk(loop)
+        if isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] == "sleep"
+        if not ast.unparse(node.func).startswith("asyncio")
+    }
+    assert found == WAIT_LOOPS.get(name(path), set()), f"{name(path)}: use towpath.clock.wait_until, or name it here"
 
 
 def test_only_the_engine_goes_into_the_wheel() -> None:

@@ -3,6 +3,7 @@
 `python -m tests.tidy.test_public_face` writes `public_face.txt` anew; its difference belongs into the changelog.
 """
 
+import ast
 import importlib
 import inspect
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ FACES = (
     "towpath.client",
     "towpath.testing",
 )
+ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = Path(__file__).with_name("public_face.txt")
 
 
@@ -71,6 +73,33 @@ def test_every_public_name_says_what_it_is() -> None:
         and not (value.__doc__ or "").strip()
     ]
     assert not silent
+
+
+# Namesakes of public classes: forms on the wire of the same thing, and two words of the machine's own.
+NAMESAKES = {
+    "towpath/orchestrator/records.py": {"Cause", "SagaState"},
+    "towpath/saga/effects.py": {"Record"},
+    "towpath/saga/inputs.py": {"Started"},
+}
+
+
+def test_each_public_name_is_given_once() -> None:
+    """Who reads `Decision` or `Project` anywhere in the engine need not ask which."""
+    public = {name: getattr(importlib.import_module(face), name) for face in FACES for name in _names(face)}
+    for face in FACES:
+        for name in _names(face):
+            assert getattr(importlib.import_module(face), name) is public[name], f"two faces have a {name} each"
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "towpath").rglob("*.py")):
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and node.name in public and public[node.name].__module__ != module:
+                found.setdefault(path.relative_to(ROOT).as_posix(), set()).add(node.name)
+    assert found == NAMESAKES
+
+
+def _names(face: str) -> list[str]:
+    return list(importlib.import_module(face).__all__)
 
 
 if __name__ == "__main__":

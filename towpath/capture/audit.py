@@ -4,13 +4,12 @@ The one rule: a message is missing only once the slot has confirmed a position b
 that, still lacks it. Until then it is on its way.
 """
 
-import time
 from dataclasses import dataclass
 from datetime import datetime
 
 from towpath.capture import kafka, postgres
 from towpath.capture.completeness import TopicAudit, compare
-from towpath.clock import Clock, SystemClock
+from towpath.clock import Clock, SystemClock, wait_until
 from towpath.outbox.names import slot_name
 from towpath.settings import Settings
 
@@ -45,16 +44,20 @@ def audit(
     `connection` is to the service's database. Raises NotFoundError where nothing captures it, WorldError where
     Kafka does not answer.
     """
-    clock = clock or SystemClock()
     slot = slot_name(settings.project.name, service)
     written = postgres.written_ids(connection, since)
     end = postgres.current_lsn(connection)
     connection.rollback()
-    deadline = clock.monotonic_seconds() + timeout_seconds
-    while True:
+
+    def look() -> Audit:
         certain = postgres.has_carried(connection, service, slot, end)
         connection.rollback()
-        verdict = Audit(service, certain, compare(written, kafka.carried_ids(settings, written, since)))
-        if verdict.complete or certain or clock.monotonic_seconds() > deadline:
-            return verdict
-        time.sleep(POLL_SECONDS)
+        return Audit(service, certain, compare(written, kafka.carried_ids(settings, written, since)))
+
+    return wait_until(
+        clock or SystemClock(),
+        look,
+        holds=lambda verdict: verdict.complete or verdict.certain,
+        seconds=timeout_seconds,
+        every_seconds=POLL_SECONDS,
+    )

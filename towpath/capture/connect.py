@@ -1,6 +1,5 @@
 """Speaks to Kafka Connect's REST API: what a connector is told, and how it fares."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -9,7 +8,7 @@ from typing import Any, Self
 import httpx
 
 from towpath.capture.connector import Connector
-from towpath.clock import Clock, SystemClock
+from towpath.clock import Clock, SystemClock, wait_until
 from towpath.errors import ConfigurationError, NotFoundError, WorldError
 from towpath.settings import ConnectSettings
 
@@ -148,15 +147,19 @@ class ConnectClient:
         Raises NotFoundError, and WorldError where they have not ended in time.
         """
         self._ask("PUT", f"/connectors/{name}/stop", subject=name)
-        deadline = self._clock.monotonic_seconds() + timeout_seconds
-        while (status := self.status(name)).state != "STOPPED" or status.tasks:
-            if self._clock.monotonic_seconds() > deadline:
-                raise WorldError(
-                    f"connector {name} has not stopped within {timeout_seconds:g} s: it is {status.state}",
-                    kept="every message, in the outbox and in the slot",
-                    next_step="towpath logs connect",
-                )
-            time.sleep(RETRY_SECONDS)
+        status = wait_until(
+            self._clock,
+            lambda: self.status(name),
+            holds=lambda found: found.state == "STOPPED" and not found.tasks,
+            seconds=timeout_seconds,
+            every_seconds=RETRY_SECONDS,
+        )
+        if status.state != "STOPPED" or status.tasks:
+            raise WorldError(
+                f"connector {name} has not stopped within {timeout_seconds:g} s: it is {status.state}",
+                kept="every message, in the outbox and in the slot",
+                next_step="towpath logs connect",
+            )
 
     def forget_position(self, name: str) -> None:
         """Forget how far a stopped connector has read: it begins anew where its slot does. Raises NotFoundError."""
@@ -171,18 +174,16 @@ class ConnectClient:
 
         It says so by 409; in the moment between knowing of a rebalance and joining it, by 500.
         """
-        deadline = self._clock.monotonic_seconds() + self._timeout_seconds
-        while True:
-            try:
-                answer = self._http.request(method, path, json=body)
-            except httpx.HTTPError as error:
-                raise self._away(f"{type(error).__name__}: {error}") from error
-            busy = answer.status_code == httpx.codes.CONFLICT or (
-                answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "rebalance" in answer.text
+        try:
+            answer = wait_until(
+                self._clock,
+                lambda: self._http.request(method, path, json=body),
+                holds=lambda found: not _is_rebalancing(found),
+                seconds=self._timeout_seconds,
+                every_seconds=RETRY_SECONDS,
             )
-            if not busy or self._clock.monotonic_seconds() > deadline:
-                break
-            time.sleep(RETRY_SECONDS)
+        except httpx.HTTPError as error:
+            raise self._away(f"{type(error).__name__}: {error}") from error
         if answer.is_success:
             return answer.json() if answer.content else None
         words = _words(answer)
@@ -201,6 +202,11 @@ class ConnectClient:
             kept="every message, in the outboxes and in the slots",
             next_step="towpath status, or check [connect] in towpath.toml",
         )
+
+
+def _is_rebalancing(answer: httpx.Response) -> bool:
+    error = answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and "rebalance" in answer.text
+    return error or answer.status_code == httpx.codes.CONFLICT
 
 
 def _words(answer: httpx.Response) -> str:

@@ -5,7 +5,6 @@ lost. What the outbox holds and its topics lack is written anew, in order of com
 and begins where the slot does. Each step may be run again, so the whole may be, wherever it ended.
 """
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from towpath.capture.connect import ConnectClient, ConnectorStatus
 from towpath.capture.connector import outbox_connector
 from towpath.capture.refusal import Refusal, UncarriedRow, refusal
 from towpath.capture.start import wait_until_captured
-from towpath.clock import Clock, SystemClock
+from towpath.clock import Clock, SystemClock, wait_until
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import NotFoundError, RefusedError, WorldError
 from towpath.outbox.names import connector_name, slot_name
@@ -131,15 +130,19 @@ def _sound_slot(connection: postgres.Connection, slot: str, clock: Clock) -> boo
 
     A task's connection to the server may outlive the task by a moment.
     """
-    deadline = clock.monotonic_seconds() + UNREAD_SECONDS_MAX
-    while (state := postgres.slot_state(connection, slot)) is not None and state.active:
-        if clock.monotonic_seconds() > deadline:
-            raise WorldError(
-                f"slot {slot} is still read, though its connector is stopped",
-                kept="every message, in the outbox",
-                next_step="end who reads it (pg_stat_replication shows it), then run the same command again",
-            )
-        time.sleep(POLL_SECONDS)
+    state = wait_until(
+        clock,
+        lambda: postgres.slot_state(connection, slot),
+        holds=lambda found: found is None or not found.active,
+        seconds=UNREAD_SECONDS_MAX,
+        every_seconds=POLL_SECONDS,
+    )
+    if state is not None and state.active:
+        raise WorldError(
+            f"slot {slot} is still read, though its connector is stopped",
+            kept="every message, in the outbox",
+            next_step="end who reads it (pg_stat_replication shows it), then run the same command again",
+        )
     if state is not None and state.lost:
         postgres.drop_slot(connection, slot)
     return ensure_slot(connection, slot)

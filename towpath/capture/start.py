@@ -3,14 +3,13 @@
 The one rule: Connect says RUNNING before a task has reached its database, so what counts is the slot in use.
 """
 
-import time
 from collections.abc import Iterable
 
 from towpath.capture import postgres
 from towpath.capture.connect import ConnectClient, ConnectorStatus
 from towpath.capture.connector import outbox_connector
 from towpath.capture.kafka import ensure_heartbeat_topics
-from towpath.clock import Clock, SystemClock
+from towpath.clock import Clock, SystemClock, wait_until
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import NotFoundError, WorldError
 from towpath.outbox.names import connector_name, slot_name
@@ -49,23 +48,27 @@ def wait_until_captured(
     connect: ConnectClient, settings: Settings, service: str, *, timeout_seconds: float, clock: Clock | None = None
 ) -> None:
     """Wait until Debezium reads the outbox of `service`. Raises WorldError with the cause where it does not."""
-    clock = clock or SystemClock()
     name = connector_name(settings.project.name, service)
     slot = slot_name(settings.project.name, service)
-    deadline = clock.monotonic_seconds() + timeout_seconds
     with postgres.connect(settings, service) as connection:
-        while True:
-            state, status = postgres.slot_state(connection, slot), _status(connect, name)
-            if state is not None and state.active and status is not None and status.running:
-                return
-            failure = status.failure if status else None
-            if failure or clock.monotonic_seconds() > deadline:
-                raise WorldError(
-                    f"connector {name} does not read {service}'s outbox: {failure or 'no sign of it in the database'}",
-                    kept="every message, in the outbox",
-                    next_step=next_step(service, status, state),
-                )
-            time.sleep(POLL_SECONDS)
+        state, status = wait_until(
+            clock or SystemClock(),
+            lambda: (postgres.slot_state(connection, slot), _status(connect, name)),
+            holds=lambda found: _reads(*found) or (found[1] is not None and found[1].failure),
+            seconds=timeout_seconds,
+            every_seconds=POLL_SECONDS,
+        )
+    failure = status.failure if status else None
+    if not _reads(state, status):
+        raise WorldError(
+            f"connector {name} does not read {service}'s outbox: {failure or 'no sign of it in the database'}",
+            kept="every message, in the outbox",
+            next_step=next_step(service, status, state),
+        )
+
+
+def _reads(slot: postgres.SlotState | None, status: ConnectorStatus | None) -> bool:
+    return slot is not None and slot.active and status is not None and status.running
 
 
 def next_step(service: str, status: ConnectorStatus | None, slot: postgres.SlotState | None) -> str | None:

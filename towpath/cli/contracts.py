@@ -10,9 +10,9 @@ from rich.table import Table
 
 from towpath.cli import contracts_check, contracts_deploy, output
 from towpath.cli.contracts_report import (
+    ContractsProject,
     FormatOption,
     JsonOption,
-    Project,
     emit,
     fail_on,
     format_of,
@@ -86,7 +86,7 @@ def prove(form: FormatOption = "text", as_json: JsonOption = False) -> None:
     """Prove, offline, that schemas, topics, examples, records and code agree and that no promise is broken."""
     from towpath.contract.report_formats import as_json as as_json_of
 
-    report = report_of(Project.load(load_settings()))
+    report = report_of(ContractsProject.load(load_settings()))
     if as_json or format_of(form) == "json":
         findings = [as_json_of(finding) for finding in report.findings]
         output.emit_json({"ok": report.ok, **asdict(report), "findings": findings})
@@ -103,7 +103,7 @@ def release(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Name the files, write nothing.")] = False,
 ) -> None:
     """Keep the form of today as a released version, before records of it are written to a topic that matters."""
-    project = Project.load(load_settings())
+    project = ContractsProject.load(load_settings())
     values = project.catalogue.values()
     for name in records or ():
         if name not in values:
@@ -114,7 +114,7 @@ def release(
         output.results.print(str(path), highlight=False, soft_wrap=True)
 
 
-def _release(project: Project, records: list[str] | None, *, dry_run: bool = False) -> tuple[Path, ...]:
+def _release(project: ContractsProject, records: list[str] | None, *, dry_run: bool = False) -> tuple[Path, ...]:
     """Write the released versions that are missing, of `records` or of all of the project's own."""
     from towpath.contract.write import release as write_versions
 
@@ -158,13 +158,13 @@ def register_schemas(
     from towpath.contract.registry import RegistryClient
 
     settings = load_settings()
-    project = Project.load(settings)
+    project = ContractsProject.load(settings)
     if no_release:
         require_kept_promises(project)
     else:
         for path in _release(project, None, dry_run=dry_run):
             output.note(f"{'would be released' if dry_run else 'released'}: {path}")
-        project = Project.load(settings)
+        project = ContractsProject.load(settings)
     with RegistryClient(settings.registry) as client:
         done = client.register(project.contracts, project.catalogue, dry_run=dry_run)
     if as_json:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from towpath.cli import output
-from towpath.cli.contracts_report import FormatOption, JsonOption, Project, emit, format_of, show
+from towpath.cli.contracts_report import ContractsProject, FormatOption, JsonOption, emit, format_of, show
 from towpath.errors import ContractError
 from towpath.settings import load_settings
 
@@ -49,7 +49,7 @@ def check(
     from towpath.contract.changes import compare
     from towpath.contract.finding import in_order
 
-    project = Project.load(load_settings())
+    project = ContractsProject.load(load_settings())
     parties = project.parties()
     findings: list[Finding] = []
     titles: list[str] = []
@@ -80,7 +80,7 @@ def diff(
     from towpath.contract.parties import Parties
     from towpath.contract.report_formats import Format, write
 
-    project = Project.load(load_settings())
+    project = ContractsProject.load(load_settings())
     before, after = _load(project, old), _load(project, new)
     if after.catalogue is None:
         raise ContractError(f"{new} holds no topics", next_step=f"towpath contracts diff {new} {old}")
@@ -97,19 +97,19 @@ def diff(
 
 def snapshot(file: Annotated[Path, typer.Argument(help="Where to write it.")]) -> None:
     """Write topics and schemas as they are now into one file, for `check --against` where there is no git."""
-    project = Project.load(load_settings())
+    project = ContractsProject.load(load_settings())
     text = json.dumps(_here(project).to_json(), indent=2, ensure_ascii=False)
     file.write_text(text + "\n", encoding="utf-8")
     output.note(f"written: {file}")
 
 
-def _here(project: Project) -> "Snapshot":
+def _here(project: ContractsProject) -> "Snapshot":
     from towpath.contract.snapshot import Snapshot
 
     return Snapshot.of("this folder", project.contracts, project.catalogue)
 
 
-def _load(project: Project, source: str) -> "Snapshot":
+def _load(project: ContractsProject, source: str) -> "Snapshot":
     from towpath.contract.git import snapshot_at
     from towpath.contract.registry import RegistryClient
     from towpath.contract.snapshot import Snapshot

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from towpath.cli import output
-from towpath.cli.contracts_report import FormatOption, JsonOption, Project, emit, format_of
+from towpath.cli.contracts_report import ContractsProject, FormatOption, JsonOption, emit, format_of
 from towpath.cli.deciding import user_name
 from towpath.errors import ContractError, NotFoundError
 from towpath.settings import load_settings
@@ -42,7 +42,7 @@ def can_deploy(
     from towpath.contract.deploy import with_outsiders
     from towpath.contract.deployments import load_environment
 
-    project = Project.load(load_settings())
+    project = ContractsProject.load(load_settings())
     now = datetime.now(UTC)
     here = _here(project, now)
     new = _chosen(project, what, here, now)
@@ -64,7 +64,7 @@ def deployed(
     from towpath.contract.deploy import forgotten
     from towpath.contract.deployments import load_environment, save_party
 
-    project = Project.load(load_settings())
+    project = ContractsProject.load(load_settings())
     now = datetime.now(UTC).replace(microsecond=0)
     here = _here(project, now)
     new = replace(_chosen(project, what, here, now), at=now, until=None, actor=actor or user_name())
@@ -94,7 +94,7 @@ def deploy_order(
     from towpath.contract.deploy import with_outsiders
     from towpath.contract.deployments import load_environment
 
-    project = Project.load(load_settings())
+    project = ContractsProject.load(load_settings())
     now = datetime.now(UTC)
     environment = with_outsiders(load_environment(_folder(project), to), project.parties(), now)
     changed = [one for one in _here(project, now).values() if not _runs(one, environment)]
@@ -113,13 +113,13 @@ def deploy_order(
         )
 
 
-def _folder(project: Project) -> Path:
+def _folder(project: ContractsProject) -> Path:
     from towpath.contract.deployments import FOLDER
 
     return project.schemas_folder / FOLDER
 
 
-def _here(project: Project, now: datetime) -> "dict[str, Deployment]":
+def _here(project: ContractsProject, now: datetime) -> "dict[str, Deployment]":
     """Return the parties of this folder's code, outsiders aside, each with the schemas that it uses."""
     from towpath.contract.deploy import Deployment
     from towpath.contract.parties import PartyKind
@@ -134,7 +134,7 @@ def _here(project: Project, now: datetime) -> "dict[str, Deployment]":
     return found
 
 
-def _chosen(project: Project, what: str, here: "dict[str, Deployment]", now: datetime) -> "Deployment":
+def _chosen(project: ContractsProject, what: str, here: "dict[str, Deployment]", now: datetime) -> "Deployment":
     """Return the version that `what` names: as it was recorded, or as it is here."""
     from towpath.contract.deployments import environments, load_environment, require_name
     from towpath.contract.parse import misspelt

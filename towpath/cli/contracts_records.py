@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from towpath.cli.contracts_report import Project
+from towpath.cli.contracts_report import ContractsProject
 from towpath.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check_records(
-    project: Project, parties: "Parties", topics: Sequence[str], files: Sequence[Path], limit: int
+    project: ContractsProject, parties: "Parties", topics: Sequence[str], files: Sequence[Path], limit: int
 ) -> tuple[tuple["Finding", ...], str]:
     """Read the newest `limit` records of each topic and file; return findings, and in words how many were read."""
     from towpath.contract.codec import Codec
@@ -34,7 +34,7 @@ def check_records(
     return done.findings(), f"{done.records} records, read {done.readings} times"
 
 
-def _from_topic(project: Project, topic: str, limit: int, writer_of: "WriterOf") -> Iterable["RealRecord"]:
+def _from_topic(project: ContractsProject, topic: str, limit: int, writer_of: "WriterOf") -> Iterable["RealRecord"]:
     from towpath.contract.kafka import read_to_end
     from towpath.contract.real_records import from_wire
 
@@ -46,7 +46,7 @@ def _from_topic(project: Project, topic: str, limit: int, writer_of: "WriterOf")
             yield found
 
 
-def _from_file(project: Project, path: Path, limit: int, writer_of: "WriterOf") -> Iterable["RealRecord"]:
+def _from_file(project: ContractsProject, path: Path, limit: int, writer_of: "WriterOf") -> Iterable["RealRecord"]:
     from towpath.contract.real_records import from_container, from_lines
 
     if not path.is_file():

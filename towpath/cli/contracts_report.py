@@ -28,7 +28,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="The same as --format j
 
 
 @dataclass(frozen=True, slots=True)
-class Project:
+class ContractsProject:
     """A project's contracts as they are in its folder."""
 
     settings: Settings
@@ -36,7 +36,7 @@ class Project:
     catalogue: "Catalogue"
 
     @classmethod
-    def load(cls, settings: Settings) -> "Project":
+    def load(cls, settings: Settings) -> "ContractsProject":
         """Read the files. Raises ContractError naming what is wrong in one."""
         from towpath.contract.catalogue import Catalogue
         from towpath.contract.files import load_contracts, schema_sets
@@ -64,7 +64,7 @@ class Project:
         return locate(waived, self.contracts, self.settings.root, self.settings.project.schemas)
 
 
-def report_of(project: Project) -> "Report":
+def report_of(project: ContractsProject) -> "Report":
     """Return the report of `towpath contracts test`."""
     from towpath.contract.avro_readers import judges
     from towpath.contract.changes import meaning_since_release
@@ -108,7 +108,7 @@ def report_of(project: Project) -> "Report":
     return replace(report, findings=project.finish(in_order(findings)))
 
 
-def _stale_topics(project: Project) -> list["Finding"]:
+def _stale_topics(project: ContractsProject) -> list["Finding"]:
     """Return a finding where the derived topics are not those of the project's code."""
     from towpath.contract.finding import Finding
     from towpath.derived_topics import derived_file, derived_is_stale, derived_text
@@ -120,7 +120,7 @@ def _stale_topics(project: Project) -> list["Finding"]:
     return [Finding("derived-topics", place, words, fix="towpath contracts generate", file=place)]
 
 
-def require_kept_promises(project: Project) -> None:
+def require_kept_promises(project: ContractsProject) -> None:
     """Refuse to publish what breaks a promise."""
     report = report_of(project)
     if not report.ok:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from towpath.contract.codec import Codec
     from towpath.deadletter.quarantine import Cohort, Dead, Group, Quarantine
     from towpath.deadletter.redrive import Outcome
-    from towpath.deadletter.redrive_plan import Step
+    from towpath.deadletter.redrive_plan import LetterStep
 
 HEX_BYTES_MAX = 2048
 """Bytes of a value that is shown as it is; `--json` has all of it."""
@@ -207,7 +207,7 @@ def _print_letter(row: dict[str, Any]) -> None:
     output.results.print()
 
 
-def show_steps(steps: "Sequence[Step]", *, as_json: bool) -> None:
+def show_steps(steps: "Sequence[LetterStep]", *, as_json: bool) -> None:
     """Print what would be sent, in order."""
     rows = [
         {

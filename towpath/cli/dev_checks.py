@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 # Imported here, and not in the functions, for the process that others are forked from to have it all.
-from towpath.cli.contracts_report import Project, report_of
+from towpath.cli.contracts_report import ContractsProject, report_of
 from towpath.cli.follow import write_what_follows
 from towpath.cli.saga_samples import contract_samples
 from towpath.contract.catalogue import Catalogue
@@ -91,7 +91,7 @@ def prove(root: str) -> tuple[str, ...]:
 
 def _prove(root: Path) -> tuple[str, ...]:
     settings = load_settings(root)
-    report = report_of(Project.load(settings))
+    report = report_of(ContractsProject.load(settings))
     failing = [finding for finding in report.findings if finding.fails]
     lines = [
         f"! {one.file or one.subject}{f':{one.line}' if one.line else ''}: {one.subject}: {one.problem}; fix: {one.fix}"

@@ -1,7 +1,6 @@
 """Verbs of `positions`: where workers stand in their topics, and what a person decides where they cannot go on."""
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -235,17 +234,10 @@ def _store(settings: Settings, application: str, place: "TopicPartition", slot: 
 
 def _opened(path: Path) -> "RocksStore":
     """Open a store, which a running worker lets go of between two tries. Raises WorldError where it does not."""
-    from towpath.clock import SystemClock
+    from towpath.clock import SystemClock, retry
     from towpath.stream.state.rocks import RocksStore
 
-    deadline = SystemClock().monotonic_seconds() + OPEN_SECONDS_MAX
-    while True:
-        try:
-            return RocksStore(path)
-        except WorldError:
-            if SystemClock().monotonic_seconds() > deadline:
-                raise
-            time.sleep(0.05)
+    return retry(SystemClock(), lambda: RocksStore(path), on=WorldError, seconds=OPEN_SECONDS_MAX, every_seconds=0.05)
 
 
 def _broker(settings: Settings) -> "KafkaBroker":

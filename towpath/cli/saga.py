@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(saga_app, name="saga")
 
 
-class View(StrEnum):
+class Drawing(StrEnum):
     """What a diagram shows."""
 
     FLOW = "flow"
@@ -42,7 +42,7 @@ class Form(StrEnum):
 @saga_app.command()
 def diagram(
     name: Annotated[str, typer.Argument(help="The saga.")],
-    of: Annotated[View, typer.Option("--of", help="Its steps, or how it may stand as a whole.")] = View.FLOW,
+    of: Annotated[Drawing, typer.Option("--of", help="Its steps, or how it may stand as a whole.")] = Drawing.FLOW,
     form: Annotated[Form, typer.Option("--form", help="Mermaid text, or an SVG document.")] = Form.MERMAID,
     version: Annotated[int | None, typer.Option("--version", help="By default the newest.")] = None,
     to: Annotated[Path | None, typer.Option("--output", help="Write to this file instead of stdout.")] = None,
@@ -53,7 +53,7 @@ def diagram(
     from towpath.saga.svg import to_svg
 
     definition = find_definition(load_settings(), name, version)
-    graph = flow_of(definition) if of is View.FLOW else states_of(definition)
+    graph = flow_of(definition) if of is Drawing.FLOW else states_of(definition)
     text = to_mermaid(graph) if form is Form.MERMAID else to_svg(graph)
     if to is not None:
         to.write_text(text, encoding="utf-8")

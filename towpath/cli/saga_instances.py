@@ -19,7 +19,7 @@ from towpath.errors import ConfigurationError, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.orchestrator.instance_status import Instance
+    from towpath.orchestrator.instance_status import KeptInstance
     from towpath.orchestrator.records import HistoryEntry
     from towpath.orchestrator.selection import Selection
     from towpath.saga.state import SagaState
@@ -54,7 +54,7 @@ class Order(StrEnum):
     STATUS = "status"
 
 
-_ORDERS: dict[Order, Callable[["Instance"], Any]] = {
+_ORDERS: dict[Order, Callable[["KeptInstance"], Any]] = {
     Order.STARTED: lambda instance: instance.state.started_milliseconds,
     Order.CHANGED: lambda instance: instance.changed_milliseconds,
     Order.KEY: lambda instance: instance.state.key,
@@ -123,7 +123,7 @@ def _list(name: str | None, chosen: "Selection", sort: Order, limit: int | None,
     output.note(f"{len(found)} instances{more}")
 
 
-def _counted(found: Iterable["Instance"]) -> list[dict[str, Any]]:
+def _counted(found: Iterable["KeptInstance"]) -> list[dict[str, Any]]:
     counts = Counter((one.state.saga, one.state.version, one.state.status.value) for one in found)
     return [
         {"saga": saga, "version": version, "status": status, "instances": number}
@@ -258,7 +258,7 @@ def history(
 # --- what is read -----------------------------------------------------------------------------------------------------
 
 
-def read_instances(settings: Settings, name: str) -> Sequence["Instance"]:
+def read_instances(settings: Settings, name: str) -> Sequence["KeptInstance"]:
     """Return the instances of a saga, read from its state topic. Raises NotFoundError where it has none."""
     from towpath.contract.catalogue import Catalogue
     from towpath.contract.registry import load_codec
@@ -283,7 +283,7 @@ def _sagas(settings: Settings, name: str | None) -> Iterator[str]:
     yield from (topic.owner for topic in Catalogue.load(settings).live() if topic.kind is TopicKind.STATE)
 
 
-def _one(found: Iterable["Instance"], name: str, which: str) -> "Instance":
+def _one(found: Iterable["KeptInstance"], name: str, which: str) -> "KeptInstance":
     """Return the instance of that id or business key. Raises NotFoundError, RefusedError where a key has several."""
     fitting = [instance for instance in found if which in (instance.state.saga_id, instance.state.key)]
     if not fitting:
@@ -398,7 +398,7 @@ def _write_golden(settings: Settings, entries: Sequence["HistoryEntry"], codec: 
 # --- how it is told ---------------------------------------------------------------------------------------------------
 
 
-def _plain(instance: "Instance") -> dict[str, Any]:
+def _plain(instance: "KeptInstance") -> dict[str, Any]:
     state = instance.state
     return {
         "saga": state.saga,

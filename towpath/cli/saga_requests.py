@@ -23,7 +23,7 @@ from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, R
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.orchestrator.instance_status import Instance
+    from towpath.orchestrator.instance_status import KeptInstance
     from towpath.orchestrator.requests import Request
 
 _MANY = ("status", "version", "older_than", "key", "file", "limit", "rate", "wait", "dry_run", "yes", "as_json")
@@ -200,7 +200,7 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
     show_outcomes(name, requests, answers, waited=options.wait > 0, as_json=options.as_json)
 
 
-def _choose(instances: Sequence["Instance"], name: str, asked: _Asked, now: int) -> list["Instance"]:
+def _choose(instances: Sequence["KeptInstance"], name: str, asked: _Asked, now: int) -> list["KeptInstance"]:
     selection = asked.options.selection(asked.which)
     if asked.which is None and selection.everything and asked.action in ("cancel", "compensate"):
         raise ConfigurationError(
@@ -229,7 +229,7 @@ def _choose(instances: Sequence["Instance"], name: str, asked: _Asked, now: int)
     return found
 
 
-def _request(room: Room, definition: Any, instance: "Instance", asked: _Asked) -> "Request | None":
+def _request(room: Room, definition: Any, instance: "KeptInstance", asked: _Asked) -> "Request | None":
     """Return the request for one instance; None for one of many that it cannot be about."""
     from towpath.orchestrator.requests import OF_A_STEP, request_of
     from towpath.saga.inputs import Action

@@ -9,7 +9,7 @@ from towpath.settings import Settings
 
 if TYPE_CHECKING:
     from towpath.contract.codec import Codec
-    from towpath.orchestrator.instance_status import Instance
+    from towpath.orchestrator.instance_status import KeptInstance
 
 
 class Room:
@@ -30,7 +30,7 @@ class Room:
         """Return the id of a person's producer: of two runs of one person the later one ends the earlier."""
         return f"{self.settings.project.name}-operator-{actor}"
 
-    def instances(self, *, opened: bool = True) -> Sequence["Instance"]:
+    def instances(self, *, opened: bool = True) -> Sequence["KeptInstance"]:
         """Return all instances, by default with the business's records open."""
         from towpath.orchestrator import envelope
         from towpath.orchestrator.instance_status import instances_in

@@ -17,7 +17,7 @@ from towpath.errors import ConfigurationError, NotFoundError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.orchestrator.instance_status import Instance
+    from towpath.orchestrator.instance_status import KeptInstance
     from towpath.saga.definition import Definition
 
 SHOWN_MAX = 200
@@ -106,8 +106,8 @@ def drain(settings: Settings, old: "Definition", new: "Definition", *, as_json: 
 
 
 def _kept_by(
-    old: "Definition", new: "Definition", instances: Iterable["Instance"]
-) -> list[tuple["Instance", str, tuple[str, ...]]]:
+    old: "Definition", new: "Definition", instances: Iterable["KeptInstance"]
+) -> list[tuple["KeptInstance", str, tuple[str, ...]]]:
     """Return the instances of `old` that may still change, with what becomes of each under `new`, and why."""
     from towpath.saga.upgrade import judge
 
@@ -140,7 +140,9 @@ def versions(
         output.show_rows([{**row, "may_be_removed": "yes" if row["may_be_removed"] else "no"} for row in rows])
 
 
-def rows_of(saga: str, deployed: "Mapping[int, Definition]", instances: Sequence["Instance"]) -> list[dict[str, Any]]:
+def rows_of(
+    saga: str, deployed: "Mapping[int, Definition]", instances: Sequence["KeptInstance"]
+) -> list[dict[str, Any]]:
     """Return one row a version that the project has or that an instance is of."""
     needed = Counter(one.state.version for one in instances if one.needed)
     ended = Counter(one.state.version for one in instances if not one.needed)

@@ -9,7 +9,7 @@ from towpath.settings import Settings
 if TYPE_CHECKING:
     from towpath.stream.broker.kafka import KafkaBroker
     from towpath.view import View
-    from towpath.view.versions.standing import Decision, Version
+    from towpath.view.versions.standing import Version, VersionDecision
 
 
 BUILD_SLOT = "build"
@@ -106,11 +106,11 @@ def declared_view(settings: Settings, name: str, version: int | None) -> "View[A
 
 def decided(
     name: str, action: str, before: int | None, after: int | None, actor: str | None, reason: str, detail: str = ""
-) -> "Decision":
+) -> "VersionDecision":
     """Return what is done, by whom and why. Raises ConfigurationError for a reason that says nothing."""
-    from towpath.view.versions.standing import Decision
+    from towpath.view.versions.standing import VersionDecision
 
-    return Decision(name, action, before, after, actor or user_name(), require_reason(reason), detail)
+    return VersionDecision(name, action, before, after, actor or user_name(), require_reason(reason), detail)
 
 
 def broker_of(settings: Settings) -> "KafkaBroker":

@@ -23,12 +23,13 @@ from towpath.cli.view_versions import (
     version_of,
     versions_of,
 )
+from towpath.clock import SystemClock, wait_until
 from towpath.errors import NotFoundError, RefusedError, TowpathError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from towpath.view import View
-    from towpath.view.versions.standing import Comparison, Decision, Version
+    from towpath.view.versions.standing import Comparison, Version, VersionDecision
 
 group = typer.Typer(
     name="views", help="The versions of views: built beside each other, compared, promoted.", no_args_is_help=True
@@ -272,7 +273,7 @@ def drop(
 
 def _swap(
     settings: Settings,
-    decision: "Decision",
+    decision: "VersionDecision",
     *,
     when_ready: bool,
     timeout: float | None,
@@ -305,8 +306,10 @@ def _swap(
     broker = broker_of(settings)
     seconds = timeout if timeout is not None else (float("inf") if when_ready else SWAP_SECONDS)
     ends = bounds_of(broker, {place.topic for place in found.ends}).ends
-    deadline, told = time.monotonic() + seconds, ""
-    while True:
+    told = ""
+
+    def try_it() -> str | None:
+        nonlocal told
         with views_connection(settings) as connection:
             reason = swap(
                 connection,
@@ -316,14 +319,16 @@ def _swap(
                 has_records=partial(any_between, broker),
                 force=force,
             )
-        if reason is None:
-            break
-        if time.monotonic() > deadline:
-            raise _not_ready(decision, reason)
-        if reason != told:
+        if reason is not None and reason != told:
             output.note(f"waiting: {reason}")
             told = reason
-        time.sleep(RETRY_SECONDS)
+        return reason
+
+    reason = wait_until(
+        SystemClock(), try_it, holds=lambda found: found is None, seconds=seconds, every_seconds=RETRY_SECONDS
+    )
+    if reason is not None:
+        raise _not_ready(decision, reason)
     show_done({**decision.to_json(), "done": True}, as_json=as_json)
     if decision.action == "promote" and decision.version_before is not None:
         output.note(
@@ -331,7 +336,7 @@ def _swap(
         )
 
 
-def _not_ready(decision: "Decision", reason: str) -> RefusedError:
+def _not_ready(decision: "VersionDecision", reason: str) -> RefusedError:
     name, target = decision.view, decision.version_after
     again = f"towpath views promote {name} --version {target} --when-ready --reason REASON"
     if decision.action == "rollback":
@@ -454,8 +459,10 @@ def _compared(
     after = new or newest_of(settings, name, before)
     declared = declared_views(settings).get(name, {})
     views = [view for number, view in declared.items() if number in (before, after)]
-    project, deadline = settings.project.name, time.monotonic() + seconds
-    while True:
+    project = settings.project.name
+
+    def look() -> "Comparison | int":
+        """Return how they differ, or by how many records they are too far apart to tell."""
         with views_connection(settings) as connection:
             begin_snapshot(connection)
             vectors = [vector_of(connection, group_name(project, name, number)) for number in (before, after)]
@@ -465,13 +472,22 @@ def _compared(
             if records <= FLUX_RECORDS_MAX:
                 keys = keys_between(broker_of(settings), ranges, views, codec_of(settings, topics)) if ranges else set()
                 return compare(connection, name, before, after, left_out=keys, samples=samples)
-        if time.monotonic() > deadline:
-            raise RefusedError(
-                f"versions {before} and {after} of view {name} are {records} records apart: too many to leave out",
-                kept="both",
-                next_step=f"towpath views build {name} --version {max(before, after)} --watch, then compare again",
-            )
-        time.sleep(LOOK_SECONDS)
+            return records
+
+    found = wait_until(
+        SystemClock(),
+        look,
+        holds=lambda compared: not isinstance(compared, int),
+        seconds=seconds,
+        every_seconds=LOOK_SECONDS,
+    )
+    if isinstance(found, int):
+        raise RefusedError(
+            f"versions {before} and {after} of view {name} are {found} records apart: too many to leave out",
+            kept="both",
+            next_step=f"towpath views build {name} --version {max(before, after)} --watch, then compare again",
+        )
+    return found
 
 
 def _show(compared: "Comparison") -> None:

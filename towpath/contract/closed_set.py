@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from towpath.contract.catalogue import Catalogue, Topic, TopicKind
 from towpath.contract.finding import Finding
-from towpath.contract.parties import Answering, Asking, Parties, Party, PartyKind, Use
+from towpath.contract.parties import Answering, Parties, Party, PartyKind, StepAsking, Use
 
 RULE = "closed-set"
 _ENGINE = "towpath."
@@ -33,7 +33,7 @@ def closed_set_findings(parties: Parties, catalogue: Catalogue) -> tuple[Finding
     return tuple(found)
 
 
-def asking_findings(saga: Party, asking: Asking, service: Party) -> Iterator[Finding]:
+def asking_findings(saga: Party, asking: StepAsking, service: Party) -> Iterator[Finding]:
     """Yield where a step of `saga` and the service that it asks contradict each other."""
     step = f"{'the undo of ' if asking.is_undo else ''}step {asking.step} of {saga.label}"
     for command in asking.commands:
@@ -51,7 +51,7 @@ def asking_findings(saga: Party, asking: Asking, service: Party) -> Iterator[Fin
         yield from _undo(saga, step, asking, service, answering)
 
 
-def _outcomes(saga: Party, step: str, asking: Asking, service: Party, answering: Answering) -> Iterator[Finding]:
+def _outcomes(saga: Party, step: str, asking: StepAsking, service: Party, answering: Answering) -> Iterator[Finding]:
     declared, answered = asking.succeeds | asking.fails, answering.succeeds | answering.fails
     for reply in sorted(answered - declared):
         argument = "succeeds" if reply in answering.succeeds else "fails"
@@ -82,7 +82,7 @@ def _outcomes(saga: Party, step: str, asking: Asking, service: Party, answering:
         )
 
 
-def _undo(saga: Party, step: str, asking: Asking, service: Party, answering: Answering) -> Iterator[Finding]:
+def _undo(saga: Party, step: str, asking: StepAsking, service: Party, answering: Answering) -> Iterator[Finding]:
     if asking.is_undo and asking.undoes and answering.of not in asking.undoes:
         says = "an ordinary command" if answering.of is None else f"the undo of {answering.of}"
         meant = " or ".join(asking.undoes)

@@ -149,7 +149,7 @@ class _Explainer:
                 return _primitive(carrier, value, path)
 
 
-def _primitive(schema: Primitive, value: Any, path: str) -> str | None:
+def _primitive(schema: Primitive, value: Any, path: str) -> str | None:  # noqa: C901 - a case for each Python type
     kind, takes = _CLASSES[schema.logical or schema.name]
     fits = isinstance(value, kind)
     if kind is int:

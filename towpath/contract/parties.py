@@ -44,7 +44,7 @@ class Answering:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class StepAsking:
     """A step of a saga: the command (several where its builder chooses, none where its type is not annotated).
 
     `undoes` is empty for a step's own command, else what that step's own command may be.
@@ -68,7 +68,7 @@ class Party:
     reads: tuple[Use, ...] = ()
     writes: tuple[Use, ...] = ()
     answers: tuple[Answering, ...] = ()
-    asks: tuple[Asking, ...] = ()
+    asks: tuple[StepAsking, ...] = ()
     deadline_days: float | None = None
 
     @property
@@ -124,7 +124,7 @@ class Party:
                 for one in value["answers"]
             ),
             asks=tuple(
-                Asking(
+                StepAsking(
                     one["step"],
                     one["participant"],
                     tuple(one["commands"]),

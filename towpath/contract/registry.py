@@ -6,7 +6,6 @@ another sentence makes no new version. What others registered may refer to other
 """
 
 import json
-import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
+from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec, UnknownSchema, WriterSchema
 from towpath.contract.compatibility import breaks
@@ -274,8 +274,9 @@ class SchemaLearned(WorldError):
 class SchemaLearner:
     """Asks the registry for a schema that a record names and a running worker does not know, once for each id."""
 
-    def __init__(self, codec: Codec, settings: RegistrySettings) -> None:
+    def __init__(self, codec: Codec, settings: RegistrySettings, clock: Clock | None = None) -> None:
         self._codec = codec
+        self._clock = clock or SystemClock()
         self._settings = settings
         self._absent_since_seconds: dict[int, float] = {}
 
@@ -290,7 +291,7 @@ class SchemaLearner:
         schema_id = error.schema_id
         if self._codec.knows(schema_id):
             return SchemaLearned(f"schema {schema_id} is known now")
-        now = time.monotonic()
+        now = self._clock.monotonic_seconds()
         if now - self._absent_since_seconds.get(schema_id, -ABSENT_SECONDS) < ABSENT_SECONDS:
             return error
         try:

@@ -5,11 +5,10 @@ whole project. The log is read after that id was fenced: whatever an earlier run
 later run makes this one's transactions fail. So nothing is sent twice, however often and wherever one is killed.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from towpath.clock import Clock
+from towpath.clock import Clock, SystemClock, epoch_milliseconds, retry, wait_until
 from towpath.deadletter.quarantine import (
     Cohort,
     CohortKey,
@@ -20,8 +19,8 @@ from towpath.deadletter.quarantine import (
     sort_quarantine,
 )
 from towpath.deadletter.redrive_plan import (
+    LetterStep,
     RedriveStep,
-    Step,
     announcement,
     drop_plan,
     next_steps,
@@ -57,7 +56,9 @@ Place = tuple[str, TopicPartition]
 """An application, and a partition that it reads."""
 
 
-def read_quarantine(broker: Broker, topics: Iterable[str], *, seconds: float = READ_SECONDS_MAX) -> Quarantine:
+def read_quarantine(
+    broker: Broker, topics: Iterable[str], *, seconds: float = READ_SECONDS_MAX, clock: Clock | None = None
+) -> Quarantine:
     """Return what lies in the dead-letter `topics`, all of it that was written when this is called.
 
     Values are kept in memory: 100,000 letters of 2 KiB are 200 MiB. A topic that does not exist has none. Raises
@@ -66,14 +67,15 @@ def read_quarantine(broker: Broker, topics: Iterable[str], *, seconds: float = R
     counts = broker.partition_counts(topics)
     places = [TopicPartition(topic, number) for topic, count in sorted(counts.items()) for number in range(count)]
     begins, ends = broker.begin_offsets(places), broker.end_offsets(places)
-    deadline = time.monotonic() + seconds
+    clock = clock or SystemClock()
+    deadline = clock.monotonic_seconds() + seconds
     records: list[ConsumedRecord] = []
     for place in places:
-        records.extend(_read(broker, place, begins[place], ends[place], deadline))
-    return sort_quarantine(_whole(broker, record) for record in records)
+        records.extend(_read(broker, place, begins[place], ends[place], clock, deadline))
+    return sort_quarantine(_whole(broker, record, clock) for record in records)
 
 
-def _whole(broker: Broker, record: ConsumedRecord) -> ConsumedRecord:
+def _whole(broker: Broker, record: ConsumedRecord, clock: Clock) -> ConsumedRecord:
     """Return a dead record that is only referred to as it lies where it died; as it is, where that is gone."""
     try:
         letter = read_dead_letter(record.header(DEAD_HEADER) or "{}")
@@ -86,20 +88,27 @@ def _whole(broker: Broker, record: ConsumedRecord) -> ConsumedRecord:
         return record
     if not broker.begin_offsets([place])[place] <= letter.offset < broker.end_offsets([place])[place]:
         return record
-    deadline = time.monotonic() + READ_SECONDS_MAX
-    found = next(_read(broker, place, letter.offset, letter.offset + 1, deadline), None)
+    found = next(_read(broker, place, letter.offset, letter.offset + 1, clock), None)
     return record if found is None else resolved(record, letter, found) or record
 
 
-def _read(broker: Broker, place: TopicPartition, begin: int, end: int, deadline: float) -> Iterator[ConsumedRecord]:
-    """Yield the committed records of a partition from `begin` to `end`."""
+def _read(
+    broker: Broker,
+    place: TopicPartition,
+    begin: int,
+    end: int,
+    clock: Clock,
+    deadline: float | None = None,
+) -> Iterator[ConsumedRecord]:
+    """Yield the committed records of a partition from `begin` to `end`, until `deadline`, by default half a minute."""
     if begin >= end:
         return
+    deadline = clock.monotonic_seconds() + READ_SECONDS_MAX if deadline is None else deadline
     reader = broker.reader(place, begin)
     try:
         reached = begin
         while reached < end:
-            if time.monotonic() > deadline:
+            if clock.monotonic_seconds() > deadline:
                 raise BrokerAway(
                     f"{place}: read up to {reached} of {end}: a transaction is open there",
                     kept="everything; what was sent before is settled",
@@ -171,7 +180,7 @@ class Redrive:
         self._producer.start()
 
     def _look(self) -> Quarantine:
-        return read_quarantine(self._broker, self._dead_topics)
+        return read_quarantine(self._broker, self._dead_topics, clock=self._clock)
 
     def run(self, requests: Sequence[RedriveStep], *, wait_seconds: float) -> Outcome:
         """Do `requests`, after `start`; wait so long without progress for the applications to read what was sent.
@@ -179,7 +188,7 @@ class Redrive:
         Raises RefusedError where another run has begun since, WorldError where the broker is away: what was sent by
         then is settled, and running it again does the rest.
         """
-        deadline = time.monotonic() + wait_seconds
+        deadline = self._clock.monotonic_seconds() + wait_seconds
         self._note_ends(_places(self._look(), requests))
         for _ in range(ROUNDS_MAX):
             self._ends = self._unread()
@@ -188,7 +197,7 @@ class Redrive:
             if steps:
                 self._tried |= {step.dead.letter.identity for step in steps}
                 self._send_all(steps)
-                deadline = time.monotonic() + wait_seconds
+                deadline = self._clock.monotonic_seconds() + wait_seconds
             elif not self._ends or not self._await(deadline):
                 break
         self._ends = self._unread()
@@ -206,12 +215,12 @@ class Redrive:
         if cohort.stand_in is None and not cohort.announced:
             # What was sent before was to be counted as it was then, so it must have been read.
             self._note_ends(_places_of(cohort))
-            if not self._all_read(time.monotonic() + wait_seconds):
+            if not self._all_read(self._clock.monotonic_seconds() + wait_seconds):
                 return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
             cohort = self._look().cohorts[key]
             if cohort.waiting:
                 self._send_stand_in(cohort)
-        cohort = self._await_stand_in(key, time.monotonic() + wait_seconds)
+        cohort = self._await_stand_in(key, self._clock.monotonic_seconds() + wait_seconds)
         stand_in = cohort.stand_in
         if stand_in is None or cohort.announced:
             return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
@@ -220,12 +229,12 @@ class Redrive:
             if not steps:
                 break
             self._send_all(steps)
-        if not self._all_read(time.monotonic() + wait_seconds):
+        if not self._all_read(self._clock.monotonic_seconds() + wait_seconds):
             return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
         return self.run(drop_plan(self._look(), [stand_in], followers=followers), wait_seconds=wait_seconds)
 
     def _send_stand_in(self, cohort: Cohort) -> None:
-        now_milliseconds = self._now_milliseconds()
+        now_milliseconds = epoch_milliseconds(self._clock)
         record, dead = stand_in_record(cohort, now_milliseconds), cohort.waiting[-1].record
         told = announcement(cohort, actor=self._actor, reason=self._reason, now_milliseconds=now_milliseconds)
 
@@ -241,9 +250,9 @@ class Redrive:
         self._all_read(deadline)
         while True:
             cohort = self._look().cohorts[key]
-            if not cohort.announced or time.monotonic() >= deadline:
+            if not cohort.announced or self._clock.monotonic_seconds() >= deadline:
                 return cohort
-            time.sleep(LOOK_SECONDS)
+            self._clock.sleep(LOOK_SECONDS)
 
     def _all_read(self, deadline: float) -> bool:
         """Return whether all that was sent has been read, waiting for it until `deadline`."""
@@ -270,33 +279,35 @@ class Redrive:
         if committed is not None and committed >= end:
             return False
         begin = max(committed or 0, self._broker.begin_offsets([place])[place])
-        return any(True for _ in _read(self._broker, place, begin, end, time.monotonic() + READ_SECONDS_MAX))
+        return any(True for _ in _read(self._broker, place, begin, end, self._clock))
 
     def _committed(self, application: str, place: TopicPartition) -> int | None:
         member = self._members.get(application)
         if member is None:
             member = self._members[application] = self._broker.member(application, client_id="towpath-dead")
-        deadline = time.monotonic() + READ_SECONDS_MAX
-        while True:
-            try:
-                return member.committed([place])[place]
-            except BrokerAway:
-                # A unit of work is open over the group's offsets, for at most its time-out.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(POLL_SECONDS)
+        # A unit of work may be open over the group's offsets, for at most its time-out.
+        found = retry(
+            self._clock,
+            lambda: member.committed([place]),
+            on=BrokerAway,
+            seconds=READ_SECONDS_MAX,
+            every_seconds=POLL_SECONDS,
+        )
+        return found[place]
 
     def _await(self, deadline: float) -> bool:
         """Wait until something of what was sent has been read; return whether it has."""
-        while time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
-            if len(self._unread()) < len(self._ends):
-                return True
-        return False
+        left_seconds = deadline - self._clock.monotonic_seconds()
+        return left_seconds > 0 and wait_until(
+            self._clock,
+            lambda: len(self._unread()) < len(self._ends),
+            seconds=left_seconds,
+            every_seconds=POLL_SECONDS,
+        )
 
     # Sending
 
-    def _send_all(self, steps: Sequence[Step]) -> None:
+    def _send_all(self, steps: Sequence[LetterStep]) -> None:
         """Send steps, some hundred in a transaction, until one of these does not commit: the log is read again then."""
         for start in range(0, len(steps), STEPS_PER_TRANSACTION_MAX):
             chunk = steps[start : start + STEPS_PER_TRANSACTION_MAX]
@@ -305,17 +316,14 @@ class Redrive:
             if not committed:
                 return
 
-    def _send(self, steps: Sequence[Step]) -> bool:
-        now_milliseconds = self._now_milliseconds()
+    def _send(self, steps: Sequence[LetterStep]) -> bool:
+        now_milliseconds = epoch_milliseconds(self._clock)
 
         def send(producer: Producer) -> None:
             for step in steps:
                 self._send_step(producer, step, now_milliseconds)
 
         return self._in_transaction(send)
-
-    def _now_milliseconds(self) -> int:
-        return int(self._clock.now().timestamp() * 1000)
 
     def _in_transaction(self, send: Callable[[Producer], None]) -> bool:
         """Let `send` produce in a transaction; return whether that is known to have been committed."""
@@ -342,7 +350,7 @@ class Redrive:
             ) from error
         return True
 
-    def _send_step(self, producer: Producer, step: Step, now_milliseconds: int) -> None:
+    def _send_step(self, producer: Producer, step: LetterStep, now_milliseconds: int) -> None:
         record, dead = redriven_record(step), step.dead.record
         if record is not None:
             _send_back(producer, record, now_milliseconds)
@@ -398,7 +406,7 @@ def _places(quarantine: Quarantine, requests: Sequence[RedriveStep]) -> set[Plac
     }
 
 
-def _sendable(quarantine: Quarantine, request: RedriveStep, unread: dict[Place, int]) -> list[Step]:
+def _sendable(quarantine: Quarantine, request: RedriveStep, unread: dict[Place, int]) -> list[LetterStep]:
     application, partition, *_ = request.cohort
     cohort = quarantine.cohorts[request.cohort]
     topics = {t for t in cohort.redriven_topics if (application, TopicPartition(t, partition)) in unread}

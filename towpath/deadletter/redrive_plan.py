@@ -12,7 +12,7 @@ from towpath.stream.broker.record import ConsumedRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LetterStep:
     """One dead letter that is redriven or dropped, and the position that its key waits for."""
 
     dead: Dead
@@ -42,7 +42,7 @@ class RedriveStep:
     drops: frozenset[str] = frozenset()
     redrives: bool = True
 
-    def steps(self, quarantine: Quarantine) -> list[Step]:
+    def steps(self, quarantine: Quarantine) -> list[LetterStep]:
         """Return what of it is left to be sent, in order."""
         cohort = quarantine.cohorts[self.cohort]
         if cohort.behind != self.behind or cohort.announced:
@@ -61,24 +61,28 @@ class RedriveStep:
             if (self.redrives and ready) or (asked and (ready or not dead.stands_in)):
                 # What is dropped releases its key whatever that waits for, so any position will do where none is seen.
                 behind = (self.behind or dead.letter.behind) if dead.letter.parked and dead not in uncounted else None
-                steps.append(Step(dead, Fate.DROPPED if asked or dead.stands_in else Fate.REDRIVEN, behind))
+                steps.append(LetterStep(dead, Fate.DROPPED if asked or dead.stands_in else Fate.REDRIVEN, behind))
         return steps
 
 
-def recounting_steps(cohort: Cohort) -> list[Step]:
+def recounting_steps(cohort: Cohort) -> list[LetterStep]:
     """Return what sends what is not held back into quarantine, behind the stand-in, where it is.
 
     A stand-in that another one has replaced was not counted either, and has nothing to say; a record that is gone is
     given up with the rest.
     """
     return [
-        Step(dead, Fate.DROPPED if dead.stands_in or dead.is_gone else Fate.REDRIVEN, None) for dead in cohort.uncounted
+        LetterStep(dead, Fate.DROPPED if dead.stands_in or dead.is_gone else Fate.REDRIVEN, None)
+        for dead in cohort.uncounted
     ]
 
 
-def released_steps(cohort: Cohort, *, followers: bool) -> list[Step]:
+def released_steps(cohort: Cohort, *, followers: bool) -> list[LetterStep]:
     """Return what in the end becomes of what waits, where the key of a cohort is released: `followers` are dropped."""
-    return [Step(dead, Fate.DROPPED if followers or dead.stands_in else Fate.REDRIVEN, None) for dead in cohort.waiting]
+    return [
+        LetterStep(dead, Fate.DROPPED if followers or dead.stands_in else Fate.REDRIVEN, None)
+        for dead in cohort.waiting
+    ]
 
 
 def stand_in_record(cohort: Cohort, now_milliseconds: int) -> ConsumedRecord:
@@ -104,7 +108,7 @@ def announcement(cohort: Cohort, *, actor: str, reason: str, now_milliseconds: i
     return Announcement(application, partition, as_text(key) or "", actor, reason, now_milliseconds)
 
 
-def next_steps(steps: Iterable[Step], unread: Iterable[str]) -> list[Step]:
+def next_steps(steps: Iterable[LetterStep], unread: Iterable[str]) -> list[LetterStep]:
     """Return how many of a cohort's `steps` may be sent at once.
 
     Within a topic order is kept by the log; between topics only by waiting, so what follows in another topic is sent
@@ -122,7 +126,7 @@ def next_steps(steps: Iterable[Step], unread: Iterable[str]) -> list[Step]:
     return found
 
 
-def redriven_record(step: Step) -> ConsumedRecord | None:
+def redriven_record(step: LetterStep) -> ConsumedRecord | None:
     """Return the record that a step sends to the topic, None where it sends none."""
     if not step.sends:
         return None

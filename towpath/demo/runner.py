@@ -4,13 +4,13 @@ The one rule: it ends. Every wait has a deadline; what has not ended by then is 
 """
 
 import signal
-import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Protocol
 
+from towpath.clock import Clock, SystemClock, wait_until
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.registry import load_codec
@@ -87,7 +87,8 @@ def conduct(settings: Settings, demo: Demo, options: Options, watcher: Watcher, 
     A stack that is not ours to manage must be up, workers included. Raises WorldError where the stack does not start,
     or is gone in the middle.
     """
-    begin = time.monotonic()
+    clock = SystemClock()
+    begin = clock.monotonic_seconds()
     if options.crash and not settings.stack.managed:
         raise ConfigurationError(
             "only processes of our own stack can be killed", next_step="run the demo without --crash"
@@ -99,10 +100,10 @@ def conduct(settings: Settings, demo: Demo, options: Options, watcher: Watcher, 
                 start_workers(settings, client, worker_names(settings))
         codec = load_codec(settings, Catalogue.load(settings))
         run = Run(settings, codec, run_id, options.orders, Random(options.seed))  # noqa: S311 - traffic, not secrets
-        traffic = _Traffic(demo, run, options, watcher)
+        traffic = _Traffic(demo, run, options, watcher, clock)
         keys = traffic.drive()
         watcher.judging()
-        return _judged(demo, run, keys, begin, traffic.seconds)
+        return _judged(demo, run, keys, begin, traffic.seconds, clock)
     finally:
         if started and not options.keep:
             watcher.step("stopping the stack; its data stays")
@@ -112,7 +113,8 @@ def conduct(settings: Settings, demo: Demo, options: Options, watcher: Watcher, 
 class _Traffic:
     """One run's orders, from the first to the last that ended."""
 
-    def __init__(self, demo: Demo, run: Run, options: Options, watcher: Watcher) -> None:
+    def __init__(self, demo: Demo, run: Run, options: Options, watcher: Watcher, clock: Clock) -> None:
+        self._clock = clock
         self._demo = demo
         self._run = run
         self._options = options
@@ -127,28 +129,31 @@ class _Traffic:
         self._demo.prepare(self._run)
         self._watcher.placing(self._options.orders)
         views = ViewsReader(self._run.settings)
-        begin = time.monotonic()
+        begin = self._clock.monotonic_seconds()
         try:
             self._place_all(views)
-            deadline = time.monotonic() + DEADLINE_SECONDS + SECONDS_PER_ORDER * self._options.orders
-            while not self._follow(views) and time.monotonic() < deadline:
-                time.sleep(FOLLOWING_SECONDS)
+            wait_until(
+                self._clock,
+                lambda: self._follow(views),
+                seconds=DEADLINE_SECONDS + SECONDS_PER_ORDER * self._options.orders,
+                every_seconds=FOLLOWING_SECONDS,
+            )
         finally:
-            self.seconds = time.monotonic() - begin
+            self.seconds = self._clock.monotonic_seconds() - begin
             views.close()
         return self._keys
 
     def _place_all(self, views: ViewsReader) -> None:
-        followed = time.monotonic()
+        followed = self._clock.monotonic_seconds()
         while len(self._keys) < self._options.orders:
-            begin = time.monotonic()
+            begin = self._clock.monotonic_seconds()
             count = min(int(ORDERS_PER_SECOND * PLACING_SECONDS), self._options.orders - len(self._keys))
             self._keys.update(self._demo.place(self._run, count))
             self._kill_what_is_due()
             if begin - followed > FOLLOWING_SECONDS:
                 followed = begin
                 self._follow(views)
-            time.sleep(max(0.0, PLACING_SECONDS - (time.monotonic() - begin)))
+            self._clock.sleep(max(0.0, PLACING_SECONDS - (self._clock.monotonic_seconds() - begin)))
 
     def _follow(self, views: ViewsReader) -> bool:
         """Show where the orders stand, and let people decide; return whether every order has come to an end."""
@@ -179,11 +184,11 @@ def _kills(settings: Settings, saga: str, options: Options) -> list[tuple[int, s
     return [(options.orders * (place + 1) // (len(victims) + 1), name) for place, name in enumerate(victims)]
 
 
-def _judged(demo: Demo, run: Run, keys: set[str], begin: float, traffic_seconds: float) -> Report:
+def _judged(demo: Demo, run: Run, keys: set[str], begin: float, traffic_seconds: float, clock: Clock) -> Report:
     settings, codec = run.settings, run.codec
     catalogue = Catalogue.load(settings)
     views: list[View[Any]] = [*view_workers(settings).values(), sagas_view(load_sagas(settings))]
-    exact = _views_are_exact(settings, codec, views)
+    exact = _views_are_exact(settings, codec, views, clock)
     records = _records(settings, [topic.name for topic in catalogue.live()])
     history = [record for record in records if record.topic == envelope.topic_of(demo.saga, envelope.HISTORY)]
     instances = endings(history, codec, demo.saga)
@@ -197,7 +202,7 @@ def _judged(demo: Demo, run: Run, keys: set[str], begin: float, traffic_seconds:
         executed_twice=demo.executed_twice(settings),
         views_exact=exact,
         traffic_seconds=traffic_seconds,
-        elapsed_seconds=time.monotonic() - begin,
+        elapsed_seconds=clock.monotonic_seconds() - begin,
     )
     journeys = {}
     for status in (Status.COMPLETED.value, Status.COMPENSATED.value):
@@ -207,20 +212,18 @@ def _judged(demo: Demo, run: Run, keys: set[str], begin: float, traffic_seconds:
     return Report(verdict, {key: outcomes[key] for key in keys if key in outcomes}, checks, journeys)
 
 
-def _views_are_exact(settings: Settings, codec: Codec, views: list[View[Any]]) -> bool:
+def _views_are_exact(settings: Settings, codec: Codec, views: list[View[Any]], clock: Clock) -> bool:
     """Say whether every view equals the fold of its topics, once it has had the time to read them."""
     topics = {topic for view in views for topic in view.topics}
     reader = ViewsReader(settings)
+
+    def are_exact() -> bool:
+        rows = reader.rows(views)
+        records = _records(settings, topics)
+        return all(fold_topics(view, records, codec) == rows[view.table] for view in views)
+
     try:
-        deadline = time.monotonic() + EXACT_SECONDS
-        while True:
-            rows = reader.rows(views)
-            records = _records(settings, topics)
-            if all(fold_topics(view, records, codec) == rows[view.table] for view in views):
-                return True
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(FOLLOWING_SECONDS)
+        return wait_until(clock, are_exact, seconds=EXACT_SECONDS, every_seconds=FOLLOWING_SECONDS)
     finally:
         reader.close()
 

@@ -30,7 +30,7 @@ _UNDER_WAY = (
 
 
 @dataclass(frozen=True, slots=True)
-class Instance:
+class KeptInstance:
     """One instance: its state, with a nameplate for each record, and when that was written.
 
     `needed` says that it may still change: it has not ended, or it is a completed sub-saga that its parent may ask
@@ -70,7 +70,7 @@ def instances_in(
     codec: Codec,
     opener: Opener | None = None,
     definitions: Mapping[int, Definition] | None = None,
-) -> Iterator[Instance]:
+) -> Iterator[KeptInstance]:
     """Yield every instance in the records of a state topic, read from its beginning: the oldest start first.
 
     `opener` opens the business's records in the states; by default they stay closed. With `definitions` it is looked
@@ -100,6 +100,6 @@ def instances_in(
         needed = not state.ended or asked_back
         looked = needed and definitions is not None
         held = _held_by(state, decoded.definition, known) if looked else None
-        found.append(Instance(state, record.timestamp_milliseconds, needed, held))
+        found.append(KeptInstance(state, record.timestamp_milliseconds, needed, held))
     found.sort(key=lambda instance: (instance.state.started_milliseconds, instance.state.saga_id))
     yield from found

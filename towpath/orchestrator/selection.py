@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from towpath.orchestrator.instance_status import Instance
+from towpath.orchestrator.instance_status import KeptInstance
 from towpath.orchestrator.requests import NEED_A_PERSON, cells
 
 
@@ -31,7 +31,7 @@ class Selection:
         """Say whether nothing was asked for."""
         return self == Selection()
 
-    def takes(self, instance: Instance, now_milliseconds: int) -> bool:
+    def takes(self, instance: KeptInstance, now_milliseconds: int) -> bool:
         """Say whether `instance` is meant."""
         state = instance.state
         age_seconds = (now_milliseconds - instance.changed_milliseconds) / 1000
@@ -47,12 +47,14 @@ class Selection:
             and (self.names is None or state.saga_id in self.names or state.key in self.names)
         )
 
-    def of(self, instances: Iterable[Instance], now_milliseconds: int, limit: int | None = None) -> list[Instance]:
+    def of(
+        self, instances: Iterable[KeptInstance], now_milliseconds: int, limit: int | None = None
+    ) -> list[KeptInstance]:
         """Return those of `instances` that are meant, in their order, at most `limit`."""
         found = [instance for instance in instances if self.takes(instance, now_milliseconds)]
         return found if limit is None else found[:limit]
 
-    def _at_step(self, instance: Instance, step: str) -> bool:
+    def _at_step(self, instance: KeptInstance, step: str) -> bool:
         if any(words.partition(" ")[0] == step for words in instance.under_way):
             return True
         return any(name[0] == step and cell.status in NEED_A_PERSON for name, cell in cells(instance.state))

@@ -47,7 +47,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class PositionDecision:
     """One position moved: what was found, where it stood, where it goes on, by whom and why."""
 
     application: str
@@ -70,7 +70,7 @@ class Decision:
         return json.dumps(self.to_json(), separators=(",", ":")).encode()
 
 
-def decide(standing: Standing, from_offset: int | None, *, actor: str, reason: str) -> Decision:
+def decide(standing: Standing, from_offset: int | None, *, actor: str, reason: str) -> PositionDecision:
     """Return the decision to go on from `from_offset`; by default where the hold itself proposes.
 
     Raises RefusedError where the position is one that its log has, NotFoundError where nothing was read yet,
@@ -103,7 +103,7 @@ def decide(standing: Standing, from_offset: int | None, *, actor: str, reason: s
             f"{place} has the offsets {standing.begin} to {standing.end}, not {after}",
             next_step="name an offset between these, or leave --from out",
         )
-    return Decision(
+    return PositionDecision(
         standing.application,
         place.topic,
         place.partition,

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from towpath.clock import Clock
 from towpath.errors import NotFoundError
-from towpath.positions.decision import Decision, Standing
+from towpath.positions.decision import PositionDecision, Standing
 from towpath.stream.broker.dead_letter import POSITION_HEADER, dead_topic
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.position import judge, lost_tail, read_lost_tail
@@ -39,7 +39,7 @@ def group_standings(broker: Broker, application: str, partitions: Iterable[Topic
     return found
 
 
-def accept_in_group(broker: Broker, decision: Decision, clock: Clock) -> None:
+def accept_in_group(broker: Broker, decision: PositionDecision, clock: Clock) -> None:
     """Move a group's position, its workers running or not. Raises NotFoundError without a dead-letter topic."""
     audit = dead_topic(decision.topic)
     if audit not in broker.partition_counts([audit]):

@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 
 from towpath.errors import NotFoundError, RefusedError, WorldError
-from towpath.positions.decision import Decision, Standing
+from towpath.positions.decision import PositionDecision, Standing
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.position import PartitionHeld, judge, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import TopicPartition
@@ -78,7 +78,7 @@ def database_standings(broker: Broker, application: str, url: str, options: Mapp
     return found
 
 
-def accept_in_database(decision: Decision, url: str, options: Mapping[str, Any]) -> None:
+def accept_in_database(decision: PositionDecision, url: str, options: Mapping[str, Any]) -> None:
     """Move a position, its worker running or not. Raises RefusedError where it has moved since it was looked at."""
     with _connected(url, options) as connection:
         if connection.execute(_MOVE, decision.to_json()).rowcount != 1:

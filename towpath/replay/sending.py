@@ -5,12 +5,12 @@ next run of the same plan goes on behind what was committed, so nothing is sent 
 fence each other.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from towpath.clock import Clock, SystemClock, retry
 from towpath.errors import RefusedError, WorldError
 from towpath.replay.captured import line_of, record_of
 from towpath.replay.plan import Plan, Ranges
@@ -88,7 +88,8 @@ def read_plan(broker: Broker, plan: Plan, left: Ranges) -> Iterator[ConsumedReco
 class Sending:
     """One run of a plan into topics."""
 
-    def __init__(self, broker: Broker, project: str, plan: Plan, choose: Choose) -> None:
+    def __init__(self, broker: Broker, project: str, plan: Plan, choose: Choose, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._broker = broker
         self._group = group_of(project, plan.replay_id)
         self._project = project
@@ -124,7 +125,7 @@ class Sending:
         standing = self._standing()
         left = left_of(self._plan, standing)
         require_unchanged(self._broker, self._plan, left)
-        began, sent = time.monotonic(), 0
+        began, sent = self._clock.monotonic_seconds(), 0
         progress = Progress(0, standing, 0.0)
         size = _transaction_size(self._plan.rate)
         for chunk in _chunks(read_plan(self._broker, self._plan, left), size):
@@ -136,27 +137,26 @@ class Sending:
             moved = {record.topic_partition: standing[record.topic_partition] for record in chunk}
             producer.commit_for_group(self._group, moved)
             sent += len(records)
-            progress = Progress(sent, standing, time.monotonic() - began)
+            progress = Progress(sent, standing, self._clock.monotonic_seconds() - began)
             if not keep_on(progress):
                 return progress
             if self._plan.rate:
-                time.sleep(max(began + sent / self._plan.rate - time.monotonic(), 0.0))
+                self._clock.sleep(began + sent / self._plan.rate - self._clock.monotonic_seconds())
         ends = {place: end for place, (_, end) in self._plan.ranges.items()}
         if ends != standing:
             producer.begin()
             producer.commit_for_group(self._group, ends)
-        return replace(progress, offsets=ends, seconds=time.monotonic() - began)
+        return replace(progress, offsets=ends, seconds=self._clock.monotonic_seconds() - began)
 
     def _standing(self) -> dict[TopicPartition, int]:
-        deadline = time.monotonic() + STABLE_SECONDS_MAX
-        while True:
-            try:
-                return standing_of(self._broker, self._project, self._plan)
-            except BrokerAway:
-                # A transaction that a killed run left open has just been ended by this producer's start.
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+        # A transaction that a killed run left open has just been ended by this producer's start.
+        return retry(
+            self._clock,
+            lambda: standing_of(self._broker, self._project, self._plan),
+            on=BrokerAway,
+            seconds=STABLE_SECONDS_MAX,
+            every_seconds=0.2,
+        )
 
     def _produce(self, producer: Producer, record: ConsumedRecord) -> None:
         topic = self._plan.target.topic_of(record)
@@ -189,8 +189,16 @@ def _chunks(records: Iterator[ConsumedRecord], size: int) -> Iterator[list[Consu
         yield chunk
 
 
-def write_file(broker: Broker, plan: Plan, path: Path, choose: Choose, keep_on: Callable[[Progress], bool]) -> Progress:
+def write_file(
+    broker: Broker,
+    plan: Plan,
+    path: Path,
+    choose: Choose,
+    keep_on: Callable[[Progress], bool],
+    clock: Clock | None = None,
+) -> Progress:
     """Write a plan's records into a file, behind those of an earlier run of it; a line that it left half is cut."""
+    clock = clock or SystemClock()
     standing = {place: begin for place, (begin, _) in plan.ranges.items()}
     with path.open("a+", encoding="utf-8") as file:
         file.seek(0)
@@ -203,7 +211,7 @@ def write_file(broker: Broker, plan: Plan, path: Path, choose: Choose, keep_on: 
             whole = file.tell()
         file.truncate(whole)
         file.seek(whole)
-        began, sent = time.monotonic(), 0
+        began, sent = clock.monotonic_seconds(), 0
         left = left_of(plan, standing)
         require_unchanged(broker, plan, left)
         progress = Progress(0, standing, 0.0)
@@ -212,7 +220,7 @@ def write_file(broker: Broker, plan: Plan, path: Path, choose: Choose, keep_on: 
             file.writelines(map(line_of, records))
             standing.update({record.topic_partition: record.offset + 1 for record in chunk})
             sent += len(records)
-            progress = Progress(sent, dict(standing), time.monotonic() - began)
+            progress = Progress(sent, dict(standing), clock.monotonic_seconds() - began)
             if not keep_on(progress):
                 break
     return progress

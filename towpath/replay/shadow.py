@@ -60,7 +60,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ShadowAnswer:
     """What was answered to `asked`, `after_milliseconds` from the first attempt of its round."""
 
     asked: object
@@ -69,14 +69,14 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class ShadowWorld:
     """What really happened around an instance. `silent` are calls that were asked, with what, and not answered up to
     `until_milliseconds`, the time of the last recorded input. `ended` says whether the instance had ended by then: if
     not, what came later is not known.
     """
 
     started: Started
-    answers: dict[Call, Answer]
+    answers: dict[Call, ShadowAnswer]
     silent: dict[Call, object]
     others: tuple[Input, ...]
     until_milliseconds: int
@@ -84,7 +84,7 @@ class World:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class ShadowMove:
     """Something that others can see: a message sent, or the ending."""
 
     what: str
@@ -107,7 +107,7 @@ class Run:
     ended. `failure` says why a builder could not build.
     """
 
-    moves: tuple[tuple[int, tuple[Move, ...]], ...]
+    moves: tuple[tuple[int, tuple[ShadowMove, ...]], ...]
     status: str
     open: tuple[tuple[Call, tuple[type, ...]], ...]
     failure: str | None = None
@@ -143,7 +143,7 @@ class Comparison:
 # --- The world, from what was recorded --------------------------------------------------------------------------------
 
 
-def world_of(old: Definition, inputs: Sequence[Input]) -> World:
+def world_of(old: Definition, inputs: Sequence[Input]) -> ShadowWorld:
     """Return the world in which `inputs`, the recorded inputs of one instance in their order, came about.
 
     `old` is the definition that decided then. Raises ValueError where the first input is no start.
@@ -154,14 +154,14 @@ def world_of(old: Definition, inputs: Sequence[Input]) -> World:
         raise ValueError("the history does not begin with the start: its retention has taken it")
     state: SagaState | None = None
     asked: dict[Call, tuple[object, int]] = {}
-    answers: dict[Call, Answer] = {}
+    answers: dict[Call, ShadowAnswer] = {}
     others: list[Input] = []
     for decided, input_ in zip(inputs, came, strict=True):
         if isinstance(input_, Replied):
             call = Call(input_.step, input_.item, input_.direction.value, input_.round)
             if call in asked and call not in answers:
                 command, since = asked[call]
-                answers[call] = Answer(command, input_.reply, max(0, input_.at_milliseconds - since))
+                answers[call] = ShadowAnswer(command, input_.reply, max(0, input_.at_milliseconds - since))
         elif isinstance(input_, Signalled | OperatorAsked | ParentAsked):
             others.append(input_)
         decision = advance(old, state, decided)
@@ -174,7 +174,7 @@ def world_of(old: Definition, inputs: Sequence[Input]) -> World:
             asked.setdefault(call, (None, input_.at_milliseconds))
     last = max(input_.at_milliseconds for input_ in inputs)
     silent = {call: command for call, (command, _) in asked.items() if call not in answers}
-    return World(came[0], answers, silent, tuple(others), last, state is not None and state.ended)
+    return ShadowWorld(came[0], answers, silent, tuple(others), last, state is not None and state.ended)
 
 
 def _waiting_in(definition: Definition, state: SagaState | None) -> Iterator[Call]:
@@ -203,10 +203,10 @@ class _Runner:
     """A run in progress. `chosen` are answers that are tried, not recorded."""
 
     definition: Definition
-    world: World
+    world: ShadowWorld
     chosen: dict[Call, object | None]
     state: SagaState | None = None
-    moves: list[tuple[int, tuple[Move, ...]]] = field(default_factory=list)
+    moves: list[tuple[int, tuple[ShadowMove, ...]]] = field(default_factory=list)
     timers: dict[str, int] = field(default_factory=dict)
     unknown: dict[Call, int] = field(default_factory=dict)
     silent: set[Call] = field(default_factory=set)
@@ -260,7 +260,7 @@ class _Runner:
             self.timers.pop(input_.timer.key, None)
         decision = advance(self.definition, self.state, input_)
         self.state = decision.state
-        made: list[Move] = []
+        made: list[ShadowMove] = []
         for effect in decision.effects:
             self._perform(at, effect, made)
         for call in self._waits():
@@ -268,12 +268,12 @@ class _Runner:
         if made:
             self.moves.append((at, tuple(sorted(made, key=lambda move: (move.step, move.item, move.what)))))
 
-    def _perform(self, at: int, effect: Effect, made: list[Move]) -> None:
+    def _perform(self, at: int, effect: Effect, made: list[ShadowMove]) -> None:
         found = _call(effect)
         if found is not None:
             call, content = found
             if call not in self.asked:
-                made.append(Move(_name_of(effect), call.step, call.item, call.direction, content))
+                made.append(ShadowMove(_name_of(effect), call.step, call.item, call.direction, content))
                 self._ask(at, call, content)
         elif isinstance(effect, SetTimer):
             self.timers[effect.timer.key] = effect.due_milliseconds
@@ -282,9 +282,9 @@ class _Runner:
         elif isinstance(effect, CancelTimer):
             self.timers.pop(effect.timer.key, None)
         elif isinstance(effect, AnswerParent):
-            made.append(Move(type(effect.reply).__name__))
+            made.append(ShadowMove(type(effect.reply).__name__))
         elif isinstance(effect, Finish):
-            made.append(Move(f"the saga is {effect.status.value}"))
+            made.append(ShadowMove(f"the saga is {effect.status.value}"))
 
     def _ask(self, at: int, call: Call, content: object) -> None:
         self.asked.add(call)
@@ -346,7 +346,7 @@ def _name_of(effect: Effect) -> str:
     return "CompensateSaga"
 
 
-def run_in(definition: Definition, world: World, chosen: dict[Call, object | None] | None = None) -> Run:
+def run_in(definition: Definition, world: ShadowWorld, chosen: dict[Call, object | None] | None = None) -> Run:
     """Return what `definition` does in `world`; `chosen` answers calls that nobody recorded (None: never answered)."""
     return _Runner(definition, world, chosen or {}).run()
 
@@ -392,7 +392,7 @@ def _first_difference(before: Run, after: Run) -> tuple[int, str, str] | None:
     return None
 
 
-def _words(moves: tuple[int, tuple[Move, ...]] | None) -> str:
+def _words(moves: tuple[int, tuple[ShadowMove, ...]] | None) -> str:
     return "nothing" if moves is None else ", ".join(str(move) for move in moves[1])
 
 
@@ -402,7 +402,7 @@ def _waiting(run: Run) -> str:
     return "it waits for " + ", ".join(call.step for call, _ in run.open)
 
 
-def _continuations(definition: Definition, world: World, first: Run, sampler: Sampler) -> Iterator[Run]:
+def _continuations(definition: Definition, world: ShadowWorld, first: Run, sampler: Sampler) -> Iterator[Run]:
     """Yield runs past the end of the record: each declared answer to what is asked, and none, depth first."""
     count = 0
     waiting: list[tuple[dict[Call, object | None], Run]] = [({}, first)]
@@ -419,7 +419,7 @@ def _continuations(definition: Definition, world: World, first: Run, sampler: Sa
             waiting.append((further, run_in(definition, world, further)))
 
 
-def _answer(world: World, call: Call, kind: type, sampler: Sampler) -> object:
+def _answer(world: ShadowWorld, call: Call, kind: type, sampler: Sampler) -> object:
     """Return an answer of that class: the one that was recorded for the step, if it is one, else a sample."""
     recorded = world.answers.get(call)
     return recorded.reply if recorded is not None and type(recorded.reply) is kind else sampler(kind)

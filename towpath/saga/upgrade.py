@@ -196,7 +196,13 @@ def _not_carried(before: StepDefinition, after: StepDefinition, cell: StepState)
     declined = {name_of(type(each.result)) for each in _cells(cell) if each.status is StepStatus.DECLINED}
     if declined - {name_of(kind) for kind in after.tolerated}:
         yield f"{key} was declined with {', '.join(sorted(declined))}, which is not tolerated any more"
-    undoing = any(status in BEING_UNDONE for status in statuses)
+    yield from _undo_not_carried(before, after, cell)
+
+
+def _undo_not_carried(before: StepDefinition, after: StepDefinition, cell: StepState) -> Iterator[str]:
+    """Rules 1 to 3, for the undo that a step of both versions owes, or has sent."""
+    key = before.key
+    undoing = any(each.status in BEING_UNDONE for each in _cells(cell))
     if (undoing or _owes(before, cell)) and before.undo is not None:
         if after.undo is None:
             yield f"the undo of {key} is owed, and there is none any more"

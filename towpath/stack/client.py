@@ -1,9 +1,7 @@
 """Talks to the supervisor of a stack home: `StackClient` is how the command line, the demo and tests drive it."""
 
 import json
-import os
 import re
-import select
 import signal
 import socket
 import subprocess
@@ -16,8 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from towpath.clock import SystemClock, retry
 from towpath.errors import NotFoundError, RefusedError, WorldError
 from towpath.stack.home import Home
+from towpath.stack.supervisor.ends import wait_ended
 from towpath.stack.supervisor.logs import START_MARK, tail
 from towpath.stack.supervisor.spec import PROTOCOL, Group, ProcessSpec, ProcessStatus, State
 
@@ -156,7 +156,7 @@ class StackClient:
         with suppress(ConnectionError, WorldError):
             self._ask("shutdown", seconds=STOP_SECONDS_MAX)
         self.close()
-        _wait_gone(pid)
+        wait_ended(pid, STOP_SECONDS_MAX)
 
     def _refuse_dead(self, name: str, now: ProcessStatus | None, first: ProcessStatus | None, *, patient: bool) -> None:
         if now is None or now.state is State.STOPPED:
@@ -233,25 +233,10 @@ def start_supervisor(home: Home) -> StackClient:
 
 
 def _connect_soon(home: Home) -> StackClient:
-    end = time.monotonic() + ANSWER_SECONDS
-    while True:
-        try:
-            return StackClient(home)
-        except NotRunning:
-            if time.monotonic() > end:
-                raise WorldError(
-                    "another supervisor holds this stack home and does not answer",
-                    next_step=f"end the process named in {home.lock}, then towpath up",
-                ) from None
-            time.sleep(0.1)
-
-
-def _wait_gone(pid: int) -> None:
     try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        select.select([pidfd], [], [], STOP_SECONDS_MAX)
-    finally:
-        os.close(pidfd)
+        return retry(SystemClock(), lambda: StackClient(home), on=NotRunning, seconds=ANSWER_SECONDS, every_seconds=0.1)
+    except NotRunning:
+        raise WorldError(
+            "another supervisor holds this stack home and does not answer",
+            next_step=f"end the process named in {home.lock}, then towpath up",
+        ) from None

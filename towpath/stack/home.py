@@ -1,13 +1,15 @@
 """The folders of one stack: where its data, logs, settings and control socket lie."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# sun_path holds 108 bytes with the final zero (unix(7)).
-_SOCKET_PATH_BYTES_MAX = 107
+# sun_path holds 104 bytes with the final zero on macOS, 108 on Linux (unix(7)).
+_SOCKET_PATH_BYTES_MAX = 103
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,10 @@ class Home:
         if len(os.fsencode(path)) <= _SOCKET_PATH_BYTES_MAX:
             yield path
             return
-        folder = os.open(self.run, os.O_PATH | os.O_DIRECTORY)
+        folder = tempfile.mkdtemp(prefix="towpath-")
+        link = os.path.join(folder, "run")
         try:
-            yield f"/proc/self/fd/{folder}/{self.socket.name}"
+            os.symlink(self.run, link)
+            yield f"{link}/{self.socket.name}"
         finally:
-            os.close(folder)
+            shutil.rmtree(folder, ignore_errors=True)

@@ -140,7 +140,10 @@ def available_memory_bytes() -> int:
 
 
 def memory_bytes(pid: int, *, children: bool = True) -> int | None:
-    """Return the proportional set size of a process and its children (shared pages counted once), None if unseen."""
+    """Return the proportional set size of a process and its children (shared pages counted once), None if unseen.
+
+    On macOS, which tells no such size, the pages that each has for itself.
+    """
     try:
         process = psutil.Process(pid)
         members = [process, *(process.children(recursive=True) if children else ())]
@@ -149,7 +152,8 @@ def memory_bytes(pid: int, *, children: bool = True) -> int | None:
     total = 0
     for member in members:
         try:
-            total += member.memory_full_info().pss
+            found = member.memory_full_info()
+            total += getattr(found, "pss", found.uss)
         except psutil.NoSuchProcess:
             continue
         except psutil.AccessDenied:

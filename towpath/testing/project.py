@@ -41,7 +41,7 @@ from towpath.stream.engine.options import DatabaseOptions
 from towpath.testing.instance import Instance
 from towpath.testing.parts import ProjectParts
 from towpath.testing.postgres import Relay, ScratchServer, connect, read_view, views_schema
-from towpath.testing.substitute import Answers, Reply, Substitute, with_answers
+from towpath.testing.substitute import DeclaredAnswers, Reply, Substitute, with_answers
 from towpath.testing.workers import STREAM, SteppedBroker, Workers
 from towpath.view.agent import Folding
 from towpath.view.agent import application_name as view_application
@@ -64,7 +64,7 @@ class InMemoryProject:
         self.clock = ManualClock()
         self.broker = SteppedBroker(STREAM, self.clock)
         self._server = server
-        self._answers = Answers(parts)
+        self._answers = DeclaredAnswers(parts)
         self._workers = Workers(self.broker, self.clock)
         self._relays: list[Relay] = []
         self._ends: list[Callable[[], object]] = [self._workers.close]

@@ -35,24 +35,24 @@ Sagas = Mapping[str, Mapping[int, Definition]]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class DeclaredAnswer:
     """How a test says that a command is answered, and which events go with that."""
 
     reply: Reply
     emits: tuple[Record | type[Record], ...] = ()
 
 
-class Answers:
+class DeclaredAnswers:
     """What a test's author has declared: by the command's class, the latest declaration first."""
 
     def __init__(self, parts: ProjectParts) -> None:
         self._parts = parts
-        self._declared: dict[type[Record], Answer] = {}
+        self._declared: dict[type[Record], DeclaredAnswer] = {}
         self.by_example = False
 
     def declare(self, command: type[Record], reply: Reply, emits: Iterable[Record | type[Record]]) -> None:
         """Have `command` answered so from now on."""
-        self._declared[command] = Answer(reply, tuple(emits))
+        self._declared[command] = DeclaredAnswer(reply, tuple(emits))
 
     def has(self, command: type[Record]) -> bool:
         """Return whether a command is answered as declared, be it by example, and not by its service."""
@@ -69,7 +69,7 @@ class Answers:
         if answer is None:
             if not self.by_example:
                 raise AssertionError(self._undeclared(kind, outcomes))
-            answer = Answer(next((reply for reply, succeeds in outcomes.items() if succeeds), None))
+            answer = DeclaredAnswer(next((reply for reply, succeeds in outcomes.items() if succeeds), None))
         reply = self._reply(answer.reply, command)
         if reply is not None and type(reply) not in outcomes:
             known = ", ".join(sorted(each.__name__ for each in outcomes))
@@ -101,7 +101,7 @@ class Answers:
 class Substitute:
     """One service's place in memory."""
 
-    def __init__(self, name: str, parts: ProjectParts, answers: Answers) -> None:
+    def __init__(self, name: str, parts: ProjectParts, answers: DeclaredAnswers) -> None:
         self.name = name
         self._parts = parts
         self._answers = answers
@@ -175,7 +175,7 @@ def _handling(asked: Record, record: ConsumedRecord, outcomes: Mapping[type, boo
     )
 
 
-def with_answers(service: str, handling: Handling, answers: Answers) -> Handling:
+def with_answers(service: str, handling: Handling, answers: DeclaredAnswers) -> Handling:
     """Return a real service's handling that answers as the test declares, where it declares anything.
 
     Inbox, transaction and outbox stay those of the service; only its own function is replaced.

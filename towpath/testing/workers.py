@@ -6,13 +6,12 @@ worker's turn ends before the next one's begins, so the same test runs in the sa
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from towpath.clock import ManualClock
+from towpath.clock import ManualClock, SystemClock
 from towpath.errors import ProgrammerError
 from towpath.settings import StreamSettings
 from towpath.stream.broker.memory import MemoryBroker
@@ -45,9 +44,9 @@ NO_GATHERING = Gathering(seconds_max=0.0)
 QUIET_TURNS = 2
 """Turns in which nothing happens before a worker is believed to have nothing left: one may only give a record up."""
 WAITING_SECONDS_MAX = 120.0
-"""How long a worker may wait for something that is away (real seconds) before the test fails."""
+"""How long a worker may wait for something that is away, in virtual time or in real, before the test fails."""
 PAUSE_SECONDS = 0.002
-"""Real seconds between rounds while a store is read or a worker waits: these end in threads, or by the real clock."""
+"""Real seconds between rounds while a store is read, which a thread does; a back-off takes virtual time alone."""
 
 
 class SteppedBroker(MemoryBroker):
@@ -83,6 +82,9 @@ class _StandingClock:
 
     def monotonic_seconds(self) -> float:
         return 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Return at once: nobody waits at this broker."""
 
 
 class _Agents:
@@ -238,7 +240,8 @@ class Workers:
         )
 
     async def _until_quiet(self, relay: Callable[[], int]) -> None:
-        waits_since = time.monotonic()
+        real, waited_seconds = SystemClock(), 0.0
+        began: float | None = None
         while True:
             moved = relay()
             awake = [worker for worker in self._all if not worker.paused]
@@ -246,14 +249,18 @@ class Workers:
             for worker in wanted:
                 await self._turn(worker)
             if all(worker.is_ready for worker in awake):
-                waits_since = time.monotonic()
+                began, waited_seconds = None, 0.0
                 if not moved and not wanted:
                     return
                 continue
             held = any(worker.status is not None and worker.status.held for worker in awake)
-            if held or time.monotonic() - waits_since > WAITING_SECONDS_MAX:
+            began = real.monotonic_seconds() if began is None else began
+            if held or max(waited_seconds, real.monotonic_seconds() - began) > WAITING_SECONDS_MAX:
                 raise AssertionError(_stuck(awake))
-            await asyncio.sleep(PAUSE_SECONDS)
+            back_off = min((seconds for worker in awake if (seconds := worker.loop.waits_seconds)), default=0.0)
+            self.clock.advance(back_off)
+            waited_seconds += back_off
+            await asyncio.sleep(0.0 if back_off else PAUSE_SECONDS)
 
     def _wants_a_turn(self, worker: _Worker) -> bool:
         """Return whether there may be something for a worker to do: most have nothing most of the time."""

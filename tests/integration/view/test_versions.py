@@ -43,7 +43,7 @@ from towpath.view.versions.postgres import (
     vector_of,
     views_connection,
 )
-from towpath.view.versions.standing import Decision, between
+from towpath.view.versions.standing import VersionDecision, between
 from towpath.view.view import group_name
 
 pytestmark = pytest.mark.stack
@@ -150,7 +150,7 @@ class Shop:
             return swap(
                 connection,
                 PROJECT,
-                Decision(view.name, action, before, version, "test", "a test"),
+                VersionDecision(view.name, action, before, version, "test", "a test"),
                 ends=bounds_of(self.broker, view.topics).ends,
                 has_records=partial(any_between, self.broker),
                 force=force,
@@ -235,7 +235,7 @@ def test_a_view_is_the_fold_of_its_log_whatever_happens_to_its_versions(
                         if (view.version, slot) not in shop.apps:
                             await shop.start(view, slot, siblings=siblings)
                 with shop.connected() as connection:
-                    decision = Decision("sums", "build", 2, 3, "test", "a test", "from snapshot")
+                    decision = VersionDecision("sums", "build", 2, 3, "test", "a test", "from snapshot")
                     begin_with_rows(connection, PROJECT, three, decision)
                 shop.send(30)
                 await shop.start(three, siblings=siblings)
@@ -285,7 +285,7 @@ def test_a_version_that_is_behind_is_not_published(shop: Shop) -> None:
     assert "has yet to read 2" in (shop.swap(two, 2) or "")
     assert shop.swap(two, 2, force=True) is None
     with shop.connected() as connection:
-        assert last_swap(connection, "sums") == Decision("sums", "promote", 1, 2, "test", "a test")
+        assert last_swap(connection, "sums") == VersionDecision("sums", "promote", 1, 2, "test", "a test")
 
 
 def test_a_version_whose_predecessor_nobody_folds_publishes_itself(shop: Shop) -> None:
@@ -370,7 +370,7 @@ def test_a_version_is_not_built_in_silence_where_records_have_expired(shop: Shop
         require_whole(two, expired(two, bounds, {}))
     assert "--from snapshot" in str(refusal.value)
     assert expired(replace(two, forgets=True), bounds, {}) == {}
-    decision = Decision("sums", "build", 1, 2, "test", "a test", "from snapshot")
+    decision = VersionDecision("sums", "build", 1, 2, "test", "a test", "from snapshot")
     with pytest.raises(ConfigurationError, match="from_row"), shop.connected() as connection:
         begin_with_rows(connection, PROJECT, replace(two, from_row=None), decision)
     with shop.connected() as connection:
@@ -444,9 +444,9 @@ def test_a_dropped_version_leaves_nothing(shop: Shop) -> None:
 
     asyncio.run(main())
     with pytest.raises(RefusedError, match="readers see"), shop.connected() as connection:
-        drop(connection, PROJECT, Decision("sums", "drop", 1, None, "test", "a test"))
+        drop(connection, PROJECT, VersionDecision("sums", "drop", 1, None, "test", "a test"))
     with shop.connected() as connection:
-        drop(connection, PROJECT, Decision("sums", "drop", 2, None, "test", "a test"))
+        drop(connection, PROJECT, VersionDecision("sums", "drop", 2, None, "test", "a test"))
     with shop.connected() as connection:
         assert built_versions(connection, "sums") == [1]
         for table in ("towpath_offsets", "towpath_seen"):

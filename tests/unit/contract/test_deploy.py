@@ -12,7 +12,7 @@ from towpath.contract.catalogue import Catalogue, Compatibility, Topic, TopicKin
 from towpath.contract.deploy import Deployment, Environment, can_deploy, deploy_order, forgotten, with_outsiders
 from towpath.contract.deployments import environments, load_environment, save_party
 from towpath.contract.finding import Finding
-from towpath.contract.parties import Answering, Asking, Parties, Party, PartyKind, Use
+from towpath.contract.parties import Answering, Parties, Party, PartyKind, StepAsking, Use
 from towpath.contract.snapshot import schemas_of
 from towpath.errors import ContractError, NotFoundError
 
@@ -146,7 +146,7 @@ def test_an_outsider_that_keeps_no_reader_schema_lives_with_what_runs() -> None:
 
 def saga_and_service(fails: frozenset[str], handled: str = PAY) -> tuple[Deployment, Deployment]:
     """Return a saga that declares so many failures, and a service that may decline."""
-    asking = Asking("pay", "payment", (PAY,), frozenset({PAID}), fails)
+    asking = StepAsking("pay", "payment", (PAY,), frozenset({PAID}), fails)
     saga = Party("buy", PartyKind.SAGA, asks=(asking,), deadline_days=4)
     service = Party(
         "payment", PartyKind.SERVICE, answers=(Answering(handled, frozenset({PAID}), frozenset({DECLINED})),)

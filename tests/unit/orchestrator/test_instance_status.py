@@ -13,7 +13,7 @@ from tests.unit.orchestrator.family import Family, buy, codec_of, hold_goods
 from tests.unit.orchestrator.test_subsagas import confirmed, goods_held
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import PeerError
-from towpath.orchestrator.instance_status import Instance, instances_in
+from towpath.orchestrator.instance_status import KeptInstance, instances_in
 from towpath.saga.state_snapshot import state_from_tree, state_to_snapshot, tree_from_json, tree_to_json
 from towpath.saga.upgrade import Outcome, judge
 from towpath.settings import load_settings
@@ -29,7 +29,7 @@ def changelog(*desks: Desktop) -> list[ConsumedRecord]:
     ]
 
 
-def instances(records: Sequence[ConsumedRecord]) -> list[Instance]:
+def instances(records: Sequence[ConsumedRecord]) -> list[KeptInstance]:
     """Return the instances in these records."""
     return list(instances_in(records, CODEC))
 

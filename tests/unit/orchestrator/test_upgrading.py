@@ -12,7 +12,7 @@ from schemas.records.order import OrderPlaced
 from tests.unit.orchestrator.desktop import CODEC, Desktop, Sent, commands, desktop, history, order_placed
 from towpath.cli.saga_versions import rows_of
 from towpath.orchestrator import records as wire
-from towpath.orchestrator.instance_status import Instance, instances_in
+from towpath.orchestrator.instance_status import KeptInstance, instances_in
 from towpath.orchestrator.recording import NotAsRecorded, golden_of
 from towpath.orchestrator.requests import UpgradeRequest, to_record, upgrade_of
 from towpath.saga import Saga, hours, seconds
@@ -66,7 +66,7 @@ def start(desk: Desktop, key: str) -> Sent:
     return sent
 
 
-def standing(desk: Desktop) -> list[Instance]:
+def standing(desk: Desktop) -> list[KeptInstance]:
     """Return how the instances stand."""
     records = (ConsumedRecord("check_order.state", 0, n, 0, k, v) for n, (k, v) in enumerate(desk.stored().items()))
     return list(instances_in(records, CODEC))

@@ -11,6 +11,7 @@ import pytest
 
 from schemas.records.order import OrderConfirmed, OrderRejected
 from tests.unit.orchestrator.desktop import CODEC
+from towpath.clock import ManualClock
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, RefusedError, WorldError
 from towpath.orchestrator.envelope import headers_of
@@ -228,15 +229,19 @@ def test_a_line_that_is_no_record_is_refused() -> None:
         record_of('{"topic": 1}')
 
 
-def test_a_rate_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between transactions the run sleeps for as long as its rate asks."""
-    slept: list[float] = []
-    monkeypatch.setattr("towpath.replay.sending.time.sleep", slept.append)
+def test_a_rate_is_kept() -> None:
+    """Between transactions the run waits for as long as its rate asks."""
+    clock, moments = ManualClock(), []
     broker = broker_with(20)
     plan = Plan.from_text("plan", json.dumps({**planned(broker).to_json(), "rate": 25.0}))
-    run(broker, plan)
-    # Five records a transaction; nobody sleeps in truth, so each waits for all that were sent.
-    assert [round(seconds, 1) for seconds in slept] == [0.2, 0.4, 0.6, 0.8]
+
+    def keep_on(_: Progress) -> bool:
+        moments.append(round(clock.monotonic_seconds(), 1))
+        return True
+
+    Sending(broker, PROJECT, plan, lambda records: choose(plan, records), clock).run(keep_on)
+    # Five records a transaction.
+    assert moments == [0.0, 0.2, 0.4, 0.6]
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,34 @@ def test_the_world_is_waited_for_outside_any_transaction() -> None:
     assert attempts < 8, "it backs off"
 
 
+def test_back_off_is_fast_forwarded_by_the_clock() -> None:
+    """A dependency that is away for half a minute of back-off costs a test no such time."""
+    broker, clock = memory_broker(), ManualClock()
+    fill(broker, 20)
+    attempts = 0
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        nonlocal attempts
+        attempts += 1
+        if attempts <= 7:
+            raise WorldError("registry away")
+        await copy(unit, groups)
+
+    async def main() -> None:
+        async with working(handler, options_for(broker, clock=clock), ["in"]) as worker:
+
+            def passes() -> bool:
+                clock.advance(worker.loop.waits_seconds)
+                return attempts > 7
+
+            await worker.until(passes)
+            await worker.until(lambda: offsets_total(broker) == 20)
+
+    asyncio.run(main())
+    assert clock.monotonic_seconds() > 12  # 0.1 s, doubling seven times
+    assert len(broker.records("out")) == 20
+
+
 def test_a_broker_that_is_away_is_waited_for() -> None:
     """The broker may go at any call: nothing is lost or doubled, and the worker does not end."""
     broker = memory_broker()

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.stream.support import memory_broker
+from towpath.clock import SystemClock
 from towpath.errors import ExitCode
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import GroupMember
@@ -41,7 +42,7 @@ def holding(holder: str, application: str = "app", name: str = "a") -> MemoryBro
 
 
 def wait(broker: MemoryBroker, session_seconds: float = 0.1) -> None:
-    asyncio.run(wait_for_slot(broker, "app", "a", this_process(), session_seconds))
+    asyncio.run(wait_for_slot(broker, "app", "a", this_process(), session_seconds, SystemClock()))
 
 
 def test_a_worker_of_this_machine_that_lives_keeps_its_slot() -> None:
@@ -67,7 +68,7 @@ def test_a_worker_of_another_machine_keeps_its_slot_while_its_session_lasts() ->
         wait(broker)
 
     async def main() -> None:
-        waiting = asyncio.create_task(wait_for_slot(broker, "app", "a", this_process(), 60))
+        waiting = asyncio.create_task(wait_for_slot(broker, "app", "a", this_process(), 60, SystemClock()))
         await asyncio.sleep(0.1)
         with broker.changed:
             broker.group("app").members.clear()

@@ -4,13 +4,13 @@ The one rule: one query on the view of instances, whose rows outnumber what is u
 asked at most every few seconds, whoever scrapes.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 
 import psycopg
 from psycopg import errors, sql
 
 from towpath import metrics
+from towpath.clock import Clock, SystemClock
 from towpath.metrics import Sample
 from towpath.orchestrator.sagas_view import NAME
 from towpath.saga.definition import Definition
@@ -35,8 +35,13 @@ class SagaGauges:
     """Samples the view of instances, in the database at `url`. `sagas` are the definitions by name and version."""
 
     def __init__(
-        self, url: str, connection_options: Mapping[str, str], sagas: Mapping[str, Mapping[int, Definition]]
+        self,
+        url: str,
+        connection_options: Mapping[str, str],
+        sagas: Mapping[str, Mapping[int, Definition]],
+        clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or SystemClock()
         self._url = url
         self._options = dict(connection_options)
         self._near_seconds = {
@@ -49,9 +54,9 @@ class SagaGauges:
 
     def __call__(self) -> list[Sample]:
         """Return the samples. Raises psycopg's errors where the database is away."""
-        if time.monotonic() - self._looked_seconds >= LOOK_SECONDS:
+        if self._clock.monotonic_seconds() - self._looked_seconds >= LOOK_SECONDS:
             self._samples = list(self._look())
-            self._looked_seconds = time.monotonic()
+            self._looked_seconds = self._clock.monotonic_seconds()
         return self._samples
 
     def _look(self) -> Iterator[Sample]:

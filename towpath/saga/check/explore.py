@@ -29,7 +29,7 @@ from towpath.saga.check.conditions import Conditions
 from towpath.saga.check.encode import Encoder, Key
 from towpath.saga.check.invariants import NEED_A_PERSON, Judge
 from towpath.saga.check.ledger import Account, Ledger, opening
-from towpath.saga.check.moves import Cell, Move, Moves, Stranger, cells_of
+from towpath.saga.check.moves import AdversaryMove, Cell, Moves, Stranger, cells_of
 from towpath.saga.check.orders import orders_of
 from towpath.saga.check.properties import Breach, Property
 from towpath.saga.definition import Definition
@@ -233,7 +233,7 @@ class Explorer:
         """Say whether the walk goes on after a decision, by how its conditions came out."""
         return not self.reduced or decision.state is None or self._conditions.usual(decision.state)
 
-    def _make(self, number: int, node: Node, moves: Sequence[Move]) -> list[int]:
+    def _make(self, number: int, node: Node, moves: Sequence[AdversaryMove]) -> list[int]:
         """Make moves in a state; return the states that they lead to."""
         found: dict[int, None] = {}
         for move in moves:
@@ -263,7 +263,7 @@ class Explorer:
         """Say whether the saga can still start compensating, so that it matters which step is ahead."""
         return self.reduced and state.direction is Direction.DO and bool(state.deadline_milliseconds)
 
-    def groups_at(self, node: Node, order: int = 0) -> dict[Any, list[Move]]:
+    def groups_at(self, node: Node, order: int = 0) -> dict[Any, list[AdversaryMove]]:
         """Return the moves that are made in a state (see the reductions on top): of one step, and of the whole."""
         state, now = node.state, node.now
         turning = self.moves.of_saga(state, node.ledger, now)
@@ -290,11 +290,11 @@ class Explorer:
                 turning = turning + [move for move in others if self.moves.turns(cell, move)]
         return {name: moves, ("beside", name): turning, "early": self.moves.early_signals(state, now, all_=False)}
 
-    def moves_at(self, node: Node) -> list[Move]:
+    def moves_at(self, node: Node) -> list[AdversaryMove]:
         """Return all the moves that are made in a state, in the definition's order."""
         return [move for moves in self.groups_at(node).values() for move in moves]
 
-    def _of_cells(self, node: Node) -> Iterator[list[Move]]:
+    def _of_cells(self, node: Node) -> Iterator[list[AdversaryMove]]:
         """Yield what may happen to each step or item; nothing for those to which nothing can."""
         cells = cells_of(node.state, node.ledger)
         return (self.moves.of_cell(node.state.direction, cell, node.now) for cell in cells)

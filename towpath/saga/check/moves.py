@@ -61,7 +61,7 @@ class Stranger:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class AdversaryMove:
     """One thing that may happen next, and must then be taken."""
 
     input: Input
@@ -108,27 +108,27 @@ class Moves:
 
     # --- one step or item -------------------------------------------------------------------------------------------
 
-    def of_cell(self, direction: Direction, cell: Cell, now: int) -> list[Move]:
+    def of_cell(self, direction: Direction, cell: Cell, now: int) -> list[AdversaryMove]:
         """Return what may happen to a step or item; not the signals that come before their wait."""
         step, state = self.definition.steps[cell.position], cell.state
-        moves = [Move(reply) for reply in self._replies(direction, step, cell, now)]
+        moves = [AdversaryMove(reply) for reply in self._replies(direction, step, cell, now)]
         if state.due_milliseconds:
             timer, due = timer_of(step.key, cell.item, state), state.due_milliseconds
-            moves.append(Move(TimerFired("timer", due, timer)))
+            moves.append(AdversaryMove(TimerFired("timer", due, timer)))
             if timer.kind is TimerKind.ATTEMPT and state.attempt < state.attempt_last:
-                moves.append(Move(TimerFired("timer", state.give_up_milliseconds + 1, timer)))
+                moves.append(AdversaryMove(TimerFired("timer", state.give_up_milliseconds + 1, timer)))
             if timer.kind is TimerKind.WAIT and due < state.give_up_milliseconds:
-                moves.append(Move(TimerFired("timer", state.give_up_milliseconds + 1, timer)))
+                moves.append(AdversaryMove(TimerFired("timer", state.give_up_milliseconds + 1, timer)))
         if step.activity is Activity.WAIT and state.status in (StepStatus.WAITING, StepStatus.STUCK):
-            moves += [Move(Signalled("signal", now, blank(signal))) for signal in step.outcomes]
+            moves += [AdversaryMove(Signalled("signal", now, blank(signal))) for signal in step.outcomes]
         if step.prolong is not None and _may_prolong(step.prolong, state):
-            moves.append(Move(self.counted(step.prolong.signal, now)))
+            moves.append(AdversaryMove(self.counted(step.prolong.signal, now)))
         if step.gather is not None and state.status is not StepStatus.PENDING and _may_gather(step.gather, state):
-            moves += [Move(self.counted(signal, now)) for signal in step.gather.signals]
+            moves += [AdversaryMove(self.counted(signal, now)) for signal in step.gather.signals]
         if state.status in _RESTING or state.status in NEED_A_PERSON:
-            moves.append(Move(self.ask(Action.RETRY, now, step.key, cell.item), by_person=True))
+            moves.append(AdversaryMove(self.ask(Action.RETRY, now, step.key, cell.item), by_person=True))
         if state.status in NEED_A_PERSON:
-            moves += [Move(ask, by_person=True) for ask in self._skips(step, cell, now)]
+            moves += [AdversaryMove(ask, by_person=True) for ask in self._skips(step, cell, now)]
         return moves
 
     def _replies(self, direction: Direction, step: StepDefinition, cell: Cell, now: int) -> Iterator[Replied]:
@@ -180,7 +180,7 @@ class Moves:
         for action in (Action.RESUME, Action.CANCEL, Action.COMPENSATE):
             yield self.ask(action, now)
 
-    def turns(self, cell: Cell, move: Move) -> bool:
+    def turns(self, cell: Cell, move: AdversaryMove) -> bool:
         """Say whether what happens to a step on its way forward may turn the saga round."""
         step, input_ = self.definition.steps[cell.position], move.input
         if isinstance(input_, Replied):
@@ -199,7 +199,7 @@ class Moves:
 
     # --- signals before their time ----------------------------------------------------------------------------------
 
-    def early_signals(self, state: SagaState, now: int, *, all_: bool) -> list[Move]:
+    def early_signals(self, state: SagaState, now: int, *, all_: bool) -> list[AdversaryMove]:
         """Return the signals that waits not yet begun may receive.
 
         A signal that comes before its wait changes nothing until the wait begins. So unless `all_` are wanted, it is
@@ -210,16 +210,16 @@ class Moves:
         held = sum(step.status is StepStatus.PENDING and step.result is not None for step in state.steps)
         if not all_ and held >= EARLY_MAX:
             return []
-        found: list[Move] = []
+        found: list[AdversaryMove] = []
         for position, step in enumerate(self.definition.steps):
             stands = state.steps[position]
             if step.activity is not Activity.WAIT or stands.status is not StepStatus.PENDING:
                 continue
             if _answered(step, stands) or not (all_ or self._may_begin_next(state, position)):
                 continue
-            found += [Move(Signalled("signal", now, blank(signal))) for signal in step.outcomes]
+            found += [AdversaryMove(Signalled("signal", now, blank(signal))) for signal in step.outcomes]
             if step.gather is not None and _may_gather(step.gather, stands):
-                found += [Move(self.counted(signal, now)) for signal in step.gather.signals]
+                found += [AdversaryMove(self.counted(signal, now)) for signal in step.gather.signals]
         return found
 
     def _may_begin_next(self, state: SagaState, position: int) -> bool:
@@ -245,20 +245,23 @@ class Moves:
 
     # --- the saga as a whole ----------------------------------------------------------------------------------------
 
-    def of_saga(self, state: SagaState, ledger: Ledger, now: int) -> list[Move]:
+    def of_saga(self, state: SagaState, ledger: Ledger, now: int) -> list[AdversaryMove]:
         """Return what may turn the whole saga round."""
         moves = []
         if state.deadline_milliseconds:
-            moves.append(Move(TimerFired("timer", state.deadline_milliseconds, SAGA_TIMER)))
+            moves.append(AdversaryMove(TimerFired("timer", state.deadline_milliseconds, SAGA_TIMER)))
         if state.ended and state.parent is not None and state.parent.direction is _DO:
             again = replace(PARENT, attempt=state.parent.attempt + 1)
-            moves.append(Move(Started("again", now, blank(self.definition.starts_on), "key", again)))
+            moves.append(AdversaryMove(Started("again", now, blank(self.definition.starts_on), "key", again)))
         if self.may_turn(state, ledger):
             if not state.ended:
-                moves += [Move(self.ask(action, now), by_person=True) for action in (Action.CANCEL, Action.COMPENSATE)]
-                moves += [Move(Signalled("signal", now, blank(kind))) for kind in self.definition.cancels]
+                moves += [
+                    AdversaryMove(self.ask(action, now), by_person=True)
+                    for action in (Action.CANCEL, Action.COMPENSATE)
+                ]
+                moves += [AdversaryMove(Signalled("signal", now, blank(kind))) for kind in self.definition.cancels]
             if self.as_child:
-                moves.append(Move(ParentAsked("parent", now, PARENT_ASKS)))
+                moves.append(AdversaryMove(ParentAsked("parent", now, PARENT_ASKS)))
         return moves
 
     def may_turn(self, state: SagaState, ledger: Ledger) -> bool:

@@ -33,7 +33,7 @@ Sampler = Callable[[type], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class SentCommand:
     """A command, an undo or a request to a sub-saga that has been sent."""
 
     step: str
@@ -60,11 +60,11 @@ class World:
         self.sampler = sampler
         self.state: SagaState | None = None
         self.now = 0
-        self.unread: list[Sent] = []  # commands on their way to a participant
+        self.unread: list[SentCommand] = []  # commands on their way to a participant
         self.replies: list[Replied] = []  # on their way to the saga
         self.delivered: list[Input] = []
         self.timers: dict[str, tuple[Timer, int]] = {}
-        self.outcomes: dict[Sent, type] = {}  # the inboxes: keyed by attempt 0, all attempts share it
+        self.outcomes: dict[SentCommand, type] = {}  # the inboxes: keyed by attempt 0, all attempts share it
         self.done: set[tuple[str, str]] = set()  # effects that exist at participants now
         self.log: list[tuple[Input, Decision]] = []
         self.finished: list[Status] = []
@@ -130,7 +130,7 @@ class World:
                 if cell.status in (StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED):
                     asks.append(OperatorAsked("", 0, Action.SKIP, "ada", "test", step.key, item))
                 if cell.status is StepStatus.STUCK:
-                    known = self.outcomes.get(Sent(step.key, item, Direction.DO, 0, cell.round))
+                    known = self.outcomes.get(SentCommand(step.key, item, Direction.DO, 0, cell.round))
                     # A person who skips a command tells what is so: the outcome that the participant recorded.
                     replies = (
                         [known] if known is not None else list(defined.outcomes) if not defined.participant else []
@@ -194,17 +194,17 @@ class World:
 
         return happen
 
-    def _losing(self, sent: Sent) -> Callable[[], None]:
+    def _losing(self, sent: SentCommand) -> Callable[[], None]:
         return lambda: self.unread.remove(sent)
 
-    def _executing(self, sent: Sent, outcome: type) -> Callable[[], None]:
+    def _executing(self, sent: SentCommand, outcome: type) -> Callable[[], None]:
         def happen() -> None:
             self.unread.remove(sent)
             self.execute(sent, outcome)
 
         return happen
 
-    def _may_answer(self, sent: Sent) -> list[type]:
+    def _may_answer(self, sent: SentCommand) -> list[type]:
         """Return what a participant may answer: what it recorded, or else anything declared."""
         recorded = self.outcomes.get(_round_of(sent))
         if recorded is not None:
@@ -215,11 +215,11 @@ class World:
         assert step.undo is not None
         return list(step.undo.outcomes)
 
-    def execute(self, sent: Sent, outcome: type) -> None:
+    def execute(self, sent: SentCommand, outcome: type) -> None:
         """Let a participant carry out a command, once for its round, and answer."""
         step = self.definition.step(sent.step)
         place = (sent.step, sent.item)
-        marked = Sent(sent.step, sent.item, Direction.UNDO, 0, 1) in self.outcomes
+        marked = SentCommand(sent.step, sent.item, Direction.UNDO, 0, 1) in self.outcomes
         if sent.direction is Direction.DO and marked and _round_of(sent) not in self.outcomes:
             return  # undone before it was done: it does nothing, and nobody waits for its answer
         if _round_of(sent) not in self.outcomes:
@@ -244,11 +244,13 @@ class World:
     def _perform(self, effect: Effect) -> None:
         match effect:
             case SendCommand():
-                self.unread.append(Sent(effect.step, effect.item, effect.direction, effect.attempt, effect.round))
+                self.unread.append(
+                    SentCommand(effect.step, effect.item, effect.direction, effect.attempt, effect.round)
+                )
             case StartSaga():
-                self.unread.append(Sent(effect.step, effect.item, Direction.DO, effect.attempt, effect.round))
+                self.unread.append(SentCommand(effect.step, effect.item, Direction.DO, effect.attempt, effect.round))
             case CompensateSaga():
-                self.unread.append(Sent(effect.step, effect.item, Direction.UNDO, effect.attempt, effect.round))
+                self.unread.append(SentCommand(effect.step, effect.item, Direction.UNDO, effect.attempt, effect.round))
             case SetTimer():
                 self.timers[effect.timer.key] = (effect.timer, effect.due_milliseconds)
             case CancelTimer():
@@ -336,8 +338,8 @@ def _forgetful(state: SagaState | None) -> SagaState | None:
     return None if state is None else replace(state, recent=(), forgotten_milliseconds=0)
 
 
-def _round_of(sent: Sent) -> Sent:
-    return Sent(sent.step, sent.item, sent.direction, 0, sent.round)
+def _round_of(sent: SentCommand) -> SentCommand:
+    return SentCommand(sent.step, sent.item, sent.direction, 0, sent.round)
 
 
 def _direction(effect: SendCommand | CompensateSaga) -> Direction:

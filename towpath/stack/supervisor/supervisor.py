@@ -18,6 +18,7 @@ from pathlib import Path
 
 from towpath.stack.home import Home
 from towpath.stack.supervisor.control import serve
+from towpath.stack.supervisor.ends import ended
 from towpath.stack.supervisor.launch import adopt_orphans, before_exec
 from towpath.stack.supervisor.logs import START_MARK, LogKeeper
 from towpath.stack.supervisor.probes import is_ready, question
@@ -128,9 +129,7 @@ class Supervised:
         except OSError as error:
             return f"cannot start: {error}", False
         gone = asyncio.Event()
-        pidfd = os.pidfd_open(self._process.pid)
-        loop = asyncio.get_running_loop()
-        loop.add_reader(pidfd, gone.set)
+        watching = asyncio.create_task(_tell_end(self._process.pid, gone))
         asking = asyncio.create_task(self._until_ready())
         waiting = asyncio.create_task(gone.wait())
         try:
@@ -142,9 +141,7 @@ class Supervised:
                 self._set(State.READY)
             await self._watch_until(gone)
         finally:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
-            for task in (asking, waiting):
+            for task in (asking, waiting, watching):
                 task.cancel()
         was_ready = asking.done() and not asking.cancelled() and asking.result()
         self._end_group()  # what it leaves behind in its own group, while its id is still ours
@@ -193,6 +190,11 @@ class Supervised:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+async def _tell_end(pid: int, gone: asyncio.Event) -> None:
+    await ended(pid)
+    gone.set()
 
 
 def _ending(code: int) -> str:

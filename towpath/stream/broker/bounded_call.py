@@ -7,10 +7,11 @@ worker that waited along would hold its partitions for ever.
 
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
+
+from towpath.clock import Clock, SystemClock
 
 T = TypeVar("T")
 
@@ -26,7 +27,8 @@ class BoundedCaller:
     The thread is a daemon: one that never comes back does not keep its process alive either.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._name = name
         self._calls: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -42,14 +44,14 @@ class BoundedCaller:
             self._thread.start()
         answer: Future[T] = Future()
         self._calls.put((function, answer))
-        deadline, answered = time.monotonic() + seconds, 0
+        deadline, answered = self._clock.monotonic_seconds() + seconds, 0
         while True:
-            left = max(deadline - time.monotonic(), 0.0)
+            left = max(deadline - self._clock.monotonic_seconds(), 0.0)
             try:
                 return answer.result(left if is_answered is None else min(left, LOOK_SECONDS))
             except TimeoutError:
                 # One that the function itself raised is its answer.
-                if answer.done() or time.monotonic() >= deadline or is_answered is None:
+                if answer.done() or self._clock.monotonic_seconds() >= deadline or is_answered is None:
                     raise
             answered = answered + 1 if is_answered() else 0
             if answered == LOOKS_ANSWERED_MAX:

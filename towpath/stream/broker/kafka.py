@@ -6,7 +6,6 @@ which error of `broker.py` is raised; what it calls none of these is raised as i
 
 import re
 import struct
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -18,6 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import Producer as RdProducer
 from confluent_kafka import TopicPartition as RdTopicPartition
 
+from towpath.clock import Clock, SystemClock
 from towpath.contract.kafka import read_to_end
 from towpath.errors import ConfigurationError, TowpathError
 from towpath.settings import KafkaSettings, Settings, StreamSettings
@@ -45,6 +45,8 @@ from towpath.stream.broker.record_limits import RecordLimits
 
 log = structlog.get_logger("towpath.stream.broker.kafka")
 
+CLOCK: Clock = SystemClock()
+"""Of deadlines for calls into librdkafka, which itself knows no time but the machine's."""
 SEEK_TIMEOUT_SECONDS = 10.0
 LEAVE_SECONDS_MAX = 1.0
 OVERDUE_SECONDS = 1.0
@@ -281,7 +283,7 @@ class KafkaMember:
 
     def seek(self, positions: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] = NO_EPOCHS) -> None:
         """Read on from these offsets. A partition that was just assigned takes a moment before it can be sought."""
-        deadline = time.monotonic() + SEEK_TIMEOUT_SECONDS
+        deadline = CLOCK.monotonic_seconds() + SEEK_TIMEOUT_SECONDS
         for partition, offset in positions.items():
             if partition in self._stopped:
                 raise MemberSpent(f"{partition}: its position was not in the log, and the client reads it no more")
@@ -290,9 +292,9 @@ class KafkaMember:
                     self._consumer.seek(_place(partition, offset, epochs.get(partition)))
                     break
                 except KafkaException as error:
-                    if kafka_error(error).code() != KafkaError._STATE or time.monotonic() > deadline:
+                    if kafka_error(error).code() != KafkaError._STATE or CLOCK.monotonic_seconds() > deadline:
                         raise BrokerAway(f"{partition}: cannot seek to {offset}: {kafka_error(error)}") from error
-                    time.sleep(0.005)
+                    CLOCK.sleep(0.005)
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
         """Return the group's offsets; under read committed librdkafka asks for stable ones (KIP-447)."""
@@ -334,8 +336,8 @@ class KafkaMember:
         if self._subscribed:
             self._polled = Polled()
             self._consumer.unsubscribe()
-            deadline = time.monotonic() + LEAVE_SECONDS_MAX
-            while not self._polled.changes and time.monotonic() < deadline:
+            deadline = CLOCK.monotonic_seconds() + LEAVE_SECONDS_MAX
+            while not self._polled.changes and CLOCK.monotonic_seconds() < deadline:
                 self._consumer.poll(0.05)
         self._consumer.close()
 
@@ -372,10 +374,10 @@ def _produce_options(
 class KafkaProducer:
     """A transactional producer on librdkafka."""
 
-    def __init__(self, config: Mapping[str, Any], *, patience_seconds: float, is_answered: Callable[[], bool]) -> None:
+    def __init__(self, config: Mapping[str, Any], *, call_seconds_max: float, is_answered: Callable[[], bool]) -> None:
         self._is_answered = is_answered
         self.transactional_id = str(config["transactional.id"])
-        self._patience_seconds = patience_seconds
+        self._call_seconds_max = call_seconds_max
         self._caller = BoundedCaller(self.transactional_id)
         self._config = quiet(config)
         self._producer = RdProducer(self._config)
@@ -462,9 +464,9 @@ class KafkaProducer:
         *,
         lost: type[TowpathError] = OutcomeUnknown,
     ) -> None:
-        deadline = time.monotonic() + self._patience_seconds
+        deadline = CLOCK.monotonic_seconds() + self._call_seconds_max
         while True:
-            left = max(deadline - time.monotonic(), 0.1)
+            left = max(deadline - CLOCK.monotonic_seconds(), 0.1)
             try:
                 self._caller.call(partial(call, left), left + OVERDUE_SECONDS, self._is_answered)
                 return
@@ -473,7 +475,7 @@ class KafkaProducer:
                 raise lost(f"{self.transactional_id}: the client did not come back") from error
             except KafkaException as error:
                 cause = kafka_error(error)
-                if cause.retriable() and time.monotonic() < deadline:
+                if cause.retriable() and CLOCK.monotonic_seconds() < deadline:
                     continue
                 raise self._translate(error, unanswered) from error
 
@@ -540,7 +542,7 @@ class KafkaBroker(KafkaAdmin):
         # Twice: when an answer has been outstanding for longer, the coordinator has long ended the transaction.
         return KafkaProducer(
             config,
-            patience_seconds=2 * self._settings.transaction_timeout_seconds,
+            call_seconds_max=2 * self._settings.transaction_timeout_seconds,
             is_answered=self.is_answered,
         )
 

@@ -4,7 +4,6 @@ The one rule: what is held is tried again by itself, so that a person's decision
 is told of in the log, in a metric and in the worker's status for as long as it lasts.
 """
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ import structlog
 from prometheus_client import Gauge
 
 from towpath import metrics
+from towpath.clock import Clock
 from towpath.stream.broker.position import PartitionHeld
 from towpath.stream.broker.record import TopicPartition
 
@@ -33,7 +33,8 @@ class _Hold:
 class Holds:
     """What this worker holds, why, and when each is tried again."""
 
-    def __init__(self, application: str) -> None:
+    def __init__(self, application: str, clock: Clock) -> None:
+        self._clock = clock
         self._application = application
         self._holds: dict[TopicPartition, _Hold] = {}
         self.changes = 0
@@ -52,7 +53,7 @@ class Holds:
         before = self._holds.get(partition)
         retries = 0 if before is None or before.error.kind is not error.kind else before.retries + 1
         seconds = min(RETRY_SECONDS_FIRST * 2.0 ** min(retries, 10), RETRY_SECONDS_MAX)
-        self._holds[partition] = _Hold(error, retries, time.monotonic() + seconds)
+        self._holds[partition] = _Hold(error, retries, self._clock.monotonic_seconds() + seconds)
         if retries == 0:
             self.changes += 1
             if before is not None:
@@ -69,7 +70,7 @@ class Holds:
 
     def due(self) -> list[TopicPartition]:
         """Return the partitions that are to be tried again now."""
-        now = time.monotonic()
+        now = self._clock.monotonic_seconds()
         return [partition for partition, hold in self._holds.items() if not hold.trying and hold.until_seconds <= now]
 
     def trying(self, partitions: Iterable[TopicPartition]) -> None:

@@ -3,9 +3,9 @@
 The one rule: each of these is a unit of work like any other, guarded by the group's generation.
 """
 
-import time
 from collections.abc import Awaitable, Callable, Mapping
 
+from towpath.clock import Clock, epoch_milliseconds
 from towpath.stream.broker.port import GroupMetadata, Groups, OutputRefused
 from towpath.stream.broker.position import HoldKind, PartitionHeld
 from towpath.stream.broker.record import TopicPartition
@@ -35,7 +35,7 @@ class Idle:
         guarded: Callable[[Unit, Awaitable[bool]], Awaitable[bool]],
         waiting: Callable[[TopicPartition], bool],
         hold: Callable[[int, PartitionHeld], Awaitable[None]],
-        now_milliseconds: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._transaction = transaction
         self._ownership = ownership
@@ -44,12 +44,12 @@ class Idle:
         self._guarded = guarded
         self._waiting = waiting
         self._hold = hold
-        self._now_milliseconds = now_milliseconds
-        self._busy_seconds = time.monotonic()
+        self._clock = clock
+        self._busy_seconds = self._clock.monotonic_seconds()
 
     def busy(self) -> None:
         """Note that records were committed."""
-        self._busy_seconds = time.monotonic()
+        self._busy_seconds = self._clock.monotonic_seconds()
 
     async def turn(self, metadata: GroupMetadata | None) -> None:
         """Fire what is due, or else commit how far units have come that wrote nothing."""
@@ -57,7 +57,7 @@ class Idle:
             return
         if self._transaction.owes_offsets:
             await self._guarded(unit := self._open_unit({}), self._commit(unit, {}, metadata))
-        elif time.monotonic() - self._busy_seconds >= IDLE_ADVANCE_SECONDS:
+        elif self._clock.monotonic_seconds() - self._busy_seconds >= IDLE_ADVANCE_SECONDS:
             self.busy()
             await self._pass_markers(metadata)
 
@@ -81,7 +81,7 @@ class Idle:
 
     async def _fire_timers(self, gate: TimerGate, metadata: GroupMetadata | None) -> bool:
         """Fire the due timers of one partition; return whether there were any."""
-        number = await gate.next_ready(self._ownership, self._waiting, self._now_milliseconds())
+        number = await gate.next_ready(self._ownership, self._waiting, epoch_milliseconds(self._clock))
         if number is None:
             return False
         unit = self._open_unit({})
@@ -100,7 +100,7 @@ class Idle:
             await self._transaction.abort(unit)
             await self._hold(number, _timer_refused(gate.topic, number, error))
             return False
-        gate.fired(number, fired, self._now_milliseconds())
+        gate.fired(number, fired, epoch_milliseconds(self._clock))
         return True
 
 

@@ -5,13 +5,12 @@ is done between two polls is done by the owner, and group metadata taken with a 
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import structlog
 
-from towpath.clock import Clock
+from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import PeerError, WorldError
 from towpath.settings import StreamSettings
 from towpath.stream.broker.dead_letter import FOLLOWER, STAND_IN, words_of
@@ -71,6 +70,8 @@ BROKER_ERRORS = (StaleMember, TransactionAborted, OutcomeUnknown, ProducerFenced
 
 IDLE_POLL_SECONDS = 0.25
 """Longest poll: a stop is noticed after so long at the latest."""
+CLOCK_STEP_SECONDS = 1e-6
+"""What a clock may not be able to tell: `ManualClock` counts microseconds, as dates do."""
 SETTLING_POLL_SECONDS = 0.02
 """Longest poll while stores catch up: so much later than necessary a partition is served at most."""
 
@@ -120,10 +121,11 @@ class UnitLoop:
             check_topics=self.check_topics,
             slot=slot,
             on_status=on_status,
+            clock=clock,
         )
         lost_seconds_max = settings.membership_seconds_max
         self._member = Membership(
-            broker, application=application, slot=slot, holder=holder, lost_seconds_max=lost_seconds_max
+            broker, clock, application=application, slot=slot, holder=holder, lost_seconds_max=lost_seconds_max
         )
         self._transaction = transaction_of(self)
         self._batch_size = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed, gathering)
@@ -136,7 +138,7 @@ class UnitLoop:
             guarded=self._guarded,
             waiting=self._backlog.holds,
             hold=self._hold_number,
-            now_milliseconds=self._now_milliseconds,
+            clock=clock,
         )
         self._dead_share = DeadShare(settings.dead_letter_share_max)
         self._fault = Fault()
@@ -148,7 +150,7 @@ class UnitLoop:
         self._running: Unit | None = None
         self._commit_took_seconds = 0.0
         self._gather_seconds = 0.0
-        self._metrics = UnitMetrics(application, broker, self.ownership, self._backlog.holds, self._now_milliseconds)
+        self._metrics = UnitMetrics(application, broker, self.ownership, self._backlog.holds, clock)
 
     def in_thread(self, call: Callable[..., T], *arguments: Any) -> Awaitable[T]:
         """Run a blocking call in the thread that owns the broker's clients."""
@@ -158,6 +160,12 @@ class UnitLoop:
     def current(self) -> Unit | None:
         """Return the open unit of work, if there is one."""
         return self._running
+
+    @property
+    def waits_seconds(self) -> float:
+        """Return for how long a dependency that is away is still left alone, by the clock; 0 where none is."""
+        left = self._fault.until_seconds - self._clock.monotonic_seconds()
+        return left if left > CLOCK_STEP_SECONDS else 0.0
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group. The loop itself is `run`."""
@@ -224,7 +232,7 @@ class UnitLoop:
         if await self._member.is_overdue(polled.metadata):
             await self._replace_member("its group does not have it, though the cluster answers")
             return
-        if self._fault.until_seconds > time.monotonic():
+        if self.waits_seconds:
             return
         try:
             await self._start_if_needed()
@@ -267,9 +275,8 @@ class UnitLoop:
         await self._member.replace(reason)
 
     def _poll_seconds(self) -> float:
-        waiting = max(self._fault.until_seconds - time.monotonic(), 0.0)
-        if waiting:
-            return min(IDLE_POLL_SECONDS, waiting)
+        if self.waits_seconds:
+            return min(IDLE_POLL_SECONDS, self.waits_seconds)
         if self._backlog:
             return 0.0
         if self.ownership.in_phase(Phase.RESTORING) or self.ownership.in_phase(Phase.UNSETTLED):
@@ -279,7 +286,7 @@ class UnitLoop:
         return min(IDLE_POLL_SECONDS, self._timer_gate.seconds_to_next(self._now_milliseconds()))
 
     def _now_milliseconds(self) -> int:
-        return int(self._clock.now().timestamp() * 1000)
+        return epoch_milliseconds(self._clock)
 
     # Partitions
 
@@ -332,7 +339,7 @@ class UnitLoop:
     # Units of work
 
     async def _run_work(self, work: Work) -> None:
-        began = time.monotonic()
+        began = self._clock.monotonic_seconds()
         unit = self._open_unit(work.groups)
         unit.by_reference = work.by_reference
         try:
@@ -342,7 +349,7 @@ class UnitLoop:
             await self._start_over(recover=True)
             raise
         if committed:
-            seconds = time.monotonic() - began
+            seconds = self._clock.monotonic_seconds() - began
             self._metrics.took(seconds)
             self._batch_size.took(len(work), seconds - self._commit_took_seconds, self._commit_took_seconds)
             self._gather_seconds = self._batch_size.gather_seconds
@@ -355,7 +362,7 @@ class UnitLoop:
 
     async def _attempt(self, unit: Unit, work: Work) -> bool:
         """Handle and commit; return False where the agents' failure was dealt with."""
-        began = time.monotonic()
+        began = self._clock.monotonic_seconds()
         try:
             await self._handle(unit, work)
             self._check_time(began)
@@ -378,7 +385,7 @@ class UnitLoop:
 
         Raised before the commit, so that the broker's refusal of that is not taken for a fault of the broker.
         """
-        seconds = time.monotonic() - began
+        seconds = self._clock.monotonic_seconds() - began
         if seconds >= self.settings.transaction_timeout_seconds:
             raise AgentFailed(blocked(seconds), None)
 
@@ -399,7 +406,7 @@ class UnitLoop:
 
     async def _guarded(self, unit: Unit, body: Awaitable[bool], work: Work | None = None) -> bool:
         """Run one unit of work to a definite end; return whether it was committed."""
-        began = time.monotonic()
+        began = self._clock.monotonic_seconds()
         self._running = unit
         try:
             try:
@@ -410,7 +417,7 @@ class UnitLoop:
                 await self._start_over(work, recover=False)
         except ProducerFenced:
             # The coordinator says the same of what outlived its time-out, and of a start of our own that came late.
-            own = time.monotonic() - began >= self.settings.transaction_timeout_seconds
+            own = self._clock.monotonic_seconds() - began >= self.settings.transaction_timeout_seconds
             if not own and not self._transaction.may_fence_itself:
                 raise
             log.warning("producer was fenced, and by no other worker", unit=unit.number)
@@ -468,9 +475,9 @@ class UnitLoop:
 
     async def _commit(self, unit: Unit, work: Work) -> None:
         offsets = {partition: records[-1].offset + 1 for partition, records in work.groups.items()}
-        began = time.monotonic()
+        began = self._clock.monotonic_seconds()
         wrote = await self._transaction.commit(unit, offsets, self._metadata)
-        self._commit_took_seconds = time.monotonic() - began
+        self._commit_took_seconds = self._clock.monotonic_seconds() - began
         self._idle.busy()
         self._settling.processed(offsets)
         self.ownership.processed_to(offsets.items())
@@ -544,7 +551,7 @@ class UnitLoop:
         fault.reason = words_of(error)
         brokers = isinstance(error, (BrokerAway, *BROKER_ERRORS))
         seconds = backoff_seconds(fault.failures, BROKER_BACKOFF_SECONDS_MAX if brokers else BACKOFF_SECONDS_MAX)
-        fault.until_seconds = time.monotonic() + seconds
+        fault.until_seconds = self._clock.monotonic_seconds() + seconds
         self._metrics.waits(True)
         log.warning("waiting for a dependency", seconds=seconds, failures=fault.failures, reason=fault.reason)
         further = self.ownership.partitions - fault.paused

@@ -7,7 +7,6 @@ are: while an admin client is answered and this worker is not among them for lon
 
 import asyncio
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 import structlog
 
 from towpath import metrics
+from towpath.clock import Clock
 from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker, GroupMember, GroupMetadata, Member, MemberFenced, MemberSpent, Polled
 from towpath.stream.broker.record import TopicPartition
@@ -68,8 +68,11 @@ class MembershipWatch:
 class Membership:
     """The member, the one thread that its calls belong to, and the watch over it."""
 
-    def __init__(self, broker: Broker, *, application: str, slot: str, holder: str, lost_seconds_max: float) -> None:
+    def __init__(
+        self, broker: Broker, clock: Clock, *, application: str, slot: str, holder: str, lost_seconds_max: float
+    ) -> None:
         self._broker = broker
+        self._clock = clock
         self._application = application
         self._slot = slot
         self._own = read_holder(holder)
@@ -78,7 +81,7 @@ class Membership:
         self._topics: list[str] = []
         self._watch = MembershipWatch(lost_seconds_max)
         self._look: asyncio.Task[tuple[GroupMember, ...]] | None = None
-        self._looked_seconds = time.monotonic()
+        self._looked_seconds = self._clock.monotonic_seconds()
         self._executor, self._member = self._made()
 
     def _made(self) -> tuple[ThreadPoolExecutor, Member]:
@@ -164,7 +167,7 @@ class Membership:
 
     async def is_overdue(self, metadata: GroupMetadata | None) -> bool:
         """Look at the group now and then, beside the caller; return whether the member is to be given up."""
-        now = time.monotonic()
+        now = self._clock.monotonic_seconds()
         if self._look is not None and self._look.done():
             look, self._look = self._look, None
             try:

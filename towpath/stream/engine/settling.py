@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 import structlog
 
 from towpath import metrics
+from towpath.clock import Clock
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.position import HoldKind, PartitionHeld, judge, lost_tail, read_lost_tail, write_lost_tail
 from towpath.stream.broker.record import TopicPartition
@@ -40,6 +41,7 @@ class Settling:
         check_topics: Callable[[], None],
         slot: str,
         on_status: Callable[[WorkerStatus], None] | None,
+        clock: Clock,
     ) -> None:
         self._broker = broker
         self._assignment = assignment
@@ -52,7 +54,7 @@ class Settling:
         self._slot = slot
         self._on_status = on_status
         self._status_seen: tuple[object, ...] = ()
-        self.holds = Holds(application)
+        self.holds = Holds(application, clock)
 
     def assigned(self) -> None:
         """Note that partitions were assigned: their topics may have changed since they were last looked at."""

@@ -6,16 +6,19 @@ the same machine is told by its process at once, one of another machine by its s
 
 import asyncio
 import os
-import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from towpath.clock import Clock
 from towpath.errors import RefusedError
 from towpath.stream.broker.port import Broker, GroupMember
 
 MARGIN_SECONDS = 2.0
 """So much later than its session's end the coordinator may notice that a member is gone."""
 LOOK_SECONDS = 0.5
+PROC = Path("/proc")
+"""Linux has it; macOS does not."""
 
 
 class SlotTaken(RefusedError):
@@ -60,11 +63,18 @@ def read_holder(text: str) -> Holder | None:
 
 
 def this_process() -> Holder:
-    """Return the running process, as Linux knows it: a process id alone is given again after its process has ended."""
+    """Return the running process with when it began: an id alone is given again after its process has ended."""
     pid = os.getpid()
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    namespace = os.stat("/proc/self/ns/pid").st_ino
-    return Holder(os.uname().nodename, pid, _started(pid) or 0, f"{boot[:8]}-{namespace}")
+    return Holder(os.uname().nodename, pid, _started(pid) or 0, _machine())
+
+
+def _machine() -> str:
+    """Return what tells this kernel and namespace of process ids from others; elsewhere than on Linux, this machine."""
+    try:
+        boot = (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot[:8]}-{(PROC / 'self/ns/pid').stat().st_ino}"
+    except OSError:
+        return f"{uuid.getnode():012x}"
 
 
 def is_alive(holder: Holder, own: Holder) -> bool | None:
@@ -84,12 +94,14 @@ def taken(application: str, slot: str, holder: str) -> SlotTaken:
     )
 
 
-async def wait_for_slot(broker: Broker, application: str, slot: str, own: Holder, session_seconds: float) -> None:
+async def wait_for_slot(
+    broker: Broker, application: str, slot: str, own: Holder, session_seconds: float, clock: Clock
+) -> None:
     """Return once no other live worker is known to hold the slot.
 
     Raises SlotTaken where one of this machine lives, or one of another machine has outlived a session; BrokerAway.
     """
-    deadline = time.monotonic() + session_seconds + MARGIN_SECONDS
+    deadline = clock.monotonic_seconds() + session_seconds + MARGIN_SECONDS
     while True:
         members = await asyncio.to_thread(broker.group_members, application)
         named = [holder_in(member, application, slot) for member in members]
@@ -99,18 +111,30 @@ async def wait_for_slot(broker: Broker, application: str, slot: str, own: Holder
         if not living:
             return
         certain = [text for text in living if alive[text]]
-        if certain or time.monotonic() > deadline:
+        if certain or clock.monotonic_seconds() > deadline:
             raise taken(application, slot, (certain or living)[0])
         await asyncio.sleep(LOOK_SECONDS)
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process began, in the kernel's ticks since boot; None where there is none."""
+    """Return when a process began, in ticks that tell it from any other of its id; None where there is none."""
+    if not (PROC / "self").exists():
+        return _started_elsewhere(pid)
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        stat = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     # The name, in brackets, may hold anything. After it come the state, Z for one that has ended and was not waited for
     # yet, and 20th the beginning (proc_pid_stat(5)).
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in "ZX" else int(fields[19])
+
+
+def _started_elsewhere(pid: int) -> int | None:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else int(process.create_time() * 100)
+    except psutil.NoSuchProcess:
+        return None

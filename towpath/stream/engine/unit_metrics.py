@@ -1,9 +1,9 @@
 """What one worker's loop tells the metrics: of units once they are committed or aborted, and how far behind it is."""
 
-import time
 from collections.abc import Callable, Collection, Iterator
 
 from towpath import metrics
+from towpath.clock import Clock, epoch_milliseconds
 from towpath.metrics import Sample
 from towpath.stream.broker.port import Broker, Groups
 from towpath.stream.broker.record import TopicPartition
@@ -23,13 +23,13 @@ class UnitMetrics:
         broker: Broker,
         ownership: Assignment,
         holds: Callable[[TopicPartition], bool],
-        now_milliseconds: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._application = application
         self._broker = broker
         self._ownership = ownership
         self._holds = holds
-        self._now_milliseconds = now_milliseconds
+        self._clock = clock
         self._unit_seconds = metrics.UNIT_SECONDS.labels(application)
         self._commit_seconds = metrics.COMMIT_SECONDS.labels(application)
         self._units = metrics.UNITS.labels(application)
@@ -70,7 +70,7 @@ class UnitMetrics:
         """Yield how far each partition is behind. Called by whoever scrapes, in a thread of its own."""
         owned = sorted(self._ownership.partitions)
         ends = self._ends_of(owned)
-        now = self._now_milliseconds()
+        now = epoch_milliseconds(self._clock)
         for partition in owned:
             phase = self._ownership.phase(partition)
             if phase in (None, Phase.UNSETTLED) or partition not in ends:
@@ -87,8 +87,8 @@ class UnitMetrics:
             yield metrics.LAG_SECONDS, labels, seconds
 
     def _ends_of(self, owned: Collection[TopicPartition]) -> dict[TopicPartition, int]:
-        old = time.monotonic() - self._looked_seconds >= LOOK_SECONDS
+        old = self._clock.monotonic_seconds() - self._looked_seconds >= LOOK_SECONDS
         if old or not self._ends.keys() >= set(owned):
             self._ends = self._broker.end_offsets(owned)
-            self._looked_seconds = time.monotonic()
+            self._looked_seconds = self._clock.monotonic_seconds()
         return self._ends

@@ -291,6 +291,7 @@ class Consumer(base.Consumer):
                     self.options.slot,
                     this_process(),
                     session_seconds(self.options.settings),
+                    self.options.clock,
                 )
                 return
             except WorldError as error:

@@ -4,7 +4,6 @@ The one rule: rows, version and offsets come from one transaction, so a promotio
 none.
 """
 
-import time
 from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
+from towpath.clock import Clock, SystemClock, wait_until
 from towpath.errors import ConfigurationError, NotFoundError
 from towpath.settings import Settings
 from towpath.stream.broker.record import TopicPartition
@@ -30,8 +30,9 @@ class ViewReader(Generic[Row]):
     The published version must have the columns of `view`'s row; more do not matter.
     """
 
-    def __init__(self, settings: Settings, view: View[Row]) -> None:
+    def __init__(self, settings: Settings, view: View[Row], clock: Clock | None = None) -> None:
         self._settings = settings
+        self._clock = clock or SystemClock()
         self._view = view
         self._fields = [name for name, _ in column_types(view, COLUMN_TYPES)]
         columns = sql.SQL(", ").join(map(sql.Identifier, self._fields))
@@ -89,11 +90,11 @@ class ViewReader(Generic[Row]):
     def _read(
         self, query: sql.Composed, values: list[Any], seen: Seen | None, timeout_seconds: float
     ) -> tuple[list[Row], str]:
-        deadline = time.monotonic() + timeout_seconds
         with views_connection(self._settings) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
-            while True:
+
+            def look() -> tuple[list[Row], str] | None:
                 with connection.transaction():
                     version = published_version(connection, self._view.name)
                     if version is None:
@@ -102,16 +103,19 @@ class ViewReader(Generic[Row]):
                         )
                     group = group_name(self._settings.project.name, self._view.name, version)
                     vector = vector_of(connection, group)
-                    if seen is None or _has_seen(connection, group, vector, seen):
-                        with connection.cursor(row_factory=class_row(self._view.row)) as cursor:
-                            return cursor.execute(query, values).fetchall(), tag_of(version, vector)
-                if time.monotonic() > deadline:
-                    raise NotYetRead(
-                        f"view {self._view.name} has not folded {seen} within {timeout_seconds:g} s",
-                        kept="the event, which it will fold",
-                        next_step=f"ask again; towpath views status {self._view.name} says how far it is",
-                    )
-                time.sleep(LOOK_SECONDS)
+                    if seen is not None and not _has_seen(connection, group, vector, seen):
+                        return None
+                    with connection.cursor(row_factory=class_row(self._view.row)) as cursor:
+                        return cursor.execute(query, values).fetchall(), tag_of(version, vector)
+
+            found = wait_until(self._clock, look, seconds=timeout_seconds, every_seconds=LOOK_SECONDS)
+        if found is None:
+            raise NotYetRead(
+                f"view {self._view.name} has not folded {seen} within {timeout_seconds:g} s",
+                kept="the event, which it will fold",
+                next_step=f"ask again; towpath views status {self._view.name} says how far it is",
+            )
+        return found
 
 
 def _has_seen(connection: psycopg.Connection[Any], group: str, vector: dict[TopicPartition, int], seen: Seen) -> bool:

@@ -5,7 +5,6 @@ the new version has folded at least what the published one has. A reader sees th
 """
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
@@ -14,11 +13,12 @@ from typing import Any
 import psycopg
 from psycopg import errors, sql
 
+from towpath.clock import Clock, SystemClock
 from towpath.errors import NotFoundError, RefusedError, WorldError
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.settings import Settings
 from towpath.stream.broker.record import TopicPartition
-from towpath.view.versions.standing import Column, Decision, Shape, Vector, missing
+from towpath.view.versions.standing import Column, Shape, Vector, VersionDecision, missing
 from towpath.view.view import group_name, table_name
 
 Connection = psycopg.Connection[Any]
@@ -96,7 +96,7 @@ def create_decisions(connection: Connection) -> None:
     connection.execute(resources.files(__package__).joinpath("versions.sql").read_bytes())
 
 
-def note_decision(connection: Connection, decision: Decision) -> None:
+def note_decision(connection: Connection, decision: VersionDecision) -> None:
     """Write down what was done, in the transaction that does it."""
     connection.execute(_DECIDE, decision.to_json())
 
@@ -220,12 +220,13 @@ class _NotYetError(Exception):
 def swap(
     connection: Connection,
     project: str,
-    decision: Decision,
+    decision: VersionDecision,
     *,
     ends: Vector,
     has_records: HasRecords,
     force: bool = False,
     lock_timeout: str = LOCK_TIMEOUT,
+    clock: Clock | None = None,
 ) -> str | None:
     """Publish `decision.version_after`, once; return why it cannot be done yet, None when it is done.
 
@@ -247,7 +248,7 @@ def swap(
                     next_step=f"towpath views status {view}",
                 )
             if not force:
-                _follow(connection, project, decision, ends, has_records)
+                _follow(connection, project, decision, ends, has_records, clock or SystemClock())
             publish(connection, view, version)
             note_decision(connection, decision)
     except _NotYetError as reason:
@@ -257,13 +258,15 @@ def swap(
     return None
 
 
-def _follow(connection: Connection, project: str, decision: Decision, ends: Vector, has_records: HasRecords) -> None:
+def _follow(
+    connection: Connection, project: str, decision: VersionDecision, ends: Vector, has_records: HasRecords, clock: Clock
+) -> None:
     """Hold the published version back, and wait until the new one has folded what it has."""
     view, before, after = decision.view, decision.version_before, decision.version_after
     assert after is not None
     published = {} if before is None else vector_of(connection, group_name(project, view, before), locked=True)
     wanted = {**{place: end for place, end in ends.items() if place not in published}, **published}
-    deadline = time.monotonic() + FOLLOW_SECONDS
+    deadline = clock.monotonic_seconds() + FOLLOW_SECONDS
     known: dict[TopicPartition, tuple[int, int]] = {}  # what was asked about last, and has records
     while True:
         vector = vector_of(connection, group_name(project, view, after))
@@ -272,14 +275,14 @@ def _follow(connection: Connection, project: str, decision: Decision, ends: Vect
         if not lacks or (not unbegun and lacks != known and not has_records(lacks)):
             return
         known = lacks
-        if unbegun or time.monotonic() > deadline:
+        if unbegun or clock.monotonic_seconds() > deadline:
             records = sum(high - low for low, high in lacks.values())
             worst = max(lacks, key=lambda place: lacks[place][1] - lacks[place][0])
             raise _NotYetError(f"version {after} has yet to read {records} offsets, most of them of {worst}")
-        time.sleep(LOOK_SECONDS)
+        clock.sleep(LOOK_SECONDS)
 
 
-def last_swap(connection: Connection, view: str) -> Decision | None:
+def last_swap(connection: Connection, view: str) -> VersionDecision | None:
     """Return the last promotion or rollback of `view`."""
     if connection.execute("SELECT to_regclass('towpath_view_decisions') IS NULL").fetchall()[0][0]:
         return None
@@ -288,13 +291,13 @@ def last_swap(connection: Connection, view: str) -> Decision | None:
         " WHERE view = %s AND action IN ('promote', 'rollback') ORDER BY number DESC LIMIT 1",
         (view,),
     ).fetchone()
-    return None if found is None else Decision(*found)
+    return None if found is None else VersionDecision(*found)
 
 
 _KEPT = ("towpath_offsets", "towpath_seen", "towpath_horizon", "towpath_parked")
 
 
-def drop(connection: Connection, project: str, decision: Decision) -> None:
+def drop(connection: Connection, project: str, decision: VersionDecision) -> None:
     """Drop a version that nobody reads, with all that was kept for it. Raises RefusedError for the published one."""
     view, version = decision.view, decision.version_before
     assert version is not None

@@ -16,7 +16,7 @@ from towpath.stream.broker.port import Broker
 from towpath.view.versions.building.shortfall import expired, require_whole
 from towpath.view.versions.log import any_between, bounds_of
 from towpath.view.versions.postgres import swap, vector_of, views_connection
-from towpath.view.versions.standing import Decision
+from towpath.view.versions.standing import VersionDecision
 from towpath.view.view import View, group_name
 
 log = structlog.get_logger("towpath.view.versions.replacing")
@@ -33,7 +33,7 @@ def require_topics(settings: Settings, view: View[Any], broker: Broker) -> None:
 
 async def replace_when_caught_up(settings: Settings, view: View[Any], orphan: int, broker: Broker) -> None:
     """Publish `view` in place of a version that nobody folds, once it has come as far."""
-    decision = Decision(
+    decision = VersionDecision(
         view.name,
         "promote",
         orphan,

@@ -156,7 +156,7 @@ def between(one: Vector, other: Vector, topics: Collection[str]) -> dict[TopicPa
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class VersionDecision:
     """What a person (or the worker of a version without a predecessor) did with a view's versions, and why."""
 
     view: str

@@ -29,7 +29,7 @@ from towpath.saga.check import Exploration, explore
 from towpath.saga.check.encode import Encoder
 from towpath.saga.check.endings import judge_graph
 from towpath.saga.check.explore import Explorer, Node
-from towpath.saga.check.moves import Move, Moves
+from towpath.saga.check.moves import AdversaryMove, Moves
 from towpath.saga.definition_snapshot import definition_of, definition_snapshot_of
 from towpath.saga.inputs import Action, OperatorAsked, TimerFired
 from towpath.saga.state import Direction, Status, StepStatus
@@ -346,11 +346,11 @@ def test_every_kind_of_adversity_is_met() -> None:
     assert Begun in {definition.starts_on for definition in [exploration.definition]}
 
 
-def _one_move_only(explorer: Explorer, node: Node, order: int = 0) -> dict[Any, list[Move]]:
+def _one_move_only(explorer: Explorer, node: Node, order: int = 0) -> dict[Any, list[AdversaryMove]]:
     return {name: moves[:1] for name, moves in groups_at(explorer, node, order).items()}
 
 
-def _never_early(*_: object, **__: object) -> list[Move]:
+def _never_early(*_: object, **__: object) -> list[AdversaryMove]:
     return []
 
 

@@ -1,6 +1,5 @@
 """What a Kafka cluster says of its topics and groups: the part of the broker port that reads and writes no record."""
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdTopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
+from towpath.clock import Clock, SystemClock
 from towpath.stream.broker.port import BrokerAway, GroupMember
 from towpath.stream.broker.record import TopicPartition
 
@@ -38,12 +38,13 @@ def kafka_error(error: KafkaException) -> KafkaError:
 class _ErrorLog:
     """Logs what a client says of its connections: each kind now and then, for clients repeat it 20 times a second."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._told_at: dict[str, float] = {}
 
     def __call__(self, error: KafkaError) -> None:
         """Log an error."""
-        now = time.monotonic()
+        now = self._clock.monotonic_seconds()
         if now - self._told_at.get(error.name(), -ERROR_REPEAT_SECONDS) >= ERROR_REPEAT_SECONDS:
             self._told_at[error.name()] = now
             log.warning("broker client", reason=error.name(), detail=error.str(), fatal=error.fatal())

@@ -9,7 +9,7 @@ from operator import attrgetter
 from towpath.stream.broker.record import ConsumedRecord
 
 
-class InstanceStatus(Enum):
+class TransactionStatus(Enum):
     """Whether a record's transaction has ended, and how. Records without one are committed at once."""
 
     OPEN = "open"
@@ -24,7 +24,7 @@ class Entry:
 
     offset: int
     record: ConsumedRecord | None
-    standing: InstanceStatus
+    status: TransactionStatus
     producer: int | None = None
 
 
@@ -48,7 +48,7 @@ class PartitionLog:
     def append(self, record: ConsumedRecord, producer: int | None) -> int:
         """Append a record (its offset is set here); return the offset."""
         offset = self.end
-        standing = InstanceStatus.COMMITTED if producer is None else InstanceStatus.OPEN
+        standing = TransactionStatus.COMMITTED if producer is None else TransactionStatus.OPEN
         self.entries.append(Entry(offset, record._replace(offset=offset), standing, producer))
         if producer is not None:
             self.open_since.setdefault(producer, offset)
@@ -58,11 +58,11 @@ class PartitionLog:
     def mark(self, producer: int, *, committed: bool) -> None:
         """End a producer's transaction here, with a marker that takes an offset of its own."""
         since = self.open_since.pop(producer)
-        verdict = InstanceStatus.COMMITTED if committed else InstanceStatus.ABORTED
+        verdict = TransactionStatus.COMMITTED if committed else TransactionStatus.ABORTED
         for entry in self.entries:
-            if entry.offset >= since and entry.producer == producer and entry.standing is InstanceStatus.OPEN:
-                entry.standing = verdict
-        self.entries.append(Entry(self.end, None, InstanceStatus.MARKER))
+            if entry.offset >= since and entry.producer == producer and entry.status is TransactionStatus.OPEN:
+                entry.status = verdict
+        self.entries.append(Entry(self.end, None, TransactionStatus.MARKER))
         self.end += 1
 
     @property
@@ -84,7 +84,7 @@ class PartitionLog:
         for entry in islice(self.entries, first, None):
             if entry.offset >= stable or len(records) == records_max:
                 return records, max(position, min(entry.offset, stable))
-            if entry.standing is InstanceStatus.COMMITTED and entry.record is not None:
+            if entry.status is TransactionStatus.COMMITTED and entry.record is not None:
                 records.append(entry.record)
             position = entry.offset + 1
         return records, max(position, stable) if len(records) < records_max else position
@@ -112,7 +112,11 @@ class PartitionLog:
         """Keep the last record of each key below the last stable offset, and no tombstones."""
         last: dict[bytes, int] = {}
         for entry in self.entries:
-            if entry.record is not None and entry.record.key is not None and entry.standing is InstanceStatus.COMMITTED:
+            if (
+                entry.record is not None
+                and entry.record.key is not None
+                and entry.status is TransactionStatus.COMMITTED
+            ):
                 last[entry.record.key] = entry.offset
         self.entries = [entry for entry in self.entries if self._stays(entry, last)]
 
@@ -120,6 +124,6 @@ class PartitionLog:
         if entry.offset >= self.last_stable:
             return True
         record = entry.record
-        if record is None or entry.standing is not InstanceStatus.COMMITTED:
+        if record is None or entry.status is not TransactionStatus.COMMITTED:
             return False
         return record.key is None or (last[record.key] == entry.offset and record.value is not None)

@@ -3,9 +3,9 @@
 The one rule: a range ends where it ended when it was asked for, whatever comes to the partition meanwhile.
 """
 
-import time
 from collections.abc import Iterator
 
+from towpath.clock import Clock, SystemClock
 from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
@@ -22,19 +22,21 @@ def read_range(
     silence_seconds_max: float,
     kept: str,
     next_step: str,
+    clock: Clock | None = None,
 ) -> Iterator[ConsumedRecord]:
     """Yield the committed records of a partition from `begin` to before `end`, in the order in which they lie.
 
     Raises WorldError, with `kept` and `next_step`, where the reader has not come further for so long.
     """
+    clock = clock or SystemClock()
     reader, reached = broker.reader(place, begin), begin
-    deadline = time.monotonic() + silence_seconds_max
+    deadline = clock.monotonic_seconds() + silence_seconds_max
     try:
         while reached < end:
             records, now_reached = reader.poll(POLL_SECONDS)
             if now_reached > reached:
-                deadline = time.monotonic() + silence_seconds_max
-            elif time.monotonic() > deadline:
+                deadline = clock.monotonic_seconds() + silence_seconds_max
+            elif clock.monotonic_seconds() > deadline:
                 raise WorldError(
                     f"{place}: nothing came for {silence_seconds_max:g} s, at {reached} of {end}",
                     kept=kept,

@@ -16,7 +16,7 @@ from towpath.stream.engine.postgres import create_stream_tables
 from towpath.view.postgres import ViewTable
 from towpath.view.versions.log import Bounds
 from towpath.view.versions.postgres import note_decision, shape_of, vector_of
-from towpath.view.versions.standing import Decision
+from towpath.view.versions.standing import VersionDecision
 from towpath.view.view import View, group_name, table_name
 
 Connection = psycopg.Connection[Any]
@@ -31,7 +31,9 @@ _COPIED = {
 }
 
 
-def begin_at_topics(connection: Connection, project: str, view: View[Any], bounds: Bounds, decision: Decision) -> None:
+def begin_at_topics(
+    connection: Connection, project: str, view: View[Any], bounds: Bounds, decision: VersionDecision
+) -> None:
     """Let a version begin at what its topics (`bounds`) still have. Raises RefusedError where it has begun."""
     create_stream_tables(connection)
     ViewTable(view).create(connection)
@@ -41,7 +43,7 @@ def begin_at_topics(connection: Connection, project: str, view: View[Any], bound
     note_decision(connection, decision)
 
 
-def begin_with_rows(connection: Connection, project: str, view: View[Any], decision: Decision) -> int:
+def begin_with_rows(connection: Connection, project: str, view: View[Any], decision: VersionDecision) -> int:
     """Let a version begin with the rows of `decision.version_before` and its offsets; return how many rows.
 
     The connection reads one snapshot (REPEATABLE READ), so rows and offsets are of one moment, and the other version's
