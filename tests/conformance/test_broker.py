@@ -165,7 +165,7 @@ def test_the_end_is_told_again_when_only_a_marker_moved_it(cluster: Cluster, gro
 
 
 def test_offsets_are_committed_with_the_transaction(cluster: Cluster, group: str) -> None:
-    """The next member begins behind them; an aborted transaction moves nothing."""
+    """With what is noted beside them. The next member begins behind them; an aborted transaction moves nothing."""
     topic, out = cluster.topic(1), cluster.topic(1)
     place = TopicPartition(topic, 0)
     write(cluster, topic, "a", "b", "c")
@@ -176,10 +176,11 @@ def test_offsets_are_committed_with_the_transaction(cluster: Cluster, group: str
         producer.begin()
         producer.produce(out, b"x")
         if commit:
-            producer.commit({place: offset}, polled.metadata)
+            producer.commit({place: offset}, polled.metadata, notes={place: "changelogs a b"})
         else:
             producer.abort()
     assert member.committed([place]) == {place: 2}
+    assert dict(member.notes) == {place: "changelogs a b"}
     member.close()
     polled = poll_until(joined(cluster, group, [topic]), lambda polled: polled.records == 1)
     assert texts(polled.groups[place]) == ["c"]

@@ -96,7 +96,7 @@ def accept(
 
     settings = load_settings()
     broker, place = _broker(settings), TopicPartition(topic, partition)
-    if _is_changelog(settings, topic):
+    if _is_changelog(settings, topic) or _store_path(settings, application, place, slot) is not None:
         _give_up(settings, broker, application, place, slot, actor, reason, dry_run=dry_run, yes=yes, as_json=as_json)
         return
     known = _application(settings, application, database)
@@ -176,7 +176,7 @@ def _give_up(
     as_json: bool,
 ) -> None:
     from towpath.clock import SystemClock
-    from towpath.positions.rewriting import give_up, plan_rewriting
+    from towpath.positions.rewriting import give_up, keys_given_up
 
     require_reason(reason)
     store = _store(settings, application, place, slot)
@@ -188,7 +188,7 @@ def _give_up(
             "reason": reason,
         }
         if dry_run:
-            done["keys"] = plan_rewriting(broker, place, store).keys
+            done["keys"] = keys_given_up(broker, place, store)
         else:
             output.ask(f"Give up what the worker in slot {slot} has of {place}, for good?", yes=yes)
             decision = json.dumps(done, separators=(",", ":")).encode()
@@ -217,15 +217,19 @@ def _is_changelog(settings: Settings, topic: str) -> bool:
     return known is not None and known.kind is TopicKind.STATE
 
 
-def _store(settings: Settings, application: str, place: "TopicPartition", slot: str) -> Any:
+def _store_path(settings: Settings, application: str, place: "TopicPartition", slot: str) -> Path | None:
     from towpath.stream.state.rocks import store_folder
 
     base = settings.stream.state_folder
     folders = [settings.root / base, settings.stack_home / "data" / "state"]
-    for folder in folders:
-        path = store_folder(folder.resolve(), application, slot, place.topic, place.partition)
-        if path.is_dir():
-            return _opened(path)
+    paths = (store_folder(folder.resolve(), application, slot, place.topic, place.partition) for folder in folders)
+    return next((path for path in paths if path.is_dir()), None)
+
+
+def _store(settings: Settings, application: str, place: "TopicPartition", slot: str) -> Any:
+    path = _store_path(settings, application, place, slot)
+    if path is not None:
+        return _opened(path)
     raise NotFoundError(
         f"there is no store of {application}, slot {slot}, for {place} on this machine",
         next_step="run it where that worker runs, with its TOWPATH_STREAM__STATE_FOLDER",

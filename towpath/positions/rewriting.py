@@ -10,12 +10,10 @@ from towpath.clock import Clock
 from towpath.errors import RefusedError
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.state.changelog import bounds_of, reason_to_hold
+from towpath.stream.state.changelog import DECIDED, bounds_of, reason_to_hold
 from towpath.stream.state.partition_state import Checkpoint, Store
 
 RECORDS_PER_TRANSACTION = 500
-DECIDED = b"\x00d"
-"""Key prefix, one of the engine's own, under which a changelog keeps what people decided about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +80,7 @@ def give_up(
 
     Raises RefusedError where the changelog is what the store has followed.
     """
-    found = reason_to_hold(store.checkpoint(), bounds_of(broker, changelog))
-    if found is None:
-        raise RefusedError(
-            f"{changelog} is what its store has followed: there is nothing to give up",
-            kept="both",
-            next_step="towpath positions list",
-        )
-    keys = sum(1 for _ in store.scan(b""))
+    keys = keys_given_up(broker, changelog, store)
     producer = broker.producer(f"{application}-rewriting-{changelog.topic}-{changelog.partition}")
     producer.start()
     try:
@@ -101,6 +92,21 @@ def give_up(
         producer.close()
     store.clear()
     return keys
+
+
+def keys_given_up(broker: Broker, changelog: TopicPartition, store: Store) -> int:
+    """Return how many keys a store would lose; none where it has followed nothing, and so has nothing to lose.
+
+    Raises RefusedError where the changelog is what the store has followed.
+    """
+    checkpoint = store.checkpoint()
+    if checkpoint is not None and reason_to_hold(checkpoint, bounds_of(broker, changelog)) is None:
+        raise RefusedError(
+            f"{changelog} is what its store has followed: there is nothing to give up",
+            kept="both",
+            next_step="towpath positions list",
+        )
+    return sum(1 for _ in store.scan(b""))
 
 
 def _content_of(broker: Broker, changelog: TopicPartition, begin: int, end: int) -> dict[bytes, bytes]:

@@ -1,9 +1,16 @@
 """A service's database whose outbox the real Debezium captures."""
 
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -13,12 +20,18 @@ from pydantic import SecretStr
 
 from tests.integration.conftest import RunningStack
 from tests.integration.database_fixture import connection, database_url, server
+from tests.stack_fixture import free_ports
 from towpath.capture.connect import ConnectClient
 from towpath.capture.start import start_capture
 from towpath.contract.catalogue import Catalogue
 from towpath.outbox.names import connector_name, slot_name
 from towpath.outbox.postgres import apply_outbox_schema, ensure_slot
 from towpath.settings import Settings
+from towpath.stack.config import as_postgres_arguments, postgres_settings, username
+from towpath.stack.machine import find_machine
+from towpath.stack.parts import native_placement
+from towpath.stack.postgres import make_cluster
+from towpath.stack.supervisor.launch import before_exec
 
 __all__ = ["connection", "database_url", "server"]
 SERVICE = "catalog"
@@ -65,10 +78,9 @@ def drop_slots(server: psycopg.Connection, database: str) -> None:
     raise AssertionError(f"a slot of {database} is held for ever")
 
 
-@pytest.fixture
-def captured(stack: RunningStack) -> Iterator[Captured]:
-    """Return a database with outbox and slot; `start` makes its connector."""
-    base = stack.settings
+@contextmanager
+def captured_on(base: Settings) -> Iterator[Captured]:
+    """Yield a database with outbox and slot, on the server of these settings; `start` makes its connector."""
     project = f"t{uuid.uuid4().hex[:10]}"
     url = f"{base.postgres.url}/{project}"
     settings = base.model_copy(
@@ -97,7 +109,62 @@ def captured(stack: RunningStack) -> Iterator[Captured]:
 
 
 @pytest.fixture
-def tail(captured: Captured) -> Iterator[Consumer]:
+def captured(stack: RunningStack) -> Iterator[Captured]:
+    """Return a database with outbox and slot on the stack's server."""
+    with captured_on(stack.settings) as found:
+        yield found
+
+
+@pytest.fixture
+def captured_in_little_room(stack: RunningStack) -> Iterator[Captured]:
+    """Return the same on a server of its own, which keeps no more than a megabyte of write-ahead log for a slot."""
+    folder = Path(tempfile.mkdtemp(prefix="towpath-little-room-"))
+    folder.chmod(0o755)  # PostgreSQL's own user passes it
+    (port,) = free_ports(1)
+    url = f"postgresql://{username(stack.settings.postgres)}@127.0.0.1:{port}"
+    base = stack.settings.model_copy(
+        update={"postgres": stack.settings.postgres.model_copy(update={"url": url, "password": None})}
+    )
+    machine = find_machine(base.stack, folder)
+    environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
+    make_cluster(folder / "data", machine, base, environment)
+    placement = native_placement(base.stack.model_copy(update={"postgres_port": port}), "", "")
+    with (folder / "log").open("wb") as log:
+        server = subprocess.Popen(
+            [
+                machine.postgres_programs / "postgres",
+                *("-D", folder / "data", "-c", "unix_socket_directories="),
+                *as_postgres_arguments({**postgres_settings(placement), "max_slot_wal_keep_size": "1MB"}),
+            ],
+            env=environment,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            preexec_fn=before_exec(machine.postgres_identity, signal.SIGQUIT),  # noqa: PLW1509 - no thread runs yet
+        )
+    try:
+        wait_for_server(f"{url}/postgres")
+        with captured_on(base) as found:
+            yield found
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(60)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for_server(url: str, timeout_seconds: float = 60.0) -> None:
+    """Wait until a PostgreSQL answers."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        try:
+            psycopg.connect(url, connect_timeout=5).close()
+            return
+        except psycopg.OperationalError:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def tail_of(captured: Captured) -> Consumer:
     """Return a consumer of the topic that the service writes, from its beginning."""
     consumer = Consumer(
         {
@@ -108,6 +175,13 @@ def tail(captured: Captured) -> Iterator[Consumer]:
         }
     )
     consumer.assign([TopicPartition(captured.topic, partition, 0) for partition in range(PARTITIONS)])
+    return consumer
+
+
+@pytest.fixture
+def tail(captured: Captured) -> Iterator[Consumer]:
+    """Return a consumer of the topic that the service writes, from its beginning."""
+    consumer = tail_of(captured)
     yield consumer
     consumer.close()
 

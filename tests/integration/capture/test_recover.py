@@ -17,7 +17,7 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
-from tests.integration.capture.conftest import SERVICE, Captured
+from tests.integration.capture.conftest import SERVICE, Captured, tail_of
 from tests.integration.capture.test_capture import emit, message, receive, text_headers
 from towpath.capture import postgres
 from towpath.capture.audit import audit
@@ -95,6 +95,35 @@ def test_a_lost_slot_is_recovered_in_one_step(captured: Captured, tail: Consumer
     assert ids(arrived)[:17] == [str(one.id) for one in sent]
     assert keys(arrived)[17] == "later"
     assert audit(captured.connection, captured.settings, SERVICE, datetime.now(UTC) - timedelta(hours=1)).complete
+
+
+def test_a_slot_that_outran_its_room_is_recovered(captured_in_little_room: Captured) -> None:
+    """Lost as servers lose them, by `max_slot_wal_keep_size`, while Connect was away and orders went on."""
+    captured = captured_in_little_room
+    name = captured.start()
+    tail = tail_of(captured)
+    emit(captured, *(message("o-1") for _ in range(3)))
+    assert len(receive(tail, 3)) == 3
+    time.sleep(2)  # the connector stores its offset
+    captured.connect.stop(name, 30)
+    sent = [message("o-1") for _ in range(17)]
+    for one in sent:
+        emit(captured, one)
+    with psycopg.connect(captured.settings.postgres.database_url(SERVICE), autocommit=True) as connection:
+        for _ in range(4):
+            connection.execute("SELECT pg_logical_emit_message(false, 'fill', 'x'), pg_switch_wal()")
+        connection.execute("CHECKPOINT")
+    wait_for(lambda: look(captured).trouble == "its slot is lost (wal_removed)")
+    captured.connect.resume(name)
+    assert [row.id for row in look(captured).uncarried] == [one.id for one in sent]
+    done = go_on(captured)
+    assert (done.slot_made, done.written, done.skipped) == (True, 17, 0)
+    emit(captured, message("later"))
+    arrived = receive(tail, 18)
+    assert ids(arrived)[:17] == [str(one.id) for one in sent]
+    assert keys(arrived)[17] == "later"
+    assert audit(captured.connection, captured.settings, SERVICE, datetime.now(UTC) - timedelta(hours=1)).complete
+    tail.close()
 
 
 def wait_for(true: Any, timeout_seconds: float = 60.0) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shlex
+import shutil
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -69,9 +70,10 @@ class Ground:
         """Say whether the worker holds its partition for that."""
         return bool(self.statuses) and any(held.kind == kind for held in self.statuses[-1].held)
 
-    def run_printed(self, offset: int = 0) -> None:
-        """Run the command that the worker's hold names, as it is printed."""
+    def run_printed(self, offset: int = 0, *, after: str = "") -> None:
+        """Run the command that the worker's hold names (behind `after`), as it is printed."""
         printed = next(held.next_step for held in reversed(self.statuses[-1].held)) or ""
+        printed = printed.partition(after)[2] if after else printed
         words = shlex.split(printed.partition(" writes ")[0].partition(",")[0])
         words = [str(offset) if word == "OFFSET" else word for word in words]
         words = ["found by a test" if word == "REASON" else word for word in words]
@@ -117,6 +119,27 @@ def test_a_store_on_disk_is_written_back_by_the_printed_command(ground: Ground) 
         latest |= {record.key or b"": record.value for record in records if record.key and record.key[:1] != b"\0"}
     reader.close()
     assert latest == {b"k%d" % number: b"20" for number in range(4)}
+
+
+def test_a_changelog_made_anew_is_held_where_the_store_is_gone_too(ground: Ground) -> None:
+    """The group's offsets tell; the printed command gives the state up, and the worker begins with none."""
+
+    async def main() -> None:
+        ground.write()
+        async with working(ground.count, ground.options, [ground.topic]) as worker:
+            await worker.until(lambda: ground.committed() == RECORDS, 60)
+        ground.admin.delete_topics([ground.changelog], operation_timeout=10)[ground.changelog].result()
+        shutil.rmtree(ground.folder / ground.tag)
+        await asyncio.sleep(0.5)
+        ground.create(ground.changelog)
+        ground.write()
+        async with working(ground.count, ground.options, [ground.topic]) as worker:
+            await worker.until(lambda: ground.holds(HoldKind.CHANGELOG), 60)
+            assert ground.committed() == RECORDS
+            await asyncio.to_thread(lambda: ground.run_printed(after="go on without the state: "))
+            await worker.until(lambda: ground.committed() == 2 * RECORDS, 60)
+
+    asyncio.run(main())
 
 
 def test_a_log_of_other_leaders_is_held_until_a_person_says_where_it_goes_on(ground: Ground) -> None:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.unit.stream.support import copy, memory_broker, options_for, values, working
+from towpath.clock import SystemClock
 from towpath.errors import ConfigurationError
+from towpath.positions.rewriting import give_up
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.position import HoldKind, PartitionHeld, judge
@@ -245,6 +247,35 @@ def test_a_changelog_that_was_made_anew_does_not_clear_the_store() -> None:
 
     asyncio.run(main())
     assert store.get(b"k") == b"2"
+
+
+def test_a_changelog_that_was_made_anew_is_told_where_no_store_is_left() -> None:
+    """The group's offsets say into which changelog the state went; a person's decision stands in the new one."""
+    broker = memory_broker(partitions=1)
+    put(broker, PLACE, "v0", "v1")
+    statuses: list[WorkerStatus] = []
+    options = options_for(broker, states=("counts",), on_status=statuses.append)
+
+    async def main() -> None:
+        async with working(copy, options, ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 2)
+        broker.create_topic("counts", 1)
+        put(broker, PLACE, "v2")
+        async with working(copy, options, ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.CHANGELOG))
+            (held,) = statuses[-1].held
+            assert "this worker has no store of the old one" in held.reason
+            assert "towpath positions accept app counts 0 --reason REASON --slot a" in (held.next_step or "")
+            await asyncio.sleep(0.2)
+            assert committed(broker) == 2
+            place = TopicPartition("counts", 0)
+            give_up(broker, place, MemoryStore(), SystemClock(), application="app", decision=b"{}")
+            await worker.until(lambda: committed(broker) == 3)
+        put(broker, PLACE, "v3")
+        async with working(copy, options, ["in"]) as worker:  # which has no store either
+            await worker.until(lambda: committed(broker) == 4)
+
+    asyncio.run(main())
 
 
 def test_a_record_that_has_to_wait_holds_its_partition_alone() -> None:

@@ -25,6 +25,7 @@ from towpath.stream.broker.admin.kafka import ADMIN_TIMEOUT_SECONDS, KafkaAdmin,
 from towpath.stream.broker.bounded_call import BoundedCaller
 from towpath.stream.broker.port import (
     NO_EPOCHS,
+    NO_NOTES,
     Assigned,
     BrokerAway,
     Delivered,
@@ -42,6 +43,7 @@ from towpath.stream.broker.port import (
 from towpath.stream.broker.reader.kafka import KafkaReader, consumed
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
+from towpath.stream.broker.refused_settings import refused_setting
 
 log = structlog.get_logger("towpath.stream.broker.kafka")
 
@@ -164,6 +166,7 @@ class KafkaMember:
         self._stopped: set[TopicPartition] = set()
         self.notes: dict[TopicPartition, str] = {}
         self.epochs: dict[TopicPartition, int] = {}
+        self._group = str(config.get("group.id", ""))
         self._consumer = Consumer(quiet(config))
 
     def subscribe(self, topics: Iterable[str]) -> None:
@@ -236,6 +239,8 @@ class KafkaMember:
                 polled.truncated[partition] = int(end[1])
             else:
                 polled.unpositioned.add(partition)
+        elif (refused := refused_setting(f"group {self._group}", error.name(), error.str())) is not None:
+            raise refused
         elif code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.TOPIC_AUTHORIZATION_FAILED):
             raise ConfigurationError(
                 f"topic {message.topic()}: {error.str()}", next_step="create the topic, or fix its access rights"
@@ -352,10 +357,11 @@ def _epoch_of(message: Any) -> int:
     return -1 if epoch is None else int(epoch)
 
 
-def _place(partition: TopicPartition, offset: int, epoch: int | None) -> RdTopicPartition:
-    if epoch is None or epoch < 0:
-        return RdTopicPartition(*partition, offset)
-    return RdTopicPartition(*partition, offset, leader_epoch=epoch)
+def _place(partition: TopicPartition, offset: int, epoch: int | None, note: str | None = None) -> RdTopicPartition:
+    said: dict[str, Any] = {} if note is None else {"metadata": note}
+    if epoch is not None and epoch >= 0:
+        said["leader_epoch"] = epoch
+    return RdTopicPartition(*partition, offset, **said)
 
 
 def _produce_options(
@@ -424,12 +430,13 @@ class KafkaProducer:
         offsets: Mapping[TopicPartition, int],
         metadata: GroupMetadata | None,
         epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
+        notes: Mapping[TopicPartition, str] = NO_NOTES,
     ) -> None:
         """Send the offsets into the transaction and commit it, to a definite answer."""
         if offsets:
             if metadata is None or not metadata.is_member:
                 raise StaleMember("this consumer is no member of its group: its offsets would be taken unchecked")
-            self._send_offsets(offsets, metadata.token, epochs)
+            self._send_offsets(offsets, metadata.token, epochs, notes)
         self._insist(self._producer.commit_transaction, OutcomeUnknown)
 
     def commit_for_group(
@@ -440,9 +447,13 @@ class KafkaProducer:
         self._insist(self._producer.commit_transaction, OutcomeUnknown)
 
     def _send_offsets(
-        self, offsets: Mapping[TopicPartition, int], token: Any, epochs: Mapping[TopicPartition, int]
+        self,
+        offsets: Mapping[TopicPartition, int],
+        token: Any,
+        epochs: Mapping[TopicPartition, int],
+        notes: Mapping[TopicPartition, str] = NO_NOTES,
     ) -> None:
-        places = [_place(partition, offset, epochs.get(partition)) for partition, offset in offsets.items()]
+        places = [_place(place, offset, epochs.get(place), notes.get(place)) for place, offset in offsets.items()]
         self._insist(
             lambda seconds: self._producer.send_offsets_to_transaction(places, token, seconds), TransactionAborted
         )
@@ -482,6 +493,9 @@ class KafkaProducer:
     def _translate(self, error: KafkaException, otherwise: type[Exception]) -> Exception:
         cause = kafka_error(error)
         text = f"{self.transactional_id}: {cause.str()}"
+        refused = refused_setting(f"transactional id {self.transactional_id}", cause.name(), cause.str())
+        if refused is not None:
+            return refused
         if cause.code() in _FENCED:
             return ProducerFenced(text, next_step="see whether another live worker has the same slot")
         if cause.code() in _REFUSED:
@@ -496,9 +510,8 @@ class KafkaProducer:
             return OutcomeUnknown(text)
         if cause.txn_requires_abort():
             return (StaleMember if cause.code() in _STALE else TransactionAborted)(text)
-        if cause.retriable() or cause.code() == KafkaError._TIMED_OUT:
-            return otherwise(text)
-        return error if cause.fatal() else otherwise(text)
+        passes = cause.retriable() or cause.code() == KafkaError._TIMED_OUT
+        return error if cause.fatal() and not passes else otherwise(text)
 
     def close(self) -> None:
         """Drop what was not sent; an open transaction ends by its time-out, or when the next producer starts."""

@@ -16,6 +16,7 @@ UNKNOWN_END = -1
 """Of a log that is not the one that was read: where the two part cannot be told."""
 
 NO_EPOCHS: Mapping[TopicPartition, int] = MappingProxyType({})
+NO_NOTES: Mapping[TopicPartition, str] = MappingProxyType({})
 
 Groups = dict[TopicPartition, list[ConsumedRecord]]
 Delivered = Callable[[int], None]
@@ -198,8 +199,9 @@ class Producer(Protocol):
         offsets: Mapping[TopicPartition, int],
         metadata: GroupMetadata | None,
         epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
+        notes: Mapping[TopicPartition, str] = NO_NOTES,
     ) -> None:
-        """Commit the transaction with the group's offsets, and the leader epochs known for them, or raise.
+        """Commit the transaction with the group's offsets, and what is known or noted beside them, or raise.
 
         TransactionAborted: it can only be aborted. OutcomeUnknown: it may stand. ProducerFenced: this producer is
         done for. Retries by itself, to a definite answer, for as long as the transaction can live.

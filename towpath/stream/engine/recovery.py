@@ -1,8 +1,9 @@
 """Opens and catches up the stores of partitions that were assigned, beside the loop, which goes on polling."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from threading import Event
+from types import MappingProxyType
 
 import structlog
 
@@ -19,6 +20,7 @@ from towpath.stream.state.stores import PartitionStores, StoreFactory
 
 log = structlog.get_logger("towpath.stream.engine.recovery")
 
+NONE_NOTED: Mapping[int, Collection[str]] = MappingProxyType({})
 LOOKS_MAX = 2
 LOOK_AGAIN_SECONDS = 0.5
 """A broker that has just started may, for a moment, not know its log's whole end."""
@@ -46,8 +48,11 @@ class Recovery:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._stops: dict[int, Event] = {}
 
-    def begin(self, numbers: Iterable[int]) -> None:
-        """Begin to catch up the stores of partition `numbers`, those that do not serve already."""
+    def begin(self, numbers: Iterable[int], committed_ids: Mapping[int, Collection[str]] = NONE_NOTED) -> None:
+        """Begin to catch up the stores of partition `numbers`, those that do not serve already.
+
+        `committed_ids` are the changelogs, by id, into which the group says that the state of a number went.
+        """
         for number in numbers:
             if number in self._stores.partitions or number in self._tasks:
                 continue
@@ -55,7 +60,7 @@ class Recovery:
                 self._stores.serve(number, {})
                 continue
             stop = self._stops[number] = Event()
-            self._tasks[number] = asyncio.create_task(self._restore(number, stop))
+            self._tasks[number] = asyncio.create_task(self._restore(number, stop, committed_ids.get(number, ())))
 
     def finished(self) -> tuple[set[int], dict[int, PartitionHeld]]:
         """Return the numbers that serve, and those that cannot, each with why.
@@ -72,13 +77,13 @@ class Recovery:
                     held[number] = error
         return set(self._stores.partitions), held
 
-    async def _restore(self, number: int, stop: Event) -> None:
+    async def _restore(self, number: int, stop: Event, committed_ids: Collection[str]) -> None:
         opened: dict[str, Store] = {}
         try:
             for name in self._stores.changelogs:
                 changelog = TopicPartition(name, number)
                 store = opened[name] = await self._open(changelog, stop)
-                await self._catch_up(changelog, store, stop)
+                await self._catch_up(changelog, store, stop, committed_ids)
         except CatchUpStopped:
             await self._close(opened.values())
             return
@@ -99,11 +104,13 @@ class Recovery:
                 await asyncio.to_thread(stop.wait, backoff_seconds(failures))
         raise CatchUpStopped(str(changelog))
 
-    async def _catch_up(self, changelog: TopicPartition, store: Store, stop: Event) -> None:
+    async def _catch_up(
+        self, changelog: TopicPartition, store: Store, stop: Event, committed_ids: Collection[str]
+    ) -> None:
         failures = looks = 0
         while True:
             try:
-                taken = await asyncio.to_thread(self._read, changelog, store, stop.is_set)
+                taken = await asyncio.to_thread(self._read, changelog, store, committed_ids, stop.is_set)
             except StrangeChangelog as error:
                 looks += 1
                 if looks == LOOKS_MAX:
@@ -119,20 +126,41 @@ class Recovery:
             return
 
     def _held(self, changelog: TopicPartition, error: StrangeChangelog) -> PartitionHeld:
+        accept = f"{accept_command(self._application, changelog)} --slot {self._slot}"
+        if not error.has_store:
+            return PartitionHeld(
+                HoldKind.CHANGELOG,
+                str(error),
+                kept="the group's offsets; its partition number is not served",
+                next_step="start the worker of the slot whose store is left, if one is, and write that back: "
+                f"towpath positions rewrite --help; or go on without the state: {accept}",
+            )
         rewrite = f"towpath positions rewrite {self._application} {changelog.topic} {changelog.partition}"
         return PartitionHeld(
             HoldKind.CHANGELOG,
             str(error),
             kept="the store of this worker, which may be the last copy; its partition number is not served",
             next_step=f"{rewrite} --slot {self._slot} --reason REASON writes the store into the changelog; or give the "
-            f"store up: {accept_command(self._application, changelog)} --slot {self._slot}",
+            f"store up: {accept}",
         )
 
-    def _read(self, changelog: TopicPartition, store: Store, should_stop: Callable[[], bool]) -> int:
+    def _read(
+        self,
+        changelog: TopicPartition,
+        store: Store,
+        committed_ids: Collection[str],
+        should_stop: Callable[[], bool],
+    ) -> int:
         if should_stop():
             raise CatchUpStopped(str(changelog))
         return catch_up(
-            self._broker, changelog, store, self._clock, should_stop=should_stop, progress=self._tell_progress
+            self._broker,
+            changelog,
+            store,
+            self._clock,
+            committed_ids=committed_ids,
+            should_stop=should_stop,
+            progress=self._tell_progress,
         )
 
     def _tell_progress(self, changelog: TopicPartition, left: int) -> None:

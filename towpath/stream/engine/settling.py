@@ -19,6 +19,7 @@ from towpath.stream.engine.membership import Membership
 from towpath.stream.engine.recovery import Recovery
 from towpath.stream.engine.transaction import Transaction
 from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
+from towpath.stream.state.changelog import read_changelogs
 
 log = structlog.get_logger("towpath.stream.engine.settling")
 
@@ -121,9 +122,12 @@ class Settling:
             await asyncio.to_thread(self._check_topics)
             self._topics_checked = True
         found = await transaction.positions(unsettled)
+        committed_ids: dict[int, set[str]] = {}
         if found is None:
             found = self._noted(await member.committed(unsettled), member.notes)
             transaction.epochs.update({p: member.epochs.get(p, -1) for p in unsettled})
+            for partition, note in member.notes.items():
+                committed_ids.setdefault(partition.partition, set()).update(read_changelogs(note))
         begins, ends = await asyncio.to_thread(self._bounds, unsettled)
         behind = [p for p in unsettled if isinstance(offset := found.get(p), int) and offset > ends[p]]
         if behind:
@@ -138,7 +142,7 @@ class Settling:
         await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
         self._assignment.processed_to(going.items())
         self._assignment.set_phase(going, Phase.RESTORING)
-        self._recovery.begin({partition.partition for partition in going})
+        self._recovery.begin({partition.partition for partition in going}, committed_ids)
 
     async def cut_off(
         self, partition: TopicPartition, end: int, transaction: Transaction, member: Membership

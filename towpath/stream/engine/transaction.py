@@ -195,7 +195,9 @@ class KafkaTransaction:
         unit.begin()
         unit.close()
         self._stores.close_unit()
-        await self._in_thread(self._producer.commit, {**self._owed, **offsets}, metadata, self.epochs)
+        together = {**self._owed, **offsets}
+        notes = self._stores.notes(together)
+        await self._in_thread(self._producer.commit, together, metadata, self.epochs, notes)
         self._owed.clear()
         now_milliseconds = int(self._clock.now().timestamp() * 1000)
         for state in self._stores.changed():

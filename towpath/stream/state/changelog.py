@@ -5,7 +5,7 @@ committed records up to "end of file" alone would stop at the last stable offset
 whose commit is still being marked, whose input will not come again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import structlog
@@ -14,13 +14,15 @@ from towpath.clock import Clock
 from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.state.partition_state import Checkpoint, Store
+from towpath.stream.state.partition_state import RESERVED, Checkpoint, Store
 
 log = structlog.get_logger("towpath.stream.state.changelog")
 
 DELETE_RETENTION_MILLISECONDS_DEFAULT = 86_400_000
 """Kafka's own default of `delete.retention.ms`: for so long a reader is promised to see tombstones."""
 PROGRESS_RECORDS = 50_000
+DECIDED = RESERVED + b"d"
+"""Key prefix under which a changelog keeps what people decided about it."""
 
 Progress = Callable[[TopicPartition, int], None]
 
@@ -30,7 +32,30 @@ class CatchUpStopped(Exception):
 
 
 class StrangeChangelog(Exception):
-    """A changelog is not the one that a store has followed, or lacks its end: the store may be the last copy."""
+    """A changelog is not the one that a store has followed, or lacks its end: the store may be the last copy.
+
+    `has_store` is False where this worker has nothing either: the state was committed into another topic of that name.
+    """
+
+    def __init__(self, cause: str, *, has_store: bool = True) -> None:
+        super().__init__(cause)
+        self.has_store = has_store
+
+
+_NOTED = "changelogs "
+
+
+def write_changelogs(topic_ids: Iterable[str]) -> str:
+    """Return the note beside a group's offset that says into which changelogs, by id, the state up to it went.
+
+    A changelog that was made anew is told by it even where no store is left that remembers the old one.
+    """
+    return _NOTED + " ".join(topic_ids)
+
+
+def read_changelogs(note: str) -> frozenset[str]:
+    """Return the changelogs that a note names; none where it says something else."""
+    return frozenset(note.removeprefix(_NOTED).split()) if note.startswith(_NOTED) else frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +111,17 @@ def catch_up(
     store: Store,
     clock: Clock,
     *,
+    committed_ids: Collection[str] = (),
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = lambda _changelog, _left: None,
 ) -> int:
     """Bring `store` to the end of `changelog`; return how many records it took. Blocks.
 
+    `committed_ids` are the changelogs into which the group says that its state went, none where it does not say.
+
     Raises CatchUpStopped when `should_stop` says so, BrokerAway where the broker is, and StrangeChangelog
-    where the changelog is not what the store has followed, and the store holds anything.
+    where the changelog is not what the store has followed, and the store holds anything; or where it is not what the
+    group committed into, the store knows nothing, and nobody has decided that the state is given up.
     """
     bounds = bounds_of(broker, changelog)
     now_milliseconds = int(clock.now().timestamp() * 1000)
@@ -105,10 +134,25 @@ def catch_up(
         store.clear()
     checkpoint = store.checkpoint()
     position = max(checkpoint.offset if checkpoint else 0, bounds.begin)
+    taken = 0
     if position >= bounds.end:
         store.apply({}, Checkpoint(position, bounds.topic_id, now_milliseconds))
-        return 0
-    return _read(broker, changelog, store, bounds, position, clock, should_stop, progress)
+    else:
+        taken = _read(broker, changelog, store, bounds, position, clock, should_stop, progress)
+    if checkpoint is None and committed_ids and bounds.topic_id not in committed_ids:
+        _require_decision(changelog, store)
+    return taken
+
+
+def _require_decision(changelog: TopicPartition, store: Store) -> None:
+    """Raise StrangeChangelog, the store empty again, unless a person has decided about this changelog."""
+    if not any(True for _ in store.scan(DECIDED)):
+        store.clear()
+        raise StrangeChangelog(
+            f"{changelog}: the changelog is another topic of the name that the state went into: it was made anew, and "
+            "this worker has no store of the old one",
+            has_store=False,
+        )
 
 
 def _read(

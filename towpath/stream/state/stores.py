@@ -3,12 +3,13 @@
 The one rule: a store serves only between being caught up and being given away.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from towpath.errors import ProgrammerError
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
+from towpath.stream.state.changelog import write_changelogs
 from towpath.stream.state.parking import ParkedKeys
 from towpath.stream.state.partition_state import State, Store
 from towpath.stream.state.timers import Timers
@@ -18,6 +19,7 @@ StoreFactory = Callable[[TopicPartition], Store]
 
 @dataclass(slots=True)
 class _Serving:
+    note: str | None
     states: dict[str, State]
     timers: Timers | None
     parked: ParkedKeys | None
@@ -50,7 +52,9 @@ class PartitionStores:
             for name, store in stores.items()
         }
         home = states[self.changelogs[0]] if self.changelogs else None
+        checkpoints = [checkpoint for store in stores.values() if (checkpoint := store.checkpoint()) is not None]
         self._serving[partition] = _Serving(
+            write_changelogs(checkpoint.topic_id for checkpoint in checkpoints) if checkpoints else None,
             states,
             Timers(home, topic=self._timers_topic, limits=self._limits) if home is not None else None,
             ParkedKeys(home) if self._parks and home is not None else None,
@@ -95,6 +99,11 @@ class PartitionStores:
         """Return the parked keys of a partition, or None where keys are not parked."""
         serving = self._serving.get(partition)
         return serving.parked if serving else None
+
+    def notes(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, str]:
+        """Return what is noted beside the offsets of `partitions`: into which changelogs their state goes."""
+        served = {place: self._serving.get(place.partition) for place in partitions}
+        return {place: found.note for place, found in served.items() if found is not None and found.note is not None}
 
     def changed(self) -> list[State]:
         """Return the states that the open unit has changed."""

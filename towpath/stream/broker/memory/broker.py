@@ -13,7 +13,7 @@ from towpath.stream.broker.memory.groups import Group
 from towpath.stream.broker.memory.log import PartitionLog
 from towpath.stream.broker.memory.transactions import Transactional
 from towpath.stream.broker.partitioner import partition_of
-from towpath.stream.broker.port import NO_EPOCHS, BrokerAway, GroupMember, GroupMetadata
+from towpath.stream.broker.port import NO_EPOCHS, NO_NOTES, BrokerAway, GroupMember, GroupMetadata
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.broker.record_limits import TOPIC_BYTES_MAX, RecordLimits
 
@@ -253,6 +253,7 @@ class MemoryBroker:
         offsets: Mapping[TopicPartition, int],
         metadata: GroupMetadata,
         epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
+        notes: Mapping[TopicPartition, str] = NO_NOTES,
     ) -> None:
         """Add offsets to an open transaction. Raises StaleMember."""
         group = self.group(metadata.group)
@@ -260,6 +261,7 @@ class MemoryBroker:
         kept.groups.add(group.name)
         group.pending.setdefault(kept.session, {}).update(offsets)
         kept.epochs.update(epochs)
+        kept.notes.update(notes)
 
     def add_decided_offsets(self, kept: Transactional, offsets: Mapping[TopicPartition, int], group: str) -> None:
         """Add offsets that nobody's membership guards."""
@@ -276,11 +278,12 @@ class MemoryBroker:
         for name in kept.groups:
             offsets = self.group(name).pending.pop(kept.session, {})
             if committed:
-                self.group(name).commit(offsets, kept.epochs)
+                self.group(name).commit(offsets, kept.epochs, kept.notes)
         kept.open_since_seconds = None
         kept.partitions.clear()
         kept.groups.clear()
         kept.epochs.clear()
+        kept.notes.clear()
         self.changed.notify_all()
 
     def wait(self, ready: Callable[[], T | None], timeout_seconds: float) -> T | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from towpath.stream.broker.memory.groups import Membership
 from towpath.stream.broker.port import (
     NO_EPOCHS,
+    NO_NOTES,
     UNKNOWN_END,
     Assigned,
     BrokerAway,
@@ -260,6 +261,7 @@ class MemoryProducer:
         offsets: Mapping[TopicPartition, int],
         metadata: GroupMetadata | None,
         epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
+        notes: Mapping[TopicPartition, str] = NO_NOTES,
     ) -> None:
         """Commit with offsets."""
         if offsets and (metadata is None or not metadata.is_member):
@@ -268,7 +270,7 @@ class MemoryProducer:
         with self._broker.changed:
             if offsets and metadata is not None:
                 faults.meet("send_offsets")
-                self._broker.add_offsets(self._kept(), offsets, metadata, epochs)
+                self._broker.add_offsets(self._kept(), offsets, metadata, epochs, notes)
             faults.meet("commit")
             self._kept()
             self._broker.end(self.transactional_id, committed=True)

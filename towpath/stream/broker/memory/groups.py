@@ -119,13 +119,19 @@ class Group:
                 {topic: count for topic, count in counts.items() if topic in topics},
             )
 
-    def commit(self, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] | None = None) -> None:
+    def commit(
+        self,
+        offsets: Mapping[TopicPartition, int],
+        epochs: Mapping[TopicPartition, int] | None = None,
+        notes: Mapping[TopicPartition, str] | None = None,
+    ) -> None:
         """Take offsets, in place of earlier ones and of what was kept beside those."""
         self.offsets.update(offsets)
         for partition in offsets:
             self.notes.pop(partition, None)
             self.epochs.pop(partition, None)
         self.epochs.update({partition: epoch for partition, epoch in (epochs or {}).items() if partition in offsets})
+        self.notes.update({partition: note for partition, note in (notes or {}).items() if partition in offsets})
 
     def check(self, metadata: GroupMetadata) -> None:
         """Raise StaleMember unless `metadata` is that of a member of the current, settled generation."""

@@ -16,6 +16,7 @@ class Transactional:
     partitions: set[TopicPartition] = field(default_factory=set)
     groups: set[str] = field(default_factory=set)
     epochs: dict[TopicPartition, int] = field(default_factory=dict)
+    notes: dict[TopicPartition, str] = field(default_factory=dict)
 
     @property
     def session(self) -> int:
