@@ -1,4 +1,4 @@
-"""What is wrong at the end, computed from databases, topics and groups alone.
+"""What is wrong at the end, computed from databases, topics and groups alone. Pure: evidence in, sentences out.
 
 The one rule: each promise is checked from what the parts themselves say, as independently of the engine as can be:
 letters are read as JSON, positions are compared with the records that were read, inboxes with commands.
@@ -7,77 +7,21 @@ letters are read as JSON, positions are compared with the records that were read
 import json
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from dataclasses import dataclass
 from uuid import UUID
 
-import psycopg
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
-
-from pipelines.demo.demo import CraftyGoods
+from tests.chaos.evidence import Evidence, Letter, Place
 from tests.chaos.poison import READERS, SERVICES, Poison
 from towpath.contract.codec import Codec
-from towpath.demo.postgres import ViewsReader
 from towpath.demo.verdict import fold_topics
 from towpath.orchestrator.records import HistoryEntry
 from towpath.orchestrator.sagas_view import sagas_view
 from towpath.project import load_sagas, view_workers
 from towpath.settings import Settings
 from towpath.stack.config import captured_databases
-from towpath.stack.groups import Application, applications
-from towpath.stream.broker.kafka import read_records
-from towpath.stream.broker.record import ConsumedRecord
 
 ENDED = frozenset({"completed", "compensated"})
 SHOWN_MAX = 5
-
-Letter = tuple[str, str]
-"""Application, and the position at which the record died."""
-
-
-@dataclass
-class Evidence:
-    """What databases and topics (all of them, dead letters included) say now, each read once."""
-
-    settings: Settings
-    topics: Collection[str]
-    records: dict[str, list[ConsumedRecord]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.records = {name: [] for name in self.topics}
-        for record in read_records(self.settings, self.topics):
-            self.records[record.topic].append(record)
-        for found in self.records.values():
-            found.sort(key=lambda record: (record.partition, record.offset))
-
-    def ask(self, database: str, statement: Any, *values: Any) -> list[Any]:
-        """Return the rows of a question to one database."""
-        options: dict[str, Any] = dict(self.settings.postgres.connection_options())
-        url = self.settings.postgres.database_url(database)
-        with psycopg.connect(url, connect_timeout=10, **options) as connection:
-            return connection.execute(statement, values).fetchall()
-
-    @cached_property
-    def admin(self) -> AdminClient:
-        """Return a client that asks the cluster."""
-        return AdminClient({**self.settings.kafka.client_config(), "log_level": 0})
-
-    @cached_property
-    def letters(self) -> dict[Letter, list[tuple[str, ConsumedRecord]]]:
-        """Return every dead letter (its header as it is, once each) by application and position."""
-        found: dict[Letter, dict[str, ConsumedRecord]] = defaultdict(dict)
-        for topic, records in self.records.items():
-            for record in records if topic.endswith(".dead") else ():
-                text = record.header("dead")
-                try:
-                    said = json.loads(text or "")
-                    place = f"{said['topic']}[{said['partition']}]@{said['offset']}"
-                    found[said["application"], place].setdefault(text or "", record)
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    continue  # somebody else's record
-        return {place: list(each.items()) for place, each in found.items()}
 
 
 @dataclass(frozen=True)
@@ -103,7 +47,7 @@ class Case:
         return [
             *self._orders(evidence, history),
             *self._cancellations(evidence, history),
-            *self._books(),
+            *_books(evidence),
             *self._commands(evidence),
             *self._views(evidence),
             *_outboxes(evidence),
@@ -122,8 +66,7 @@ class Case:
 
     def _orders(self, evidence: Evidence, history: Iterable[HistoryEntry]) -> Iterator[str]:
         """Every order ended once: one instance, one ending, and the owner's word agrees."""
-        rows = evidence.ask("order", "SELECT order_id, status FROM customer_order WHERE order_id LIKE %s", self._like)
-        standing = dict(rows)
+        standing = evidence.orders(self._prefix)
         yield from _some("orders were committed and are not there", set(self.placed) - standing.keys())
         endings = _endings(entry for entry in history if entry.saga == "place_order")
         for order_id, status in standing.items():
@@ -138,8 +81,7 @@ class Case:
 
     def _cancellations(self, evidence: Evidence, history: Iterable[HistoryEntry]) -> Iterator[str]:
         """Every cancellation ended once."""
-        rows = evidence.ask("order", "SELECT order_id, status FROM customer_order WHERE refund_cents IS NOT NULL")
-        standing = {key: status for key, status in rows if key.startswith(self._prefix)}
+        standing = evidence.cancellations(self._prefix)
         yield from _some("cancellations were asked for and are not there", set(self.cancelled) - standing.keys())
         endings = _endings(entry for entry in history if entry.saga == "cancel_order")
         for order_id, status in standing.items():
@@ -147,15 +89,6 @@ class Case:
             wanted = {"cancelled": "completed", "confirmed": "compensated"}.get(status)
             if list(found.values()) != [(1, wanted)]:
                 yield f"the cancellation of {order_id}, which is {status}: its instances: {found or 'none'}"
-
-    def _books(self) -> Iterator[str]:
-        """Money and stock are conserved, and no command had two effects."""
-        demo = CraftyGoods()
-        for check in demo.checks(self.settings):
-            if not check.holds:
-                yield f"{check.name}: {check.detail}"
-        if twice := demo.executed_twice(self.settings):
-            yield f"{twice} commands had a second effect"
 
     def _commands(self, evidence: Evidence) -> Iterator[str]:
         """Every command that a saga sent for this run has one outcome in its service's inbox; none has another."""
@@ -165,19 +98,14 @@ class Case:
                 key = record.key or b""
                 if record.position not in self.poisoned and key.startswith(self._prefix.encode()):
                     sent.add(UUID(record.header("idempotency_key") or ""))
-            rows = evidence.ask(service, "SELECT idempotency_key FROM inbox WHERE key LIKE %s", self._like)
-            answered = {key for (key,) in rows}
+            answered = evidence.answered(service, self._prefix)
             yield from _some(f"commands to {service} have no outcome", map(str, sent - answered))
             yield from _some(f"outcomes of {service} have no command", map(str, answered - sent))
 
     def _views(self, evidence: Evidence) -> Iterator[str]:
         """Each view is a fold of its topics."""
         views = [*view_workers(self.settings).values(), sagas_view(load_sagas(self.settings))]
-        reader = ViewsReader(self.settings)
-        try:
-            rows = reader.rows(views)
-        finally:
-            reader.close()
+        rows = evidence.rows(views)
         for view in views:
             good = (
                 record
@@ -213,10 +141,6 @@ class Case:
     def _prefix(self) -> str:
         return f"order-{self.run_id}-"
 
-    @property
-    def _like(self) -> str:
-        return f"{self._prefix}%"
-
 
 def _endings(history: Iterable[HistoryEntry]) -> dict[str, dict[str, tuple[int, str]]]:
     """Return how often each instance ended and how it stands, by its id, by business key."""
@@ -236,28 +160,33 @@ def _outboxes(evidence: Evidence) -> Iterator[str]:
         for topic, records in evidence.records.items()
     }
     for database in captured_databases(evidence.settings):
-        rows = evidence.ask(database, "SELECT id::text, topic FROM outbox")
-        missing = Counter(topic for id_, topic in rows if id_ not in carried.get(topic, ()))
+        missing = Counter(topic for id_, topic in evidence.outbox(database) if id_ not in carried.get(topic, ()))
         for topic, count in missing.items():
             yield f"{count} messages of the outbox of {database} are not in {topic}"
-        known = evidence.ask(database, "SELECT count(*) FROM outbox_skipped")
-        if known != [(0,)]:
-            yield f"{known[0][0]} messages of {database} were stepped over"
+        if skipped := evidence.skipped(database):
+            yield f"{skipped} messages of {database} were stepped over"
+
+
+def _books(evidence: Evidence) -> Iterator[str]:
+    """Money and stock are conserved, and no command had two effects."""
+    for check in evidence.books():
+        if not check.holds:
+            yield f"{check.name}: {check.detail}"
+    if twice := evidence.executed_twice():
+        yield f"{twice} commands had a second effect"
 
 
 def _groups(evidence: Evidence) -> Iterator[str]:
     """Each group has a member, and has read every record of its topics."""
-    groups = applications(evidence.settings)
-    described = evidence.admin.describe_consumer_groups(list(groups), request_timeout=30)
-    for name, future in described.items():
-        if not future.result(30).members:
+    for name, members in evidence.members().items():
+        if not members:
             yield f"group {name} has no member"
-    last: dict[tuple[str, int], int] = {}
+    last: dict[Place, int] = {}
     for topic, records in evidence.records.items():
         for record in records:
             last[topic, record.partition] = record.offset
-    for group in groups.values():
-        positions = _positions(evidence, group)
+    for group in evidence.groups.values():
+        positions = evidence.positions(group)
         read = {place: end for place, end in last.items() if group.worker in READERS.get(place[0], ())}
         for (topic, partition), end in read.items():
             position = positions.get((topic, partition), 0)
@@ -265,36 +194,11 @@ def _groups(evidence: Evidence) -> Iterator[str]:
                 yield f"group {group.name} stands at {position} of {topic}[{partition}], which goes on to {end}"
 
 
-def _positions(evidence: Evidence, group: Application) -> dict[tuple[str, int], int]:
-    if group.database is not None:
-        rows = evidence.ask(
-            group.database,
-            "SELECT topic, partition, next_offset FROM towpath_offsets WHERE application = %s",
-            group.name,
-        )
-        return {(topic, partition): offset for topic, partition, offset in rows}
-    (future,) = evidence.admin.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group.name)]).values()
-    return {(one.topic, one.partition): one.offset for one in future.result(30).topic_partitions}
-
-
 def _transactions(evidence: Evidence) -> Iterator[str]:
     """No partition of the project's topics has a transaction that is open."""
-    metadata = evidence.admin.list_topics(timeout=30).topics
-    places = [
-        TopicPartition(topic, partition)
-        for topic in evidence.records
-        if topic in metadata
-        for partition in metadata[topic].partitions
-    ]
-    ends = {}
-    for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
-        asked = {place: OffsetSpec.latest() for place in places}  # type: ignore[no-untyped-call]
-        answers = evidence.admin.list_offsets(asked, isolation_level=level, request_timeout=30)
-        ends[level] = {(place.topic, place.partition): one.result(30).offset for place, one in answers.items()}
-    stable, high = ends[IsolationLevel.READ_COMMITTED], ends[IsolationLevel.READ_UNCOMMITTED]
-    for place, end in high.items():
-        if stable[place] != end:
-            yield f"a transaction is open in {place[0]}[{place[1]}], at {stable[place]} of {end}"
+    for (topic, partition), (stable, end) in evidence.ends().items():
+        if stable != end:
+            yield f"a transaction is open in {topic}[{partition}], at {stable} of {end}"
 
 
 def _some(what: str, which: Iterable[str]) -> Iterator[str]:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos.judge import Case, Evidence
+from tests.chaos.evidence import Evidence
+from tests.chaos.judge import Case
 from tests.chaos.nemesis import Nemesis
 from tests.chaos.poison import every_kind, expected_letters
 from tests.chaos.traffic import REFUSED_ROWS, Poisoner, Traffic
@@ -63,7 +64,7 @@ def test_nothing_is_lost_wedged_or_done_twice(stack: RunningStack, tmp_path: Pat
     catalogue = Catalogue.load(settings)
     codec = load_codec(settings, catalogue)
     topics = {topic.name: topic.partitions for topic in catalogue.topics.values()}
-    before = frozenset(Evidence(settings, topics).letters)
+    before = frozenset(Evidence(settings, topics).read().letters)
     run_id = uuid.UUID(int=chance.getrandbits(128)).hex[:8]
     nemesis = Nemesis(stack, workers, chance, tmp_path / "chaos.log")
     traffic, poisoner = Traffic(settings, codec, run_id, 2_000, seed), Poisoner(settings)
@@ -124,7 +125,7 @@ def judged(case: Case, topics: dict[str, int], nemesis: Nemesis) -> list[str]:
     said = -1
     while True:
         try:
-            wrongs = case.wrongs(Evidence(case.settings, topics))
+            wrongs = case.wrongs(Evidence(case.settings, topics).read())
         except TowpathError as error:
             wrongs = [f"cannot judge: {error}"]
         if len(wrongs) != said:
