@@ -42,7 +42,7 @@ class KafkaProxy:
         self.withheld = 0
         """How many searches for a coordinator were never answered."""
         self._losing: str | None = None
-        self._denied = False
+        self._denied = self._healed = False
         self._connections: set[_Connection] = set()
 
     @property
@@ -54,10 +54,13 @@ class KafkaProxy:
         """Have the member whose client id begins so lose its coordinator for good.
 
         Its next heartbeat is not answered, and its connections end, as those of a broker that is killed; its first
-        search is told that there is no coordinator yet, as by a broker that starts; the next ones, for as long as that
-        connection lives, are told nothing. Another member of the same name has connections of its own, and is served.
+        search is told that there is no coordinator yet, as by a broker that starts; the next ones are told nothing.
         """
-        self._losing, self._denied = client_id, False
+        self._losing, self._denied, self._healed = client_id, False, False
+
+    def answer_new_connections(self) -> None:
+        """Answer whoever connects from now on; the connections of the lost member stay as they are."""
+        self._healed = True
 
     async def serve(self, started: threading.Event, stop: asyncio.Event) -> None:
         """Forward until told to stop."""
@@ -110,10 +113,8 @@ class KafkaProxy:
             return True
         if kind != FIND_COORDINATOR:
             return False
-        if not self._denied:
-            connection.is_sick = True
-            return True
-        self.withheld += connection.is_sick
+        connection.is_sick = connection.is_sick or not self._healed
+        self.withheld += connection.is_sick and self._denied
         return connection.is_sick
 
     async def _answers(self, connection: _Connection, reader: asyncio.StreamReader) -> None:
