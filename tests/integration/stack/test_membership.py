@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.integration.stack.test_supervisor import eventually
 from tests.kafka_proxy import kafka_proxy
 from tests.stack_fixture import RunningStack
@@ -11,6 +13,8 @@ from towpath.stack.supervisor.spec import State
 from towpath.stack.workers import told_status, worker_process
 from towpath.stream.broker.kafka import KafkaBroker
 
+pytestmark = pytest.mark.crash
+"""The short form is tests/unit/stream/test_membership.py: waiting for a real session to end takes its time."""
 WORKER = "view:order_status"
 SESSION_SECONDS, LOST_SECONDS_MAX = 6.0, 4.0
 FAST = {
