@@ -171,7 +171,7 @@ class DecisionBuilder:
         items = tuple(cell if old.key == item else old for old in step.items)
         statuses = [new.status for new in items]
         standing = next(status for status in _PRECEDENCE if status in statuses)
-        if self.direction is Direction.DO and standing not in NEED_A_PERSON:
+        if standing not in NEED_A_PERSON:
             enough = self.definition.steps[position].enough
             if enough and statuses.count(StepStatus.SUCCEEDED) >= enough:
                 standing = StepStatus.SUCCEEDED  # though some of the others are still being undone

@@ -115,6 +115,9 @@ def _box(definition: Definition, step: StepDefinition) -> Box:
         keyed = f"keyed by {getattr(definition.keyed_by, '__name__', '')}" if definition.keyed_by is not None else ""
         return Box(step.key, tuple(filter(None, (_starts(definition), keyed, cancels, undo))), Kind.START.value)
     lines = [step.key, _what(step)]
+    if step.keyed_by is not None:
+        each = "each " if step.over is not None else ""
+        lines.append(f"{each}keyed by {getattr(step.keyed_by, '__name__', 'a function')}")
     if step.when is not None:
         lines.append(f"when {getattr(step.when, '__name__', 'its condition holds')}")
     if step.instead_of is not None:

@@ -29,7 +29,8 @@ class Timer:
     @property
     def key(self) -> str:
         """Return the identity as text; no part may hold a colon."""
-        return f"{self.kind.value}:{self.step}:{self.item}:{self.direction.value}:{self.attempt}:{self.round}"
+        # `_value_`: `value` is looked up in the enum at each call.
+        return f"{self.kind._value_}:{self.step}:{self.item}:{self.direction._value_}:{self.attempt}:{self.round}"
 
 
 @dataclass(frozen=True, slots=True)

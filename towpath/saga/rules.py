@@ -388,6 +388,9 @@ class Draft:
         twice = [kind.__name__ for kind in gather.signals if kind in step.outcomes]
         if twice:
             raise self._step_error(step.key, f"gathers {twice[0]}, which also ends it", "let one event do one thing")
+        if gather.into in step.outcomes:
+            cause = f"gathers into {gather.into.__name__}, which also ends it"
+            raise self._step_error(step.key, cause, "gather into a class of its own")
         self._judge_function(step.key, gather.fold, ["the start event", "what was gathered so far", "a signal"])
         if gather.enough is not None:
             self._judge_function(step.key, gather.enough, ["the start event", "what was gathered"])

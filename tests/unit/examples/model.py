@@ -13,22 +13,38 @@ from typing import Any
 from towpath.saga import Definition, Saga, advance
 from towpath.saga.advance import Decision
 from towpath.saga.effects import (
+    AnswerParent,
     CancelTimer,
+    CompensateSaga,
     Happened,
     PublishEvent,
     Record,
     SendCommand,
     SetTimer,
     StartNext,
+    StartSaga,
+    SubsagaCompensated,
+    SubsagaCompleted,
 )
-from towpath.saga.inputs import Action, Input, OperatorAsked, Replied, Signalled, Started, Timer, TimerFired
-from towpath.saga.state import Direction, SagaState, Status
+from towpath.saga.inputs import (
+    Action,
+    Input,
+    OperatorAsked,
+    ParentAsked,
+    Replied,
+    Signalled,
+    Started,
+    Timer,
+    TimerFired,
+)
+from towpath.saga.state import Direction, ParentReference, SagaState, Status
 from towpath.saga.testing.samples import sample
 
 MOVES_MAX = 60
 USUAL_SHARE = 0.75
 BEGINNING_MILLISECONDS = 1_767_225_600_000  # 2026-01-01
 SETTLED_AFTER_MAX = 3_000
+LOUD = (SendCommand, PublishEvent, StartNext, StartSaga, CompensateSaga)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +53,7 @@ class Story:
 
     `does` says for each command which replies mean that it was done, and which that it was not. `undoes` says for each
     undo which command (or commands) it takes back, and the reply. `pivot` is the point of no return, `result` what is
-    published once.
+    published once. `child` is what the sagas are about that this one starts.
     """
 
     saga: Saga[Any]
@@ -50,6 +66,8 @@ class Story:
     only_one_of: tuple[type, ...] = ()  # commands of which exactly one stands in the end
     not_needed: tuple[type, ...] = ()  # undos that are sent while the saga goes on: of what came second
     next: type | None = None  # what starts the next instance, once, where this one completes
+    child: "Story | None" = None
+    for_each_child: type | None = None  # a command that stands, in the end, once for each child that completed
 
 
 class Broken(AssertionError):
@@ -91,17 +109,35 @@ class Services:
         return reply
 
 
-class Run:
-    """One history of one saga."""
+@dataclass(slots=True)
+class World:
+    """What all instances of a history share: the clock, the dice, the numbers of messages."""
 
-    def __init__(self, story: Story, seed: int) -> None:
+    seed: int
+    dice: Random
+    now: int = BEGINNING_MILLISECONDS
+    ids: int = 0
+
+    def id(self) -> str:
+        """Return the id of the next message."""
+        self.ids += 1
+        return f"id-{self.ids}"
+
+
+class Run:
+    """One history of one saga, and of those that it starts, which are runs of their own in the same world."""
+
+    def __init__(self, story: Story, world: World, start: Started | None = None, parent: "Run | None" = None) -> None:
         self.story = story
-        self.seed = seed
-        self.dice = Random(seed)
+        self.world = world
+        self.dice, self.seed = world.dice, world.seed
         self.definition: Definition = story.saga.definition
         self.services = Services(story, self.dice)
         self.state: SagaState | None = None
-        self.now = BEGINNING_MILLISECONDS
+        self.parent = parent
+        self.children: dict[str, Run] = {}
+        self.never: set[str] = set()  # children that were asked back before they had begun: they never will
+        self.letters: list[StartSaga | CompensateSaga] = []  # to children, on their way
         self.unread: list[SendCommand] = []
         self.replies: list[Replied] = []
         self.timers: dict[str, tuple[int, Timer]] = {}
@@ -109,8 +145,7 @@ class Run:
         self.published: list[PublishEvent] = []
         self.nexts: list[StartNext] = []
         self.heard: list[Input] = []
-        self.ids = 0
-        self.give(Started("start", self.now, story.event, "key"))
+        self.give(start or Started("start", world.now, story.event, "key"))
 
     # --- a history ----------------------------------------------------------------------------------------------------
 
@@ -119,89 +154,130 @@ class Run:
         for _ in range(self.dice.randrange(MOVES_MAX)):
             if self.ended:
                 break
-            usual = list(self._usual())
-            moves = usual if usual and self.dice.random() < USUAL_SHARE else list(self._adverse())
+            usual = [move for run in self.family() for move in run.usual()]
+            good = usual and self.dice.random() < USUAL_SHARE
+            moves = usual if good else [move for run in self.family() for move in run.adverse()]
             self.dice.choice(moves)()
         for _ in range(SETTLED_AFTER_MAX):
             if not self._go_on():
                 break
         else:
             raise Broken(f"seed {self.seed}: no ending")
+        for run in self.family():
+            assert run.state is not None
+            run.judge_ending(run.state.status)
+            run.judge_silence()
         assert self.state is not None
-        self._judge_ending(self.state.status)
-        self._judge_silence()
         return self.state.status
+
+    def family(self) -> "list[Run]":
+        """Return this run and those of its children."""
+        return [self, *self.children.values()]
 
     @property
     def ended(self) -> bool:
         """Say whether one of the two endings was reached."""
         return self.state is not None and self.state.status in (Status.COMPLETED, Status.COMPENSATED)
 
-    def _usual(self) -> Iterator[Callable[[], None]]:
+    def usual(self) -> Iterator[Callable[[], None]]:
+        """Yield what happens on a good day."""
         for sent in self.unread:
             yield partial(self._deliver, sent, kindly=False)
+        for letter in self.letters:
+            yield partial(self._hand_over, letter)
         for reply in self.replies:
             yield partial(self._hear, reply)
         if self.timers:
-            yield partial(self._fire, *min(self.timers.values(), key=lambda each: (each[0], each[1].key)))
+            yield partial(self._fire, *self._first_timer())
         for signal in self.story.signals:
             yield partial(self._say, signal)
 
-    def _adverse(self) -> Iterator[Callable[[], None]]:
-        for sent in self.unread:
-            yield partial(self.unread.remove, sent)  # lost
-            yield partial(self.unread.append, sent)  # twice
-        for reply in self.replies:
-            yield partial(self.replies.remove, reply)
-            yield partial(self.replies.append, reply)
+    def adverse(self) -> Iterator[Callable[[], None]]:
+        """Yield what happens on a bad one."""
+        for messages in (self.unread, self.letters, self.replies):
+            for message in messages:
+                yield partial(messages.remove, message)  # type: ignore[attr-defined]  # lost
+                yield partial(messages.append, message)  # type: ignore[attr-defined]  # twice
         for due, timer in list(self.timers.values()):
             yield partial(self._fire, due, timer)
         yield partial(self._ask, Action.RESUME)
-        yield partial(self._ask, Action.CANCEL)
+        if self.parent is None or self.dice.random() < 0.2:
+            yield partial(self._ask, Action.CANCEL)
+
+    def _first_timer(self) -> tuple[int, Timer]:
+        return min(self.timers.values(), key=lambda each: (each[0], each[1].key))
 
     def _say(self, signal: Any) -> None:
-        self.give(Signalled(self._id(), self.now, signal))
+        self.give(Signalled(self.world.id(), self.world.now, signal))
 
     def _ask(self, action: Action) -> None:
-        self.give(OperatorAsked(self._id(), self.now, action, "ada", "test"))
+        self.give(OperatorAsked(self.world.id(), self.world.now, action, "ada", "test"))
 
     def _go_on(self) -> bool:
         """Do the next thing that a kind world does; return whether there was any."""
-        if self.unread:
-            self._deliver(self.unread[0], kindly=True)
-        elif self.replies:
-            self._hear(self.replies[0])
-        elif self.ended:
-            return False
-        elif self.state is not None and self.state.status is Status.STUCK:
-            self._ask(Action.RESUME)
-        elif self.timers:
-            due, timer = min(self.timers.values(), key=lambda each: (each[0], each[1].key))
-            self._fire(due, timer)
-        else:
+        runs = self.family()
+        for run in runs:
+            if run.unread:
+                run._deliver(run.unread[0], kindly=True)
+            elif run.letters:
+                run._hand_over(run.letters[0])
+            elif run.replies:
+                run._hear(run.replies[0])
+            else:
+                continue
+            return True
+        open_ = [run for run in runs if not run.ended]
+        stuck = [run for run in open_ if run.state is not None and run.state.status is Status.STUCK]
+        timed = [run for run in open_ if run.timers]
+        if stuck:
+            stuck[0]._ask(Action.RESUME)
+        elif timed:
+            first = min(timed, key=lambda run: run._first_timer()[0])
+            first._fire(*first._first_timer())
+        elif open_:
             raise Broken(f"seed {self.seed}: nothing can happen any more")
-        return True
+        return bool(open_)
 
     def _deliver(self, sent: SendCommand, *, kindly: bool) -> None:
         self.unread.remove(sent)
         reply = self.services.execute(sent, kindly=kindly)
         if reply is not None:
+            attempt, round_, now = sent.attempt, sent.round, self.world.now
             self.replies.append(
-                Replied(self._id(), self.now, sent.step, sent.direction, sent.attempt, sent.round, reply, sent.item)
+                Replied(self.world.id(), now, sent.step, sent.direction, attempt, round_, reply, sent.item)
             )
+
+    def _hand_over(self, letter: StartSaga | CompensateSaga) -> None:
+        """Let a letter reach a child; one that never began, and is asked back, never will, and left nothing behind."""
+        self.letters.remove(letter)
+        child, now = self.children.get(letter.child_saga_id), self.world.now
+        if child is None and (isinstance(letter, CompensateSaga) or letter.child_saga_id in self.never):
+            self.never.add(letter.child_saga_id)
+            self.answered(letter.parent, SubsagaCompensated(letter.child, letter.child_saga_id))
+        elif isinstance(letter, CompensateSaga):
+            assert child is not None
+            child.give(ParentAsked(self.world.id(), now, letter.parent))
+        else:
+            start = Started(letter.start_id, now, letter.event, letter.child_key or letter.key, letter.parent)
+            if child is not None:
+                child.give(start)
+            else:
+                assert self.story.child is not None
+                self.children[letter.child_saga_id] = Run(self.story.child, self.world, start, self)
+
+    def answered(self, asked: ParentReference, ending: SubsagaCompleted[object] | SubsagaCompensated) -> None:
+        """Take on the way what a child says of its ending."""
+        place = (asked.step, asked.direction, asked.attempt, asked.round)
+        self.replies.append(Replied(self.world.id(), self.world.now, *place, ending, asked.item))
 
     def _hear(self, reply: Replied) -> None:
         self.replies.remove(reply)
-        self.give(replace(reply, at_milliseconds=self.now))
+        self.give(replace(reply, at_milliseconds=self.world.now))
 
     def _fire(self, due: int, timer: Timer) -> None:
-        self.now = max(self.now, due + self.dice.randrange(1_000))
+        self.world.now = max(self.world.now, due + self.dice.randrange(1_000))
         self.timers.pop(timer.key, None)
-        self.give(TimerFired(self._id(), self.now, timer))
-
-    def _id(self) -> str:
-        self.ids += 1
-        return f"id-{self.ids}"
+        self.give(TimerFired(self.world.id(), self.world.now, timer))
 
     # --- what must hold of every input --------------------------------------------------------------------------------
 
@@ -230,6 +306,12 @@ class Run:
                     self.published.append(effect)
                 case StartNext():
                     self.nexts.append(effect)
+                case StartSaga() | CompensateSaga():
+                    self._judge_letter(effect)
+                    self.letters.append(effect)
+                case AnswerParent():
+                    assert self.parent is not None
+                    self.parent.answered(effect.parent, effect.reply)
                 case SetTimer():
                     self.timers[effect.timer.key] = (effect.due_milliseconds, effect.timer)
                 case CancelTimer():
@@ -245,6 +327,13 @@ class Run:
         if effect.direction is Direction.DO and any(self._goes_back(sent) for sent in self.sent):
             raise Broken(f"seed {self.seed}: {effect.command} is sent while the saga compensates")
 
+    def _judge_letter(self, letter: StartSaga | CompensateSaga) -> None:
+        backward = self.state is not None and self.state.direction is Direction.UNDO
+        if isinstance(letter, CompensateSaga) and self.pivot_passed:
+            raise Broken(f"seed {self.seed}: {letter.child} is asked back past the point of no return")
+        if isinstance(letter, StartSaga) and backward:
+            raise Broken(f"seed {self.seed}: {letter.child} is started while the saga compensates")
+
     def _goes_back(self, sent: SendCommand) -> bool:
         return sent.direction is Direction.UNDO and type(sent.command) not in self.story.not_needed
 
@@ -259,16 +348,17 @@ class Run:
         before, after = self.state, again.state
         assert before is not None
         assert after is not None
-        same = replace(after, recent=(), forgotten_milliseconds=0) == replace(
-            before, recent=(), forgotten_milliseconds=0
-        )
-        loud = [effect for effect in again.effects if isinstance(effect, SendCommand | PublishEvent | StartNext)]
+        # What a parent last asked is where it is answered, and it takes an answer to what it asked before as well.
+        forgetful: dict[str, Any] = {"recent": (), "forgotten_milliseconds": 0, "parent": None}
+        same = replace(after, **forgetful) == replace(before, **forgetful)
+        loud = [effect for effect in again.effects if isinstance(effect, LOUD)]
         if not same or loud:
             raise Broken(f"seed {self.seed}: {what} changes something: {again.effects[0]}")
 
     # --- what must hold at the end ------------------------------------------------------------------------------------
 
-    def _judge_ending(self, status: Status) -> None:
+    def judge_ending(self, status: Status) -> None:
+        """Hold the ending against what the services did."""
         undone: set[type] = set()
         for kinds, _ in self.story.undoes.values():
             undone |= set(kinds) if isinstance(kinds, tuple) else {kinds} if kinds is not None else set()
@@ -291,16 +381,40 @@ class Run:
                 raise Broken(f"seed {self.seed}: completed, and {standing} stand")
             if self.story.pivot is not None and self.story.pivot not in self.services.effects.values():
                 raise Broken(f"seed {self.seed}: completed without its pivot")
+        self._judge_children(status)
         nexts = [type(each.event) for each in self.nexts]
         if nexts != ([self.story.next] if status is Status.COMPLETED and self.story.next is not None else []):
             raise Broken(f"seed {self.seed}: {status.value}, and {nexts} is started next")
         if self.timers:
             raise Broken(f"seed {self.seed}: ended, and {list(self.timers)} run on")
 
-    def _judge_silence(self) -> None:
+    def _judge_children(self, status: Status) -> None:
+        """No child is left that its parent does not know of, and none is counted that is not there."""
+        completed = {id_ for id_, child in self.children.items() if child.completed}
+        told = {
+            input_.reply.saga_id
+            for input_ in self.heard
+            if isinstance(input_, Replied) and isinstance(input_.reply, SubsagaCompleted)
+        }
+        if status is Status.COMPENSATED and completed:
+            raise Broken(f"seed {self.seed}: compensated, and {len(completed)} of what it started stand")
+        if status is Status.COMPLETED and completed != told:
+            raise Broken(f"seed {self.seed}: {len(completed)} of what it started stand, and it counts {len(told)}")
+        if status is Status.COMPLETED and self.story.for_each_child is not None:
+            done = sum(kind is self.story.for_each_child for kind in self.services.effects.values())
+            if done != len(completed):
+                raise Broken(f"seed {self.seed}: {self.story.for_each_child} stands {done} times of {len(completed)}")
+
+    @property
+    def completed(self) -> bool:
+        """Say whether it completed, and was not asked back after that."""
+        return self.state is not None and self.state.status is Status.COMPLETED
+
+    def judge_silence(self) -> None:
         """After the ending nothing is heard any more."""
-        inputs = [*self.heard, *(Signalled(self._id(), self.now, signal) for signal in self.story.signals)]
-        inputs.append(OperatorAsked(self._id(), self.now, Action.RESUME, "ada", "test"))
+        world = self.world
+        inputs = [*self.heard, *(Signalled(world.id(), world.now, signal) for signal in self.story.signals)]
+        inputs.append(OperatorAsked(world.id(), world.now, Action.RESUME, "ada", "test"))
         for input_ in inputs:
             self._unchanged(advance(self.definition, self.state, input_), "what comes after the ending")
 
@@ -314,7 +428,7 @@ def play(story: Story, histories: int, seed: int = 0) -> dict[Status, int]:
     """Play so many histories; return how many came to which ending. Raises Broken, which names its seed."""
     counts = dict.fromkeys((Status.COMPLETED, Status.COMPENSATED), 0)
     for number in range(seed, seed + histories):
-        counts[Run(story, number).play()] += 1
+        counts[Run(story, World(number, Random(number))).play()] += 1
     return counts
 
 

@@ -1,8 +1,22 @@
 """What each saga of the examples is about, told from its messages: the ground of the independent model."""
 
-from examples.sagas import box, cart, expense, freight, loan, parcel, shipments, stay, trip
+from examples.sagas import box, cart, expense, freight, fulfilment, loan, parcel, shipments, stay, trip
 from examples.sagas import meal_order as meal
 from tests.unit.examples.model import Story, ok
+
+# Its parent alone is told what it came to, since it may be asked back: it publishes no result of its own.
+PACKAGE = Story(
+    fulfilment.package,
+    fulfilment.PackageAsked(),
+    does={
+        fulfilment.ReserveItems: (ok(fulfilment.ItemsReserved), ok(fulfilment.ItemsMissing)),
+        fulfilment.ChargePackage: (ok(fulfilment.PackageCharged), ok(fulfilment.CardRefused)),
+    },
+    undoes={
+        fulfilment.PutItemsBack: (fulfilment.ReserveItems, fulfilment.ItemsPutBack()),
+        fulfilment.RefundPackage: (fulfilment.ChargePackage, fulfilment.PackageRefunded()),
+    },
+)
 
 STORIES: dict[str, Story] = {
     "order_meal": Story(
@@ -195,5 +209,17 @@ STORIES: dict[str, Story] = {
         pivot=box.ChargeWeek,
         signals=(box.ItemAdded("kale"), box.ItemRemoved("beet"), box.SubscriptionEnded()),
         next=box.BoxSubscribed,
+    ),
+    "fulfil_order": Story(
+        fulfilment.saga,
+        fulfilment.OrderTaken(),
+        does={
+            fulfilment.ConfirmPackages: (ok(fulfilment.PackagesConfirmed), ok(fulfilment.NothingToSend)),
+            fulfilment.SendPackage: (ok(fulfilment.PackageSent), ()),
+        },
+        pivot=fulfilment.ConfirmPackages,
+        result=fulfilment.OrderFulfilled,
+        child=PACKAGE,
+        for_each_child=fulfilment.SendPackage,
     ),
 }

@@ -2,8 +2,9 @@
 
 from datetime import UTC, datetime
 
-from examples.sagas import box, cart, expense, freight, loan, parcel, shipments, stay, trip
+from examples.sagas import box, cart, expense, freight, fulfilment, loan, parcel, shipments, stay, trip
 from towpath.saga import days, hours
+from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
 from towpath.saga.state import Status
 from towpath.saga.testing import given
 
@@ -246,3 +247,45 @@ def test_a_box_that_nobody_changes_is_packed_as_subscribed_and_the_last_week_is_
 def test_a_subscription_that_is_ended_is_followed_by_nothing() -> None:
     """In the middle of a week there is nothing to undo."""
     given(box.saga, box.BoxSubscribed()).when(box.SubscriptionEnded()).expect_compensated()
+
+
+def test_an_order_is_fulfilled_by_the_packages_that_there_are() -> None:
+    """A saga for each warehouse; one of them has nothing, and the order says so."""
+    there = SubsagaCompleted("prepare_package", "its id", fulfilment.PackageReady("berlin", 7))
+    (
+        given(fulfilment.saga, fulfilment.OrderTaken())
+        .expect(fulfilment.PackageAsked("o-1", "berlin"))
+        .expect(fulfilment.PackageAsked("o-1", "lyon"))
+        .when(SubsagaCompensated("prepare_package", "its id"), item="1")
+        .when(there, item="0")
+        .expect(fulfilment.ConfirmPackages("o-1", (7,)), to=fulfilment.orders)
+        .when(fulfilment.PackagesConfirmed())
+        .expect(fulfilment.SendPackage("o-1", "berlin"))
+        .when(fulfilment.PackageSent(), item="0")
+        .expect_event(fulfilment.OrderFulfilled("o-1", 1, 1))
+        .expect_completed()
+    )
+
+
+def test_packages_are_given_back_when_there_is_nothing_to_send() -> None:
+    """Each is a saga, so each is asked back; it puts its items back and refunds what it charged."""
+    (
+        given(fulfilment.saga, fulfilment.OrderTaken(warehouses=("berlin",)))
+        .expect(fulfilment.PackageAsked("o-1", "berlin"))
+        .when(SubsagaCompleted("prepare_package", "its id", fulfilment.PackageReady()), item="0")
+        .expect(fulfilment.ConfirmPackages)
+        .when(fulfilment.NothingToSend())
+        .expect_anything()
+        .when(SubsagaCompensated("prepare_package", "its id"), item="0")
+        .expect_compensated()
+    )
+    (
+        given(fulfilment.package, fulfilment.PackageAsked())
+        .expect(fulfilment.ReserveItems("o-1", "berlin"))
+        .when(fulfilment.ItemsReserved(4_000))
+        .expect(fulfilment.ChargePackage("o-1", 4_000))
+        .when(fulfilment.CardRefused())
+        .expect(fulfilment.PutItemsBack("o-1", "berlin"))
+        .when(fulfilment.ItemsPutBack())
+        .expect_compensated()
+    )

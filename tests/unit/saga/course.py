@@ -240,7 +240,7 @@ def with_children() -> Saga[Opened]:
         limit=9,
         returns=Summary,
         may_fail=True,
-        undo=UndoSubsaga(within=hours(20)),
+        undo=UndoSubsaga(within=hours(26)),
         within=hours(30),
     )
     pivot(made, after=step(made, "check", needs=each, undo=NO_EFFECT))

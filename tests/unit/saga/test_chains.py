@@ -10,6 +10,7 @@ from towpath.saga import NO_EFFECT, BuilderError, DefinitionError, Saga, SecondS
 from towpath.saga.decision_builder import start_key_of
 from towpath.saga.definition_snapshot import definition_of, definition_snapshot_of, fingerprint_of
 from towpath.saga.effects import StartNext
+from towpath.saga.state import StepStatus
 from towpath.saga.testing import Conversation, given
 
 
@@ -40,6 +41,7 @@ def test_the_next_is_started_when_the_last_has_completed() -> None:
     again = given(monthly(), next_.event, id=next_.start_id, key=next_.next_key)
     assert again.state.saga_id != talk.state.saga_id
     assert again.state.event == Opened(1)
+    talk.expect_step("next", StepStatus.SUCCEEDED)
 
 
 def test_a_chain_ends_where_its_function_says_so() -> None:

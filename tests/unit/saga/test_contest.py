@@ -89,11 +89,29 @@ def exhausted(talk: Conversation, item: str) -> Conversation:
     return talk
 
 
+def test_one_that_rests_between_two_attempts_is_given_up_too() -> None:
+    """Its pause is over, and the undo is sent; no timer of it is left."""
+    talk = asked()
+    timer = timer_of("offer", "0", talk.state.step("offer").items[0])
+    talk._timers.pop(timer.key)
+    talk.now_milliseconds += 10_000
+    talk.when_given(TimerFired("timer", 0, timer))
+    assert talk.state.step("offer").items[0].status is StepStatus.BACKOFF
+    talk.when(Yes("b"), item="1").expect(back("a")).expect(back("c")).expect(Do("pivot", ((Yes("b"),),)))
+    assert [item.status for item in talk.state.step("offer").items] == [
+        StepStatus.UNDOING,
+        StepStatus.SUCCEEDED,
+        StepStatus.UNDOING,
+    ]
+    assert sum("offer" in key for key in talk._timers) == 2
+
+
 def test_fewer_than_enough_are_asked_for_nothing() -> None:
     """A list that is too short compensates, and sends nothing."""
     talk = given(contest(2), Opened(lines=("a",))).expect(Do("before")).when(Yes()).expect(Take("before"))
     assert talk.state.cause is not None
     assert talk.state.cause.kind is CauseKind.TOO_FEW_ITEMS
+    talk.expect_step("offer", StepStatus.FAILED)
     talk.when(Undone()).expect_compensated()
 
 
@@ -122,6 +140,8 @@ def test_one_that_cannot_be_undone_needs_a_person() -> None:
 def test_where_there_is_nothing_to_undo_the_others_are_let_be() -> None:
     """As with prices that are asked for: the first is taken, the rest is not heard."""
     talk = asked(undo=NO_EFFECT).when(Yes("b"), item="1").expect(Do("pivot", ((Yes("b"),),)))
+    unknown, won = StepStatus.UNKNOWN, StepStatus.SUCCEEDED
+    assert [item.status for item in talk.state.step("offer").items] == [unknown, won, unknown]
     talk.when(Yes(), step="pivot").expect_completed()
 
 

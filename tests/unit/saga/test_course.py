@@ -21,15 +21,17 @@ from tests.unit.saga.course import (
     partial,
     reminding,
     side_by_side,
+    summary,
+    tell,
     timed,
     two_starts,
     with_child,
 )
-from tests.unit.saga.support import OPENED, Agreed, Do, No, Opened, Take, Undone, Yes, saga, service, step
-from towpath.saga import NO_EFFECT, BuilderError, hours, seconds
+from tests.unit.saga.support import OPENED, Agreed, Do, No, Opened, Take, Undone, Yes, do, pivot, saga, service, step
+from towpath.saga import COMPENSATE, HALT, NO_EFFECT, BuilderError, Prolong, Remind, hours, one_of, seconds, tolerated
 from towpath.saga.effects import SubsagaCompleted
 from towpath.saga.inputs import Action
-from towpath.saga.state import Direction, ParentReference, Status, StepStatus
+from towpath.saga.state import Direction, ParentReference, Status, StepState, StepStatus
 from towpath.saga.testing import given
 from towpath.saga.testing.world import World
 
@@ -58,9 +60,38 @@ def test_one_branch_is_taken_and_the_others_are_skipped() -> None:
     )
 
 
+def test_how_steps_stand_that_wait_for_nobody() -> None:
+    """What is decided, taken, joined or published has succeeded; the other branches are skipped."""
+    talk = given(choice(), Opened(number=0)).expect_anything()
+    for _ in range(3):
+        talk.when(Yes()).expect_anything()
+    talk.expect_completed()
+    stands = {step.key: step.status for step in talk.state.steps}
+    assert {key for key, status in stands.items() if status is S.SKIPPED} == {
+        "invoice",
+        "free",
+        "draw_up",
+        "send_invoice",
+    }
+    assert set(stands.values()) == {S.SUCCEEDED, S.SKIPPED}
+
+
 def test_a_branch_in_which_nothing_lies_has_no_result() -> None:
     """For nothing: the pivot follows at once, and is given None."""
     given(choice(), Opened(number=2)).expect(Do("first")).when(Yes()).expect(Do("pivot", (None,)))
+
+
+@pytest.mark.parametrize("reply", [Yes("paid"), No("later")], ids=["done", "declined"])
+def test_what_a_branch_came_to_is_known_wherever_it_is_named(reply: object) -> None:
+    """After a branch in which nothing lies, too; and a failure that is tolerated is what it came to."""
+    made = saga("joined")
+    card, free = made.choose("method", by=lambda event: "card" if event.number else "free", options=("card", "free"))
+    charged: Any = made.step(
+        service, do("charge"), after=card, undo=NO_EFFECT, succeeds=one_of(Yes, tolerated(No)), within=seconds(10)
+    )
+    pivot(made, needs=made.merge("paid", free, charged))
+    given(made, Opened(number=1)).expect(Do("charge")).when(reply).expect(Do("pivot", (reply,)))
+    given(made, Opened(number=0)).expect(Do("pivot", (None,)))
 
 
 def test_what_was_done_in_the_taken_branch_is_undone() -> None:
@@ -202,6 +233,38 @@ def test_a_reminder_that_is_due_stays_where_it_is_when_the_wait_is_prolonged() -
     asked().when_time_passes(hours(1)).when(MoreTime()).when_time_passes(hours(1)).expect_event(Reminded(1))
 
 
+def patient(**said: Any) -> Any:
+    """Return a conversation that waits ten hours, and what else is said."""
+    made = saga("patient")
+    said = {"on_timeout": COMPENSATE, **said}
+    made.wait("asked", succeeds=Agreed, within=hours(10), **said)
+    return given(made, OPENED)
+
+
+def test_how_a_wait_stands() -> None:
+    """One that neither reminds nor can be prolonged has one timer, and nothing else to remember."""
+    state = patient().state
+    over = state.started_milliseconds + int(hours(10).total_seconds()) * 1_000
+    assert state.step("asked") == StepState("asked", S.WAITING, 1, 1, over)
+
+
+def test_a_wait_may_remind_and_not_be_prolonged() -> None:
+    """After the last reminder it is over when it said."""
+    talk = patient(reminds=Remind(lambda _, number: Reminded(number), event=Reminded, every=hours(4), times=2))
+    talk.when_time_passes(hours(9)).expect_event(Reminded(1)).expect_event(Reminded(2)).expect_status(Status.RUNNING)
+    talk.when_time_passes(hours(1)).expect_compensated()
+
+
+def test_a_wait_may_be_prolonged_and_not_remind() -> None:
+    """Its old timer no longer runs; once halted and retried, it may be prolonged as often as at first."""
+    talk = patient(prolonged=Prolong(MoreTime, by=hours(5), times=1), on_timeout=HALT)
+    talk.when_time_passes(hours(9)).when(MoreTime())
+    assert sum("asked" in key for key in talk._timers) == 1
+    talk.when_time_passes(hours(5)).expect_status(Status.RUNNING).when_time_passes(hours(1)).expect_stuck("asked")
+    talk.when_asked(Action.RETRY, step="asked").when(MoreTime()).when_time_passes(hours(14))
+    talk.expect_status(Status.RUNNING).when(MoreTime()).expect_refused("1 times already")
+
+
 def test_there_is_nothing_to_prolong_before_and_after_the_wait() -> None:
     """It is refused, not kept: time that was asked for early is not a decision."""
     given(reminding(), OPENED).expect(Do("first")).when(MoreTime()).expect_refused("nothing to prolong")
@@ -225,18 +288,19 @@ def test_a_delay_past_the_pivot_that_would_last_too_long_halts() -> None:
     """A person waits a little and retries, or skips it; no reply can be given for it."""
     long_ago = datetime(2026, 6, 1, 20, tzinfo=UTC) - timedelta(hours=90)
     made = saga("late", deadline=hours(200))
-    pivot = made.pivot(service, lambda _: Do("pivot"), key="pivot", succeeds=Yes, within=seconds(10))
-    made.delay("review", until=lambda _: SHOW, at_most=hours(48), after=pivot)
+    decided = made.pivot(service, lambda _: Do("pivot"), key="pivot", succeeds=Yes, within=seconds(10))
+    made.delay("review", until=lambda _: SHOW, at_most=hours(48), after=decided)
     talk = given(made, OPENED, at=long_ago).expect(Do("pivot")).when(Yes()).expect_stuck("review")
     talk.when_asked(Action.RETRY, step="review").expect_stuck("review")
     talk.when_asked(Action.SKIP, step="review", reply=Yes()).expect_refused("does not declare Yes")
     talk.when_asked(Action.SKIP, step="review").expect_completed()
 
 
-def test_a_time_without_its_zone_is_the_functions_mistake() -> None:
+@pytest.mark.parametrize("time", [datetime(2026, 1, 1), "eight o'clock"], ids=["no zone", "no time"])
+def test_a_time_without_its_zone_is_the_functions_mistake(time: Any) -> None:
     """What is eight o'clock differs from machine to machine."""
     made = saga("naive")
-    made.delay("naive_delay", until=lambda _: datetime(2026, 1, 1), at_most=hours(1))
+    made.delay("naive_delay", until=lambda _: time, at_most=hours(1))
     with pytest.raises(BuilderError, match="naive_delay"):
         given(made, OPENED)
 
@@ -271,6 +335,27 @@ def test_a_result_that_may_be_asked_back_is_told_to_the_parent_alone() -> None:
     """Nobody else may rely on it; a parent that asks for the undo is then told that nothing is left."""
     talk = given(two_starts(), OPENED, parent=PARENT).expect(Do("first")).when(Yes()).when(Agreed())
     talk.expect_answer(SubsagaCompleted("two_starts", talk.state.saga_id, Summary("Yes, Agreed"))).expect_completed()
+
+
+def told() -> Any:
+    """Return a saga that publishes an event, and comes to something."""
+    made = saga("told")
+    made.result(summary, event=Summary, needs=made.publish(tell, event=Told, needs=step(made, "first"), key="announce"))
+    return made
+
+
+def test_an_event_is_published_whoever_started_the_saga() -> None:
+    """Only the result may still be taken back."""
+    talk = given(told(), OPENED, parent=PARENT).expect(Do("first")).when(Yes()).expect_event(Told((Yes(),)))
+    talk.expect_answer(SubsagaCompleted("told", talk.state.saga_id, Summary("Told"))).expect_completed()
+
+
+def test_a_result_that_cannot_be_asked_back_is_published_too() -> None:
+    """A sub-saga past its pivot stays done, so that anybody may rely on it."""
+    made = saga("decided")
+    made.result(summary, event=Summary, needs=pivot(made))
+    talk = given(made, OPENED, parent=PARENT).expect(Do("pivot")).when(Yes()).expect_event(Summary("Yes"))
+    talk.expect_answer(SubsagaCompleted("decided", talk.state.saga_id, Summary("Yes"))).expect_completed()
 
 
 def test_an_undo_in_any_order_waits_for_no_other_and_none_for_it() -> None:

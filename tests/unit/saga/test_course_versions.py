@@ -28,6 +28,7 @@ from towpath.saga.testing import given
 from towpath.saga.upgrade import Outcome, judge
 
 NEW_WORDS = {"tolerated", "instead_of", "options", "only_in", "until", "remind", "prolong", "also_starts_on", "cancels"}
+NEW_WORDS |= {"keyed_by", "gather", "enough"}
 
 
 @pytest.mark.parametrize("name", COURSES)
@@ -39,7 +40,13 @@ def test_what_is_recorded_is_read_back(name: str) -> None:
     assert fingerprint_of(read) == fingerprint_of(COURSES[name]().definition)
 
 
-@pytest.mark.parametrize("name", ["choice", "fallback", "reminding", "timed"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("choice", "fallback", "reminding", "timed", "two_starts", "with_child", "with_children"),
+        *("subscription", "contest", "gathering", "gathering_in_its_time"),
+    ],
+)
 def test_what_was_recorded_can_be_explored(name: str) -> None:
     """Without its functions: as many states as with them."""
     definition = COURSES[name]().definition
@@ -202,6 +209,10 @@ def test_a_state_is_read_as_it_was_written() -> None:
         ("timed", ("lasts until at_the_show, 2 d at most",)),
         ("side_by_side", ("in any order",)),
         ("two_starts", ("Opened or OpenedElsewhere", "publishes Summary")),
+        ("with_children", ("saga two_starts version 1, for each of up to 9", "each keyed by line", "goes on after:")),
+        ("subscription", ("keyed by key_of", "starts the next by next_month, or none")),
+        ("contest", ("for each of up to 4, of which 1 is enough",)),
+        ("gathering", ("gathers Vote, 5 at most, into Votes", "until two_have_voted", "ended by PollClosed")),
     ],
 )
 def test_the_drawing_says_it(name: str, words: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from tests.unit.saga.support import OPENED, Agreed, Denied, Do, Opened, Take, Un
 from towpath.saga import COMPENSATE, HALT, PROCEED, BuilderError, DefinitionError, Prolong, Saga, hours
 from towpath.saga.definition_snapshot import definition_of, definition_snapshot_of, fingerprint_of
 from towpath.saga.inputs import Action
-from towpath.saga.state import StepStatus
+from towpath.saga.state import StepState, StepStatus
 from towpath.saga.testing import Conversation, given
 from towpath.saga.upgrade import judge
 
@@ -91,6 +91,41 @@ def test_no_more_than_its_limit_are_gathered() -> None:
     for name in "abcde":
         talk.when(Vote(name))
     talk.when(Vote("f")).expect_refused("5 signals").when(PollClosed()).expect(Do("pivot", (Votes(tuple("abcde")),)))
+
+
+def test_what_comes_early_counts_to_the_limit() -> None:
+    """Five before the wait are all; two before it leave three after it; halted, it goes on counting."""
+    talk = given(gathering(enough=None), OPENED).expect(Do("before"))
+    for name in "abcde":
+        talk.when(Vote(name)).expect_nothing()
+    talk.when(Vote("f")).expect_refused("5 signals were gathered already")
+    talk = given(gathering(enough=None), OPENED).expect(Do("before")).when(Vote("a")).when(Vote("b")).when(Yes())
+    for name in "cde":
+        talk.when(Vote(name)).expect_step("votes", StepStatus.WAITING)
+    talk.when(Vote("f")).expect_refused("5 signals were gathered already")
+    talk = begun(enough=None, on_timeout=HALT).when(Vote("a")).when_time_passes(hours(24)).expect_stuck("votes")
+    for name in "bcde":
+        talk.when(Vote(name)).expect_stuck("votes")
+    assert talk.state.step("votes").result == Votes(tuple("abcde"))
+    talk.when(Vote("f")).expect_refused("5 signals were gathered already")
+
+
+def test_what_comes_too_late_is_refused() -> None:
+    """The wait is over, and what it has gathered is what its steps were told."""
+    talk = begun().when(Vote("ada")).when(Vote("grace")).expect(Do("pivot", (Votes(("ada", "grace")),)))
+    talk.when(Vote("hilda")).expect_refused("the wait is over").expect_step("votes", StepStatus.SUCCEEDED)
+    assert talk.state.step("votes").result == Votes(("ada", "grace"))
+
+
+def test_how_a_wait_that_gathers_stands() -> None:
+    """Its timer has the round of its last signal, and is over when it said at first."""
+    early = given(gathering(), OPENED).expect(Do("before")).when(Vote("ada")).when(PollClosed())
+    stands = early.state.step("votes")
+    assert (stands.status, stands.round, stands.attempt_last) == (StepStatus.PENDING, 2, 1)
+    talk = begun().when(Vote("ada"))
+    over = talk.state.started_milliseconds + int(hours(24).total_seconds()) * 1_000
+    stands = talk.state.step("votes")
+    assert stands == StepState("votes", StepStatus.WAITING, 1, 2, over, 1, over, Votes(("ada",)))
 
 
 def test_ids_are_kept_for_as_many_as_may_come() -> None:

@@ -143,7 +143,16 @@ def test_what_nobody_reads_is_refused_where_it_is_said(name: str) -> None:
     assert fix in raised.value.next_step
 
 
-@pytest.mark.parametrize(("lines", "kind"), [({"a": 1}, "dict"), ("two", "str"), (7, "int"), ({1, 2}, "set")])
+class Endless:
+    """Has items, and says not how many."""
+
+    def __getitem__(self, number: int) -> int:
+        return number
+
+
+@pytest.mark.parametrize(
+    ("lines", "kind"), [({"a": 1}, "dict"), ("two", "str"), (7, "int"), ({1, 2}, "set"), (Endless(), "Endless")]
+)
 def test_a_list_that_is_none_is_an_error_of_its_function(lines: object, kind: str) -> None:
     """A dictionary would give a command a key, and a text a letter."""
     made = saga()

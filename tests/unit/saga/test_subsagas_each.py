@@ -4,8 +4,23 @@ from typing import Any
 
 import pytest
 
-from tests.unit.saga.support import Do, No, Opened, Take, Undone, Yes, child, named, pivot, retriable, saga, step
+from tests.unit.saga.support import (
+    Do,
+    No,
+    Opened,
+    Take,
+    Undone,
+    Yes,
+    child,
+    named,
+    parent,
+    pivot,
+    retriable,
+    saga,
+    step,
+)
 from towpath.saga import BuilderError, DefinitionError, Saga, SecondStart, UndoSubsaga, hours, minutes
+from towpath.saga.decision_builder import child_keys_of
 from towpath.saga.effects import AnswerParent, CompensateSaga, StartSaga, SubsagaCompensated, SubsagaCompleted
 from towpath.saga.inputs import Replied, TimerKind
 from towpath.saga.state import Direction, Status, StepStatus
@@ -64,6 +79,17 @@ def test_the_key_is_what_the_author_says() -> None:
     talk.when(completed("0"), item="0").when(compensated("1"), item="1").expect_compensates("child")
     (asks,) = effects(talk, CompensateSaga)
     assert (asks.child_key, asks.item) == ("mon-1", "0")
+
+
+def test_the_keys_of_what_was_started_are_known() -> None:
+    """To whoever asks the instance: by item, or the parent's own where the sub-saga is one and says nothing."""
+    talk = begun(keyed_by=lambda event, line: f"{line}-{event.number}")
+    definition = talk.definition
+    assert child_keys_of(definition, talk.state, definition.step("stay")) == {"0": "mon-1", "1": "tue-1"}
+    talk = begun()
+    assert child_keys_of(talk.definition, talk.state, talk.definition.step("stay")) == {"0": "key/0", "1": "key/1"}
+    alone = given(parent(), OPENED).expect(Do("before")).when(Yes()).expect_anything()
+    assert child_keys_of(alone.definition, alone.state, alone.definition.step("child")) == {"": "key"}
 
 
 def test_a_key_that_is_none_is_refused() -> None:

@@ -9,32 +9,38 @@ import base64
 import gzip
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from sagas import place_order
-from schemas.records.catalog import OutOfStock, StockReserved
+from schemas.records.catalog import OutOfStock, StockLevelChanged, StockReserved
 from schemas.records.identity import CustomerVerified
-from schemas.records.order import OrderApproved, OrderConfirmed, OrderPlaced
+from schemas.records.order import OrderApproved, OrderConfirmed, OrderDeclined, OrderLine, OrderPlaced
 from schemas.records.payment import PaymentAuthorised, PaymentDeclined
 from tests.unit.orchestrator.desktop import CODEC, Sent, commands, order_placed
 from tests.unit.orchestrator.family import CONTRACTS, Family, buy, hold_goods
+from tests.unit.upgrade.course_shapes import COURSE_SHAPES, agree, buy_lines, course, hold_line
 from tests.unit.upgrade.shapes import SHAPES
 from towpath.contract.codec import derived_id
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages, state_to_wire
 from towpath.orchestrator.message_builder import MessageBuilder
+from towpath.saga import Saga
+from towpath.saga.effects import SubsagaCompleted
 from towpath.saga.inputs import Input, ParentAsked, Started
 from towpath.saga.state import Direction, ParentReference
+from towpath.saga.testing.samples import sample
 from towpath.saga.testing.world import World
 
 FOLDER = Path(__file__).parent
 WALKS = 12
 MOVES_MAX = 45
 PARENT = ParentReference("buy", "buy-1", "key", "goods", Direction.DO, 1, 1)
+CHILDREN = ("hold_goods", "hold_line")
+EVERY_SHAPE: dict[str, Callable[[], Saga[Any]]] = SHAPES | COURSE_SHAPES
 
 
 class ChildWorld(World):
@@ -45,6 +51,13 @@ class ChildWorld(World):
         return super().give(replace(input_, parent=PARENT) if isinstance(input_, Started) else input_)
 
 
+def sampled(kind: Any) -> Any:
+    """Return a sample of a class; a sub-saga comes to something."""
+    if kind is SubsagaCompleted:
+        return SubsagaCompleted("hold_line", "hold_line-1", sample(StockReserved))
+    return sample(kind)
+
+
 def text(content: bytes) -> str:
     """Return bytes as text."""
     return base64.b64encode(content).decode()
@@ -52,7 +65,7 @@ def text(content: bytes) -> str:
 
 def walks() -> Iterator[dict[str, Any]]:
     """Yield random walks of every shape."""
-    for name, build in SHAPES.items():
+    for name, build in EVERY_SHAPE.items():
         definition = build().definition
         messages = Messages(CODEC)
         writer = MessageBuilder(name, messages)
@@ -60,16 +73,16 @@ def walks() -> Iterator[dict[str, Any]]:
             dice = Random(f"{name} {number}")
             total = 500_000 if number % 2 else 2_000
             event = replace(order_placed(total_cents=total)) if definition.starts_on is OrderPlaced else None
-            if event is not None and name == "wholesale":
+            if event is not None and name in ("wholesale", "buy_lines", "agree"):
                 event = replace(event, lines=event.lines * (number % 4))
-            world = (ChildWorld if name == "hold_goods" else World)(definition, event=event)
+            world = (ChildWorld if name in CHILDREN else World)(definition, sampled, event)
             for _ in range(MOVES_MAX):
                 moves = world.moves()
                 if not moves or (world.state is not None and world.state.ended):
                     break
                 chosen = [move for move in moves if move.adverse is (dice.random() < 0.3)] or moves
                 dice.choice(chosen).happen()
-            if name == "hold_goods" and number % 3 == 0:
+            if name in CHILDREN and number % 3 == 0:
                 asks = replace(PARENT, direction=Direction.UNDO)
                 world.give(ParentAsked("parent-asks", world.now, asks))
             entries = []
@@ -179,11 +192,56 @@ def of_a_family() -> Iterator[dict[str, Any]]:
         yield from tape.dumps
 
 
+VOTE = OrderApproved(order_id="order-1", approver="ada")
+OFFERS = tuple(OrderLine(sku=sku, quantity=1, unit_price_cents=10_00) for sku in ("desk", "lamp", "sofa"))
+
+
+def of_courses() -> Iterator[dict[str, Any]]:
+    """Yield partitions of sagas that say more than a row of steps."""
+    tape = Recorder(Family(course()))
+    desk = tape.family["course"]
+    tape.note(desk.give("order.events", order_placed(total_cents=2_000_00), id="event-1"))
+    desk.clock.advance(3 * 3600)
+    tape.note(desk.fire_timers())
+    tape.dump("reminded")
+    tape.note(desk.give("course.signals", sample(StockLevelChanged), id="longer"))
+    tape.note(desk.give("course.signals", APPROVED, id="approved"))
+    tape.answer("authorise_payment", DECLINED)
+    tape.dump("the second stands in")
+    tape.answer("reserve_stock", RESERVED)
+    tape.dump("waiting for the next day")
+    yield from tape.dumps
+    tape = Recorder(Family(agree()))
+    desk = tape.family["agree"]
+    placed = replace(order_placed(), customer_id="order-1", lines=OFFERS)
+    tape.note(desk.give("agree.signals", VOTE, id="early"))
+    tape.note(desk.give("order.events", placed, id="event-1", type=placed.SCHEMA_NAME))
+    tape.dump("one vote of two")
+    tape.note(desk.give("agree.signals", replace(VOTE, approver="grace"), id="second"))
+    tape.dump("offered to three")
+    tape.answer("offer_line", RESERVED)
+    tape.dump("the others are withdrawn")
+    yield from tape.dumps
+    tape = Recorder(Family(buy_lines(), hold_line()))
+    parent = tape.family["buy_lines"]
+    tape.note(tape.family.carry(parent.give("order.events", replace(order_placed(), lines=OFFERS), id="event-1")))
+    tape.answer("reserve_stock", NOT_RESERVED)
+    tape.dump("one line of three has failed")
+    tape.answer("reserve_stock", RESERVED)
+    tape.answer("reserve_stock", RESERVED)
+    tape.dump("two lines of three are held")
+    tape.answer("confirm_order", OrderDeclined(order_id="order-1", approver="grace", reason="a test"))
+    tape.dump("two lines are asked back")
+    yield from tape.dumps
+
+
 def main(name: str) -> None:
     """Write all of it into one file, and the schemas that it was written under into another."""
     folder = FOLDER / name
     folder.mkdir(exist_ok=True)
-    lines = [json.dumps(each, separators=(",", ":")) for each in (*walks(), *of_place_order(), *of_a_family())]
+    lines = [
+        json.dumps(each, separators=(",", ":")) for each in (*walks(), *of_place_order(), *of_a_family(), *of_courses())
+    ]
     (folder / "bytes.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode(), 9, mtime=0))
     names = [record.name for record in CONTRACTS.schemas.records()]
     writers = {

@@ -93,10 +93,10 @@ class Encoder:
     def whole(self, position: int, step: StepState, entry: Entry) -> int:
         """Return the number that tells all apart of one step, on the way back too."""
         if step.items:
-            items = [self._cell(position, item, account_of(entry, item.key)) for item in step.items]
+            items = [self.one(position, item, account_of(entry, item.key)) for item in step.items]
             return self._number((position, tuple(sorted(items) if self.reduced else items)))
         account = Account(max(entry, default=Account.NEVER)) if isinstance(entry, tuple) else entry
-        number = self._cell(position, step, account)
+        number = self.one(position, step, account)
         return number if not isinstance(entry, tuple) else self._number((position, number, owes(entry)))
 
     def _step(self, position: int, step: StepState, entry: Entry, *, backward: bool) -> int:
@@ -106,7 +106,8 @@ class Encoder:
             return _OWES_NOTHING_AND_IS_MISSING if missing else _OWES_NOTHING
         return self.whole(position, step, entry)
 
-    def _cell(self, position: int, cell: StepState, account: Account) -> int:
+    def one(self, position: int, cell: StepState, account: Account) -> int:
+        """Return the number that tells all apart of one step without items, or of one item."""
         status = cell.status
         left = max(-1, min(2, cell.attempt_last - cell.attempt)) if status in _ATTEMPTED else 0
         round_ = min(2, cell.round) if status in _UNDO_ROUNDS else 0

@@ -439,9 +439,8 @@ class Explorer:
     def _probe_changes(self, before: SagaState, reached: Node) -> None:
         """Probe what has changed in a state that another one stands for: the two may differ where it does not count."""
         around = self._around(reached.key)
-        for cell in cells_of(reached.state, reached.ledger):
-            if before.steps[cell.position] is not reached.state.steps[cell.position]:
-                self._probe_cell(reached, around, cell, -1)
+        for cell in cells_of(reached.state, reached.ledger, beside=before):
+            self._probe_cell(reached, around, cell, -1)
 
     def _around(self, key: Key) -> tuple[int, int]:
         """Return how the saga and its pivot stand: all of the rest that the machine asks when it looks at one step."""
@@ -449,8 +448,13 @@ class Explorer:
         return key[0], key[1 + pivot] if pivot is not None else 0
 
     def _probe_cell(self, node: Node, around: tuple[int, int], cell: Cell, number: int) -> None:
-        code = self.encoder.whole(cell.position, node.state.steps[cell.position], node.ledger[cell.position])
-        mark = (around, cell.position, cell.item, code)
+        """Give a step what it must refuse; an item, once for each way in which it and its step as a whole stand."""
+        step = node.state.steps[cell.position]
+        if cell.item:
+            code = self.encoder.one(cell.position, cell.state, cell.account)
+        else:
+            code = self.encoder.whole(cell.position, step, node.ledger[cell.position])
+        mark = (around, cell.position, bool(cell.item) and step.status, code)
         if mark not in self._probed:
             self._probed.add(mark)
             for input_ in self.moves.strange_to_cell(node.state, cell, node.now):

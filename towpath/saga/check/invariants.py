@@ -27,7 +27,17 @@ from towpath.saga.effects import (
     StartSaga,
     SubsagaCompleted,
 )
-from towpath.saga.inputs import Action, Input, OperatorAsked, ParentAsked, Replied, Signalled, TimerFired, TimerKind
+from towpath.saga.inputs import (
+    Action,
+    Input,
+    OperatorAsked,
+    ParentAsked,
+    Replied,
+    Signalled,
+    Timer,
+    TimerFired,
+    TimerKind,
+)
 from towpath.saga.keys import idempotency_key_of
 from towpath.saga.state import CauseKind, Direction, SagaState, Status, StepState, StepStatus
 
@@ -66,8 +76,7 @@ class Judge:
         elif not all(isinstance(effect, SetTimer) for effect in rest):
             self._break(Property.STALE, subject, "is refused, yet something is sent")
         elif isinstance(input_, TimerFired):
-            running = dict(timers_of(before))
-            due = running.get(input_.timer.key, 0)
+            due = next((due for timer, due in timers_of(before) if timer == input_.timer), 0)
             expected = [SetTimer(before.saga_id, input_.timer, due)] if due > input_.at_milliseconds else []
             if rest != expected:
                 self._break(Property.TIMERS, subject, "a timer that fires early is not set again as it was")
@@ -303,18 +312,19 @@ class Judge:
     def _judge_timers(self, before: SagaState | None, after: SagaState, input_: Input, decision: Decision) -> None:
         running = dict(timers_of(before, beside=after)) if before is not None else {}
         if isinstance(input_, TimerFired):
-            running.pop(input_.timer.key, None)
+            running.pop(input_.timer, None)
         for effect in decision.effects:
             if isinstance(effect, SetTimer):
-                running[effect.timer.key] = effect.due_milliseconds
-            elif isinstance(effect, CancelTimer) and running.pop(effect.timer.key, None) is None:
+                running[effect.timer] = effect.due_milliseconds
+            elif isinstance(effect, CancelTimer) and running.pop(effect.timer, None) is None:
                 self._break(Property.TIMERS, effect.timer.step, f"cancels {effect.timer.key}, which does not run")
         expected = dict(timers_of(after, beside=before))
-        for key in running.keys() - expected.keys():
-            self._break(Property.TIMERS, key.split(":")[1], f"the timer {key} runs on, and nothing waits for it")
-        for key, due in expected.items():
-            if running.get(key) != due:
-                self._break(Property.TIMERS, key.split(":")[1], f"the timer {key} does not run until {due}")
+        for timer in running:
+            if timer not in expected:
+                self._break(Property.TIMERS, timer.step, f"the timer {timer.key} runs on, and nothing waits for it")
+        for timer, due in expected.items():
+            if running.get(timer) != due:
+                self._break(Property.TIMERS, timer.step, f"the timer {timer.key} does not run until {due}")
         for step, old in zip(after.steps, before.steps if before is not None else after.steps, strict=True):
             if step is old and before is not None:
                 continue
@@ -474,18 +484,18 @@ def _same_but_remembered(after: SagaState | None, before: SagaState, input_: Inp
     )
 
 
-def timers_of(state: SagaState, beside: SagaState | None = None) -> Iterator[tuple[str, int]]:
-    """Yield key and due time of each timer that runs in a state; with `beside`, only of the steps that differ."""
+def timers_of(state: SagaState, beside: SagaState | None = None) -> Iterator[tuple[Timer, int]]:
+    """Yield each timer that runs in a state, and when it is due; with `beside`, only those of the steps that differ."""
     if state.deadline_milliseconds:
-        yield SAGA_TIMER.key, state.deadline_milliseconds
+        yield SAGA_TIMER, state.deadline_milliseconds
     for position, step in enumerate(state.steps):
         if beside is not None and beside.steps[position] is step:
             continue
         if not step.items and step.due_milliseconds:
-            yield timer_of(step.key, "", step).key, step.due_milliseconds
+            yield timer_of(step.key, "", step), step.due_milliseconds
         for item in step.items:
             if item.due_milliseconds:
-                yield timer_of(step.key, item.key, item).key, item.due_milliseconds
+                yield timer_of(step.key, item.key, item), item.due_milliseconds
 
 
 def _direction(effect: Sending) -> Direction:

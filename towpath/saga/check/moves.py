@@ -77,9 +77,11 @@ class Cell(NamedTuple):
     account: Account
 
 
-def cells_of(state: SagaState, ledger: Ledger) -> Iterator[Cell]:
-    """Yield every step, and every item in place of its step."""
+def cells_of(state: SagaState, ledger: Ledger, beside: SagaState | None = None) -> Iterator[Cell]:
+    """Yield every step, and every item in place of its step; with `beside`, only of the steps that differ."""
     for position, step in enumerate(state.steps):
+        if beside is not None and beside.steps[position] is step:
+            continue
         entry = ledger[position]
         if not step.items:
             yield Cell(position, "", step, entry if isinstance(entry, Account) else account_of(entry, ""))

@@ -127,8 +127,9 @@ def _judge_child(step: StepDefinition, child: Definition, policy: Policy) -> Ite
         words = f"waits {words_for(within)} for saga {child.name}, which takes at least {words_for(least)}"
         yield Breach(Property.COMPLETES, step.key, words)
     undo = duration_of(child).undo_milliseconds
-    if step.undo is not None and undo > within:
-        words = f"waits {words_for(within)} for the undo of saga {child.name}, which may take {words_for(undo)}"
+    if step.undo is not None and undo > step.undo.policy.within_milliseconds:
+        waits = words_for(step.undo.policy.within_milliseconds)
+        words = f"waits {waits} for the undo of saga {child.name}, which may take {words_for(undo)}"
         yield Breach(Property.FITS_IN_TIME, step.key, words)
 
 

@@ -41,6 +41,7 @@ from towpath.saga import (
     Undo,
     UndoEach,
     UndoStart,
+    UndoSubsaga,
     days,
     hours,
     minutes,
@@ -450,6 +451,20 @@ def attempts_of_an_undo_that_can_never_begin(fixed: bool) -> Built:
 def the_undo_of_a_sub_saga_takes_longer_than_its_parent_waits(fixed: bool) -> Built:
     saga = begin()
     saga.subsaga(child(undo_for=minutes(1) if fixed else days(1)), start_child, within=hours(2))
+    return saga
+
+
+@planted(Property.FITS_IN_TIME, "child")
+def sub_sagas_have_less_time_to_undo_themselves_than_they_need(fixed: bool) -> Built:
+    saga = begin()
+    saga.subsaga_each(
+        child(undo_for=minutes(30)),
+        lambda event, _: ChildBegun(event.order_id),
+        over=lines_of,
+        limit=5,
+        undo=UndoSubsaga(within=minutes(60 if fixed else 10)),
+        within=hours(2),
+    )
     return saga
 
 
