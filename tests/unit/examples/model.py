@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from towpath.saga import Definition, Saga, advance
 from towpath.saga.advance import Decision
@@ -44,6 +44,7 @@ MOVES_MAX = 60
 USUAL_SHARE = 0.75
 BEGINNING_MILLISECONDS = 1_767_225_600_000  # 2026-01-01
 SETTLED_AFTER_MAX = 3_000
+MessageT = TypeVar("MessageT")
 LOUD = (SendCommand, PublishEvent, StartNext, StartSaga, CompensateSaga)
 
 
@@ -107,6 +108,13 @@ class Services:
         if reply in done:
             self.effects[key] = type(command)
         return reply
+
+
+def lost_or_twice(messages: list[MessageT]) -> Iterator[Callable[[], None]]:
+    """Yield what a network does to messages that are on their way."""
+    for message in messages:
+        yield partial(messages.remove, message)
+        yield partial(messages.append, message)
 
 
 @dataclass(slots=True)
@@ -194,10 +202,9 @@ class Run:
 
     def adverse(self) -> Iterator[Callable[[], None]]:
         """Yield what happens on a bad one."""
-        for messages in (self.unread, self.letters, self.replies):
-            for message in messages:
-                yield partial(messages.remove, message)  # type: ignore[attr-defined]  # lost
-                yield partial(messages.append, message)  # type: ignore[attr-defined]  # twice
+        yield from lost_or_twice(self.unread)
+        yield from lost_or_twice(self.letters)
+        yield from lost_or_twice(self.replies)
         for due, timer in list(self.timers.values()):
             yield partial(self._fire, due, timer)
         yield partial(self._ask, Action.RESUME)
