@@ -319,9 +319,8 @@ class Judge:
             elif isinstance(effect, CancelTimer) and running.pop(effect.timer, None) is None:
                 self._break(Property.TIMERS, effect.timer.step, f"cancels {effect.timer.key}, which does not run")
         expected = dict(timers_of(after, beside=before))
-        for timer in running:
-            if timer not in expected:
-                self._break(Property.TIMERS, timer.step, f"the timer {timer.key} runs on, and nothing waits for it")
+        for timer in [timer for timer in running if timer not in expected]:
+            self._break(Property.TIMERS, timer.step, f"the timer {timer.key} runs on, and nothing waits for it")
         for timer, due in expected.items():
             if running.get(timer) != due:
                 self._break(Property.TIMERS, timer.step, f"the timer {timer.key} does not run until {due}")
