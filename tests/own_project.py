@@ -1,6 +1,7 @@
 """A user's own project, made from the wheel alone: built, installed into an empty venv, begun with `towpath new`."""
 
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -116,6 +117,12 @@ class Dev:
         self.process.stdin.write(f"{line}\n")
         self.process.stdin.flush()
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C, and see that it ends and says so."""
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(120) == 0, self.text
+        assert self.text.rstrip().endswith("stopped; the data stays")
+
     def wait_for(self, holds: Callable[[str], bool], what: str, *, since: int = 0, seconds: float = 240) -> str:
         """Return what it has shown since position `since` once that `holds`."""
         end = time.monotonic() + seconds
@@ -149,7 +156,8 @@ def dev(project: OwnProject) -> Iterator[Dev]:
     finally:
         assert process.stdin is not None
         process.stdin.close()
-        process.terminate()
+        if process.poll() is None:
+            process.terminate()
         try:
             process.wait(120)
         except subprocess.TimeoutExpired:

@@ -4,6 +4,7 @@ Each function returns one page as Markdown. `hooks.py` gives them to MkDocs; not
 """
 
 import ast
+import json
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
 from typer.cli import get_docs_for_click
 
+from infra.docs.error_classes import KEPT_AND_NEXT, error_classes
+from infra.docs.json_shapes import OTHERWISE, SHAPES
 from towpath import cli, errors, metrics
 from towpath.contract.catalogue import TopicKind
 from towpath.errors import ExitCode, TowpathError
@@ -251,19 +254,19 @@ def _text(node: ast.expr) -> str:
 
 def errors_page() -> str:
     """Return the catalogue of errors: what each says, what is kept, and what to run next."""
-    blocks: list[Iterable[str]] = [
-        [
-            "## Who must act",
-            "",
-            *table(
-                ("Class", "Exit code", "Means"),
-                (
-                    (f"`{name}`", str(int(kind.exit_code)), _first_paragraph(kind))
-                    for name, kind in error_kinds().items()
-                ),
-            ),
-        ]
-    ]
+    classes = (
+        (
+            f"`{kind.__name__}`",
+            kind.__module__.split(".")[1],
+            f"`{kind.__mro__[1].__name__}`",
+            str(int(kind.exit_code)),
+            _plain(_first_paragraph(kind)),
+            *KEPT_AND_NEXT[kind.__name__],
+        )
+        for kind in error_classes()
+    )
+    head = ("Class", "Room", "Is a", "Exit code", "Cause", "Kept", "Run")
+    blocks: list[Iterable[str]] = [["## Each class", "", *table(head, classes)]]
     places = raised()
     for room in dict.fromkeys(one.room for one in places):
         rows = (
@@ -274,8 +277,27 @@ def errors_page() -> str:
         blocks.append([f"## {room}", "", *table(("Class", "Says", "Kept", "Next"), rows)])
     return page(
         "Errors",
-        "Each error says its cause, what is safe all the same, and what to do next. `…` stands for a name or number "
-        "that is filled in. Errors carry names, ids and positions, never payloads.",
+        "Each error says its cause, what is safe all the same, and what to do next. First the classes, then each place "
+        "that raises one, by room; `…` stands for a name or number that is filled in. Errors carry names, ids and "
+        "positions, never payloads.",
+        *blocks,
+    )
+
+
+# JSON
+
+
+def json_page() -> str:
+    """Return what each verb prints with `--json`."""
+    blocks: list[Iterable[str]] = []
+    for verb, shape in SHAPES.items():
+        more = [f"{OTHERWISE[verb][0].upper()}{OTHERWISE[verb][1:]}.", ""] if verb in OTHERWISE else []
+        blocks.append([f"## `towpath {verb}`", "", *more, "```json", json.dumps(shape, indent=2), "```"])
+    return page(
+        "JSON",
+        "What each verb prints on stdout with `--json`: one document. Names are stable, further ones may be added. A "
+        'value says its type: `""` a text, `0` and `0.0` a number, `true` a truth value, `null` a text or none; `{}` '
+        "an object whose names are data; a list shows one item of many. Exit codes are those of [the verb](cli.md).",
         *blocks,
     )
 
@@ -293,6 +315,7 @@ PAGES = {
     "reference/metrics.md": metrics_page,
     "reference/topics.md": topics_page,
     "reference/errors.md": errors_page,
+    "reference/json.md": json_page,
 }
 
 

@@ -199,6 +199,13 @@ def test_only_the_engine_goes_into_the_wheel() -> None:
     assert 'packages = ["towpath"]' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
+def test_tests_mirror_rooms() -> None:
+    """Each room has a folder of its own in the unit ring, so that its tests are found where one looks for them."""
+    rooms = {folder.name for folder in ENGINE.iterdir() if (folder / "__init__.py").exists()}
+    tested = {path.relative_to(ROOT / "tests/unit").parts[0] for path in ROOT.glob("tests/unit/*/**/test_*.py")}
+    assert rooms <= tested, sorted(rooms - tested)
+
+
 FILE_LINES_MAX = 600
 FUNCTION_LINES_MAX = 90
 

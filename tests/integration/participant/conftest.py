@@ -1,6 +1,6 @@
 """The fixtures of this room's tests."""
 
-from tests.integration.database_fixture import database_url, server
+from tests.integration.database_fixture import connection, database_url, server
 from tests.integration.service_fixture import new_service
 
-__all__ = ["database_url", "new_service", "server"]
+__all__ = ["connection", "database_url", "new_service", "server"]

@@ -10,6 +10,8 @@ from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
 from infra.docs import reference
+from infra.docs.error_classes import KEPT_AND_NEXT, error_classes
+from tests.tidy.test_advice import commands_in, problem_of
 from towpath import cli, metrics
 from towpath.outbox.message import HEADER_COLUMNS
 from towpath.settings import Settings
@@ -81,6 +83,20 @@ def test_every_error_of_the_engine_is_in_the_catalogue() -> None:
     text = reference.errors_page()
     for one in places:
         assert reference._plain(one.cause).replace("|", "\\|").replace("\n", " ") in text
+
+
+def test_each_class_of_errors_says_what_is_kept_and_what_to_run() -> None:
+    """All that there are, and none that is gone; the commands exist, with the arguments that they are told with."""
+    assert set(KEPT_AND_NEXT) == {kind.__name__ for kind in error_classes()}
+    text = reference.errors_page()
+    for kind in error_classes():
+        assert (kind.__doc__ or "").strip(), kind
+        assert f"| `{kind.__name__}` | {kind.__module__.split('.')[1]} |" in text
+    for kept, step in KEPT_AND_NEXT.values():
+        assert kept
+        assert step
+        for words in commands_in(step):
+            assert problem_of(words) is None, step
 
 
 @pytest.mark.parametrize("text", ["a | b", "<name> [x] *y* _z_", "`towpath up`"])
