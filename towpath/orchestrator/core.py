@@ -390,14 +390,14 @@ class Orchestrator:
         after = decision.state
         assert after is not None, "an instance, or a start for which there is none, always leaves one"
         plan = self._performer.plan(context, definition, after, input_, decision)
-        content = b"" if after is before else self._instances.encoded(definition, after)
+        kept = None if after is before else self._instances.encoded(definition, after)
         content_before = self._instances.stored_bytes(after.saga_id) if before is not None else 0
-        self._performer.weigh(plan, after, content, input_, content_before)
+        self._performer.weigh(plan, after, b"" if kept is None else kept.content, input_, content_before)
         if self._observe is not None:
             self._observe(Decided(definition, before, input_, decision))
         self._performer.perform(context, definition, after, decision, plan)
-        if after is not before:
-            self._instances.store(context, definition, after, content)
+        if kept is not None:
+            self._instances.store(context, kept)
         return after
 
     def _keep_early(self, context: RecordContext, input_: Signalled) -> None:

@@ -101,7 +101,7 @@ def carried(record: ConsumedRecord) -> tuple[tuple[str, str], ...]:
 
 def headers_of(**values: object) -> Headers:
     """Return `values` as headers, in UTF-8; those that are None or empty are left out."""
-    return tuple((name, str(value).encode()) for name, value in values.items() if value not in (None, ""))
+    return tuple([(name, str(value).encode()) for name, value in values.items() if value is not None and value != ""])
 
 
 def command_headers(effect: SendCommand, type_: str, deadline: str, along: dict[str, str]) -> Headers:

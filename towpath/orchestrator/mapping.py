@@ -150,8 +150,17 @@ def headers_from_wire(headers: Iterable[wire.Header]) -> tuple[tuple[str, str], 
     return tuple((header.name, header.value) for header in headers)
 
 
-def state_to_wire(state: SagaState, messages: Messages, definition: str = "") -> wire.SagaState:
-    """Return the Avro form of an instance's state; `definition` is the fingerprint of what it is written under."""
+def state_to_wire(
+    state: SagaState,
+    messages: Messages,
+    definition: str = "",
+    before: tuple[SagaState, wire.SagaState] | None = None,
+) -> wire.SagaState:
+    """Return the Avro form of an instance's state; `definition` is the fingerprint of what it is written under.
+
+    `before` is the instance as it was and the Avro form of that: a decision changes few steps, the others are taken
+    from there.
+    """
     cause = state.cause
     return wire.SagaState(
         saga=state.saga,
@@ -164,7 +173,7 @@ def state_to_wire(state: SagaState, messages: Messages, definition: str = "") ->
         status=state.status.value,
         direction=state.direction.value,
         deadline_milliseconds=state.deadline_milliseconds,
-        steps=tuple(_step_to_wire(step, messages) for step in state.steps),
+        steps=_steps_to_wire(state, messages, before),
         cause=None if cause is None else _cause_to_wire(cause, messages),
         recent=tuple(wire.RecentInput(id=id_, at_milliseconds=at) for id_, at in state.recent),
         forgotten_milliseconds=state.forgotten_milliseconds,
@@ -194,6 +203,15 @@ def state_from_wire(state: wire.SagaState, messages: Opener) -> SagaState:
         parent=None if state.parent is None else parent_from_wire(state.parent),
         headers=headers_from_wire(state.headers),
     )
+
+
+def _steps_to_wire(
+    state: SagaState, messages: Messages, before: tuple[SagaState, wire.SagaState] | None
+) -> tuple[wire.StepState, ...]:
+    if before is None or len(before[1].steps) != len(state.steps):
+        return tuple([_step_to_wire(step, messages) for step in state.steps])
+    known = zip(state.steps, before[0].steps, before[1].steps, strict=True)
+    return tuple([form if step is same else _step_to_wire(step, messages) for step, same, form in known])
 
 
 def _step_to_wire(step: StepState, messages: Messages) -> wire.StepState:
