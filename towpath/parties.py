@@ -29,7 +29,7 @@ def load_parties(settings: Settings, catalogue: Catalogue) -> Parties:
     known = [
         *(party_of_saga(name, versions.values(), catalogue) for name, versions in sagas.items()),
         *(party_of_service(service, sagas, catalogue) for service in load_services(settings).values()),
-        *(party_of_view(*versions.values()) for versions in load_views(settings).values()),
+        *(party_of_view(catalogue, *versions.values()) for versions in load_views(settings).values()),
     ]
     folder = settings.root / settings.project.schemas / "readers"
     return Parties.of(known, catalogue, load_reader_schemas(folder))
@@ -118,12 +118,24 @@ def party_of_saga(name: str, versions: Iterable[Definition], catalogue: Catalogu
     return Party(name, PartyKind.SAGA, everything, (*writes, *own), (), tuple(asks), days)
 
 
-def party_of_view(*versions: View[Any]) -> Party:
-    """Return what the versions of a view fold; they pass over every other record of their topics."""
+def party_of_view(catalogue: Catalogue, *versions: View[Any]) -> Party:
+    """Return what the versions of a view fold, passing over every other record of their topics, and what they tell."""
     reads = {
         Use(wire_name(record), topic, "folded") for view in versions for topic in view.topics for record in view.folds
     }
-    return Party(versions[0].name, PartyKind.VIEW, tuple(sorted(reads, key=lambda use: (use.topic, use.record))))
+    writes = {
+        Use(value, topic.name, "a change of a row")
+        for view in versions
+        if view.changes is not None
+        for topic in [catalogue.topic(view.changes.topic)]
+        for value in topic.values
+    }
+    return Party(
+        versions[0].name,
+        PartyKind.VIEW,
+        tuple(sorted(reads, key=lambda use: (use.topic, use.record))),
+        tuple(sorted(writes, key=lambda use: (use.topic, use.record))),
+    )
 
 
 def _starts(definition: Definition, catalogue: Catalogue) -> Iterator[Use]:

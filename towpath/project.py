@@ -63,6 +63,13 @@ def load_views(settings: Settings) -> dict[str, dict[int, View[Any]]]:
                 f"{path}: view {view.name} version {view.version} is declared twice",
                 next_step="raise the version of the newer one",
             )
+        changes = None if view.changes is None else view.changes.topic
+        if any(one.changes is not None and one.changes.topic == changes for one in versions.values()):
+            raise ConfigurationError(
+                f"{path}: view {view.name} version {view.version} tells its changes to {changes}, and so does another "
+                "version: who reads them would have each row from both",
+                next_step="give each version a topic of its own",
+            )
         versions[view.version] = view
     return {name: dict(sorted(versions.items())) for name, versions in found.items()}
 

@@ -23,7 +23,7 @@ ARROWS: dict[str, frozenset[str]] = {
     "orchestrator": frozenset({"contract", "saga", "stream", "view"}),
     "participant": frozenset({"contract", "outbox", "stream"}),
     "client": frozenset({"contract", "outbox", "saga", "orchestrator", "project"}),
-    "replay": frozenset({"contract", "saga", "stream", "orchestrator", "view"}),
+    "replay": frozenset({"contract", "saga", "outbox", "capture", "stream", "orchestrator", "view"}),
     "demo": frozenset(
         {"contract", "outbox", "saga", "stream", "deadletter", "view", "orchestrator", "project", "stack"}
     ),
@@ -172,7 +172,7 @@ WAIT_LOOPS = {
     "towpath/orchestrator/asking.py": {"send"},  # the rate of requests: no condition is waited for
     "towpath/demo/runner.py": {"_place_all"},  # the rate of orders
     "towpath/cli/run.py": {"_build_patiently"},  # waits for ever, longer each time
-    "towpath/cli/views.py": {"_progress"},  # shows each look
+    "towpath/cli/view_building.py": {"progress_of"},  # shows each look
     "towpath/cli/output.py": {"repeat"},  # shows again and again
     "towpath/cli/stack.py": {"_follow"},  # reads a log on, for ever
 }

@@ -1,9 +1,8 @@
 """Verbs of `replay`: capture recorded runs, and let a changed saga decide over them; what sends is in replay_plans."""
 
-import importlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output, replay_plans
+from towpath.cli.replay_planning import load_function, milliseconds
 from towpath.cli.saga_definitions import find_definition, runnable_definition
 from towpath.errors import ConfigurationError, ContractError, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
@@ -103,7 +103,7 @@ def shadow(
     settings = load_settings()
     new = runnable_definition(settings, with_)
     before = None if old is None else runnable_definition(settings, old)
-    worth = None if value is None else _function(settings, value)
+    worth = None if value is None else load_function(settings, value)
     comparisons, left_out, values = [], dict[str, int](), dict[str, float]()
     for number, run in enumerate(_runs(settings, name, file, since, until, before, left_out)):
         if limit is not None and number >= limit:
@@ -165,8 +165,7 @@ def _recorded(settings: Settings, name: str, since: datetime | None, until: date
     catalogue = Catalogue.load(settings)
     topic = catalogue.topic(envelope.topic_of(name, envelope.HISTORY)).name
     codec = load_codec(settings, catalogue, catalogue.topics_of(name))
-    begin = 0 if since is None else _milliseconds(since)
-    end = 2**62 if until is None else _milliseconds(until)
+    begin, end = milliseconds(since) or 0, milliseconds(until) or 2**62
     yield from runs_in(read_records(settings, [topic]), codec, begin, end)
 
 
@@ -191,8 +190,7 @@ def _runs(
         except NotFoundError as error:
             raise ValueError(error.cause) from error
 
-    begin = 0 if since is None else _milliseconds(since)
-    end = 2**62 if until is None else _milliseconds(until)
+    begin, end = milliseconds(since) or 0, milliseconds(until) or 2**62
     for run in runs_of_lines(_lines(file), definition_of):
         if isinstance(run, ValueError):
             left_out[str(run)] = left_out.get(str(run), 0) + 1
@@ -209,21 +207,3 @@ def _lines(file: Path) -> Iterable[str]:
         raise NotFoundError(
             f"{file} cannot be read: {error}", next_step="towpath replay capture NAME --output FILE"
         ) from error
-
-
-def _function(settings: Settings, path: str) -> Callable[[Any], float]:
-    module, _, attribute = path.partition(":")
-    if str(settings.root) not in sys.path:
-        sys.path.insert(0, str(settings.root))
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"{path} names no function: {error}", next_step="say MODULE:FUNCTION") from error
-    if not callable(found):
-        raise ConfigurationError(f"{path} is no function", next_step="say MODULE:FUNCTION")
-    function: Callable[[Any], float] = found
-    return function
-
-
-def _milliseconds(at: datetime) -> int:
-    return int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)

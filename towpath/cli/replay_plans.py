@@ -3,10 +3,8 @@
 import json
 import sys
 import time
-import uuid
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
-from functools import partial
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,18 +12,24 @@ import typer
 
 from towpath.cli import output
 from towpath.cli.deciding import require_reason, user_name
-from towpath.cli.view_versions import broker_of
-from towpath.errors import ConfigurationError, ContractError, NotFoundError, PartlyDoneError, RefusedError, TowpathError
+from towpath.cli.replay_planning import (
+    Asked,
+    chooser,
+    codec_of_topics,
+    headers_in,
+    ids_in,
+    make_plan,
+    milliseconds,
+    source_of_plan,
+    target_broker,
+    translation,
+)
+from towpath.errors import ConfigurationError, ContractError, NotFoundError, PartlyDoneError, RefusedError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.contract.codec import Codec
-    from towpath.replay.judgement import Judgement
-    from towpath.replay.plan import Plan, Ranges, Target
-    from towpath.replay.selection import Selection
-    from towpath.replay.sending import Progress
-    from towpath.stream.broker.kafka import KafkaBroker
-    from towpath.stream.broker.record import ConsumedRecord
+    from towpath.replay.plan import Plan, Ranges
+    from towpath.replay.progress import KeepOn, Progress
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ReplayId = Annotated[str, typer.Argument(metavar="REPLAY", help="The replay, as `replay list` names it.")]
@@ -49,6 +53,9 @@ def plan(
         list[str] | None, typer.Option("--topic", help="Repeat it; with --decode by default all.")
     ] = None,
     source: Annotated[Path | None, typer.Option("--from", help="A captured file in place of the topics.")] = None,
+    outbox: Annotated[
+        str | None, typer.Option("--outbox", metavar="SERVICE", help="The outbox of a service in place of the topics.")
+    ] = None,
     since: Annotated[datetime | None, typer.Option("--since", help="Records of this time (UTC) or later.")] = None,
     until: Annotated[datetime | None, typer.Option("--until", help="Records before this time (UTC).")] = None,
     from_offset: Annotated[int | None, typer.Option("--from-offset", min=0)] = None,
@@ -61,8 +68,17 @@ def plan(
     where: Annotated[
         str | None, typer.Option("--where", help="An expression in CEL about record, key, type and topic.")
     ] = None,
+    function: Annotated[
+        str | None,
+        typer.Option("--where-function", metavar="MODULE:FUNCTION", help="Of a decoded record and how it lies."),
+    ] = None,
     to_topic: Annotated[str | None, typer.Option("--to-topic", help="Send to this topic instead.")] = None,
-    to_file: Annotated[Path | None, typer.Option("--to-file", help="Write to this file instead.")] = None,
+    to_cluster: Annotated[
+        Path | None, typer.Option("--to-cluster", help="To another cluster: a file with [kafka] and [registry].")
+    ] = None,
+    to_file: Annotated[
+        Path | None, typer.Option("--to-file", help="Write to this file instead: lines, or Avro if named .avro.")
+    ] = None,
     decode: Annotated[
         bool, typer.Option("--decode", help="Send nothing: would this release decode all of it? Else exit 3.")
     ] = False,
@@ -74,28 +90,34 @@ def plan(
 ) -> None:
     """Look at what a replay would read and send, and who would recognise it. Sends nothing.
 
-    Without --to-topic or --to-file the records go to their own topics, to the same consumers. Exit 6 where one of them
-    cannot tell that it has done them before.
+    Without --to-topic, --to-cluster or --to-file the records go to their own topics, to the same consumers. Exit 6
+    where one of them cannot tell that it has done them before.
     """
     from towpath.replay.plan import Target
     from towpath.replay.selection import Selection
 
     settings = load_settings()
+    _require_one(("--from", source), ("--outbox", outbox))
+    _require_one(("--to-file", to_file), ("--to-topic", to_topic))
+    _require_one(("--to-file", to_file), ("--to-cluster", to_cluster))
+    _require_one(("--by-time", by_time or None), ("--from", source))
     selection = Selection(
         topics=tuple(topics or ()),
         partitions=frozenset(partitions or ()),
-        since_milliseconds=_milliseconds(since),
-        until_milliseconds=_milliseconds(until),
+        since_milliseconds=milliseconds(since),
+        until_milliseconds=milliseconds(until),
         from_offset=from_offset,
         to_offset=to_offset,
         keys=frozenset(keys or ()),
         types=frozenset(types or ()),
-        headers=_headers(headers or ()),
-        ids=_ids(ids),
+        headers=headers_in(headers or ()),
+        ids=ids_in(ids),
         where=where,
+        function=function,
     )
-    target = Target(to_topic, None if to_file is None else str(to_file.resolve()))
-    made = _made(settings, selection, target, source, by_time=by_time, rate=rate, decode=decode)
+    target = Target(to_topic, _whole(to_file), _whole(to_cluster))
+    asked = Asked(selection, target, file=source, outbox=outbox, by_time=by_time, rate=rate, decode=decode)
+    made = make_plan(settings, asked)
     if as_json:
         output.emit_json(made.to_json())
     else:
@@ -128,15 +150,13 @@ def run(
     Interrupted, stopped or killed anywhere, the same command goes on where it stood.
     """
     from towpath.replay import postgres
-    from towpath.replay.reading import few_collections
-    from towpath.replay.sending import Sending, left_of, standing_of, write_file
+    from towpath.replay.progress import left_of
     from towpath.view.versions.postgres import views_connection
 
     settings = load_settings()
     made = _plan_in(file)
-    broker = broker_of(settings)
     if dry_run:
-        left = left_of(made, {} if made.target.file else standing_of(broker, settings.project.name, made))
+        left = _left(settings, made)
         output.emit_json(_done(made, 0, left, done=False)) if as_json else _show(made)
         return
     why = require_reason(reason, "a replay")
@@ -145,17 +165,12 @@ def run(
             "; ".join(made.problems), kept="everything: nothing was sent", next_step="say --force, with the reason"
         )
     output.ask(f"Send {made.records} records again?", yes=yes)
-    choose = _chooser(made.selection, _codec(settings, made) if made.selection.where else None)
     with views_connection(settings) as connection:
         before = postgres.begin(connection, made, actor=actor or user_name(), reason=why, forced=force)
         watch = _Watch(made, before, lambda sent: postgres.note(connection, made.replay_id, sent=sent))
         state = "interrupted"
         try:
-            with few_collections():
-                if made.target.file is not None:
-                    progress = write_file(broker, made, Path(made.target.file), choose, watch.keep_on)
-                else:
-                    progress = Sending(broker, settings.project.name, made, choose).run(watch.keep_on)
+            progress = _carry_out(settings, made, watch.keep_on)
             state = "stopped" if watch.stopped else "done"
         finally:
             postgres.note(connection, made.replay_id, sent=watch.sent, state=state)
@@ -189,14 +204,13 @@ def show(replay: ReplayId, as_json: AsJson = False) -> None:
     """Show one replay: its plan, who ran it, and what is left."""
     from towpath.replay.plan import Plan
     from towpath.replay.postgres import show as find
-    from towpath.replay.sending import left_of, standing_of
     from towpath.view.versions.postgres import views_connection
 
     settings = load_settings()
     with views_connection(settings) as connection:
         found = find(connection, replay)
     made = Plan.from_text(replay, json.dumps(found.plan))
-    left = {} if made.target.file else left_of(made, standing_of(broker_of(settings), settings.project.name, made))
+    left = {} if made.target.file else _left(settings, made)
     unread = sum(max(end - begin, 0) for begin, end in left.values())
     if as_json:
         output.emit_json({**found.to_json(), "offsets_left": unread, "plan": found.plan})
@@ -220,174 +234,45 @@ def stop(replay: ReplayId) -> None:
 # --- what they do -----------------------------------------------------------------------------------------------------
 
 
-def _made(
-    settings: Settings,
-    selection: "Selection",
-    target: "Target",
-    source: Path | None,
-    *,
-    by_time: bool,
-    rate: float | None,
-    decode: bool,
-) -> "Plan":
-    from towpath.replay.plan import Counted, Plan, problems_of
-    from towpath.replay.reading import few_collections, read_file
+def _require_one(*options: tuple[str, Any]) -> None:
+    """Raise ConfigurationError where options are given that exclude each other."""
+    given = [name for name, value in options if value is not None]
+    if len(given) > 1:
+        raise ConfigurationError(
+            f"{' and '.join(given)} exclude each other", next_step=f"say one of {', '.join(given)}"
+        )
 
-    broker = broker_of(settings)
-    ranges = _ranges(settings, broker, selection, source, every=decode)
-    topics = sorted({place.topic for place in ranges})
-    codec = _codec_of(settings, topics)
-    judgement = _judgement(settings, [] if target.file or decode else [target.topic] if target.topic else topics)
-    counted = Counted()
-    records = read_file(source) if source is not None else _read(broker, ranges)
+
+def _whole(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
+
+
+def _left(settings: Settings, made: "Plan") -> "Ranges":
+    """Return what is left to be read of a plan; of one that writes a file that is not known before it is opened."""
+    from towpath.replay.progress import left_of
+    from towpath.replay.sending import standing_of
+
+    if made.target.file is not None:
+        return left_of(made, {})
+    return left_of(made, standing_of(target_broker(settings, made.target), settings.project.name, made))
+
+
+def _carry_out(settings: Settings, made: "Plan", keep_on: "KeepOn") -> "Progress":
+    """Send what is left of a plan, or write it."""
+    from towpath.replay.reading import few_collections
+    from towpath.replay.sending import Sending
+    from towpath.replay.writing import write_file
+
+    asks_fields = made.selection.where is not None or made.selection.function is not None
+    topics = sorted({place.topic for place in made.ranges})
+    choose = chooser(settings, made.selection, codec_of_topics(settings, topics) if asks_fields else None)
+    source = source_of_plan(settings, made)
     with few_collections():
-        for record in _chooser(selection, codec)(records):
-            counted.add(record, _problem(codec, record))
-            judgement.meet(record, target.topic_of(record))
-    recognitions = judgement.recognitions()
-    return Plan(
-        replay_id=uuid.uuid4().hex[:12],
-        selection=selection,
-        target=target,
-        ranges=ranges,
-        topic_ids=broker.topic_ids(topics) if source is None else {},
-        by_time=by_time,
-        rate=rate,
-        counted=counted.to_json(),
-        recognitions=recognitions,
-        problems=()
-        if decode
-        else (*problems_of(counted, target, recognitions), *_clock_problems(broker, target, topics)),
-        source=None if source is None else str(source.resolve()),
-    )
-
-
-def _read(broker: "KafkaBroker", ranges: "Ranges") -> "Iterator[ConsumedRecord]":
-    from towpath.replay.reading import read_ranges
-
-    return read_ranges(broker, ranges)
-
-
-def _ranges(
-    settings: Settings, broker: "KafkaBroker", selection: "Selection", source: Path | None, *, every: bool
-) -> "Ranges":
-    """Return the offsets to read, as they are now. Raises NotFoundError for a topic that is not there."""
-    from towpath.contract.catalogue import Catalogue
-    from towpath.replay.reading import ranges_in, read_file
-    from towpath.stream.broker.record import TopicPartition
-
-    if source is not None:
-        return ranges_in(read_file(source))
-    wanted = selection.topics or (tuple(topic.name for topic in Catalogue.load(settings).live()) if every else ())
-    if not wanted:
-        raise ConfigurationError("nothing says what to replay", next_step="say --topic TOPIC, or --from FILE")
-    counts = broker.partition_counts(wanted)
-    for topic in wanted:
-        if topic not in counts and not every:
-            raise NotFoundError(f"there is no topic {topic}", next_step="towpath provision, or say another --topic")
-    places = [
-        TopicPartition(topic, number)
-        for topic, count in counts.items()
-        for number in range(count)
-        if not selection.partitions or number in selection.partitions
-    ]
-    begins, ends = broker.begin_offsets(places), broker.end_offsets(places)
-    if selection.since_milliseconds is not None:
-        begins = broker.offsets_at(places, selection.since_milliseconds)
-    low, high = selection.from_offset or 0, selection.to_offset
-    return {
-        place: (max(begins[place], low), ends[place] if high is None else min(ends[place], high)) for place in places
-    }
-
-
-def _judgement(settings: Settings, topics: Iterable[str]) -> "Judgement":
-    """Return who reads `topics`, and what each of them has forgotten."""
-    from towpath.contract.catalogue import Catalogue, TopicKind
-    from towpath.orchestrator.sagas_view import sagas_view
-    from towpath.parties import load_parties
-    from towpath.project import load_sagas, load_views
-    from towpath.replay.judgement import Judgement, consumers_of
-    from towpath.replay.postgres import forgotten
-    from towpath.stream.broker.record import TopicPartition
-    from towpath.view.versions.postgres import views_connection
-    from towpath.view.view import group_name
-
-    catalogue = Catalogue.load(settings)
-    consumers = consumers_of(catalogue, load_parties(settings, catalogue), topics)
-    now = datetime.now(UTC)
-    known: dict[tuple[str, TopicPartition], tuple[int, str]] = {}
-    views = {f"view {name}": list(versions.values()) for name, versions in load_views(settings).items()}
-    views["view sagas"] = [sagas_view(load_sagas(settings))]
-    groups = {
-        group_name(settings.project.name, view.name, view.version): label
-        for label, versions in views.items()
-        for view in versions
-    }
-    with views_connection(settings) as connection:
-        for (application, place), until in forgotten(connection, groups).items():
-            known[groups[application], place] = (until, "it has forgotten the ids of that time")
-    counts = broker_of(settings).partition_counts({one.topic for one in consumers}) if consumers else {}
-    for one in consumers:
-        kind = catalogue.topics[one.topic].kind
-        days: float | None = None
-        why = ""
-        if one.name.startswith("service ") and kind is TopicKind.COMMANDS:
-            days, why = settings.participant.inbox_keep_days, "its inbox keeps [participant] inbox_keep_days"
-        elif one.name.startswith("saga ") and kind is TopicKind.EVENTS:
-            days, why = (
-                settings.saga.finished_retention_days,
-                "finished instances are kept [saga] finished_retention_days",
-            )
-        if days is not None:
-            until = int((now - timedelta(days=days)).timestamp() * 1000)
-            for number in range(counts.get(one.topic, 0)):
-                known[one.name, TopicPartition(one.topic, number)] = (until, f"{why} = {days:g}")
-    return Judgement(consumers, known)
-
-
-def _clock_problems(broker: "KafkaBroker", target: "Target", topics: Iterable[str]) -> list[str]:
-    """Return the topics that give records the time of the broker: a consumer could not tell how old they are."""
-    if target.file is not None:
-        return []
-    return [
-        f"{topic} has message.timestamp.type=LogAppendTime: what is sent again would look new"
-        for topic in ([target.topic] if target.topic else topics)
-        if broker.topic_config(topic).get("message.timestamp.type") == "LogAppendTime"
-    ]
-
-
-def _problem(codec: "Codec", record: "ConsumedRecord") -> str | None:
-    if record.value is None:
-        return None
-    try:
-        codec.decode(record.value)
-    except TowpathError as error:
-        return error.cause
-    return None
-
-
-def _chooser(
-    selection: "Selection", codec: "Codec | None"
-) -> "Callable[[Iterable[ConsumedRecord]], Iterable[ConsumedRecord]]":
-    from towpath.replay.plan import chosen
-    from towpath.replay.selection import compile_predicate
-
-    if selection.where is None or codec is None:
-        return lambda records: chosen(records, selection, bytes, None)
-    predicate = compile_predicate(selection.where, codec.to_json)
-    return partial(chosen, selection=selection, decode=codec.decode, predicate=predicate)
-
-
-def _codec(settings: Settings, made: "Plan") -> "Codec":
-    return _codec_of(settings, sorted({place.topic for place in made.ranges}))
-
-
-def _codec_of(settings: Settings, topics: Iterable[str]) -> "Codec":
-    from towpath.contract.catalogue import Catalogue
-    from towpath.contract.registry import load_codec
-
-    catalogue = Catalogue.load(settings)
-    return load_codec(settings, catalogue, [topic for topic in topics if topic in catalogue.topics])
+        if made.target.file is not None:
+            return write_file(source, made, Path(made.target.file), choose, keep_on)
+        with translation(settings, made) as translate:
+            broker = target_broker(settings, made.target)
+            return Sending(broker, settings.project.name, made, choose, source, translate).run(keep_on)
 
 
 class _Watch:
@@ -431,6 +316,7 @@ def _require_decodable(made: "Plan") -> None:
 def _show(made: "Plan") -> None:
     counted = made.counted
     where = made.target.file or made.target.topic or "the same topics"
+    where += f" of the cluster in {made.target.cluster}" if made.target.cluster else ""
     output.results.print(
         f"replay {made.replay_id}: {counted['records']} records, {counted['bytes']:,} bytes, {counted['keys']} keys, "
         f"to {where}; {made.order}",
@@ -478,28 +364,3 @@ def _plan_in(file: Path) -> "Plan":
         raise NotFoundError(
             f"{file} cannot be read: {error}", next_step="towpath replay plan --topic TOPIC --output FILE"
         ) from error
-
-
-def _ids(file: Path | None) -> frozenset[str]:
-    if file is None:
-        return frozenset()
-    try:
-        return frozenset(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    except OSError as error:
-        raise NotFoundError(f"{file} cannot be read: {error}", next_step="name a file with one id a line") from error
-
-
-def _headers(given: Iterable[str]) -> dict[str, str]:
-    found = {}
-    for one in given:
-        name, equals, value = one.partition("=")
-        if not equals:
-            raise ConfigurationError(f"{one!r} is no header", next_step="write it as NAME=VALUE")
-        found[name] = value
-    return found
-
-
-def _milliseconds(at: datetime | None) -> int | None:
-    if at is None:
-        return None
-    return int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,18 +1,14 @@
 """Verbs of `views`: the versions of a view beside each other, and which of them readers see."""
 
-import time
-from collections.abc import Iterator
-from datetime import timedelta
-from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from towpath.cli import output
-from towpath.cli.deciding import Actor, DryRun, Reason, Yes, require_reason, show_done, user_name
+from towpath.cli.deciding import Actor, DryRun, Reason, Yes, show_done, user_name
+from towpath.cli.view_building import Source, begin, fold_until_caught_up, progress_of, watch_workers
 from towpath.cli.view_versions import (
-    BUILD_SLOT,
     broker_of,
     codec_of,
     decided,
@@ -28,8 +24,7 @@ from towpath.errors import NotFoundError, RefusedError, TowpathError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.view import View
-    from towpath.view.versions.standing import Comparison, Version, VersionDecision
+    from towpath.view.versions.standing import Comparison, VersionDecision
 
 group = typer.Typer(
     name="views", help="The versions of views: built beside each other, compared, promoted.", no_args_is_help=True
@@ -46,13 +41,6 @@ LOOK_SECONDS = 1.0
 FLUX_RECORDS_MAX = 20_000
 """How many records may lie between two versions that are compared: each is decoded to leave out its row."""
 FLUX_SECONDS = 60.0
-
-
-class Source(StrEnum):
-    """What a version begins with."""
-
-    TOPIC = "topic"
-    SNAPSHOT = "snapshot"
 
 
 def register(app: typer.Typer) -> None:
@@ -117,7 +105,7 @@ def build(
     version: Number = None,
     source: Annotated[
         Source | None,
-        typer.Option("--from", help="What it begins with: what its topics have, or the rows of the published version."),
+        typer.Option("--from", help="What it begins with: what its topics have, outboxes too, or the published rows."),
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Only watch the workers that build it.")] = False,
     reason: Annotated[str | None, typer.Option("--reason", help="Why; needed with --from.")] = None,
@@ -152,12 +140,12 @@ def build(
     if source is None:
         require_whole(view, lacking)
     elif not watch:
-        plan["rows"] = _begin(settings, view, source, bounds, lacking, actor or user_name(), reason)
+        plan["rows"] = begin(settings, view, source, bounds, lacking, actor or user_name(), reason)
     # A worker that was killed is a member until its session ends: if nobody is left to watch, this one folds.
-    if not watch and not _watch(settings, view):
-        _fold_until_caught_up(settings, view)
+    if not watch and not watch_workers(settings, view):
+        fold_until_caught_up(settings, view)
     elif watch:
-        for _, told in _progress(settings, name, view.version):
+        for _, told in progress_of(settings, name, view.version):
             output.note(told)
     show_done({**plan, "done": True, "rows": version_of(settings, name, view.version).rows}, as_json=as_json)
     output.note(f"compare it: towpath views diff {name}; publish it: towpath views promote {name} --reason REASON")
@@ -346,102 +334,6 @@ def _not_ready(decision: "VersionDecision", reason: str) -> RefusedError:
         kept=f"version {decision.version_before}, which readers see",
         next_step=f"see whether it is folded (towpath views status {name}), then: {again}",
     )
-
-
-def _begin(
-    settings: Settings, view: "View[Any]", source: Source, bounds: Any, lacking: Any, actor: str, reason: str | None
-) -> int:
-    """Let the version begin as asked, and return with how many rows."""
-    from towpath.view.versions.building.postgres import begin_at_topics, begin_with_rows
-    from towpath.view.versions.postgres import views_connection
-
-    why = require_reason(reason)
-    before = published_of(settings, view.name) if source is Source.SNAPSHOT else None
-    if source is Source.SNAPSHOT and before in (None, view.version):
-        raise RefusedError(
-            f"view {view.name} has no other version to begin with",
-            kept="everything",
-            next_step=f"towpath views build {view.name} --version {view.version}",
-        )
-    decision = decided(
-        view.name,
-        "build",
-        before,
-        view.version,
-        actor,
-        why,
-        detail=f"from {source.value}" + (f"; expired before {lacking}" if lacking and before is None else ""),
-    )
-    with views_connection(settings) as connection:
-        if source is Source.TOPIC:
-            begin_at_topics(connection, settings.project.name, view, bounds, decision)
-            return 0
-        return begin_with_rows(connection, settings.project.name, view, decision)
-
-
-def _fold_until_caught_up(settings: Settings, view: "View[Any]") -> None:
-    """Be a worker of the version in this process, until it has caught up."""
-    import asyncio
-
-    from towpath.cli.run import build_worker
-    from towpath.logs import configure_logs
-
-    configure_logs(settings, worker=f"{_worker(view)}/{BUILD_SLOT}")
-    app = build_worker(settings, _worker(view), BUILD_SLOT)
-
-    async def fold() -> None:
-        await app.start()
-        try:
-            progress = _progress(settings, view.name, view.version)
-            while (found := await asyncio.to_thread(next, progress, None)) is not None:
-                output.note(found[1])
-                if app.crash_reason is not None:
-                    raise app.crash_reason
-        finally:
-            await app.stop()
-
-    asyncio.run(fold())
-
-
-def _watch(settings: Settings, view: "View[Any]") -> bool:
-    """Watch the workers that fold a version; return whether it has caught up before the last of them was gone."""
-    for found, told in _progress(settings, view.name, view.version):
-        if _is_there(found):
-            output.note(told)
-            return True
-        if not found.workers:
-            return False
-        output.note(told)
-    return True
-
-
-def _is_there(found: "Version") -> bool:
-    return bool(found.vector) and not found.lag and not found.ends.keys() - found.vector.keys()
-
-
-def _worker(view: "View[Any]") -> str:
-    from towpath.orchestrator.sagas_view import NAME
-    from towpath.project import SAGAS_VIEW_WORKER
-
-    return SAGAS_VIEW_WORKER if view.name == NAME else f"view:{view.name}@{view.version}"
-
-
-def _progress(settings: Settings, name: str, version: int) -> "Iterator[tuple[Version, str]]":
-    """Yield how a version gets on, and that in words, until it has caught up."""
-    began = time.monotonic()
-    first: int | None = None
-    while True:
-        found = version_of(settings, name, version)
-        first = found.read if first is None else first
-        seconds = time.monotonic() - began
-        rate = (found.read - first) / seconds if seconds > 0 else 0.0
-        total = found.read + found.lag
-        if _is_there(found):
-            yield found, f"caught up: {found.read} offsets read, {found.rows} rows"
-            return
-        left = f", about {timedelta(seconds=int(found.lag / rate))} left" if rate else ""
-        yield found, f"{found.read} of {total} offsets, {rate:,.0f} a second{left}"
-        time.sleep(LOOK_SECONDS)
 
 
 def _compared(

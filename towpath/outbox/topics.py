@@ -1,6 +1,6 @@
 """Which topics an outbox may write, and how large a record each takes. Pure: the catalogue in, names and bytes out."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from towpath.contract.catalogue import Catalogue, TopicKind
@@ -12,17 +12,18 @@ FRAMING_BYTES = 2_048
 """Batch and record framing, and the names of the headers: under 700 bytes with every header set."""
 
 
-def writable_topics(catalogue: Catalogue, service: str) -> Mapping[str, int]:
+def writable_topics(catalogue: Catalogue, service: str, views: Collection[str] = ()) -> Mapping[str, int]:
     """Return the topics that the outbox of `service` may write, each with its most bytes of key, payload and headers.
 
     They are those that name the service as a producer, dead-letter topics of its own included. The views' database
-    writes dead letters alone.
+    writes dead letters, and the topics that name one of the project's `views` as a producer: their change events.
     """
+    writers = {service, *views} if service == VIEWS_DATABASE else {service}
     return MappingProxyType(
         {
             topic.name: record_bytes_max(topic.config)
             for topic in catalogue.topics.values()
-            if service in topic.producers or (service == VIEWS_DATABASE and topic.kind is TopicKind.DEAD)
+            if not writers.isdisjoint(topic.producers) or (service == VIEWS_DATABASE and topic.kind is TopicKind.DEAD)
         }
     )
 

@@ -20,10 +20,14 @@ FORM = 1
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where records go: into their own topics (`topic` and `file` None), into another topic, or into a file."""
+    """Where records go: into their own topics (`topic` and `file` None), into another topic, or into a file.
+
+    `cluster` is the file that says how to reach another cluster and its registry, None for the project's own.
+    """
 
     topic: str | None = None
     file: str | None = None
+    cluster: str | None = None
 
     def topic_of(self, record: ConsumedRecord) -> str:
         """Return the topic that a record goes to."""
@@ -70,8 +74,8 @@ class Counted:
     oldest_milliseconds: int | None = None
     newest_milliseconds: int | None = None
 
-    def add(self, record: ConsumedRecord, problem: str | None) -> None:
-        """Count one record; `problem` is why today's readers cannot read it."""
+    def add(self, record: ConsumedRecord, problem: str | None, place: str | None = None) -> None:
+        """Count one record; `problem` is why today's readers cannot read it, `place` where it lies if in no topic."""
         self.records += 1
         self.bytes += len(record.key or b"") + len(record.value or b"")
         self.without_id += record.header("id") is None
@@ -83,7 +87,7 @@ class Counted:
             self.schemas[int.from_bytes(record.value[1:5], "big"), type_] += 1
         if problem is not None:
             self.unreadable[problem] += 1
-            self.first_unreadable.setdefault(problem, record.position)
+            self.first_unreadable.setdefault(problem, place or record.position)
         at = record.timestamp_milliseconds
         self.oldest_milliseconds = at if self.oldest_milliseconds is None else min(self.oldest_milliseconds, at)
         self.newest_milliseconds = at if self.newest_milliseconds is None else max(self.newest_milliseconds, at)
@@ -115,6 +119,20 @@ Ranges = Mapping[TopicPartition, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
+class OutboxRange:
+    """What a plan reads of a service's outbox: all that lay there when it was made.
+
+    Its messages are numbered in the order of commit: that is the offset of the records made of them. `order` is a
+    digest of that order, so that a run that goes on counts as the one before it.
+    """
+
+    service: str
+    sequence_end: int
+    messages: int
+    order: str
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One replay: what it reads, where it sends it, what was counted, and what is known of who receives it."""
 
@@ -131,6 +149,10 @@ class Plan:
     """Why it is not to be run, unless a person says so."""
     source: str | None = None
     """The captured file that is read in place of the topics."""
+    outbox: OutboxRange | None = None
+    """The outbox that is read in place of the topics."""
+    partition_counts: Mapping[str, int] = field(default_factory=dict)
+    """How many partitions the topics have that the records come from, where these are known."""
 
     @property
     def records(self) -> int:
@@ -145,6 +167,8 @@ class Plan:
     @property
     def order(self) -> str:
         """Return in which order it sends."""
+        if self.outbox is not None:
+            return "as they were committed, across partitions"
         if self.by_time:
             return "by the time of the records, across partitions; within a partition as they lie"
         return "partition after partition, as they lie: the order of each key is kept"
@@ -155,6 +179,8 @@ class Plan:
             "form": FORM,
             "replay_id": self.replay_id,
             "source": self.source,
+            "outbox": None if self.outbox is None else asdict(self.outbox),
+            "partition_counts": dict(self.partition_counts),
             "selection": self.selection.to_json(),
             "to": asdict(self.target),
             "ranges": [
@@ -193,6 +219,8 @@ class Plan:
                 recognitions=[Recognition(**one) for one in plain["consumers"]],
                 problems=tuple(plain["problems"]),
                 source=plain["source"],
+                outbox=None if plain["outbox"] is None else OutboxRange(**plain["outbox"]),
+                partition_counts=plain["partition_counts"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(

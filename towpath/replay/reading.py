@@ -11,6 +11,7 @@ from pathlib import Path
 
 from towpath.errors import NotFoundError
 from towpath.replay.captured import record_of
+from towpath.replay.container import is_container, read_container
 from towpath.replay.plan import Ranges
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.reader.ranges import read_range
@@ -71,8 +72,14 @@ def _read(broker: Broker, place: TopicPartition, begin: int, end: int) -> Iterat
 
 
 def read_file(path: Path) -> Iterator[ConsumedRecord]:
-    """Yield the records of a captured file. Raises NotFoundError where it cannot be read."""
+    """Yield the records of a captured file: an Avro object container, or one record a line.
+
+    Raises NotFoundError where it cannot be read, ConfigurationError where it holds anything else.
+    """
     try:
+        if is_container(path):
+            yield from read_container(path)
+            return
         with path.open(encoding="utf-8") as file:
             yield from (record_of(line) for line in file if line.strip())
     except OSError as error:

@@ -4,7 +4,7 @@ The one rule: a selection is a value that a plan keeps, so what is sent is what 
 record as it lies in the log is asked first; only then is it decoded, for the predicate.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,8 @@ class Selection:
     ids: frozenset[str] = frozenset()
     where: str | None = None
     """An expression of CEL about `record` (its fields by name), `key`, `type` and `topic`."""
+    function: str | None = None
+    """A function of the project, MODULE:FUNCTION, of the decoded record and the record as it lies in its topic."""
 
     def takes(self, record: ConsumedRecord) -> bool:
         """Return whether a record is wanted, its fields aside."""
@@ -58,6 +60,7 @@ class Selection:
             "headers": dict(self.headers),
             "ids": sorted(self.ids),
             "where": self.where,
+            "function": self.function,
         }
         return {name: value for name, value in plain.items() if value not in (None, [], {})}
 
@@ -109,3 +112,8 @@ def compile_predicate(text: str, plain: Callable[[Any], Any]) -> Predicate:
             return False
 
     return holds
+
+
+def both(predicates: Sequence[Predicate]) -> Predicate:
+    """Return the predicate that holds where all of them hold."""
+    return lambda decoded, record: all(predicate(decoded, record) for predicate in predicates)

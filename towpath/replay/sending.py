@@ -5,34 +5,22 @@ next run of the same plan goes on behind what was committed, so nothing is sent 
 fence each other.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import islice
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from towpath.clock import Clock, SystemClock, retry
 from towpath.errors import RefusedError, WorldError
-from towpath.replay.captured import line_of, record_of
-from towpath.replay.plan import Plan, Ranges
-from towpath.replay.reading import read_file, read_ranges, within
+from towpath.replay.plan import Plan
+from towpath.replay.progress import RECORDS_AT_ONCE, Choose, KeepOn, Progress, chunks, left_of, reached
+from towpath.replay.source import Source
 from towpath.stream.broker.port import Broker, BrokerAway, OutcomeUnknown, Producer, ProducerFenced, TransactionAborted
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition, with_header
 
 REPLAY_HEADER = "replay_id"
-RECORDS_PER_TRANSACTION = 1_000
 TRANSACTIONS_PER_SECOND = 5
 """With a rate: so often at least, so that what is sent comes evenly."""
 STABLE_SECONDS_MAX = 60.0
-Choose = Callable[[Iterable[ConsumedRecord]], Iterable[ConsumedRecord]]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is: records sent by this run, and the offsets up to which all was sent by any."""
-
-    sent: int
-    offsets: Mapping[TopicPartition, int]
-    seconds: float
+Translate = Callable[[bytes], bytes]
 
 
 def group_of(project: str, replay_id: str) -> str:
@@ -40,64 +28,75 @@ def group_of(project: str, replay_id: str) -> str:
     return f"{project}-replay-{replay_id}"
 
 
+def places_kept(broker: Broker, plan: Plan) -> dict[TopicPartition, TopicPartition]:
+    """Return under which partition of the target cluster the group keeps where each partition of the plan stands.
+
+    A cluster keeps no offset of a topic that it does not have, and a captured file or another cluster may know topics
+    that it lacks. Raises RefusedError where there is no such partition.
+    """
+    topics = {place.topic for place in plan.ranges}
+    target = plan.target.topic
+    counts = broker.partition_counts(topics | ({target} if target else set()))
+    if (
+        target is not None
+        and len(topics) == 1
+        and all(place.partition < counts.get(target, 0) for place in plan.ranges)
+    ):
+        return {place: TopicPartition(target, place.partition) for place in plan.ranges}
+    for place in sorted(plan.ranges):
+        if place.partition >= counts.get(place.topic, 0):
+            raise RefusedError(
+                f"the cluster has no {place}: neither can what lies there be sent to it, nor where this replay stands "
+                "be kept",
+                kept="everything: nothing was sent",
+                next_step="give it the topics that it lacks, with as many partitions: towpath provision; or plan one "
+                "topic at a time, with --to-topic TOPIC of as many partitions",
+            )
+    return {place: place for place in plan.ranges}
+
+
 def standing_of(broker: Broker, project: str, plan: Plan) -> dict[TopicPartition, int]:
     """Return up to where each partition was sent. Raises BrokerAway, also while a transaction is open over it."""
+    kept = places_kept(broker, plan)
     member = broker.member(group_of(project, plan.replay_id), client_id=f"{project}-replay")
     try:
-        stored = member.committed(list(plan.ranges))
+        stored = member.committed(list(kept.values()))
     finally:
         member.close()
-    return {place: begin if (offset := stored[place]) is None else offset for place, (begin, _) in plan.ranges.items()}
-
-
-def left_of(plan: Plan, standing: Mapping[TopicPartition, int]) -> Ranges:
-    """Return what is left to be read of a plan."""
-    return {place: (max(begin, standing.get(place, begin)), end) for place, (begin, end) in plan.ranges.items()}
-
-
-def require_unchanged(broker: Broker, plan: Plan, left: Ranges) -> None:
-    """Raise RefusedError where topics are not what they were when the plan was made."""
-    if plan.source is not None:
-        return
-    topics = {place.topic for place in plan.ranges}
-    ids = broker.topic_ids(topics)
-    for topic in sorted(topics):
-        if ids.get(topic) != plan.topic_ids.get(topic):
-            raise RefusedError(
-                f"{topic} is not the topic that was planned for: it was made anew",
-                kept="everything: nothing was sent",
-                next_step="plan anew: towpath replay plan --topic TOPIC",
-            )
-    begins = broker.begin_offsets(list(left))
-    for place, (begin, end) in left.items():
-        if begin < end and begins[place] > begin:
-            raise RefusedError(
-                f"{place} begins at {begins[place]}: records from {begin} on, which were planned, have expired since",
-                kept="everything: nothing was sent",
-                next_step="plan anew: towpath replay plan --topic TOPIC",
-            )
-
-
-def read_plan(broker: Broker, plan: Plan, left: Ranges) -> Iterator[ConsumedRecord]:
-    """Yield what is left to be read of a plan, from its topics or its file."""
-    if plan.source is None:
-        return read_ranges(broker, left, by_time=plan.by_time)
-    return within(read_file(Path(plan.source)), left)
+    return {
+        place: begin if (offset := stored[kept[place]]) is None else offset for place, (begin, _) in plan.ranges.items()
+    }
 
 
 class Sending:
-    """One run of a plan into topics."""
+    """One run of a plan into topics of `broker`, which may be another cluster than the one that is read.
 
-    def __init__(self, broker: Broker, project: str, plan: Plan, choose: Choose, clock: Clock | None = None) -> None:
+    `translate` makes of a value what the target cluster's readers can read.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        project: str,
+        plan: Plan,
+        choose: Choose,
+        source: Source,
+        translate: Translate | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self._clock = clock or SystemClock()
         self._broker = broker
         self._group = group_of(project, plan.replay_id)
         self._project = project
         self._plan = plan
         self._choose = choose
-        self._counts = broker.partition_counts([plan.target.topic]) if plan.target.topic else {}
+        self._source = source
+        self._translate = translate
+        self._kept = places_kept(broker, plan)
+        self._to: dict[TopicPartition, tuple[str, int | None]] = {}
+        self._mark = plan.replay_id.encode()
 
-    def run(self, keep_on: Callable[[Progress], bool]) -> Progress:
+    def run(self, keep_on: KeepOn) -> Progress:
         """Send what is left, and return how far it came; `keep_on` is asked after each transaction.
 
         Raises RefusedError where another run of this plan has begun, WorldError where the cluster is away.
@@ -121,21 +120,20 @@ class Sending:
         finally:
             producer.close()
 
-    def _run(self, producer: Producer, keep_on: Callable[[Progress], bool]) -> Progress:
+    def _run(self, producer: Producer, keep_on: KeepOn) -> Progress:
         standing = self._standing()
         left = left_of(self._plan, standing)
-        require_unchanged(self._broker, self._plan, left)
+        self._source.require_unchanged(left)
         began, sent = self._clock.monotonic_seconds(), 0
         progress = Progress(0, standing, 0.0)
-        size = _transaction_size(self._plan.rate)
-        for chunk in _chunks(read_plan(self._broker, self._plan, left), size):
+        for chunk in chunks(self._source.read(left), _transaction_size(self._plan.rate)):
             producer.begin()
             records = list(self._choose(chunk))
             for record in records:
                 self._produce(producer, record)
-            standing = {**standing, **{record.topic_partition: record.offset + 1 for record in chunk}}
-            moved = {record.topic_partition: standing[record.topic_partition] for record in chunk}
-            producer.commit_for_group(self._group, moved)
+            moved = reached(chunk)
+            producer.commit_for_group(self._group, self._as_kept(moved))
+            standing = {**standing, **moved}
             sent += len(records)
             progress = Progress(sent, standing, self._clock.monotonic_seconds() - began)
             if not keep_on(progress):
@@ -145,8 +143,11 @@ class Sending:
         ends = {place: end for place, (_, end) in self._plan.ranges.items()}
         if ends != standing:
             producer.begin()
-            producer.commit_for_group(self._group, ends)
+            producer.commit_for_group(self._group, self._as_kept(ends))
         return replace(progress, offsets=ends, seconds=self._clock.monotonic_seconds() - began)
+
+    def _as_kept(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        return {self._kept[place]: offset for place, offset in offsets.items()}
 
     def _standing(self) -> dict[TopicPartition, int]:
         # A transaction that a killed run left open has just been ended by this producer's start.
@@ -159,68 +160,30 @@ class Sending:
         )
 
     def _produce(self, producer: Producer, record: ConsumedRecord) -> None:
-        topic = self._plan.target.topic_of(record)
-        same = topic == record.topic or self._counts.get(topic, 0) == self._broker_count(record.topic)
+        topic, partition = self._target_of(record)
+        value = record.value
         producer.produce(
             topic,
-            record.value,
+            value if self._translate is None or value is None else self._translate(value),
             key=record.key,
-            headers=with_header(record.headers, REPLAY_HEADER, self._plan.replay_id.encode()),
-            # The same partition, whoever chose it; of a topic with another count, by the key.
-            partition=record.partition if same else None,
+            headers=with_header(record.headers, REPLAY_HEADER, self._mark),
+            partition=partition,
             # Its own time, by which consumers know whether they can still tell that they have applied it.
             timestamp_milliseconds=record.timestamp_milliseconds,
         )
 
-    def _broker_count(self, topic: str) -> int:
-        if topic not in self._counts:
-            self._counts = {**self._counts, **self._broker.partition_counts([topic])}
-        return self._counts[topic]
+    def _target_of(self, record: ConsumedRecord) -> tuple[str, int | None]:
+        """Return topic and partition: the same partition, whoever chose it; of a topic with another count, by key."""
+        place = record.topic_partition
+        if place not in self._to:
+            topic = self._plan.target.topic_of(record)
+            counts = self._broker.partition_counts([topic, record.topic])
+            same = counts.get(topic, 0) == self._plan.partition_counts.get(record.topic, counts.get(record.topic))
+            self._to[place] = topic, record.partition if same else None
+        return self._to[place]
 
 
 def _transaction_size(rate: float | None) -> int:
     if not rate:
-        return RECORDS_PER_TRANSACTION
-    return max(1, min(RECORDS_PER_TRANSACTION, int(rate / TRANSACTIONS_PER_SECOND)))
-
-
-def _chunks(records: Iterator[ConsumedRecord], size: int) -> Iterator[list[ConsumedRecord]]:
-    while chunk := list(islice(records, size)):
-        yield chunk
-
-
-def write_file(
-    broker: Broker,
-    plan: Plan,
-    path: Path,
-    choose: Choose,
-    keep_on: Callable[[Progress], bool],
-    clock: Clock | None = None,
-) -> Progress:
-    """Write a plan's records into a file, behind those of an earlier run of it; a line that it left half is cut."""
-    clock = clock or SystemClock()
-    standing = {place: begin for place, (begin, _) in plan.ranges.items()}
-    with path.open("a+", encoding="utf-8") as file:
-        file.seek(0)
-        whole = 0
-        for line in iter(file.readline, ""):
-            if not line.endswith("\n"):
-                break
-            record = record_of(line)
-            standing[record.topic_partition] = record.offset + 1
-            whole = file.tell()
-        file.truncate(whole)
-        file.seek(whole)
-        began, sent = clock.monotonic_seconds(), 0
-        left = left_of(plan, standing)
-        require_unchanged(broker, plan, left)
-        progress = Progress(0, standing, 0.0)
-        for chunk in _chunks(read_plan(broker, plan, left), RECORDS_PER_TRANSACTION):
-            records = list(choose(chunk))
-            file.writelines(map(line_of, records))
-            standing.update({record.topic_partition: record.offset + 1 for record in chunk})
-            sent += len(records)
-            progress = Progress(sent, dict(standing), clock.monotonic_seconds() - began)
-            if not keep_on(progress):
-                break
-    return progress
+        return RECORDS_AT_ONCE
+    return max(1, min(RECORDS_AT_ONCE, int(rate / TRANSACTIONS_PER_SECOND)))

@@ -17,6 +17,7 @@ from towpath.contract.catalogue import Catalogue
 from towpath.errors import RefusedError, WorldError
 from towpath.outbox.postgres import apply_outbox_schema
 from towpath.outbox.topics import writable_topics
+from towpath.project import load_views
 from towpath.settings import PostgresSettings, Settings
 from towpath.stack.config import captured_databases, databases, username
 from towpath.stack.processes import Machine
@@ -141,10 +142,10 @@ def make_databases(settings: Settings) -> tuple[str, ...]:
 
 def apply_service_schemas(settings: Settings, scripts: Mapping[str, Iterable[bytes]]) -> None:
     """Give each service's database its outbox and what the service itself brings (`scripts`, by database)."""
-    catalogue = Catalogue.load(settings)
+    catalogue, views = Catalogue.load(settings), load_views(settings)
     for name in captured_databases(settings):
         with closing(_connect(settings, name)) as connection:
-            topics = writable_topics(catalogue, name)
+            topics = writable_topics(catalogue, name, views)
             apply_outbox_schema(connection, settings.postgres, settings.outbox, topics=topics)
             for script in scripts.get(name, ()):
                 with connection.transaction():

@@ -20,6 +20,7 @@ from towpath.outbox.message import COLUMNS, OutboxMessage
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.outbox.postgres import apply_outbox_schema
 from towpath.outbox.topics import REQUEST_BYTES_MAX, writable_topics
+from towpath.project import load_views
 from towpath.settings import Settings
 from towpath.view.postgres import ViewTable
 from towpath.view.view import View
@@ -205,7 +206,7 @@ def allow_topic(url: str, topic: str) -> None:
 
 def views_schema(settings: Settings) -> None:
     """Give the views' database its outbox, through which a view's dead letters leave."""
-    topics = writable_topics(Catalogue.load(settings), VIEWS_DATABASE)
+    topics = writable_topics(Catalogue.load(settings), VIEWS_DATABASE, load_views(settings))
     with _connect(settings.postgres.database_url(VIEWS_DATABASE)) as connection:
         apply_outbox_schema(connection, settings.postgres, settings.outbox, topics=topics, capture=False)
 

@@ -12,13 +12,16 @@ from towpath import tracing
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, PeerError
+from towpath.outbox.message import OutboxMessage, from_record
 from towpath.outbox.names import VIEWS_DATABASE
+from towpath.outbox.postgres import write
 from towpath.settings import Settings
 from towpath.stream.broker.dead_letter import occurred_milliseconds
 from towpath.stream.broker.record import ConsumedRecord, plausible_milliseconds
 from towpath.stream.engine.batch_size import Gathering
 from towpath.stream.engine.record_spans import handling_all
 from towpath.stream.faust_app.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
+from towpath.view.declaring import Changes
 from towpath.view.dedup.horizon import Sighting, beyond_horizon
 from towpath.view.dedup.postgres import forget, sort_and_remember
 from towpath.view.postgres import ViewTable, create_table
@@ -133,7 +136,25 @@ class Folding:
         due = self._fresh(connection, read, now_milliseconds)
         if due:
             rows = self._table.rows(connection, {folded.key for folded in due})
-            self._table.store(connection, self._fold(rows, due))
+            changed = self._fold(rows, due)
+            self._table.store(connection, changed)
+            if self._view.changes is not None:
+                write(connection, self._told(self._view.changes, changed, due))
+
+    def _told(self, changes: Changes[Any], changed: dict[str, Any], due: list[Folded]) -> list[OutboxMessage]:
+        """Return the events that tell of the rows that changed. Raises RecordFailed where one cannot be made."""
+        last = {folded.key: folded for folded in due}
+        found = []
+        for key, row in changed.items():
+            folded = last[key]
+            try:
+                record = changes.record(key, row)
+                if record is not None:
+                    id_ = changes.event_id(self.application, key, folded.occurrence.event_id)
+                    found.append(from_record(self._codec, changes.topic, key, record, id=id_))
+            except BaseException as error:  # whatever it is, the record's position goes with it
+                raise RecordFailed(folded.consumed, error) from error
+        return found
 
     def _fresh(self, connection: Any, read: list[Folded], now_milliseconds: int) -> list[Folded]:
         """Return what was not applied before, and note it. Raises RecordFailed for what is too old to tell."""

@@ -11,7 +11,9 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
+from towpath.errors import ConfigurationError
 from towpath.settings import Settings
+from towpath.view.declaring import checks_of
 from towpath.view.versions.postgres import (
     create_decisions,
     create_flag,
@@ -71,6 +73,7 @@ class ViewTable(Generic[Row]):
     def __init__(self, view: View[Row]) -> None:
         self.view = view
         self._columns = column_types(view, COLUMN_TYPES)
+        self._checks = checks_of(view.row)
         self._values = attrgetter(*(name for name, _ in self._columns))
         table, key = sql.Identifier(view.table), sql.Identifier(view.key)
         names = [sql.Identifier(name) for name, _ in self._columns]
@@ -99,13 +102,8 @@ class ViewTable(Generic[Row]):
         if found is not None:
             require_shape(view.name, view.version, self.shape, found)
         else:
-            columns = sql.SQL(", ").join(
-                sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in self._columns
-            )
-            connection.execute(
-                sql.SQL("CREATE TABLE {} ({}, PRIMARY KEY ({}))").format(table, columns, sql.Identifier(view.key))
-            )
-        for index in view.indexes:
+            self._create_table(connection)
+        for index in view.all_indexes:
             connection.execute(
                 sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(
                     sql.Identifier("_".join((view.table, *index))),
@@ -130,6 +128,29 @@ class ViewTable(Generic[Row]):
             return view.version
         return published
 
+    def _create_table(self, connection: psycopg.Connection[Any]) -> None:
+        table = sql.Identifier(self.view.table)
+        parts = [sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in self._columns]
+        parts.append(sql.SQL("PRIMARY KEY ({})").format(sql.Identifier(self.view.key)))
+        for name, condition in self._checks.items():
+            # The condition is the project's own code, as its folds are.
+            parts.append(sql.SQL("CONSTRAINT {} CHECK ({})").format(sql.Identifier(name), sql.SQL(condition)))
+        try:
+            connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(parts)))
+        except (psycopg.ProgrammingError, psycopg.DataError) as error:
+            raise ConfigurationError(
+                f"view {self.view.name}: its table cannot be created: {str(error).strip().splitlines()[0]}",
+                kept="every version that is there",
+                next_step="fix the condition of a Check: it is SQL about the row's columns",
+            ) from error
+        for name, condition in self._checks.items():
+            # As it was declared: PostgreSQL keeps conditions in a form of its own.
+            connection.execute(
+                sql.SQL("COMMENT ON CONSTRAINT {} ON {} IS {}").format(
+                    sql.Identifier(name), table, sql.Literal(condition)
+                )
+            )
+
     @property
     def shape(self) -> Shape:
         """Return what the row declares."""
@@ -137,7 +158,7 @@ class ViewTable(Generic[Row]):
         for name, kind in self._columns:
             plain = kind.removesuffix(" NOT NULL")
             columns.append(Column(name, _NAMES.get(plain, plain), kind != plain or name == self.view.key))
-        return Shape(tuple(columns), self.view.key)
+        return Shape(tuple(columns), self.view.key, self._checks)
 
     def publish(self, connection: psycopg.Connection[Any]) -> None:
         """Let readers of the SQL view see this version, in one step, whatever it has folded."""

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, PeerError
+from towpath.view.declaring import Changes, Indexed, marks_of
 
 Row = TypeVar("Row")
 _NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
@@ -82,9 +83,11 @@ class View(Generic[Row]):
     notify_field: str | None = None
     """Field whose new value is sent with NOTIFY on the channel `<name>` whenever a row changes."""
     indexes: tuple[tuple[str, ...], ...] = ()
-    """Fields of each index beside the key's own."""
+    """Fields of each index beside the key's own; one of a single field may be said at the field: `Indexed()`."""
     from_row: Callable[[Mapping[str, Any]], Row | None] | None = None
     """Makes this version's row of one of the version before (its columns by name), to build without the log."""
+    changes: Changes[Row] | None = None
+    """Who is told of each row that changes, through the outbox; None where nobody is."""
     forgets: bool = False
     """Whether its rows may lack what retention has taken. By default a version whose topics have lost their beginning
     is not built unless a person says so."""
@@ -112,6 +115,11 @@ class View(Generic[Row]):
                 "several keys meet in a row; two workers would then overwrite each other's rows",
                 next_step="declare rows=RowSource.MANY_KEYS if they do, and fold in any order; else RowSource.ONE_KEY",
             )
+        if self.changes is not None and self.changes.topic in self.topics:
+            raise ConfigurationError(
+                f"view {self.name}: it tells its changes to {self.changes.topic}, which it folds itself",
+                next_step="give the changes a topic of their own",
+            )
         if not self.topics:
             raise ConfigurationError(f"view {self.name}: it has no topics", next_step="name at least one")
 
@@ -119,6 +127,12 @@ class View(Generic[Row]):
     def many_keys(self) -> bool:
         """Return whether records of several keys meet in a row."""
         return self.rows is RowSource.MANY_KEYS
+
+    @property
+    def all_indexes(self) -> tuple[tuple[str, ...], ...]:
+        """Return the fields of each index: those that the row marks, and those of `indexes`."""
+        marked = tuple((name,) for name, _ in marks_of(self.row, Indexed))
+        return tuple(dict.fromkeys((*marked, *self.indexes)))
 
     @property
     def table(self) -> str:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib import resources
-from typing import Any
+from typing import Annotated, Any, cast
 
 import psycopg
 import pytest
@@ -15,10 +15,11 @@ import pytest
 from schemas.records.order import OrderConfirmed, OrderRejected
 from tests.unit.orchestrator.desktop import CODEC
 from towpath.contract.record import Record
+from towpath.errors import ConfigurationError, ContractError
 from towpath.orchestrator.envelope import headers_of
 from towpath.stream.broker.record import ConsumedRecord
 from towpath.stream.faust_app.agent import Batch, RecordFailed
-from towpath.view import Occurrence, RowSource, View
+from towpath.view import Changes, Check, Indexed, Occurrence, RowSource, View
 from towpath.view.agent import Folding
 from towpath.view.dedup.horizon import BeyondDedupHorizon
 from towpath.view.postgres import ViewTable
@@ -195,6 +196,123 @@ def test_readers_see_the_published_version_only(tables: psycopg.Connection[Any])
     assert tables.execute("SELECT count(*) FROM counts").fetchone() == (1,)
     second.publish(tables)
     assert tables.execute("SELECT count(*) FROM counts").fetchone() == (0,)
+
+
+@dataclass(frozen=True, slots=True)
+class Limited:
+    """A count that its row's declaration limits."""
+
+    order_id: str
+    confirmations: Annotated[int, Check("confirmations > 0"), Check("confirmations <= 2")]
+    reason: Annotated[str, Indexed()] | None = None
+
+
+LIMITED = View(
+    name="limited",
+    topics=("order.events",),
+    row=Limited,
+    key="order_id",
+    folds=frozenset({OrderConfirmed}),
+    fold=lambda row, record, at: Limited(at.key, (row.confirmations if row else 0) + 1),
+)
+
+
+def test_the_database_checks_what_a_row_declares(tables: psycopg.Connection[Any]) -> None:
+    """A record whose fold breaks it changes nothing; what is declared as indexed is."""
+    ViewTable(LIMITED).create(tables)
+    tables.commit()
+    worker = Folding("limited", LIMITED, CODEC, HOUR_MILLISECONDS)
+
+    def take_one(offset: int) -> None:
+        read = worker.read(Batch("order.events", 0, [confirmed(offset)]))
+        worker.apply(tables, read=read, now_milliseconds=MILLISECONDS)
+        tables.commit()
+
+    take_one(0)
+    take_one(1)
+    with pytest.raises(psycopg.errors.CheckViolation, match="check_confirmations_2"):
+        take_one(2)
+    tables.rollback()
+    assert ViewTable(LIMITED).all_rows(tables) == [Limited("a", 2)]
+    indexes = tables.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'limited_v1'").fetchall()
+    assert ("limited_v1_reason",) in indexes
+
+
+def test_a_check_changed_under_the_same_version_is_refused(tables: psycopg.Connection[Any]) -> None:
+    """The rows that are there were not held to it; one that is no SQL is said as such."""
+    ViewTable(LIMITED).create(tables)
+    tables.commit()
+
+    @dataclass(frozen=True, slots=True)
+    class Other:
+        order_id: str
+        confirmations: int
+        reason: str | None = None
+
+    def with_checks(*checks: Check) -> View[Any]:
+        Other.__annotations__["confirmations"] = Annotated[(int, *checks)] if checks else int
+        return replace(LIMITED, row=cast("Any", Other))
+
+    ViewTable(with_checks(Check("confirmations > 0"), Check("confirmations <= 2"))).create(tables)
+    with pytest.raises(ContractError, match=r"\+ CHECK \(confirmations <= 3\); - CHECK \(confirmations <= 2\)"):
+        ViewTable(with_checks(Check("confirmations > 0"), Check("confirmations <= 3"))).create(tables)
+    tables.rollback()
+    with pytest.raises(ConfigurationError, match="its table cannot be created"):
+        ViewTable(replace(with_checks(Check("confirmations >>> nothing")), version=2)).create(tables)
+
+
+TOLD = replace(
+    VIEW,
+    changes=Changes(
+        "counts.events",
+        lambda key, row: (
+            OrderRejected(order_id=key, reason="gone", rejected_at=NOW)
+            if row is None
+            else OrderRejected(order_id=key, reason=str(row.confirmations), rejected_at=NOW)
+        ),
+    ),
+)
+
+
+def told(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return the keys and reasons of the change events in the outbox."""
+    rows = connection.execute("SELECT topic, key, payload FROM outbox ORDER BY sequence").fetchall()
+    assert {topic for topic, *_ in rows} <= {"counts.events"}
+    return [(key, cast("OrderRejected", CODEC.decode(payload)).reason) for _, key, payload in rows]
+
+
+def test_changes_of_rows_are_told_in_the_transaction_that_makes_them(tables: psycopg.Connection[Any]) -> None:
+    """The last form of each row that a unit changed, once, whatever is repeated; folding them gives the table."""
+    worker = Folding("application", TOLD, CODEC, HOUR_MILLISECONDS)
+    read = worker.read(Batch("order.events", 0, [confirmed(0)]))
+    worker.apply(tables, read=read, now_milliseconds=MILLISECONDS)
+    tables.rollback()
+    assert told(tables) == []
+    take(worker, tables, confirmed(0), confirmed(1), confirmed(2, "b"))
+    take(worker, tables, confirmed(3), confirmed(1))  # one of them known
+    take(worker, tables, rejected(4, "", "b"))
+    rows = take(worker, tables, confirmed(2, "b"))
+    found = told(tables)
+    assert found == [("a", "2"), ("b", "1"), ("a", "3"), ("b", "gone")]
+    latest = dict(found)
+    assert {key: str(row.confirmations) for key, row in rows.items()} == {
+        key: reason for key, reason in latest.items() if reason != "gone"
+    }
+    ids = tables.execute("SELECT count(DISTINCT id) FROM outbox").fetchall()
+    assert ids == [(4,)]
+
+
+def test_a_change_that_cannot_be_told_names_its_record(tables: psycopg.Connection[Any]) -> None:
+    """It is dead-lettered like one that cannot be folded."""
+
+    def broken(key: str, row: Count | None) -> Record | None:
+        raise ValueError(key)
+
+    worker = Folding("application", replace(VIEW, changes=Changes("counts.events", broken)), CODEC, HOUR_MILLISECONDS)
+    read = worker.read(Batch("order.events", 0, [confirmed(0), confirmed(7)]))
+    with pytest.raises(RecordFailed) as failure:
+        worker.apply(tables, read=read, now_milliseconds=MILLISECONDS)
+    assert failure.value.record.offset == 7
 
 
 ROWS, RECORDS, WORKERS = 500, 8, 4

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -22,13 +23,17 @@ from tests.unit.orchestrator.desktop import CODEC
 from towpath.demo.verdict import fold_topics
 from towpath.errors import ConfigurationError, ContractError, RefusedError
 from towpath.orchestrator.envelope import headers_of
+from towpath.outbox.message import OutboxMessage
+from towpath.outbox.postgres import write
+from towpath.replay.outbox.postgres import OutboxSource, range_of
+from towpath.replay.plan import OutboxRange
 from towpath.settings import Settings, load_settings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.view import Occurrence, RowSource, View
-from towpath.view.agent import create_view
+from towpath.view.agent import Folding, create_view
 from towpath.view.postgres import ViewTable
-from towpath.view.versions.building.postgres import begin_at_topics, begin_with_rows
+from towpath.view.versions.building.postgres import begin_at_topics, begin_with_records, begin_with_rows
 from towpath.view.versions.building.shortfall import expired, require_whole
 from towpath.view.versions.compare.in_flux import keys_between
 from towpath.view.versions.compare.postgres import begin_snapshot, compare
@@ -382,6 +387,90 @@ def test_a_version_is_not_built_in_silence_where_records_have_expired(shop: Shop
     asyncio.run(fold(one, two))
     log = sorted({record.position: record for record in [*before, *after]}.values())
     assert shop.rows(one) == shop.rows(two) == fold_topics(two, log, CODEC)
+
+
+def test_a_version_begins_with_what_outboxes_hold_where_its_topics_have_let_it_expire(
+    shop: Shop, connection: Connection
+) -> None:
+    """Whole, in one transaction; what the topic still has as well is known when it comes again."""
+    one = sum_view(RowSource.ONE_KEY, 1)
+    outbox = shop.settings.postgres.urls["views"]
+    postgres = shop.settings.postgres.model_copy(update={"urls": {"views": outbox, "order": outbox}})
+    settings = shop.settings.model_copy(update={"postgres": postgres})
+    messages = [
+        OutboxMessage(
+            id=uuid4(),
+            topic=TOPIC,
+            key=f"{shop.chance.choice('abc')}-{number % 7}",
+            type=OrderConfirmed.SCHEMA_NAME,
+            payload=CODEC.encode(OrderConfirmed(order_id=str(number), confirmed_at=NOW)),
+        )
+        for number in range(50)
+    ]
+    write(connection, messages)
+    connection.commit()
+    found = range_of(connection, "order", (TOPIC,))
+    connection.commit()
+    records = list(OutboxSource(settings, found, (TOPIC,), {TOPIC: PARTITIONS}).read(_everything(found)))
+    assert [record.header("id") for record in records] == [str(message.id) for message in messages]
+    for record in records:
+        shop.broker.append(TOPIC, record.value, key=record.key, headers=record.headers)
+    log = shop.records()
+    for place, end in bounds_of(shop.broker, [TOPIC]).ends.items():
+        shop.broker.log_of(place).expire(end - end // 4)
+    bounds = bounds_of(shop.broker, [TOPIC])
+    assert expired(one, bounds, {}), "some of it has expired"
+    folding = Folding(group_name(PROJECT, one.name, one.version), one, CODEC, 10**15)
+    decision = VersionDecision("sums", "build", None, 1, "test", "a test", "from outbox")
+    broken = [*records[:30], records[30]._replace(value=b"no avro"), *records[31:]]
+    with pytest.raises(RefusedError, match="cannot fold"), shop.connected() as own:
+        begin_with_records(own, PROJECT, one, folding, broken, bounds, decision, now_milliseconds=10**13)
+    with shop.connected() as own:
+        begin_with_records(own, PROJECT, one, folding, records, bounds, decision, now_milliseconds=10**13)
+
+    async def go_on() -> None:
+        await shop.start(one)
+        await until(lambda: shop.caught_up(one))
+        await shop.stop_all()
+
+    shop.send(20)
+    asyncio.run(go_on())
+    newer = [record for record in shop.records() if record.position not in {record.position for record in log}]
+    assert shop.rows(one) == fold_topics(one, [*log, *newer], CODEC)
+
+
+def _everything(found: OutboxRange) -> dict[TopicPartition, tuple[int, int]]:
+    return {TopicPartition(TOPIC, number): (0, found.messages) for number in range(PARTITIONS)}
+
+
+def test_a_replay_from_an_outbox_that_has_lost_messages_since_is_refused(shop: Shop, connection: Connection) -> None:
+    """What a run had sent is known by the order of all of them; one that was written since is no part of it."""
+    outbox = shop.settings.postgres.urls["views"]
+    postgres = shop.settings.postgres.model_copy(update={"urls": {"views": outbox, "order": outbox}})
+    settings = shop.settings.model_copy(update={"postgres": postgres})
+
+    def emit() -> None:
+        message = OutboxMessage(id=uuid4(), topic=TOPIC, key="a", type="x", payload=b"x")
+        write(connection, [message])
+        connection.commit()
+
+    for _ in range(5):
+        emit()
+    # A message that was emitted anew is the same message.
+    connection.execute(
+        "INSERT INTO outbox (id, topic, key, type, payload) SELECT id, topic, key, type, payload FROM outbox LIMIT 2"
+    )
+    connection.commit()
+    found = range_of(connection, "order", (TOPIC,))
+    connection.commit()
+    emit()
+    source = OutboxSource(settings, found, (TOPIC,), {TOPIC: PARTITIONS})
+    assert len(list(source.read(_everything(found)))) == found.messages == 5
+    connection.execute("DELETE FROM outbox WHERE sequence = (SELECT min(sequence) FROM outbox)")
+    connection.execute("DELETE FROM outbox WHERE sequence = (SELECT min(sequence) FROM outbox)")
+    connection.commit()
+    with pytest.raises(RefusedError, match="is not what was planned for"):
+        list(source.read(_everything(found)))
 
 
 def test_a_swap_keeps_what_was_granted_and_refuses_to_break_what_is_built_on_it(

@@ -41,7 +41,7 @@ def found(
     known = [
         *(party_of_saga(name, versions.values(), catalogue) for name, versions in sagas.items()),
         *(party_of_service(one, sagas, catalogue) for one in services.values()),
-        *(party_of_view(*versions.values()) for versions in load_views(SETTINGS).values()),
+        *(party_of_view(CATALOGUE, *versions.values()) for versions in load_views(SETTINGS).values()),
     ]
     return [
         (one.problem.replace("craftygoods.", ""), one.fix)

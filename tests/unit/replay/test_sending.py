@@ -3,11 +3,17 @@
 import json
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
+import fastavro
 import pytest
+from avro.datafile import DataFileReader
+from avro.io import DatumReader
 
 from schemas.records.order import OrderConfirmed, OrderRejected
 from tests.unit.orchestrator.desktop import CODEC
@@ -15,14 +21,17 @@ from towpath.clock import ManualClock
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, RefusedError, WorldError
 from towpath.orchestrator.envelope import headers_of
-from towpath.replay.captured import line_of, record_of
+from towpath.replay.captured import record_of
 from towpath.replay.plan import Counted, Plan, Recognition, Target, chosen, problems_of
+from towpath.replay.progress import Progress, left_of
 from towpath.replay.reading import ranges_in, read_file, read_ranges
 from towpath.replay.selection import Selection, compile_predicate
-from towpath.replay.sending import Progress, Sending, left_of, standing_of, write_file
+from towpath.replay.sending import Sending, standing_of
+from towpath.replay.source import source_of
+from towpath.replay.writing import write_file
 from towpath.settings import load_settings
 from towpath.stream.broker.memory import MemoryBroker
-from towpath.stream.broker.port import OutcomeUnknown
+from towpath.stream.broker.port import Broker, OutcomeUnknown
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.view.versions.log import bounds_of
 
@@ -67,6 +76,17 @@ def choose(plan: Plan, records: Iterable[ConsumedRecord]) -> Iterable[ConsumedRe
     return chosen(records, plan.selection, CODEC.decode, None)
 
 
+def sending(broker: Broker, plan: Plan) -> Sending:
+    """Return a run of a plan from and to one cluster."""
+    return Sending(broker, PROJECT, plan, lambda records: choose(plan, records), source_of(broker, plan))
+
+
+def write(broker: MemoryBroker, plan: Plan, path: Path, *, stop: bool = False) -> Progress:
+    """Write a plan's records into a file, or the first chunk of them."""
+    chosen_ones = partial(choose, plan)
+    return write_file(source_of(broker, plan), plan, path, chosen_ones, lambda _: not stop)
+
+
 def run(broker: MemoryBroker, plan: Plan, *, kill_after: int | None = None) -> Progress:
     """Run a plan; `kill_after` so many transactions."""
     seen = 0
@@ -78,7 +98,7 @@ def run(broker: MemoryBroker, plan: Plan, *, kill_after: int | None = None) -> P
             raise KilledError
         return True
 
-    return Sending(broker, PROJECT, plan, lambda records: choose(plan, records)).run(keep_on)
+    return sending(broker, plan).run(keep_on)
 
 
 def ids(records: Iterable[ConsumedRecord]) -> list[str | None]:
@@ -94,7 +114,8 @@ def replayed(broker: MemoryBroker, topic: str = TOPIC) -> list[ConsumedRecord]:
 @pytest.fixture(autouse=True)
 def small_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run have many transactions."""
-    monkeypatch.setattr("towpath.replay.sending.RECORDS_PER_TRANSACTION", 7)
+    for module in ("sending", "writing"):
+        monkeypatch.setattr(f"towpath.replay.{module}.RECORDS_AT_ONCE", 7)
 
 
 def test_a_plan_killed_again_and_again_sends_each_record_once_and_in_order() -> None:
@@ -124,6 +145,55 @@ def test_a_plan_killed_again_and_again_sends_each_record_once_and_in_order() -> 
         assert record[3:6] == original[3:6]
 
 
+class Killing:
+    """A cluster whose user is killed at its n-th call, before or after it: from then on nothing of it arrives."""
+
+    def __init__(self, inner: Any, calls: list[str], at: int, *, after: bool) -> None:
+        self._inner = inner
+        self._calls = calls
+        self._at = at
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._inner, name)
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            if len(self._calls) > self._at:
+                return None  # `finally` of the killed process, which a killed process does not run
+            self._calls.append(name)
+            killed = len(self._calls) > self._at
+            if killed and not self._after:
+                raise KilledError
+            answer = found(*arguments, **options)
+            if killed:
+                raise KilledError
+            if name in ("producer", "member", "reader"):
+                return Killing(answer, self._calls, self._at, after=self._after)
+            return answer
+
+        return call
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("target", [Target(), Target(topic="copy")])
+def test_killed_at_every_call_to_the_cluster_a_plan_sends_each_record_once(target: Target, *, after: bool) -> None:
+    """Whichever the last call was that the broker heard: the next run does what is left."""
+    stages: Counter[str] = Counter()
+    for at in range(10_000):
+        broker = broker_with(20)
+        before = sorted(ids(broker.records(TOPIC)), key=str)
+        plan, calls = planned(broker, target=target), list[str]()
+        try:
+            sending(cast("Broker", Killing(broker, calls, at, after=after)), plan).run(lambda _: True)
+            break
+        except KilledError:
+            stages[calls[-1]] += 1
+        run(broker, plan)
+        assert run(broker, plan).sent == 0
+        assert sorted(ids(replayed(broker, target.topic or TOPIC)), key=str) == before, f"{calls[-1]}, call {at}"
+    assert {"start", "begin", "produce", "commit_for_group", "poll", "committed", "close"} <= stages.keys()
+
+
 def test_a_commit_without_an_answer_is_found_in_the_log() -> None:
     """The run ends, and the next one goes on behind what was committed after all."""
     broker = broker_with(30)
@@ -146,7 +216,7 @@ def test_two_runs_of_a_plan_at_a_time_fence_each_other() -> None:
         return True
 
     with pytest.raises(RefusedError, match="another run of replay r1"):
-        Sending(broker, PROJECT, plan, lambda records: choose(plan, records)).run(keep_on)
+        sending(broker, plan).run(keep_on)
     assert len(replayed(broker)) == 60
 
 
@@ -154,7 +224,7 @@ def test_a_run_that_is_asked_to_stop_says_what_is_left() -> None:
     """The next run does the rest."""
     broker = broker_with(30)
     plan = planned(broker)
-    progress = Sending(broker, PROJECT, plan, lambda records: choose(plan, records)).run(lambda _: False)
+    progress = sending(broker, plan).run(lambda _: False)
     assert progress.sent == 7
     left = left_of(plan, standing_of(broker, PROJECT, plan))
     assert sum(end - begin for begin, end in left.values()) == 23
@@ -172,6 +242,46 @@ def test_records_go_to_another_topic_into_the_same_partitions() -> None:
     places = {record.header("id"): record.partition for record in broker.records(TOPIC)}
     assert all(places[record.header("id")] == record.partition for record in copied)
     assert replayed(broker) == []
+
+
+def test_records_go_to_another_cluster_and_killed_on_the_way_each_once() -> None:
+    """Where they stand is kept there, with what was sent; a cluster that lacks the topic is named before anything."""
+    here, there = broker_with(40), MemoryBroker(load_settings(environment=False).stream)
+    plan = planned(here, target=Target(cluster="other.toml"))
+
+    def sent(*, kill: bool = False) -> Progress:
+        def keep_on(_: Progress) -> bool:
+            if kill:
+                raise KilledError
+            return True
+
+        chosen_ones, source = partial(choose, plan), source_of(here, plan)
+        return Sending(there, PROJECT, plan, chosen_ones, source, lambda value: b"!" + value).run(keep_on)
+
+    with pytest.raises(RefusedError, match=r"the cluster has no order.events\[0\]"):
+        sent()
+    there.create_topic(TOPIC, PARTITIONS)
+    for _ in range(3):
+        with pytest.raises(KilledError):
+            sent(kill=True)
+    assert sent().sent == 40 - 3 * 7
+    assert replayed(here) == []
+    arrived = {record.header("id"): record for record in there.records(TOPIC)}
+    assert len(there.records(TOPIC)) == len(arrived) == 40
+    for record in here.records(TOPIC):
+        assert arrived[record.header("id")].value == b"!" + (record.value or b"")
+        assert arrived[record.header("id")].partition == record.partition
+
+
+def test_a_cluster_without_the_source_topic_takes_its_records_into_another() -> None:
+    """Where it stands is kept under the topic that is there."""
+    here, there = broker_with(20), MemoryBroker(load_settings(environment=False).stream)
+    there.create_topic("copy", PARTITIONS)
+    plan = planned(here, target=Target(topic="copy", cluster="other.toml"))
+    chosen_ones = partial(choose, plan)
+    for sent in (20, 0):
+        assert Sending(there, PROJECT, plan, chosen_ones, source_of(here, plan)).run(lambda _: True).sent == sent
+    assert len(replayed(there, "copy")) == 20
 
 
 def test_a_topic_that_was_made_anew_or_has_expired_since_is_not_replayed() -> None:
@@ -198,23 +308,54 @@ def test_by_time_records_come_across_partitions_as_they_were_written() -> None:
     assert last.timestamp_milliseconds in (1, 1_049)
 
 
-def test_a_file_is_written_on_where_a_killed_run_left_it(tmp_path: Path) -> None:
-    """A half line is cut; the file has each record once, and is read back byte for byte."""
-    broker = broker_with(50)
-    path = tmp_path / "orders.jsonl"
+@pytest.mark.parametrize("suffix", ["jsonl", "avro"])
+def test_a_file_is_written_on_where_a_killed_run_left_it(tmp_path: Path, suffix: str) -> None:
+    """Cut anywhere, within a line, a block or the header: what is half is cut, and each record is there once."""
+    seed = random.randrange(2**32)
+    sys.stdout.write(f"seed {seed}\n")
+    broker, path = broker_with(50, seed), tmp_path / f"orders.{suffix}"
     plan = planned(broker, target=Target(file=str(path)))
-    write_file(broker, plan, path, lambda records: choose(plan, records), lambda _: False)
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line_of(broker.records(TOPIC)[-1])[:40])
-    write_file(broker, plan, path, lambda records: choose(plan, records), lambda _: True)
-    assert list(read_file(path)) == broker.records(TOPIC)
+    write(broker, plan, path, stop=True)
+    begun = path.stat().st_size
+    assert write(broker, plan, path).sent == 43
+    whole = path.read_bytes()
+    for length in {0, 1, begun - 1, begun, begun + 1, *random.Random(seed).sample(range(len(whole)), 40)}:
+        path.write_bytes(whole[:length])
+        write(broker, plan, path)
+        assert list(read_file(path)) == broker.records(TOPIC), f"cut at {length} of {len(whole)}"
+    assert write(broker, plan, path).sent == 0
 
 
-def test_a_captured_file_is_sent_like_a_topic(tmp_path: Path) -> None:
+def test_any_avro_library_reads_a_captured_container(tmp_path: Path) -> None:
+    """Apache's own, for one; what follows the last whole block is said, not passed over."""
+    broker, path = broker_with(20), tmp_path / "orders.avro"
+    write(broker, planned(broker), path)
+    with path.open("rb") as file, DataFileReader(file, DatumReader()) as reader:
+        found: list[Any] = list(reader)
+    assert [one["offset"] for one in found] == [record.offset for record in broker.records(TOPIC)]
+    assert {one["value"] for one in found} == {record.value for record in broker.records(TOPIC)}
+    path.write_bytes(path.read_bytes() + b"half a block")
+    with pytest.raises(ConfigurationError, match="is not whole"):
+        list(read_file(path))
+
+
+def test_a_container_of_other_records_is_refused(tmp_path: Path) -> None:
+    """It is somebody's file: nothing is written behind it."""
+    path = tmp_path / "other.avro"
+    with path.open("wb") as file:
+        fastavro.writer(file, {"type": "record", "name": "Other", "fields": []}, [{}])
+    before = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="another schema"):
+        write(broker_with(5), planned(broker_with(5)), path)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "avro"])
+def test_a_captured_file_is_sent_like_a_topic(tmp_path: Path, suffix: str) -> None:
     """Killed on the way, each of its records goes once."""
     broker = broker_with(50)
-    path = tmp_path / "orders.jsonl"
-    path.write_text("".join(map(line_of, broker.records(TOPIC))), encoding="utf-8")
+    path = tmp_path / f"orders.{suffix}"
+    write(broker, planned(broker), path)
     ranges = ranges_in(read_file(path))
     plan = Plan("r2", Selection(), Target(topic="copy"), ranges, {}, False, None, {"records": 50}, [], (), str(path))
     with pytest.raises(KilledError):
@@ -239,7 +380,8 @@ def test_a_rate_is_kept() -> None:
         moments.append(round(clock.monotonic_seconds(), 1))
         return True
 
-    Sending(broker, PROJECT, plan, lambda records: choose(plan, records), clock).run(keep_on)
+    source = source_of(broker, plan)
+    Sending(broker, PROJECT, plan, partial(choose, plan), source, clock=clock).run(keep_on)
     # Five records a transaction.
     assert moments == [0.0, 0.2, 0.4, 0.6]
 
@@ -255,10 +397,12 @@ def test_a_rate_is_kept() -> None:
         (Selection(ids=frozenset({"e1", "e2", "other"})), 2),
         (Selection(headers={"id": "e1"}), 1),
         (Selection(headers={"tenant": "x"}), 0),
+        (Selection(partitions=frozenset(range(PARTITIONS))), 30),
+        (Selection(keys=frozenset(f"o-{number}" for number in range(10))), 30),
     ],
 )
 def test_a_selection_takes_what_it_asks_for(selection: Selection, count: int) -> None:
-    """Time, type, id and header; it is kept in a plan as it is."""
+    """Time, type, id, header, partition and key; it is kept in a plan as it is."""
     records = broker_with(30).records(TOPIC)
     assert sum(map(selection.takes, records)) == count
     assert Selection.from_json(json.loads(json.dumps(selection.to_json()))) == selection

@@ -50,6 +50,11 @@ _KEY = """
 SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY(i.indkey)
  WHERE i.indrelid = to_regclass(%s) AND i.indisprimary
 """
+_CHECKS = """
+SELECT conname, obj_description(oid, 'pg_constraint') FROM pg_constraint
+ WHERE conrelid = to_regclass(%s) AND contype = 'c' AND conname LIKE 'check\\_%%'
+   AND obj_description(oid, 'pg_constraint') IS NOT NULL
+"""
 _GRANTS = """
 SELECT CASE WHEN grantee = 0 THEN NULL ELSE pg_get_userbyid(grantee) END, privilege_type, is_grantable
   FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass(%s) AND grantee <> relowner
@@ -127,7 +132,10 @@ def shape_of(connection: Connection, table: str) -> Shape | None:
     """Return what a table is made of, None where there is none."""
     columns = connection.execute(_COLUMNS, (table,)).fetchall()
     key = connection.execute(_KEY, (table,)).fetchone()
-    return Shape(tuple(Column(*column) for column in columns), "" if key is None else key[0]) if columns else None
+    if not columns:
+        return None
+    checks = dict(connection.execute(_CHECKS, (table,)).fetchall())
+    return Shape(tuple(Column(*column) for column in columns), "" if key is None else key[0], checks)
 
 
 def built_shape(connection: Connection, view: str, version: int) -> Shape:

@@ -46,6 +46,8 @@ class Shape:
 
     columns: tuple[Column, ...]
     key: str
+    checks: Mapping[str, str] = field(default_factory=dict)
+    """Conditions that each row meets, as they were declared, by the names of their constraints."""
 
     @property
     def types(self) -> dict[str, str]:
@@ -59,6 +61,8 @@ class Shape:
         lines = [f"+ {mine[name]}" for name in mine if name not in theirs]
         lines += [f"- {theirs[name]}" for name in theirs if name not in mine]
         lines += [f"~ {theirs[name]} -> {mine[name]}" for name in mine if name in theirs and mine[name] != theirs[name]]
+        lines += [f"+ CHECK ({check})" for check in self.checks.values() if check not in found.checks.values()]
+        lines += [f"- CHECK ({check})" for check in found.checks.values() if check not in self.checks.values()]
         return lines + ([f"~ key {found.key} -> {self.key}"] if self.key != found.key else [])
 
 

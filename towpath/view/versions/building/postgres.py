@@ -1,10 +1,11 @@
-"""Begins a version in its database: at the topics' beginning, or with the rows and offsets of the version before.
+"""Begins a version: at its topics' beginning, with records of outboxes, or with the rows of the version before.
 
 The one rule: what a version begins with and the offsets that this stands for are one transaction. Killed anywhere, a
 version has begun whole or not at all, and its worker goes on from there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any
 
 import psycopg
@@ -12,10 +13,13 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError
+from towpath.stream.broker.record import Batch, ConsumedRecord, TopicPartition
+from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.postgres import create_stream_tables
+from towpath.view.agent import Folding
 from towpath.view.postgres import ViewTable
 from towpath.view.versions.log import Bounds
-from towpath.view.versions.postgres import note_decision, shape_of, vector_of
+from towpath.view.versions.postgres import count_rows, note_decision, shape_of, vector_of
 from towpath.view.versions.standing import VersionDecision
 from towpath.view.view import View, group_name, table_name
 
@@ -86,6 +90,53 @@ def begin_with_rows(connection: Connection, project: str, view: View[Any], decis
         )
     note_decision(connection, decision)
     return rows
+
+
+def begin_with_records(
+    connection: Connection,
+    project: str,
+    view: View[Any],
+    folding: Folding,
+    records: Iterable[ConsumedRecord],
+    bounds: Bounds,
+    decision: VersionDecision,
+    *,
+    now_milliseconds: int,
+) -> int:
+    """Let a version begin with records that its topics have let expire, and go on at what they still have.
+
+    `records` come in the order in which they are folded; those that the topics have as well are known by their ids when
+    they come again. Returns how many rows there are. Raises RefusedError where the version has begun, or where one of
+    the records cannot be folded.
+    """
+    create_stream_tables(connection)
+    ViewTable(view).create(connection)
+    application = _require_not_begun(connection, project, view)
+    for place, begin in sorted(bounds.begins.items()):
+        connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
+    waiting = iter(records)
+    try:
+        while chunk := list(islice(waiting, ROWS_PER_STATEMENT)):
+            for place, found in _by_place(chunk).items():
+                read = folding.read(Batch(*place, found))
+                folding.apply(connection, read=read, now_milliseconds=now_milliseconds)
+    except RecordFailed as failure:
+        raise RefusedError(
+            f"view {view.name} version {view.version} cannot fold {failure.record.header('id')}, a message to "
+            f"{failure.record.topic}: {failure.cause}",
+            kept="every version that is there; nothing was built",
+            next_step=f"fix the view's fold; or take what the topics have: towpath views build {view.name} "
+            f"--version {view.version} --from topic --reason REASON",
+        ) from failure
+    note_decision(connection, decision)
+    return count_rows(connection, view.table)
+
+
+def _by_place(records: Iterable[ConsumedRecord]) -> dict[TopicPartition, list[ConsumedRecord]]:
+    found: dict[TopicPartition, list[ConsumedRecord]] = {}
+    for record in records:
+        found.setdefault(record.topic_partition, []).append(record)
+    return found
 
 
 def _rows_of(view: View[Any], found: list[dict[str, Any]]) -> Mapping[str, Any]:

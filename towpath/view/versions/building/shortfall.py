@@ -35,6 +35,6 @@ def require_whole(view: View[Any], missing: Mapping[TopicPartition, int]) -> Non
         f"version {view.version} of view {view.name} would lack records: {first} begins at {missing[first]}{others}, "
         "and what came before has expired",
         kept="every version that is there; nothing was read",
-        next_step=f"{build} --from snapshot --reason REASON takes the rows of the version before; or --from topic, "
-        "which accepts the loss",
+        next_step=f"{build} --from snapshot --reason REASON takes the rows of the version before; or --from outbox, "
+        "what the services' outboxes still hold; or --from topic, which accepts the loss",
     )

@@ -1,0 +1,372 @@
+"""How the verbs of `replay` make a plan: what is read, whom it reaches, and what this release can decode of it."""
+
+import importlib
+import sys
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from towpath.cli.view_versions import broker_of
+from towpath.errors import ConfigurationError, NotFoundError, TowpathError
+from towpath.settings import Settings
+
+if TYPE_CHECKING:
+    from towpath.contract.codec import Codec
+    from towpath.replay.judgement import Judgement
+    from towpath.replay.plan import Counted, Plan, Ranges, Target
+    from towpath.replay.progress import Choose
+    from towpath.replay.selection import Selection
+    from towpath.replay.source import Source
+    from towpath.stream.broker.kafka import KafkaBroker
+    from towpath.stream.broker.record import ConsumedRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a person asked to be replayed. `file` and `outbox` (a service) are read in place of topics."""
+
+    selection: "Selection"
+    target: "Target"
+    file: Path | None = None
+    outbox: str | None = None
+    by_time: bool = False
+    rate: float | None = None
+    decode: bool = False
+
+    @property
+    def every(self) -> bool:
+        """Return whether all that is retained is to be looked at: every topic of the catalogue, and every outbox."""
+        return self.decode and not self.selection.topics and self.file is None and self.outbox is None
+
+
+def make_plan(settings: Settings, asked: Asked) -> "Plan":
+    """Look at all that a replay would read, and return what it would send. Sends nothing.
+
+    Raises NotFoundError for what is not there to be read, RefusedError for what is never sent again, WorldError where a
+    part of the stack is away.
+    """
+    from towpath.replay.plan import Counted, problems_of
+    from towpath.replay.reading import few_collections
+
+    target = asked.target
+    unlooked = _unlooked(settings, asked)
+    topics = sorted({place.topic for place in unlooked.ranges})
+    codec = codec_of_topics(settings, topics)
+    told = [] if target.file or asked.decode else [target.topic] if target.topic else topics
+    judgement = _judgement(settings, told, elsewhere=target.cluster is not None)
+    counted = Counted()
+    choose = chooser(settings, asked.selection, codec)
+    with few_collections():
+        for record in choose(source_of_plan(settings, unlooked).read(unlooked.ranges)):
+            counted.add(record, problem_of(codec, record))
+            judgement.meet(record, target.topic_of(record))
+        if asked.every:
+            _count_outboxes(settings, choose, codec, counted)
+    recognitions = judgement.recognitions()
+    problems: tuple[str, ...] = ()
+    if not asked.decode:
+        problems = (*problems_of(counted, target, recognitions), *_clock_problems(settings, target, topics))
+    return replace(unlooked, counted=counted.to_json(), recognitions=recognitions, problems=problems)
+
+
+def _unlooked(settings: Settings, asked: Asked) -> "Plan":
+    """Return the plan before anything was counted: which ranges it reads, as they are now."""
+    from towpath.replay.outbox.postgres import outbox_connection, range_of
+    from towpath.replay.plan import Plan
+    from towpath.replay.reading import ranges_in, read_file
+    from towpath.stream.broker.record import TopicPartition
+
+    selection = asked.selection
+    made = Plan(
+        replay_id=uuid.uuid4().hex[:12],
+        selection=selection,
+        target=asked.target,
+        ranges={},
+        topic_ids={},
+        by_time=asked.by_time,
+        rate=asked.rate,
+        counted={},
+        recognitions=(),
+    )
+    if asked.file is not None:
+        return replace(made, source=str(asked.file.resolve()), ranges=ranges_in(read_file(asked.file)))
+    broker = broker_of(settings)
+    topics = _topics(settings, asked)
+    counts = broker.partition_counts(topics)
+    for topic in topics:
+        if topic not in counts and not asked.every:
+            raise NotFoundError(f"there is no topic {topic}", next_step="towpath provision, or say another --topic")
+    if asked.outbox is not None:
+        with outbox_connection(settings, asked.outbox) as connection:
+            found = range_of(connection, asked.outbox, topics)
+        selection = replace(selection, topics=topics)
+        places = [TopicPartition(topic, number) for topic in topics for number in range(counts[topic])]
+        ranges = dict.fromkeys(places, (0, found.messages))
+        return replace(made, outbox=found, selection=selection, partition_counts=counts, ranges=ranges)
+    return replace(
+        made,
+        ranges=_ranges(broker, selection, counts),
+        topic_ids=broker.topic_ids(counts) if counts else {},
+        partition_counts=counts,
+    )
+
+
+def _topics(settings: Settings, asked: Asked) -> tuple[str, ...]:
+    """Return the topics that are read. Raises ConfigurationError where nothing says which."""
+    from towpath.contract.catalogue import Catalogue
+
+    if asked.outbox is not None:
+        written = set(writers_of(settings, Catalogue.load(settings).topics).get(asked.outbox, ()))
+        unwritten = sorted(set(asked.selection.topics) - written)
+        if unwritten or not written:
+            raise NotFoundError(
+                f"{asked.outbox} writes no messages" + (f" of {', '.join(unwritten)}" if unwritten else ""),
+                next_step="name the service that does: its topics name it as a producer, in schemas/topics",
+            )
+        return asked.selection.topics or tuple(sorted(written))
+    if asked.every:
+        return tuple(topic.name for topic in Catalogue.load(settings).live())
+    if not asked.selection.topics:
+        raise ConfigurationError(
+            "nothing says what to replay", next_step="say --topic TOPIC, --outbox SERVICE or --from FILE"
+        )
+    return asked.selection.topics
+
+
+def _ranges(broker: "KafkaBroker", selection: "Selection", counts: Mapping[str, int]) -> "Ranges":
+    """Return the offsets to read, as they are now."""
+    from towpath.stream.broker.record import TopicPartition
+
+    places = [
+        TopicPartition(topic, number)
+        for topic, count in counts.items()
+        for number in range(count)
+        if not selection.partitions or number in selection.partitions
+    ]
+    begins, ends = broker.begin_offsets(places), broker.end_offsets(places)
+    if selection.since_milliseconds is not None:
+        begins = broker.offsets_at(places, selection.since_milliseconds)
+    low, high = selection.from_offset or 0, selection.to_offset
+    return {
+        place: (max(begins[place], low), ends[place] if high is None else min(ends[place], high)) for place in places
+    }
+
+
+def source_of_plan(settings: Settings, plan: "Plan") -> "Source":
+    """Return what a plan's records are read from."""
+    from towpath.replay.outbox.postgres import OutboxSource
+    from towpath.replay.source import source_of
+
+    if plan.outbox is not None:
+        return OutboxSource(settings, plan.outbox, plan.selection.topics, plan.partition_counts)
+    return source_of(broker_of(settings), plan)
+
+
+def target_broker(settings: Settings, target: "Target") -> "KafkaBroker":
+    """Return the cluster that records go to."""
+    from towpath.replay.cluster import load_cluster
+    from towpath.stream.broker.kafka import KafkaBroker
+
+    if target.cluster is None:
+        return broker_of(settings)
+    return KafkaBroker(load_cluster(Path(target.cluster)).kafka, settings.stream)
+
+
+@contextmanager
+def translation(settings: Settings, plan: "Plan") -> "Iterator[Callable[[bytes], bytes] | None]":
+    """Yield what gives values the schema ids of the target's registry; None where it has none of its own."""
+    from towpath.contract.catalogue import Catalogue
+    from towpath.contract.registry import RegistryClient
+    from towpath.contract.subjects import SubjectStrategy
+    from towpath.replay.cluster import SchemaTranslation, load_cluster
+
+    there = None if plan.target.cluster is None else load_cluster(Path(plan.target.cluster)).registry
+    if there is None:
+        yield None
+        return
+    with RegistryClient(settings.registry) as ours, RegistryClient(there) as theirs:
+        topics = sorted({place.topic for place in plan.ranges})
+        codec, strategy = codec_of_topics(settings, topics), SubjectStrategy(there.subject_strategy)
+        yield SchemaTranslation(codec, Catalogue.load(settings), ours, theirs, strategy)
+
+
+def _count_outboxes(settings: Settings, choose: "Choose", codec: "Codec", counted: "Counted") -> None:
+    """Count the messages of every service's outbox, each place told by service and id."""
+    from towpath.contract.catalogue import Catalogue
+
+    for service, topics in writers_of(settings, Catalogue.load(settings).topics).items():
+        for record in choose(outbox_records(settings, service, topics)):
+            counted.add(record, problem_of(codec, record), f"outbox of {service}, message {record.header('id')}")
+
+
+def writers_of(settings: Settings, topics: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return the services whose outboxes write messages to `topics`, each with those that it writes."""
+    from towpath.contract.catalogue import Catalogue
+    from towpath.outbox.topics import writable_topics
+    from towpath.project import load_services
+    from towpath.replay.judgement import NEVER
+
+    catalogue, wanted = Catalogue.load(settings), set(topics)
+    found = {}
+    for service in load_services(settings):
+        written = sorted(wanted & writable_topics(catalogue, service).keys())
+        messages = tuple(topic for topic in written if catalogue.topics[topic].kind not in NEVER)
+        if messages:
+            found[service] = messages
+    return found
+
+
+def outbox_records(
+    settings: Settings, service: str, topics: tuple[str, ...]
+) -> "Generator[ConsumedRecord, None, None]":
+    """Yield what the outbox of a service holds now of `topics`, as records, in the order of commit."""
+    from towpath.replay.plan import Target
+    from towpath.replay.selection import Selection
+
+    plan = _unlooked(settings, Asked(Selection(topics=topics), Target(), outbox=service))
+    yield from source_of_plan(settings, plan).read(plan.ranges)
+
+
+def _judgement(settings: Settings, topics: Iterable[str], *, elsewhere: bool) -> "Judgement":
+    """Return who reads `topics`, and what each of them has forgotten; `elsewhere` nobody here has read anything."""
+    from towpath.contract.catalogue import Catalogue, TopicKind
+    from towpath.orchestrator.sagas_view import sagas_view
+    from towpath.parties import load_parties
+    from towpath.project import load_sagas, load_views
+    from towpath.replay.judgement import Judgement, consumers_of
+    from towpath.replay.postgres import forgotten
+    from towpath.stream.broker.record import TopicPartition
+    from towpath.view.versions.postgres import views_connection
+    from towpath.view.view import group_name
+
+    catalogue = Catalogue.load(settings)
+    consumers = consumers_of(catalogue, load_parties(settings, catalogue), topics)
+    if elsewhere or not consumers:
+        return Judgement(consumers, {})
+    now = datetime.now(UTC)
+    known: dict[tuple[str, TopicPartition], tuple[int, str]] = {}
+    views = {f"view {name}": list(versions.values()) for name, versions in load_views(settings).items()}
+    views["view sagas"] = [sagas_view(load_sagas(settings))]
+    groups = {
+        group_name(settings.project.name, view.name, view.version): label
+        for label, versions in views.items()
+        for view in versions
+    }
+    with views_connection(settings) as connection:
+        for (application, place), until in forgotten(connection, groups).items():
+            known[groups[application], place] = (until, "it has forgotten the ids of that time")
+    counts = broker_of(settings).partition_counts({one.topic for one in consumers})
+    for one in consumers:
+        kind = catalogue.topics[one.topic].kind
+        days: float | None = None
+        why = ""
+        if one.name.startswith("service ") and kind is TopicKind.COMMANDS:
+            days, why = settings.participant.inbox_keep_days, "its inbox keeps [participant] inbox_keep_days"
+        elif one.name.startswith("saga ") and kind is TopicKind.EVENTS:
+            days, why = (
+                settings.saga.finished_retention_days,
+                "finished instances are kept [saga] finished_retention_days",
+            )
+        if days is not None:
+            until = int((now - timedelta(days=days)).timestamp() * 1000)
+            for number in range(counts.get(one.topic, 0)):
+                known[one.name, TopicPartition(one.topic, number)] = (until, f"{why} = {days:g}")
+    return Judgement(consumers, known)
+
+
+def _clock_problems(settings: Settings, target: "Target", topics: Iterable[str]) -> list[str]:
+    """Return the topics that give records the time of the broker: a consumer could not tell how old they are."""
+    if target.file is not None:
+        return []
+    broker = target_broker(settings, target)
+    return [
+        f"{topic} has message.timestamp.type=LogAppendTime: what is sent again would look new"
+        for topic in ([target.topic] if target.topic else topics)
+        if broker.topic_config(topic).get("message.timestamp.type") == "LogAppendTime"
+    ]
+
+
+def problem_of(codec: "Codec", record: "ConsumedRecord") -> str | None:
+    """Return why this release cannot decode a record, or what lies inside it; None where it can."""
+    from towpath.replay.nested import payloads_in
+
+    if record.value is None:
+        return None
+    try:
+        for payload in payloads_in(codec.decode(record.value)):
+            codec.decode(payload)
+    except TowpathError as error:
+        return error.cause
+    return None
+
+
+def chooser(settings: Settings, selection: "Selection", codec: "Codec | None") -> "Choose":
+    """Return what takes of records those that a selection wants. Raises ConfigurationError for a wrong predicate."""
+    from towpath.replay.plan import chosen
+    from towpath.replay.selection import both, compile_predicate
+
+    predicates = []
+    if codec is not None and selection.where is not None:
+        predicates.append(compile_predicate(selection.where, codec.to_json))
+    if codec is not None and selection.function is not None:
+        predicates.append(load_function(settings, selection.function))
+    if codec is None or not predicates:
+        return lambda records: chosen(records, selection, bytes, None)
+    return partial(chosen, selection=selection, decode=codec.decode, predicate=both(predicates))
+
+
+def load_function(settings: Settings, path: str) -> Callable[..., Any]:
+    """Return the project's function of that path (MODULE:FUNCTION). Raises ConfigurationError where there is none."""
+    module, _, attribute = path.partition(":")
+    if str(settings.root) not in sys.path:
+        sys.path.insert(0, str(settings.root))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"{path} names no function: {error}", next_step="say MODULE:FUNCTION") from error
+    if not callable(found):
+        raise ConfigurationError(f"{path} is no function", next_step="say MODULE:FUNCTION")
+    function: Callable[..., Any] = found
+    return function
+
+
+def codec_of_topics(settings: Settings, topics: Iterable[str]) -> "Codec":
+    """Return the codec for the records of those topics that the catalogue has."""
+    from towpath.contract.catalogue import Catalogue
+    from towpath.contract.registry import load_codec
+
+    catalogue = Catalogue.load(settings)
+    return load_codec(settings, catalogue, [topic for topic in topics if topic in catalogue.topics])
+
+
+def milliseconds(at: datetime | None) -> int | None:
+    """Return a time as milliseconds since 1970; one without a zone is UTC."""
+    if at is None:
+        return None
+    return int((at if at.tzinfo is not None else at.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def ids_in(file: Path | None) -> frozenset[str]:
+    """Return the event ids of a file, one a line. Raises NotFoundError where it cannot be read."""
+    if file is None:
+        return frozenset()
+    try:
+        return frozenset(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
+    except OSError as error:
+        raise NotFoundError(f"{file} cannot be read: {error}", next_step="name a file with one id a line") from error
+
+
+def headers_in(given: Iterable[str]) -> dict[str, str]:
+    """Return headers written as NAME=VALUE. Raises ConfigurationError for anything else."""
+    found = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not equals:
+            raise ConfigurationError(f"{one!r} is no header", next_step="write it as NAME=VALUE")
+        found[name] = value
+    return found

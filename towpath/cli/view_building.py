@@ -1,0 +1,158 @@
+"""How `views build` lets a version begin, and how it folds or watches it until it has caught up."""
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from datetime import timedelta
+from enum import StrEnum
+from heapq import merge
+from typing import TYPE_CHECKING, Any
+
+from towpath.cli import output
+from towpath.cli.deciding import require_reason
+from towpath.cli.replay_planning import outbox_records, writers_of
+from towpath.cli.view_versions import BUILD_SLOT, codec_of, decided, published_of, version_of
+from towpath.errors import RefusedError
+from towpath.settings import Settings
+
+if TYPE_CHECKING:
+    from towpath.stream.broker.record import ConsumedRecord
+    from towpath.view import View
+    from towpath.view.versions.standing import Version, VersionDecision
+
+LOOK_SECONDS = 1.0
+
+
+class Source(StrEnum):
+    """What a version begins with."""
+
+    TOPIC = "topic"
+    OUTBOX = "outbox"
+    SNAPSHOT = "snapshot"
+
+
+def begin(
+    settings: Settings, view: "View[Any]", source: Source, bounds: Any, lacking: Any, actor: str, reason: str | None
+) -> int:
+    """Let the version begin as asked, and return with how many rows."""
+    from towpath.view.versions.building.postgres import begin_at_topics, begin_with_rows
+    from towpath.view.versions.postgres import views_connection
+
+    why = require_reason(reason)
+    before = published_of(settings, view.name) if source is Source.SNAPSHOT else None
+    if source is Source.SNAPSHOT and before in (None, view.version):
+        raise RefusedError(
+            f"view {view.name} has no other version to begin with",
+            kept="everything",
+            next_step=f"towpath views build {view.name} --version {view.version}",
+        )
+    decision = decided(
+        view.name,
+        "build",
+        before,
+        view.version,
+        actor,
+        why,
+        detail=f"from {source.value}" + (f"; expired before {lacking}" if lacking and before is None else ""),
+    )
+    if source is Source.OUTBOX:
+        return _begin_with_outboxes(settings, view, bounds, decision)
+    with views_connection(settings) as connection:
+        if source is Source.TOPIC:
+            begin_at_topics(connection, settings.project.name, view, bounds, decision)
+            return 0
+        return begin_with_rows(connection, settings.project.name, view, decision)
+
+
+def _begin_with_outboxes(settings: Settings, view: "View[Any]", bounds: Any, decision: "VersionDecision") -> int:
+    """Let the version begin with what the services' outboxes still hold of its topics, in the order of its time."""
+    from towpath.view.agent import Folding
+    from towpath.view.versions.building.postgres import begin_with_records
+    from towpath.view.versions.postgres import views_connection
+    from towpath.view.view import group_name
+
+    writers = writers_of(settings, view.topics)
+    if not writers:
+        raise RefusedError(
+            f"view {view.name} folds no topic that an outbox writes: {', '.join(view.topics)}",
+            kept="every version that is there; nothing was read",
+            next_step=f"towpath views build {view.name} --version {view.version} --from snapshot --reason REASON",
+        )
+    application = group_name(settings.project.name, view.name, view.version)
+    horizon_milliseconds = int(settings.stream.dedup_horizon_days * 86_400_000)
+    folding = Folding(application, view, codec_of(settings, view.topics), horizon_milliseconds)
+    with ExitStack() as open_, views_connection(settings) as connection:
+        streams = [
+            open_.enter_context(closing(outbox_records(settings, service, topics)))
+            for service, topics in writers.items()
+        ]
+        records: Iterator[ConsumedRecord] = merge(*streams, key=lambda record: record.timestamp_milliseconds)
+        now = int(time.time() * 1000)
+        return begin_with_records(
+            connection, settings.project.name, view, folding, records, bounds, decision, now_milliseconds=now
+        )
+
+
+def fold_until_caught_up(settings: Settings, view: "View[Any]") -> None:
+    """Be a worker of the version in this process, until it has caught up."""
+    import asyncio
+
+    from towpath.cli.run import build_worker
+    from towpath.logs import configure_logs
+
+    configure_logs(settings, worker=f"{_worker(view)}/{BUILD_SLOT}")
+    app = build_worker(settings, _worker(view), BUILD_SLOT)
+
+    async def fold() -> None:
+        await app.start()
+        try:
+            progress = progress_of(settings, view.name, view.version)
+            while (found := await asyncio.to_thread(next, progress, None)) is not None:
+                output.note(found[1])
+                if app.crash_reason is not None:
+                    raise app.crash_reason
+        finally:
+            await app.stop()
+
+    asyncio.run(fold())
+
+
+def watch_workers(settings: Settings, view: "View[Any]") -> bool:
+    """Watch the workers that fold a version; return whether it has caught up before the last of them was gone."""
+    for found, told in progress_of(settings, view.name, view.version):
+        if _is_there(found):
+            output.note(told)
+            return True
+        if not found.workers:
+            return False
+        output.note(told)
+    return True
+
+
+def _is_there(found: "Version") -> bool:
+    return bool(found.vector) and not found.lag and not found.ends.keys() - found.vector.keys()
+
+
+def _worker(view: "View[Any]") -> str:
+    from towpath.orchestrator.sagas_view import NAME
+    from towpath.project import SAGAS_VIEW_WORKER
+
+    return SAGAS_VIEW_WORKER if view.name == NAME else f"view:{view.name}@{view.version}"
+
+
+def progress_of(settings: Settings, name: str, version: int) -> "Iterator[tuple[Version, str]]":
+    """Yield how a version gets on, and that in words, until it has caught up."""
+    began = time.monotonic()
+    first: int | None = None
+    while True:
+        found = version_of(settings, name, version)
+        first = found.read if first is None else first
+        seconds = time.monotonic() - began
+        rate = (found.read - first) / seconds if seconds > 0 else 0.0
+        total = found.read + found.lag
+        if _is_there(found):
+            yield found, f"caught up: {found.read} offsets read, {found.rows} rows"
+            return
+        left = f", about {timedelta(seconds=int(found.lag / rate))} left" if rate else ""
+        yield found, f"{found.read} of {total} offsets, {rate:,.0f} a second{left}"
+        time.sleep(LOOK_SECONDS)
