@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -153,7 +154,7 @@ def _show(settings: Settings, name: str, which: str, *, as_json: bool) -> None:
     from towpath.cli.saga_dead import letters_of
     from towpath.saga.state_snapshot import state_to_snapshot, tree_to_json
 
-    instance = _one(read_instances(settings, name), name, which)
+    instance = read_instance(settings, name, which)
     state = instance.state
     letters = letters_of(settings, name, state)
     if as_json:
@@ -231,23 +232,20 @@ def history(
     codec, entries = _read_history(settings, name, which)
     if golden is not None:
         _write_golden(settings, entries, codec, golden)
+    elapsed = seconds_of(entry.at_milliseconds for entry in entries)
     if as_json:
-        output.emit_json([_told(entry) for entry in entries])
+        output.emit_json([{"seconds": at, **_told(one)} for at, one in zip(elapsed, entries, strict=True)])
         return
-    begin = entries[0].at_milliseconds
     output.results.print(
         f"[bold]{name}[/] version {entries[0].version}, {entries[0].saga_id}, key {entries[0].key}, "
-        f"from {_moment(begin)} on",
+        f"from {_moment(entries[0].at_milliseconds)} on",
         highlight=False,
         soft_wrap=True,
     )
     table = Table("seconds", "what came", "what was sent", "saga")
-    latest = begin
-    for entry in entries:
-        # An input's time is its writer's clock: told in the order of decisions, time does not run backwards.
-        latest = max(latest, entry.at_milliseconds)
+    for seconds, entry in zip(elapsed, entries, strict=True):
         table.add_row(
-            f"{(latest - begin) / 1000:.3f}",
+            f"{seconds:.3f}",
             _came(entry),
             "\n".join(f"{sent.type.rpartition('.')[2]} to {sent.topic}" for sent in entry.sent),
             entry.status,
@@ -274,18 +272,18 @@ def read_instances(settings: Settings, name: str) -> Sequence["KeptInstance"]:
     return tuple(instances_in(read_records(settings, [topic]), codec, definitions=definitions))
 
 
-def _sagas(settings: Settings, name: str | None) -> Iterator[str]:
-    from towpath.contract.catalogue import Catalogue, TopicKind
-
-    if name is not None:
-        yield name
-        return
-    yield from (topic.owner for topic in Catalogue.load(settings).live() if topic.kind is TopicKind.STATE)
-
-
-def _one(found: Iterable["KeptInstance"], name: str, which: str) -> "KeptInstance":
+def read_instance(settings: Settings, name: str, which: str) -> "KeptInstance":
     """Return the instance of that id or business key. Raises NotFoundError, RefusedError where a key has several."""
-    fitting = [instance for instance in found if which in (instance.state.saga_id, instance.state.key)]
+    from towpath.cli.saga_reading import InstanceReader
+    from towpath.contract.catalogue import Catalogue
+    from towpath.contract.registry import load_codec
+    from towpath.orchestrator import envelope
+    from towpath.project import load_sagas
+
+    catalogue = Catalogue.load(settings)
+    codec = load_codec(settings, catalogue, [catalogue.topic(envelope.topic_of(name, envelope.STATE)).name])
+    definitions = load_sagas(settings).get(name, {})
+    fitting = InstanceReader(settings).instances(name, which, codec, definitions=definitions)
     if not fitting:
         raise NotFoundError(
             f"saga {name} has no instance {which}", next_step=f"towpath saga list {name}; it may be forgotten already"
@@ -296,6 +294,15 @@ def _one(found: Iterable["KeptInstance"], name: str, which: str) -> "KeptInstanc
     return fitting[0]
 
 
+def _sagas(settings: Settings, name: str | None) -> Iterator[str]:
+    from towpath.contract.catalogue import Catalogue, TopicKind
+
+    if name is not None:
+        yield name
+        return
+    yield from (topic.owner for topic in Catalogue.load(settings).live() if topic.kind is TopicKind.STATE)
+
+
 def _read_history(settings: Settings, name: str, which: str) -> tuple[Any, list["HistoryEntry"]]:
     """Return the entries of one instance in order, and the codec that opens them."""
     codec, placed = read_placed_history(settings, name, which)
@@ -304,16 +311,15 @@ def _read_history(settings: Settings, name: str, which: str) -> tuple[Any, list[
 
 def read_placed_history(settings: Settings, name: str, which: str) -> tuple[Any, list[tuple[int, "HistoryEntry"]]]:
     """Return the entries of one instance in order, each with its offset, and the codec that opens them."""
+    from towpath.cli.saga_reading import InstanceReader
     from towpath.contract.catalogue import Catalogue
     from towpath.contract.registry import load_codec
     from towpath.orchestrator import envelope
-    from towpath.orchestrator.recording import placed_entries_of
-    from towpath.stream.broker.kafka import read_records
 
     catalogue = Catalogue.load(settings)
     topic = catalogue.topic(envelope.topic_of(name, envelope.HISTORY)).name
     codec = load_codec(settings, catalogue, catalogue.topics_of(name))
-    found = placed_entries_of(read_records(settings, [topic]), codec, which)
+    found = InstanceReader(settings).history(name, which, codec)
     if not found:
         raise NotFoundError(
             f"the history of {name} says nothing of {which}",
@@ -345,18 +351,18 @@ def show_moments(settings: Settings, name: str, which: str, at: str | None, *, s
         output.emit_json({"state": state, "later": len(placed) - len(chosen), "steps": rows if step else rows[-1:]})
         return
     if step:
-        begin = placed[0][1].at_milliseconds
+        elapsed = seconds_of(one.entry.at_milliseconds for one in found)
         table = Table("#", "offset", "seconds", "what came", "what it changed", "what was sent", show_lines=True)
-        for one in found:
+        for seconds, one in zip(elapsed, found, strict=True):
             table.add_row(
                 str(one.number),
                 str(one.offset),
-                f"{(one.entry.at_milliseconds - begin) / 1000:.3f}",
+                f"{seconds:.3f}",
                 _came(one.entry),
                 escape("\n".join(one.changes)),
                 "\n".join(f"{sent.type.rpartition('.')[2]} to {sent.topic}" for sent in one.entry.sent),
             )
-        output.results.print(table)
+        output.show_table(table)
     if last.state is not None:
         show_state(last.state, _moment(last.entry.at_milliseconds))
     output.note(f"{len(placed) - len(chosen)} inputs came later")
@@ -420,6 +426,15 @@ def _told(entry: "HistoryEntry") -> dict[str, Any]:
     for name in ("message", "headers", "at_milliseconds"):
         del plain[name]
     return {"at": _exactly(entry.at_milliseconds), **plain}
+
+
+def seconds_of(moments: Iterable[int]) -> list[float]:
+    """Return for each moment (milliseconds) the seconds since the first, in the order of decisions, never falling.
+
+    An input's time is its writer's clock, and one that is behind would let time run backwards.
+    """
+    times = list(moments)
+    return [(latest - times[0]) / 1000 for latest in accumulate(times, max)]
 
 
 def _came(entry: "HistoryEntry") -> str:

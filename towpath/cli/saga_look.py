@@ -13,6 +13,7 @@ from uuid import UUID
 
 from towpath.capture import postgres as capture_postgres
 from towpath.capture.connect import ConnectClient
+from towpath.cli.saga_reading import InstanceReader
 from towpath.clock import SystemClock
 from towpath.errors import NotFoundError, RefusedError, TowpathError, WorldError
 from towpath.orchestrator import envelope
@@ -49,15 +50,17 @@ class Look:
         self.catalogue: Catalogue = Catalogue.load(self.settings)
         self.definitions: Mapping[int, Definition] = load_sagas(self.settings).get(self.saga, {})
         self.broker = KafkaBroker(self.settings.kafka, self.settings.stream)
-        self._quarantine: Quarantine | None = None
+        self.reader = InstanceReader(self.settings)
+        self._quarantines: dict[str, Quarantine | None] = {}
         if not self.definitions:
             raise NotFoundError(f"the project has no saga {self.saga}", next_step="towpath saga list")
 
     def at(self, which: str) -> Facts:
         """Return what there is to know of one instance."""
-        from towpath.cli.saga_instances import read_instances
+        from towpath.contract.registry import load_codec
 
-        found = [one for one in read_instances(self.settings, self.saga) if which in (one.state.saga_id, one.state.key)]
+        codec = load_codec(self.settings, self.catalogue, [envelope.topic_of(self.saga, envelope.STATE)])
+        found = self.reader.instances(self.saga, which, codec, definitions=self.definitions)
         open_ = [one for one in found if not one.state.ended] or found
         now = int(SystemClock().now().timestamp() * 1000)
         if not open_:
@@ -77,6 +80,7 @@ class Look:
             version_known=definition is not None,
             asked=asked,
             waits={} if definition is None else _waits(definition, state),
+            stuck={} if definition is None else _stuck(definition, state),
             capture=self._capture(services),
             capture_behind=self._behind(definition, state, now),
             unknown=tuple(self.unknown),
@@ -92,7 +96,6 @@ class Look:
         refused = self._try("the history", lambda: self._refused(which))
         topic = self.catalogue.topic(start_topic(self.catalogue, self.saga, starts_on))
         type_ = starts_on.SCHEMA_NAME
-        records = self._try(topic.name, lambda: self._records(topic.name, None)) or []
 
         def fits(record: ConsumedRecord) -> bool:
             named = (record.key or b"").decode("utf-8", "replace") == which
@@ -100,7 +103,7 @@ class Look:
                 named or saga_id_of(self.saga, envelope.message_id(record)) == which
             )
 
-        last = next((record for record in reversed(records) if fits(record)), None)
+        last = self._try(topic.name, lambda: self._last(topic.name, which, fits))
         service = topic.producers[0] if topic.producers else topic.owner
         written = None
         if last is None:
@@ -129,23 +132,26 @@ class Look:
         topic = envelope.topic_of(self.saga, envelope.HISTORY)
         codec = load_codec(self.settings, self.catalogue, [topic])
         reason = None
-        for record in self._records(topic, None):
-            if record.key == which.encode() and record.value is not None:
-                entry = codec.decode(record.value)
-                if (
-                    isinstance(entry, wire.HistoryEntry)
-                    and entry.happened == Happened.REFUSED.value
-                    and entry.input == "Started"
-                ):
-                    reason = entry.reason
+        for record in self.reader.of_key(topic, which):
+            entry = None if record.value is None else codec.decode(record.value)
+            if isinstance(entry, wire.HistoryEntry) and entry.happened == Happened.REFUSED.value:
+                reason = entry.reason if entry.input == "Started" else reason
         return reason
+
+    def _last(self, topic: str, which: str, fits: Callable[[ConsumedRecord], bool]) -> ConsumedRecord | None:
+        """Return the last record in `topic` that fits, looked for from its end back."""
+        for records in self.reader.backwards(topic, which):
+            last = None
+            for record in records:
+                last = record if fits(record) else last
+            if last is not None:
+                return last
+        return None
 
     # --- What an instance waits for
 
     def _asked(self, definition: Definition, state: SagaState) -> Iterator[Asked]:
         since = datetime.fromtimestamp(state.started_milliseconds / 1000, UTC) - CLOCK_SLACK
-        replies_topic = envelope.topic_of(self.saga, envelope.REPLIES)
-        replies = self._try(replies_topic, lambda: self._records(replies_topic, since)) or []
         commands: dict[str, list[ConsumedRecord]] = {}
         for step_state in state.steps:
             for cell in step_state.items or (step_state,):
@@ -170,8 +176,8 @@ class Look:
                 participant = (step.undo.participant if undo and step.undo else "") or step.participant
                 topic = f"{participant}.commands"
                 if topic not in commands:
-                    commands[topic] = self._try(topic, lambda topic=topic: self._records(topic, since)) or []  # type: ignore[misc]
-                yield self._one_asked(state, step.key, item, undo, cell, participant, commands[topic], replies)
+                    commands[topic] = self._of_key(topic, state.key, since)
+                yield self._one_asked(state, step.key, item, undo, cell, participant, commands[topic], since)
 
     def _one_asked(
         self,
@@ -182,7 +188,7 @@ class Look:
         cell: StepState,
         participant: str,
         commands: Iterable[ConsumedRecord],
-        replies: Iterable[ConsumedRecord],
+        since: datetime,
     ) -> Asked:
         direction = Direction.UNDO if undo else Direction.DO
         key = idempotency_key_of(state.saga_id, step, item, direction, cell.round)
@@ -194,7 +200,7 @@ class Look:
         recorded = self._try(f"the inbox of {participant}", lambda: self._recorded(participant, key))
         reply = None
         if recorded:
-            reply = self._reply(state, step, item, direction, cell, participant, replies)
+            reply = self._reply(state, step, item, direction, cell, participant, since)
         return Asked(step, item, undo, cell.attempt, cell.due_milliseconds, participant, message, recorded, reply)
 
     def _reply(
@@ -205,7 +211,7 @@ class Look:
         direction: Direction,
         cell: StepState,
         participant: str,
-        replies: Iterable[ConsumedRecord],
+        since: datetime,
     ) -> Message:
         wanted = {"saga_id": state.saga_id, "step": step, "direction": direction.value, "round": str(cell.round)}
 
@@ -213,10 +219,8 @@ class Look:
             same = all(record.header(name) == value for name, value in wanted.items())
             return same and (record.header("item") or "") == item
 
-        last = None
-        for record in replies:
-            last = record if fits(record) else last
         topic = envelope.topic_of(self.saga, envelope.REPLIES)
+        last = next((record for record in reversed(self._of_key(topic, state.key, since)) if fits(record)), None)
         written = None
         if last is None:
             written = self._try(
@@ -240,7 +244,7 @@ class Look:
     ) -> Message:
         id_ = id_ if record is None else envelope.message_id(record)
         key = None if record is None else record.key
-        dead, behind = self._dead(topic, id_, key)
+        dead, behind = self._dead(topic, id_, key, self._group(worker))
         return Message(
             what,
             topic,
@@ -250,35 +254,41 @@ class Look:
             written,
             letter=None if dead is None else dead.place,
             parked_behind=None if behind is None else behind.place,
-            cause="" if dead is None else dead.letter.error,
+            cause="" if dead is None else ": ".join(filter(None, (dead.letter.error, dead.letter.cause))),
             reader=None if record is None else self._reader(worker, record),
         )
 
-    def _dead(self, topic: str, id_: str | None, key: bytes | None) -> "tuple[Dead | None, Dead | None]":
-        """Return the dead letter that the message is, or the one that its key waits behind."""
+    def _dead(self, topic: str, id_: str | None, key: bytes | None, group: str) -> "tuple[Dead | None, Dead | None]":
+        """Return the dead letter of this group that the message is, or the one that its key waits behind."""
         from towpath.deadletter.quarantine import Fate
+        from towpath.stream.broker.dead_letter import original
 
-        quarantine = self._try("the dead letters", self._read_quarantine)
+        if topic not in self._quarantines:
+            self._quarantines[topic] = self._try("the dead letters", lambda: self._read_quarantine(topic))
+        quarantine = self._quarantines[topic]
         letters = [] if quarantine is None else quarantine.letters()
-        waiting = [dead for dead in letters if dead.letter.topic == topic and dead.fate is Fate.WAITING]
-        own = next((dead for dead in waiting if id_ is not None and dead.record.header("id") == id_), None)
-        if own is not None and own.letter.behind is None:
+        # Others may read the same topic: what a view could not fold holds no saga up.
+        of_group = [dead for dead in letters if (dead.letter.topic, dead.letter.application) == (topic, group)]
+        # As they lay in the topic: a participant's letters go through its outbox, in headers of their own.
+        waiting = [(dead, original(dead.record, dead.letter)) for dead in of_group if dead.fate is Fate.WAITING]
+        own = next((dead for dead, record in waiting if id_ is not None and record.header("id") == id_), None)
+        if own is None or own.letter.behind is None:
             return own, None
-        same_key = [dead for dead in waiting if dead.sets_parking and key is not None and dead.record.key == key]
-        return None, (same_key[0] if same_key and (own is not None) else None)
+        parking = (dead for dead, record in waiting if dead.sets_parking and key is not None and record.key == key)
+        return None, next(parking, None)
 
-    def _read_quarantine(self) -> "Quarantine":
-        from towpath.contract.catalogue import TopicKind
+    def _read_quarantine(self, topic: str) -> "Quarantine":
         from towpath.deadletter.redrive import read_quarantine
 
-        if self._quarantine is None:
-            names = [topic.name for topic in self.catalogue.topics.values() if topic.kind is TopicKind.DEAD]
-            self._quarantine = read_quarantine(self.broker, names)
-        return self._quarantine
+        letters = self.catalogue.dead_letter(topic)
+        return read_quarantine(self.broker, [] if letters is None else [letters.name])
+
+    def _group(self, worker: str) -> str:
+        kind, _, name = worker.partition(":")
+        return f"{self.settings.project.name}-{kind}-{name}"
 
     def _reader(self, worker: str, record: ConsumedRecord) -> Reader | None:
-        kind, _, name = worker.partition(":")
-        group = f"{self.settings.project.name}-{kind}-{name}"
+        group = self._group(worker)
         place = TopicPartition(record.topic, record.partition)
 
         def look() -> Reader:
@@ -288,10 +298,8 @@ class Look:
 
         return self._try(f"the consumer group {group}", look)
 
-    def _records(self, topic: str, since: datetime | None) -> list[ConsumedRecord]:
-        from towpath.stream.broker.kafka import read_records
-
-        return list(read_records(self.settings, [topic], since))
+    def _of_key(self, topic: str, key: str, since: datetime) -> list[ConsumedRecord]:
+        return self._try(topic, lambda: list(self.reader.of_key(topic, key, since))) or []
 
     # --- Databases and capture
 
@@ -353,12 +361,28 @@ class Look:
 
 
 def _waits(definition: Definition, state: SagaState) -> dict[str, tuple[str, ...]]:
-    waiting = {step.key for step in state.steps if step.status is StepStatus.WAITING}
+    waiting = {step.key for step in state.steps if step.status in (StepStatus.WAITING, StepStatus.STUCK)}
     return {
         step.key: tuple(kind.__name__ for kind in step.outcomes)
         for step in definition.steps
         if step.key in waiting and step.activity is Activity.WAIT
     }
+
+
+def _stuck(definition: Definition, state: SagaState) -> dict[str, str]:
+    """Say why steps are stuck that did not use their attempts up."""
+    found = {}
+    for cell in state.steps:
+        step = definition.steps[definition.index[cell.key]]
+        if cell.status is not StepStatus.STUCK:
+            continue
+        if not state.deadline_milliseconds:
+            found[cell.key] = "the time of the saga as a whole is over, past the pivot"
+        elif step.activity is Activity.DELAY:
+            found[cell.key] = "its delay would end later than it may"
+        elif step.over is not None and not cell.items:
+            found[cell.key] = f"its list has more than {step.items_max} items"
+    return found
 
 
 def _class_of(record: ConsumedRecord) -> str:

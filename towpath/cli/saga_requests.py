@@ -162,7 +162,7 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
     room = Room(settings, name)
     clock = SystemClock()
     now = int(clock.now().timestamp() * 1000)
-    chosen = _choose(room.instances(), name, asked, now)
+    chosen = _choose(room.instances(asked.which), name, asked, now)
     requests, previews = [], {}
     for instance in chosen:
         definition = find_definition(settings, name, instance.state.version)

@@ -30,17 +30,19 @@ class Room:
         """Return the id of a person's producer: of two runs of one person the later one ends the earlier."""
         return f"{self.settings.project.name}-operator-{actor}"
 
-    def instances(self, *, opened: bool = True) -> Sequence["KeptInstance"]:
-        """Return all instances, by default with the business's records open."""
+    def instances(self, which: str | None = None, *, opened: bool = True) -> Sequence["KeptInstance"]:
+        """Return all instances, or those of one business key or id; by default with the business's records open."""
+        from towpath.cli.saga_reading import InstanceReader
         from towpath.orchestrator import envelope
         from towpath.orchestrator.instance_status import instances_in
         from towpath.orchestrator.mapping import Messages
         from towpath.stream.broker.kafka import read_records
 
         topic = self.catalogue.topic(envelope.topic_of(self.saga, envelope.STATE)).name
-        return tuple(
-            instances_in(read_records(self.settings, [topic]), self.codec, Messages(self.codec) if opened else None)
-        )
+        opener = Messages(self.codec) if opened else None
+        if which is not None:
+            return InstanceReader(self.settings).instances(self.saga, which, self.codec, opener)
+        return tuple(instances_in(read_records(self.settings, [topic]), self.codec, opener))
 
     def record(self, name: str, text: str | None, *, like: bool, among: Iterable[str]) -> Any:
         """Return the record that a person wrote. Raises NotFoundError, ConfigurationError, ContractError."""

@@ -42,7 +42,7 @@ def register(saga_app: typer.Typer) -> None:
 
 
 def upgrade(
-    old: Annotated[str, typer.Argument(help="NAME@VERSION as recorded, a file, or GITREF:FILE.")],
+    old: Annotated[str, typer.Argument(help="NAME@VERSION as recorded or in the project, a file, or GITREF:FILE.")],
     new: Annotated[str, typer.Argument(help="NAME (as the project defines it now), a file, or GITREF:FILE.")],
     instances: Annotated[
         Path | None,
@@ -145,15 +145,19 @@ def _show(what: str, report: Any) -> None:
     table = Table("states", "outcome", "because", "for example")
     for group in sorted(report.groups.values(), key=lambda group: (group.outcome.value, -group.count)):
         table.add_row(str(group.count), group.outcome.value, "\n".join(group.reasons), group.example)
-    output.results.print(table)
+    output.show_table(table)
 
 
 # --- where definitions and instances come from ------------------------------------------------------------------------
 
 
 def _outline(settings: Settings, source: str) -> dict[str, Any]:
-    """Return the outline of a definition: recorded, of the project now, in a file, or in a file of a git ref."""
+    """Return the outline of a definition: recorded, of the project now, in a file, or in a file of a git ref.
+
+    What was recorded comes first: it is how the version was when its instances began.
+    """
     from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, recorded_path
+    from towpath.project import load_sagas
     from towpath.saga.definition_snapshot import definition_snapshot_of
 
     if source.endswith(".py"):
@@ -166,7 +170,12 @@ def _outline(settings: Settings, source: str) -> dict[str, Any]:
     if not at:
         plain: dict[str, Any] = json.loads(json.dumps(definition_snapshot_of(find_definition(settings, name))))
         return plain
-    recorded = recorded_path(settings, HISTORIES_FOLDER, name, int(version) if version.isdigit() else 0)
+    number = int(version) if version.isdigit() else 0
+    recorded = recorded_path(settings, HISTORIES_FOLDER, name, number)
+    deployed = load_sagas(settings).get(name, {}).get(number)
+    if not recorded.exists() and deployed is not None:
+        beside: dict[str, Any] = json.loads(json.dumps(definition_snapshot_of(deployed)))
+        return beside
     if not recorded.exists():
         raise NotFoundError(
             f"{source} was never recorded", next_step="name a file or GITREF:FILE, or record it: towpath saga record"

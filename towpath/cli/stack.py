@@ -174,6 +174,7 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
         return []
     home = Home(settings.stack_home)
     told = {one.name: told_status(home, one.name, one.pid) for one in statuses}
+    ports = {name: status.get("metrics_port") for name, status in told.items() if status is not None}
     said = {name: status["words"] for name, status in told.items() if status is not None and not status["is_ready"]}
     return [
         {
@@ -182,6 +183,7 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
             "state": one.state.value,
             "pid": one.pid,
             "ports": list(one.ports),
+            "metrics_port": ports.get(one.name),
             "memory_bytes": memory_bytes(one.pid, children=one.name != "supervisor") if one.pid else None,
             "version": one.version,
             "uptime_seconds": None if one.uptime_seconds is None else round(one.uptime_seconds, 1),

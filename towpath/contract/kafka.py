@@ -1,6 +1,6 @@
 """Topics on a Kafka cluster: made, held against the catalogue, read to their end, and what holds their readers up."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
@@ -145,17 +145,19 @@ def read_to_end(
     topics: Iterable[str],
     since: datetime | None = None,
     *,
+    partitions: Collection[int] | None = None,
     timeout_seconds: float = READ_TIMEOUT_SECONDS,
 ) -> Iterator[Any]:
     """Yield the client's messages in `topics`, from `since` on to their end: committed ones, each partition's in order.
 
+    `partitions` are the numbers of those that are read, None all of them.
     A partition ends where its committed records did when the reading came there: what lies behind a transaction that
     is still open is not among them. Topics that do not exist have no records. Joins no consumer group and moves no
     offset. Raises WorldError where Kafka does not answer.
     """
     consumer = Consumer({**_reader_config(settings, "read_committed"), "queued.min.messages": 100_000})
     try:
-        reading = _beginnings(consumer, frozenset(topics), since, timeout_seconds)
+        reading = _beginnings(consumer, frozenset(topics), since, partitions, timeout_seconds)
         consumer.assign(list(reading.values()))
         while reading:
             first = consumer.poll(timeout_seconds)
@@ -190,7 +192,11 @@ def _reader_config(settings: Settings, isolation_level: str) -> dict[str, Any]:
 
 
 def _beginnings(
-    consumer: Consumer, topics: frozenset[str], since: datetime | None, timeout_seconds: float
+    consumer: Consumer,
+    topics: frozenset[str],
+    since: datetime | None,
+    partitions: Collection[int] | None,
+    timeout_seconds: float,
 ) -> dict[tuple[str | None, int | None], TopicPartition]:
     """Return where to begin in each partition of those of `topics` that exist."""
     known = consumer.list_topics(timeout=timeout_seconds).topics
@@ -199,6 +205,7 @@ def _beginnings(
         TopicPartition(topic, partition, begin)
         for topic in sorted(topics & known.keys())
         for partition in known[topic].partitions
+        if partitions is None or partition in partitions
     ]
     if since is not None and found:
         found = consumer.offsets_for_times(found, timeout=timeout_seconds)

@@ -92,7 +92,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that was looked up about one instance; `state` is None where there is none. Times: milliseconds, UTC."""
+    """All that was looked up about one instance; `state` is None where there is none. Times: milliseconds, UTC.
+
+    `waits` are the records that an open wait takes, and one that halted; `stuck` says why a step is stuck where that is
+    not because its attempts are used up. Both by step.
+    """
 
     saga: str
     which: str
@@ -103,6 +107,7 @@ class Facts:
     refused: str | None = None
     asked: tuple[Asked, ...] = ()
     waits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    stuck: dict[str, str] = field(default_factory=dict)
     capture: dict[str, Capture] = field(default_factory=dict)
     capture_behind: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -181,9 +186,17 @@ def _of_cell(
                 "recorded reply comes again",
                 f"towpath saga retry {which} {option} --reason '...' (or skip, with a smaller reply)",
             )
-        case StepStatus.STUCK:
+        case StepStatus.STUCK if facts.waits.get(name):
+            kinds = facts.waits[name]
             yield Line(
-                f"{name} is stuck: its attempts are used up past the pivot, and a person must decide",
+                f"{name} is stuck: no {' or '.join(kinds)} came in time, and a person must decide",
+                f"towpath saga signal {state.saga} {state.key} {kinds[0]} --value '{{...}}' (or cancel; or resume, "
+                "which waits once more)",
+            )
+        case StepStatus.STUCK:
+            because = facts.stuck.get(name, "its attempts are used up past the pivot")
+            yield Line(
+                f"{name} is stuck: {because}, and a person must decide",
                 f"towpath saga retry {which} {option} --reason '...' (or skip, with the reply that you know of)",
             )
         case StepStatus.UNDO_STUCK:

@@ -169,6 +169,22 @@ SITUATIONS = {
         "capture_payment is stuck: its attempts are used up past the pivot",
         "--step capture_payment --reason",
     ),
+    "wait halted": (
+        facts(
+            state=state(StepState("approval", StepStatus.STUCK), status=Status.STUCK),
+            waits={"approval": ("OrderApproved", "OrderDeclined")},
+        ),
+        "approval is stuck: no OrderApproved or OrderDeclined came in time, and a person must decide",
+        "towpath saga signal place_order order-1 OrderApproved --value '{...}' (or cancel;",
+    ),
+    "list too long": (
+        facts(
+            state=state(StepState("parcels", StepStatus.STUCK), status=Status.STUCK),
+            stuck={"parcels": "its list has more than 9 items"},
+        ),
+        "parcels is stuck: its list has more than 9 items, and a person must decide",
+        "--step parcels --reason",
+    ),
     "undo stuck": (
         facts(state=state(StepState("reserve_stock", StepStatus.UNDO_STUCK), status=Status.STUCK)),
         "the undo of reserve_stock is stuck",

@@ -6,7 +6,7 @@ which error of `broker.py` is raised; what it calls none of these is raised as i
 
 import re
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -521,12 +521,17 @@ class KafkaProducer:
             self._producer.flush(0)
 
 
-def read_records(settings: Settings, topics: Iterable[str], since: datetime | None = None) -> Iterator[ConsumedRecord]:
+def read_records(
+    settings: Settings,
+    topics: Iterable[str],
+    since: datetime | None = None,
+    partitions: Collection[int] | None = None,
+) -> Iterator[ConsumedRecord]:
     """Yield the committed records of `topics`, from `since` on to their end, each partition's in order.
 
-    See `read_to_end`, which says what it raises.
+    `partitions` are the numbers of those that are read, None all of them. See `read_to_end`, which says what it raises.
     """
-    return (consumed(message) for message in read_to_end(settings, topics, since))
+    return (consumed(message) for message in read_to_end(settings, topics, since, partitions=partitions))
 
 
 class KafkaBroker(KafkaAdmin):
