@@ -4,14 +4,13 @@ The one rule: a failure names its record, so that the rest of the batch is not m
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from functools import partial
 from typing import Any
 
 from towpath import tracing
 from towpath.contract.codec import Codec
 from towpath.orchestrator import envelope
 from towpath.orchestrator.core import Orchestrator
-from towpath.orchestrator.saga_metrics import Decided, count
+from towpath.orchestrator.saga_metrics import Tally
 from towpath.saga.definition import Definition
 from towpath.settings import Settings
 from towpath.stream.broker.record_limits import RecordLimits
@@ -46,13 +45,13 @@ def create_orchestrator(
     capture is behind, so that deadlines must not fire. Raises ConfigurationError where the stream's settings
     contradict each other.
     """
-    decided: list[Decided] = []
+    tally = Tally()
     orchestrator = Orchestrator(
         definitions,
         codec,
         start_topic=start_topic,
         finished_retention_milliseconds=int(settings.saga.finished_retention_days * 86_400_000),
-        observe=decided.append,
+        observe=tally.note,
         limits=limits,
     )
     app = create_app(
@@ -72,7 +71,7 @@ def create_orchestrator(
     async def run_saga(batches: Any) -> None:
         async for batch in batches:
             unit = app.unit
-            decided.clear()
+            tally.clear()
             for record in batch:
                 try:
                     if tracing.is_on():
@@ -82,7 +81,8 @@ def create_orchestrator(
                         orchestrator.handle(record, unit)
                 except BaseException as error:  # whatever it is, the record's position goes with it
                     raise RecordFailed(record, error) from error
-            if decided:
-                unit.after_commit(partial(count, tuple(decided)))
+            tell = tally.take()
+            if tell is not None:
+                unit.after_commit(tell)
 
     return app

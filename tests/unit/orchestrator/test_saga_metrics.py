@@ -1,5 +1,6 @@
 """Metrics agree with the log: scraped while sagas run, and counted again from the topics afterwards."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from towpath import metrics
 from towpath.clock import ManualClock
 from towpath.metrics import SampledGauge, Sampling
 from towpath.orchestrator.envelope import headers_of
-from towpath.orchestrator.saga_metrics import Decided, count
+from towpath.orchestrator.saga_metrics import Tally
 from towpath.saga.inputs import Action
 
 ORDERS = 40
@@ -38,6 +39,13 @@ def scrape() -> dict[tuple[str, Labels], float]:
 def value(found: dict[tuple[str, Labels], float], name: str, **labels: str) -> float:
     """Return one value of a scrape; 0 where it has none."""
     return found.get((name, frozenset(labels.items())), 0.0)
+
+
+def tell(tally: Tally) -> None:
+    """Tell the metrics what was noted, as after a commit."""
+    told = tally.take()
+    assert told is not None
+    told()
 
 
 def test_what_is_scraped_under_load_agrees_with_the_log(tmp_path: Path) -> None:
@@ -87,10 +95,10 @@ def test_what_is_scraped_under_load_agrees_with_the_log(tmp_path: Path) -> None:
 
 def test_retries_undos_and_stuck_sagas_are_told_apart() -> None:
     """A capture that nobody answers is sent again and again, then needs a person."""
-    decided: list[Decided] = []
+    tally = Tally()
     before = scrape()
-    context = stuck_capture(decided.append)
-    count(decided)
+    context = stuck_capture(tally.note)
+    tell(tally)
     first = scrape()
 
     def grown(name: str, **labels: str) -> float:
@@ -101,10 +109,9 @@ def test_retries_undos_and_stuck_sagas_are_told_apart() -> None:
     assert grown("towpath_step_commands_total", **capture, attempt="again") > 10
     assert grown("towpath_sagas_stuck_total", saga="place_order") == 1
     assert grown("towpath_steps_total", saga="place_order", step="capture_payment", outcome="stuck") == 1
-    decided.clear()
     request = asking(state_of(context), Action.CANCEL)
     assert commands(give(context, request)) == []
-    count(decided)
+    tell(tally)
     refused = value(scrape(), "towpath_saga_inputs_refused_total", saga="place_order", input="OperatorAsked")
     assert refused - value(first, "towpath_saga_inputs_refused_total", saga="place_order", input="OperatorAsked") == 1
 
@@ -130,7 +137,31 @@ def test_a_source_that_fails_is_counted_and_the_others_still_speak() -> None:
     assert list(sampling.collect()) == []
 
 
+ENGINE = Path(metrics.__file__).parent
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, each in vars(metrics).items() if hasattr(each, "_labelnames") or type(each) is SampledGauge]
+)
+def test_each_metric_that_is_exported_is_set_somewhere(name: str) -> None:
+    """One that nothing sets would be told as nothing, or not at all, for ever."""
+    used = re.compile(rf"\bmetrics\.{name}\b|\b{name}\.labels\(")
+    assert any(used.search(path.read_text(encoding="utf-8")) for path in ENGINE.rglob("*.py")), name
+
+
 @pytest.mark.parametrize("name", [name for name, each in vars(metrics).items() if hasattr(each, "_labelnames")])
 def test_no_metric_is_labelled_with_a_key_or_an_id(name: str) -> None:
     """Their number would grow with the business."""
     assert not {"saga_id", "key", "id", "item"} & set(vars(metrics)[name]._labelnames)
+
+
+def test_what_an_aborted_unit_decided_is_not_counted() -> None:
+    """It is decided again in the next unit, and counted once."""
+    tally, before = Tally(), scrape()
+    context = stuck_capture(tally.note)
+    tally.clear()
+    assert tally.take() is None
+    assert value(scrape(), "towpath_sagas_started_total", saga="place_order", version="1") == value(
+        before, "towpath_sagas_started_total", saga="place_order", version="1"
+    )
+    assert state_of(context).status.value == "stuck"

@@ -1,0 +1,228 @@
+"""What metrics and tracing cost: `python -m bench.telemetry [--json] [--sagas N] [--rounds N] [--stream]`.
+
+The processor's time of an orchestrator (`bench.orchestrator`: everything but the broker) in four forms, one after the
+other in each round, in an order that turns round: nothing counted, metrics, metrics with spans that nobody wants (the
+test of a flag), metrics with each span recorded and written as OTLP. With `--stream`, also the worker of `bench.stream`
+that copies in batches, on a real broker: without its counters, with them, and with somebody who scrapes each second.
+A form is told by the median of its ratios to the first form of the same round, and by the ratio of the shortest
+measurements of both, which is what a busy machine disturbs least.
+"""
+
+import argparse
+import json
+import statistics
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext, suppress
+from typing import Any
+
+import psutil
+from confluent_kafka import TopicPartition
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+from bench.orchestrator import UNIT_RECORDS, Worker, recorded
+from bench.stream import PARTITIONS, START_SECONDS_MAX, Bench, Contender, end
+from sagas.place_order import saga
+from towpath import tracing
+from towpath.contract.codec import Codec
+from towpath.contract.files import schema_sets
+from towpath.orchestrator.core import Orchestrator
+from towpath.orchestrator.saga_metrics import Tally
+from towpath.settings import load_settings
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.engine.record_spans import handling
+
+SCRAPE_PORT = 29_464
+
+
+class Encoded(SpanExporter):
+    """Writes spans as OTLP, as the exporter does, and sends them nowhere."""
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Write them."""
+        encode_spans(spans).SerializeToString()
+        return SpanExportResult.SUCCESS
+
+
+class Counting(Worker):
+    """An orchestrator that tells what it decided, as a worker's does."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._tally = Tally()
+        self.core = Orchestrator(
+            {saga.definition.version: saga.definition},
+            self.codec,
+            start_topic="order.events",
+            finished_retention_milliseconds=86_400_000,
+            observe=self._tally.note,
+        )
+
+    def settle(self) -> None:
+        """End a unit of work, and tell the metrics of it."""
+        super().settle()
+        tell = self._tally.take()
+        if tell is not None:
+            tell()
+
+
+def bare(codec: Codec, inputs: list[ConsumedRecord]) -> float:
+    """Return the seconds of an orchestrator that counts nothing and knows of no spans."""
+    worker = Worker(codec)
+    began = time.process_time()
+    for number, record in enumerate(inputs, 1):
+        worker.core.handle(record, worker)
+        if number % UNIT_RECORDS == 0:
+            worker.settle()
+    return time.process_time() - began
+
+
+def counted(codec: Codec, inputs: list[ConsumedRecord]) -> float:
+    """Return the seconds of one that counts after each unit."""
+    worker = Counting(codec)
+    began = time.process_time()
+    for number, record in enumerate(inputs, 1):
+        worker.core.handle(record, worker)
+        if number % UNIT_RECORDS == 0:
+            worker.settle()
+    return time.process_time() - began
+
+
+def traceable(codec: Codec, inputs: list[ConsumedRecord]) -> float:
+    """Return the seconds of one that also asks, at each record, whether spans are wanted: as a worker's agent does."""
+    worker = Counting(codec)
+    began = time.process_time()
+    for number, record in enumerate(inputs, 1):
+        with handling(record, saga.name) if tracing.is_on() else nullcontext():
+            worker.core.handle(record, worker)
+        if number % UNIT_RECORDS == 0:
+            worker.settle()
+    return time.process_time() - began
+
+
+def traced(codec: Codec, inputs: list[ConsumedRecord]) -> float:
+    """Return the seconds of one whose spans are recorded and written; those of the thread that writes are in it."""
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(Encoded(), max_queue_size=1_000_000, schedule_delay_millis=100))
+    tracing.use(provider)
+    began = time.process_time()
+    try:
+        traceable(codec, inputs)
+        provider.shutdown()  # writes what is left
+        return time.process_time() - began
+    finally:
+        tracing.use(None)
+
+
+FORMS: dict[str, Callable[[Codec, list[ConsumedRecord]], float]] = {
+    "nothing counted": bare,
+    "metrics": counted,
+    "metrics, tracing off": traceable,
+    "metrics, tracing on": traced,
+}
+
+
+def in_turn(forms: Iterable[str], rounds: int, seconds_of: Callable[[str], float]) -> dict[str, Any]:
+    """Measure each form in each round, every second round backwards; return medians, and ratios to the first form."""
+    names = list(forms)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            found[name].append(seconds_of(name))
+    first = found[names[0]]
+    return {
+        name: {
+            "seconds": round(statistics.median(times), 3),
+            "ratio": round(statistics.median(one / base for one, base in zip(times, first, strict=True)), 3),
+            "ratio_of_shortest": round(min(times) / min(first), 3),
+            "ratios": [round(one / base, 3) for one, base in zip(times, first, strict=True)],
+        }
+        for name, times in found.items()
+    }
+
+
+def orchestrator(sagas: int, rounds: int) -> dict[str, Any]:
+    """Return what the forms of an orchestrator cost."""
+    codec = Codec.offline(schema_sets(load_settings()))
+    inputs = recorded(codec, sagas)
+    for form in FORMS.values():
+        form(codec, inputs[: len(inputs) // 10])  # what is compiled or cached at first use is not measured
+    return in_turn(FORMS, rounds, lambda name: FORMS[name](codec, inputs))
+
+
+# --- The worker of bench.stream, on a real broker ---------------------------------------------------------------------
+
+STREAM_FORMS: dict[str, dict[str, Any]] = {
+    "nothing counted": {"without_metrics": True},
+    "metrics": {},
+    "metrics, scraped each second": {"metrics_port": SCRAPE_PORT},
+}
+
+
+def stream(events: int, rounds: int) -> dict[str, Any]:
+    """Return what the forms of a copying worker cost."""
+    bench = Bench(load_settings().kafka.bootstrap_servers, events)
+    return in_turn(STREAM_FORMS, rounds, lambda name: copied(bench, STREAM_FORMS[name]))
+
+
+def copied(bench: Bench, told: dict[str, Any]) -> float:
+    """Return the processor's seconds of a worker from its first output to its last."""
+    process, out = bench.start(Contender("ours, in batches", "ours", {"mode": "batches", **told}), bench.input)
+    stop = threading.Event()
+    scraper = threading.Thread(target=_scrape, args=(stop,))
+    if "metrics_port" in told:
+        scraper.start()
+    try:
+        look, worker = bench.reader(out), psutil.Process(process.pid)
+        places = [TopicPartition(out, number) for number in range(PARTITIONS)]
+        deadline = time.monotonic() + START_SECONDS_MAX + bench.events / 2_000
+        begun: float | None = None
+        while (written := sum(look.get_watermark_offsets(place, timeout=10)[1] for place in places)) < bench.events:
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"it did not finish; log in {bench.folder}")
+            if written and begun is None:
+                begun = sum(worker.cpu_times()[:2])
+            time.sleep(0.02)
+        look.close()
+        return sum(worker.cpu_times()[:2]) - (begun or 0.0)
+    finally:
+        stop.set()
+        if scraper.ident is not None:
+            scraper.join()
+        end(process)
+
+
+def _scrape(stop: threading.Event) -> None:
+    while not stop.wait(1.0):
+        with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{SCRAPE_PORT}/metrics", timeout=5) as answer:
+            answer.read()
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--sagas", type=int, default=1_000, help="whole sagas in each measurement")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--stream", action="store_true", help="also the worker of bench.stream; needs a running stack")
+    parser.add_argument("--events", type=int, default=400_000, help="records in each measurement of that worker")
+    options = parser.parse_args()
+    found = {"orchestrator": orchestrator(options.sagas, options.rounds)}
+    if options.stream:
+        found["stream"] = stream(options.events, options.rounds)
+    if options.json:
+        print(json.dumps(found))
+        return
+    for what, forms in found.items():
+        print(what)
+        for name, figures in forms.items():
+            ratios = f"{figures['ratio']:6.3f}  {figures['ratio_of_shortest']:6.3f}"
+            print(f"  {name:30} {figures['seconds']:8.3f} s  {ratios}")
+
+
+if __name__ == "__main__":
+    main()
