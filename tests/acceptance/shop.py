@@ -1,7 +1,7 @@
 """A shop with one rich customer and one dear article, on the running stack; orders of it wait for an approval."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import uuid4
@@ -24,6 +24,8 @@ from towpath.stack.workers import start_workers
 WAIT_SECONDS_MAX = 60.0
 LARGE_CENTS = 1_500_00
 """Above the limit from which on a person must approve."""
+SMALL_CENTS = 15_00
+"""Below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +38,24 @@ class Shop:
 
     def place(self, order_id: str, unit_price_cents: int = LARGE_CENTS) -> None:
         """Place an order of one piece, through the order service's own function."""
+        self.place_many([order_id], unit_price_cents)
+
+    def place_many(self, order_ids: Sequence[str], unit_price_cents: int) -> None:
+        """Place orders of one piece each, in one transaction."""
         settings = self.stack.settings
         codec = load_codec(settings, Catalogue.load(settings), ["order.events"])
-        order = OrderPlaced(
-            order_id=order_id,
-            customer_id=self.customer_id,
-            lines=(OrderLine(sku=self.sku, quantity=1, unit_price_cents=unit_price_cents),),
-            total_cents=unit_price_cents,
-            currency="EUR",
-            card_token="card-1",
-            placed_at=datetime.now(UTC),
-        )
         with psycopg.connect(settings.postgres.database_url("order")) as connection:
-            place_order(connection, codec, order, event_id=uuid4())
+            for order_id in order_ids:
+                order = OrderPlaced(
+                    order_id=order_id,
+                    customer_id=self.customer_id,
+                    lines=(OrderLine(sku=self.sku, quantity=1, unit_price_cents=unit_price_cents),),
+                    total_cents=unit_price_cents,
+                    currency="EUR",
+                    card_token="card-1",
+                    placed_at=datetime.now(UTC),
+                )
+                place_order(connection, codec, order, event_id=uuid4())
 
 
 def open_shop(stack: RunningStack, *, on_hand: int = 90) -> Shop:
@@ -81,12 +88,25 @@ def instance(stack: RunningStack, order_id: str) -> KeptInstance | None:
 
 def await_instance(stack: RunningStack, order_id: str, condition: Callable[[KeptInstance], bool]) -> KeptInstance:
     """Wait until an order's instance is as it should be."""
-    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    (one,) = await_instances(stack, [order_id], condition)
+    return one
+
+
+def await_instances(
+    stack: RunningStack,
+    order_ids: Sequence[str],
+    condition: Callable[[KeptInstance], bool],
+    seconds_max: float = WAIT_SECONDS_MAX,
+) -> list[KeptInstance]:
+    """Wait until each order's instance is as it should be; return them in the order of the orders."""
+    deadline = time.monotonic() + seconds_max
     while True:
-        one = instance(stack, order_id)
-        if one is not None and condition(one):
-            return one
-        assert time.monotonic() < deadline, f"{order_id} stands at {one}"
+        listed = {one.state.key: one for one in read_instances(stack.settings, "place_order")}
+        found = [listed.get(order_id) for order_id in order_ids]
+        fitting = [one for one in found if one is not None and condition(one)]
+        if len(fitting) == len(order_ids):
+            return fitting
+        assert time.monotonic() < deadline, f"{len(fitting)} of {len(order_ids)} are as they should be: {found[:3]}"
         time.sleep(0.5)
 
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.shop import await_instance, instance, open_shop, waits_for_approval
-from tests.acceptance.test_instances import found, run
+from tests.acceptance.verbs import found_here, run_here
 from tests.stack_fixture import RunningStack
 
 ORDERS = 5
@@ -30,13 +30,13 @@ def test_a_signal_answers_the_wait(stack: RunningStack, waiting: list[str]) -> N
     order_id = waiting[0]
     value = json.dumps({"order_id": order_id})
     approve = ("saga", "signal", "place_order", order_id, "OrderApproved", "--value", value)
-    refused = run(stack, *approve)
+    refused = run_here(stack, *approve)
     assert refused.returncode == 3, refused.stderr
     assert "approver" in refused.stderr
-    done = found(stack, *approve, "--like")
+    done = found_here(stack, *approve, "--like")
     assert (done["outcome"], done["reason"]) == ("applied", None)
     assert await_instance(stack, order_id, lambda one: one.state.status == "completed")
-    late = run(stack, *approve, "--like", "--id", "another")
+    late = run_here(stack, *approve, "--like", "--id", "another")
     assert late.returncode == 6, late.stderr
     assert "the saga has ended" in late.stderr
 
@@ -45,19 +45,19 @@ def test_a_cancelled_order_is_undone_and_a_finished_one_is_not(stack: RunningSta
     """The dry run says what the machine would decide; then it is decided so, and the history has the person."""
     order_id = waiting[1]
     asking = ("saga", "cancel", "place_order", order_id, "--reason", "ordered twice", "--actor", "grace")
-    (seen,) = found(stack, *asking, "--dry-run")
+    (seen,) = found_here(stack, *asking, "--dry-run")
     assert (seen["refusal"], seen["status_after"]) == (None, "compensating")
     assert any(sent.startswith("VoidAuthorisation") for sent in seen["sends"])
     standing = instance(stack, order_id)
     assert standing is not None
     assert standing.state.status == "running"
-    (done,) = found(stack, *asking)
+    (done,) = found_here(stack, *asking)
     assert (done["outcome"], done["reason"]) == ("applied", None)
     await_instance(stack, order_id, lambda one: one.state.status == "compensated")
-    told = found(stack, "saga", "history", "place_order", order_id)
+    told = found_here(stack, "saga", "history", "place_order", order_id)
     (entry,) = [entry for entry in told if entry["actor"]]
     assert (entry["actor"], entry["asked_because"], entry["input_id"]) == ("grace", "ordered twice", done["request_id"])
-    again = run(stack, *asking)
+    again = run_here(stack, *asking)
     assert again.returncode == 6, again.stdout
     assert "the saga has ended" in again.stderr
 
@@ -67,21 +67,21 @@ def test_several_are_cancelled_by_a_list_each_once(stack: RunningStack, waiting:
     names = tmp_path / "orders.txt"
     names.write_text("\n".join(waiting[2:]), encoding="utf-8")
     asking = ("saga", "cancel", "place_order", "--file", str(names), "--reason", "the shop closes")
-    assert run(stack, *asking).returncode == 6  # nobody is there to be asked
-    done = found(stack, *asking, "--yes", "--rate", "50")
+    assert run_here(stack, *asking).returncode == 6  # nobody is there to be asked
+    done = found_here(stack, *asking, "--yes", "--rate", "50")
     assert [one["outcome"] for one in done] == ["applied"] * (ORDERS - 2)
     for order_id in waiting[2:]:
         await_instance(stack, order_id, lambda one: one.state.status == "compensated")
-    assert run(stack, *asking, "--yes").returncode == 5
+    assert run_here(stack, *asking, "--yes").returncode == 5
 
 
 def test_a_persons_mistakes_are_told(stack: RunningStack, waiting: list[str]) -> None:
     """No reason, no such instance, no such record, everything at once: each ends with a code and a next step."""
     del waiting
-    assert run(stack, "saga", "cancel", "place_order", "nobody", "--reason", "why").returncode == 5
-    assert run(stack, "saga", "cancel", "place_order", "nobody").returncode == 2
-    assert run(stack, "saga", "cancel", "place_order", "--reason", "why").returncode == 2
-    assert run(stack, "saga", "signal", "place_order", "order-1", "OrderPlaced").returncode == 5
-    assert run(stack, "saga", "signal", "place_order", "order-1", "OrderApproved", "--value", "{").returncode == 2
+    assert run_here(stack, "saga", "cancel", "place_order", "nobody", "--reason", "why").returncode == 5
+    assert run_here(stack, "saga", "cancel", "place_order", "nobody").returncode == 2
+    assert run_here(stack, "saga", "cancel", "place_order", "--reason", "why").returncode == 2
+    assert run_here(stack, "saga", "signal", "place_order", "order-1", "OrderPlaced").returncode == 5
+    assert run_here(stack, "saga", "signal", "place_order", "order-1", "OrderApproved", "--value", "{").returncode == 2
     for verb in ("retry", "resume", "skip"):
-        assert run(stack, "saga", verb, "place_order", "--reason", "why", "--yes").returncode == 5
+        assert run_here(stack, "saga", verb, "place_order", "--reason", "why", "--yes").returncode == 5

@@ -2,6 +2,9 @@
 
 import json
 import os
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from uuid import uuid4
@@ -10,18 +13,25 @@ import psycopg
 import pytest
 
 from schemas.records.order import OrderApproved, OrderConfirmed, OrderDeclined
-from schemas.records.payment import AuthorisationVoided, PaymentCaptured
-from tests.acceptance.shop import LARGE_CENTS, Shop, await_instance, open_shop, waits_for_approval
+from schemas.records.payment import AuthorisationVoided
+from tests.acceptance.shop import LARGE_CENTS, SMALL_CENTS, Shop, await_instance, await_instances, open_shop
 from tests.acceptance.test_instances import found, run
 from tests.stack_fixture import ROOT, RunningStack, variables
 from towpath.client import Action, Client, InstanceStatus
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.registry import load_codec
+from towpath.orchestrator.instance_status import KeptInstance
+from towpath.orchestrator.records import HistoryEntry
 from towpath.project import worker_names
 from towpath.settings import load_settings
 from towpath.stack.workers import start_workers
+from towpath.stream.broker.kafka import read_records
 
 WAIT_SECONDS_MAX = 120.0
 HASTY = {"TOWPATH_PROJECT__SAGAS": "tests.acceptance.hasty"}
 WORKER = "saga:place_order"
+BULK, BULK_LONG = 40, 500
+PAST_PIVOT = "the saga is past its point of no return: what was done stays done"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,27 +51,49 @@ class Desk:
         (standing,) = self.client.find("place_order", order_id)
         return standing
 
+    def asked(self, order_id: str, action: Action, **more: object) -> str | None:
+        """Ask for an action by the client, in a transaction of the order service; return why it was refused."""
+        with psycopg.connect(self.order_url()) as connection:
+            standing = self.standing(order_id)
+            sent = self.client.ask(connection, standing, action, actor="ada", reason="by telephone", **more)  # type: ignore[arg-type]
+        return self.client.await_answer(sent, timeout_seconds=WAIT_SECONDS_MAX).refusal
+
+    def said(self, order_id: str, action: str, *more: str) -> str | None:
+        """Ask for an action by the command line; return why it was refused."""
+        asking = ("saga", action, "place_order", order_id, "--reason", "by telephone", "--actor", "grace", *more)
+        done = run(self.stack, *asking, "--json")
+        assert done.returncode in (0, 6), done.stderr
+        (outcome,) = json.loads(done.stdout)
+        assert outcome["outcome"] == ("refused" if done.returncode else "applied")
+        reason: str | None = outcome["reason"]
+        return reason
+
     def ended(self, order_id: str) -> str:
         """Wait until an order's saga has ended; return how."""
         return await_instance(self.stack, order_id, lambda one: one.state.ended).state.status.value
+
+    def workers(self, *names: str) -> None:
+        """Start workers of the hasty project."""
+        start_workers(load_settings(ROOT), self.stack.client, names, {**os.environ, **self.stack.environment, **HASTY})
 
 
 @pytest.fixture(scope="module")
 def desk(stack: RunningStack) -> Iterator[Desk]:
     """Run place_order in both versions, of which the newer one gives up within seconds."""
-    shop = open_shop(stack)
+    shop = open_shop(stack, on_hand=2 * BULK_LONG)
     stack.client.stop(WORKER)
     with variables(HASTY):
-        start_workers(load_settings(ROOT), stack.client, [WORKER], {**os.environ, **stack.environment, **HASTY})
-        yield Desk(stack, shop, Client.load(load_settings(ROOT)))
+        desk = Desk(stack, shop, Client.load(load_settings(ROOT)))
+        desk.workers(WORKER)
+        yield desk
         stack.client.stop(WORKER)
     start_workers(stack.settings, stack.client, worker_names(stack.settings))
 
 
-def order_ids(count: int) -> list[str]:
+def order_ids(count: int, what: str = "stuck") -> list[str]:
     """Return ids that no order has."""
     mark = uuid4().hex[:8]
-    return [f"stuck-{mark}-{number}" for number in range(count)]
+    return [f"{what}-{mark}-{number}" for number in range(count)]
 
 
 def decide(desk: Desk, order_id: str, *, approve: bool = True) -> None:
@@ -75,96 +107,140 @@ def decide(desk: Desk, order_id: str, *, approve: bool = True) -> None:
         desk.client.signal(connection, "place_order", order_id, decided)
 
 
-def is_stuck(word: str) -> Callable[[object], bool]:
+def is_stuck(word: str) -> Callable[[KeptInstance], bool]:
     """Return whether an instance is stuck with a step that stands so."""
-    return lambda one: getattr(one, "stuck", False) and any(word in words for words in getattr(one, "under_way", ()))
+    return lambda one: one.stuck and any(word in words for words in one.under_way)
+
+
+def asks_for_approval(one: KeptInstance) -> bool:
+    """Say whether an order waits for a clerk, or has waited too long."""
+    return any(words.startswith("approval ") for words in one.under_way)
 
 
 def test_stuck_orders_are_found_explained_and_resolved(desk: Desk) -> None:
-    """The card network is dead: captures and an undo are stuck; the order service is: the pivot's outcome is unknown.
+    """The card network is dead: captures and an undo are stuck; the order service is: the pivot's outcome is unknown;
+    nobody approves: the wait has halted.
 
-    Each is found by `list --stuck`, explained by `why`, and brought to its end by one of the actions.
+    Each is found by `list --stuck`, explained by `why`, and brought to its end by one of the actions: retry, skip and
+    resume, cancel and compensate, each from the command line and by the client.
     """
-    capture, captured, undo, undone, pivot, pivoted = orders = order_ids(6)
-    stack, client = desk.stack, desk.client
-    for order_id in orders:
-        desk.shop.place(order_id)
-    for order_id in orders:
-        await_instance(stack, order_id, waits_for_approval)
-    stack.client.stop("service:payment")
-    for order_id in (capture, captured):
+    orders = order_ids(13)
+    capture, captured, undo, undone, pivot, pivoted, resumed, again, *halted = orders
+    cancelled, cancelled_by_client, given_up, given_up_by_client, approved = halted
+    stack, client = desk.stack, desk.stack.client
+    desk.shop.place_many(orders, LARGE_CENTS)
+    await_instances(stack, orders, asks_for_approval)
+    client.stop("service:payment")
+    for order_id in (capture, captured, again):
         decide(desk, order_id)
     for order_id in (undo, undone):
         decide(desk, order_id, approve=False)
-    for order_id in (capture, captured):
-        await_instance(stack, order_id, is_stuck("capture_payment stuck"))
-    for order_id in (undo, undone):
-        await_instance(stack, order_id, is_stuck("authorise_payment undo_stuck"))
-    stack.client.stop("service:order")
-    for order_id in (pivot, pivoted):
+    await_instances(stack, [capture, captured, again], is_stuck("capture_payment stuck"))
+    await_instances(stack, [undo, undone], is_stuck("authorise_payment undo_stuck"))
+    client.stop("service:order")
+    for order_id in (pivot, pivoted, resumed):
         decide(desk, order_id)
-    for order_id in (pivot, pivoted):
-        await_instance(stack, order_id, is_stuck("confirm_order stuck"))
+    await_instances(stack, [pivot, pivoted, resumed], is_stuck("confirm_order stuck"))
+    await_instances(stack, halted, is_stuck("approval stuck"))
     listed = {one["key"]: one for one in found(stack, "saga", "list", "place_order", "--stuck")}
     assert set(orders) <= set(listed)
-    for order_id, words in {
-        capture: "capture_payment is stuck: its attempts are used up past the pivot",
-        undo: "the undo of authorise_payment is stuck: it was not answered in all its attempts",
-        pivot: "confirm_order is stuck",
-    }.items():
+    for order_id, words, command in (
+        (capture, "capture_payment is stuck: its attempts are used up past the pivot", "retry"),
+        (undo, "the undo of authorise_payment is stuck: it was not answered in all its attempts", "retry"),
+        (pivot, "confirm_order is stuck", "retry"),
+        (cancelled, "approval is stuck: no OrderApproved or OrderDeclined came in time", "signal"),
+    ):
         told = run(stack, "saga", "why", "place_order", order_id).stdout
         assert words in told
-        assert "towpath saga retry place_order" in told
+        assert f"towpath saga {command} place_order" in told
+    with variables({"TOWPATH_PROJECT__SAGAS": "sagas"}):
+        told = run(stack, "saga", "why", "place_order", pivot).stdout
+    assert "no worker's code has version 2 of place_order" in told
     resolve_without_services(desk, captured, undone, pivoted)
-    because = ("--reason", "the card network is back", "--actor", "grace")
-    (done,) = found(stack, "saga", "retry", "place_order", capture, *because)
-    assert done["outcome"] == "applied"
-    (done,) = found(stack, "saga", "resume", "place_order", pivot, *because)
-    assert done["outcome"] == "applied"
-    with psycopg.connect(desk.order_url()) as connection:
-        asked = client.ask(
-            connection, desk.standing(undo), Action.RETRY, step="authorise_payment", actor="ada", reason="it is back"
-        )
-    assert client.await_answer(asked, timeout_seconds=WAIT_SECONDS_MAX).refusal is None
-    start_workers(stack.settings, stack.client, ["service:payment", "service:order"])
-    for order_id in (capture, captured, pivot, pivoted):
-        assert desk.ended(order_id) == "completed"
-    for order_id in (undo, undone):
-        assert desk.ended(order_id) == "compensated"
+    assert desk.said(capture, "retry") is None
+    assert desk.said(pivot, "resume") is None
+    assert desk.asked(undo, Action.RETRY, step="authorise_payment") is None
+    assert desk.asked(resumed, Action.RESUME) is None
+    assert desk.asked(again, Action.RESUME) is None
+    desk.workers("service:payment", "service:order")
+    assert desk.said(cancelled, "cancel") is None
+    assert desk.asked(cancelled_by_client, Action.CANCEL) is None
+    assert desk.said(given_up, "compensate") is None
+    assert desk.asked(given_up_by_client, Action.COMPENSATE) is None
+    assert desk.said(approved, "resume") is None
+    decide(desk, approved)
+    complete = [capture, captured, again, pivot, pivoted, resumed, approved]
+    for order_id in orders:
+        assert desk.ended(order_id) == ("completed" if order_id in complete else "compensated"), order_id
 
 
 def resolve_without_services(desk: Desk, captured: str, undone: str, pivoted: str) -> None:
     """Say what became of three steps, because a person looked it up: by the command line and by the client.
 
-    A cancellation is refused past the pivot, and whoever awaits it learns why.
+    What would undo is refused past the pivot, and whoever awaits it learns why.
     """
-    reply = PaymentCaptured(order_id=captured, capture_id="looked-up", amount_cents=LARGE_CENTS)
-    given = json.dumps({"order_id": captured, "capture_id": reply.capture_id, "amount_cents": reply.amount_cents})
-    asking = ("saga", "skip", "place_order", captured, "--reason", "the network's books have it")
-    (done,) = found(desk.stack, *asking, "--reply", "PaymentCaptured", "--value", given)
-    assert done["outcome"] == "applied"
-    with psycopg.connect(desk.order_url()) as connection:
-        cancelled = desk.client.cancel(connection, desk.standing(pivoted), actor="ada", reason="too late")
-        voided = desk.client.ask(
-            connection,
-            desk.standing(undone),
-            Action.SKIP,
-            step="authorise_payment",
-            reply=AuthorisationVoided(order_id=undone),
-            actor="ada",
-            reason="voided by telephone",
-        )
-    refusal = desk.client.await_answer(cancelled, timeout_seconds=WAIT_SECONDS_MAX).refusal
-    assert refusal == "the saga is past its point of no return: what was done stays done"
-    assert desk.client.await_answer(voided, timeout_seconds=WAIT_SECONDS_MAX).refusal is None
-    with psycopg.connect(desk.order_url()) as connection:
-        confirmed = desk.client.ask(
-            connection,
-            desk.standing(pivoted),
-            Action.SKIP,
-            step="confirm_order",
-            reply=OrderConfirmed(order_id=pivoted, confirmed_at=desk.standing(pivoted).started_at),
-            actor="ada",
-            reason="it stands in the order service's books",
-        )
-    assert desk.client.await_answer(confirmed, timeout_seconds=WAIT_SECONDS_MAX).refusal is None
+    capture = {"order_id": captured, "capture_id": "looked-up", "amount_cents": LARGE_CENTS}
+    assert desk.said(captured, "skip", "--reply", "PaymentCaptured", "--value", json.dumps(capture)) is None
+    assert desk.said(pivoted, "compensate") == PAST_PIVOT
+    assert desk.asked(pivoted, Action.CANCEL) == PAST_PIVOT
+    voided = AuthorisationVoided(order_id=undone)
+    assert desk.asked(undone, Action.SKIP, step="authorise_payment", reply=voided) is None
+    confirmed = OrderConfirmed(order_id=pivoted, confirmed_at=desk.standing(pivoted).started_at)
+    assert desk.asked(pivoted, Action.SKIP, step="confirm_order", reply=confirmed) is None
+
+
+@pytest.mark.parametrize("count", [BULK, pytest.param(BULK_LONG, marks=pytest.mark.crash)])
+def test_many_are_resolved_at_once_each_acted_on_once(desk: Desk, count: int) -> None:
+    """The run is killed in the middle, before anything of it was decided, and repeated: no order is asked twice."""
+    stack, orders = desk.stack, order_ids(count, "bulk")
+    pattern = f"{orders[0].rpartition('-')[0]}-*"
+    stack.client.stop("service:order")
+    desk.shop.place_many(orders, SMALL_CENTS)
+    await_instances(stack, orders, is_stuck("confirm_order stuck"), WAIT_SECONDS_MAX)
+    stack.client.stop(WORKER)
+    asking = ("saga", "retry", "place_order", "--step", "confirm_order", "--key", pattern)
+    because = ("--reason", "the order service is back", "--wait", "0", "--yes", "--json")
+    kill_in_the_middle(stack, *asking, *because, "--rate", str(count // 4))
+    done = run(stack, *asking, *because)
+    assert done.returncode == 0, done.stderr
+    asked = {one["request_id"]: one["key"] for one in json.loads(done.stdout)}
+    assert sorted(asked.values()) == sorted(orders)
+    desk.workers("service:order", WORKER)
+    ended = await_instances(stack, orders, lambda one: one.state.ended, WAIT_SECONDS_MAX)
+    assert {one.state.status.value for one in ended} == {"completed"}
+    sent = Counter(record.header("id") for record in read_records(stack.settings, ["place_order.operator"]))
+    twice = [id_ for id_ in asked if sent[id_] == 2]
+    assert all(sent[id_] in (1, 2) for id_ in asked)
+    assert 0 < len(twice) < count, "it was not killed in the middle"
+    codec = load_codec(stack.settings, Catalogue.load(stack.settings), ["place_order.history"])
+    told = [codec.decode(record.value or b"") for record in read_records(stack.settings, ["place_order.history"])]
+    of_requests = [one for one in told if isinstance(one, HistoryEntry) and one.input_id in asked]
+    assert Counter(one.input_id for one in of_requests if one.happened != "refused") == Counter(list(asked))
+    assert Counter(one.input_id for one in of_requests if one.happened == "refused") == Counter(twice)
+    sent = Counter(
+        (record.key or b"").decode()
+        for record in read_records(stack.settings, ["order.commands"])
+        if (record.header("step"), record.header("attempt")) == ("confirm_order", "3")
+    )
+    assert {order_id: sent[order_id] for order_id in orders} == dict.fromkeys(orders, 1)
+
+
+def kill_in_the_middle(stack: RunningStack, *arguments: str) -> None:
+    """Run a verb in a process of its own, and kill it once the first of its transactions is told of."""
+    with subprocess.Popen(
+        [sys.executable, "-c", "from towpath.cli import main; main()", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **stack.environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        lines = []
+        for line in process.stderr:
+            lines.append(line)
+            if " sent" in line:
+                break
+        assert process.poll() is None, lines
+        process.kill()
+    assert process.returncode == -9

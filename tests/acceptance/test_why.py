@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.acceptance.shop import LARGE_CENTS, Shop, await_instance, open_shop, waits_for_approval
-from tests.acceptance.test_instances import found, run
+from tests.acceptance.verbs import found_here, run_here
 from tests.stack_fixture import RunningStack
 from towpath.capture.connect import ConnectClient
 from towpath.outbox.names import connector_name
@@ -25,7 +25,7 @@ def shop(stack: RunningStack) -> Shop:
 def reasons(stack: RunningStack, order_id: str) -> str:
     """Return the sentences and their commands."""
     return "\n".join(
-        f"{line['sentence']} | {line['command']}" for line in found(stack, "saga", "why", "place_order", order_id)
+        f"{line['sentence']} | {line['command']}" for line in found_here(stack, "saga", "why", "place_order", order_id)
     )
 
 
@@ -33,7 +33,7 @@ def await_reason(stack: RunningStack, order_id: str, words: str) -> str:
     """Ask until the answer has these words, and return it whole."""
     deadline = time.monotonic() + WAIT_SECONDS_MAX
     while True:
-        done = run(stack, "saga", "why", "place_order", order_id, "--json")
+        done = run_here(stack, "saga", "why", "place_order", order_id, "--json")
         if words in done.stdout:
             return reasons(stack, order_id)
         assert time.monotonic() < deadline, done.stdout + done.stderr
@@ -48,7 +48,7 @@ def order_id() -> str:
 def test_nobody_asked_for_it(stack: RunningStack, shop: Shop) -> None:
     """No outbox, no topic and no dead letter has it: exit code 5, and the sentence."""
     del shop
-    done = run(stack, "saga", "why", "place_order", "nobody")
+    done = run_here(stack, "saga", "why", "place_order", "nobody")
     assert done.returncode == 5, done.stderr
     assert "no start event for it was found" in done.stdout
 
@@ -61,7 +61,7 @@ def test_it_waits_for_a_person_and_then_it_has_ended(stack: RunningStack, shop: 
     told = reasons(stack, order)
     assert "approval waits for OrderApproved or OrderDeclined, until" in told
     assert f"towpath saga signal place_order {order} OrderApproved --value" in told
-    found(
+    found_here(
         stack,
         "saga",
         "signal",

@@ -5,8 +5,9 @@ from typing import Any
 
 from sagas.place_order import saga as patient
 from towpath.saga import Definition, Saga, days
-from towpath.saga.definition import Policy, StepDefinition
+from towpath.saga.definition import OnTimeout, Policy, StepDefinition
 
+APPROVED_WITHIN_MILLISECONDS = 5_000
 WITHIN_MILLISECONDS, ATTEMPTS, ALTOGETHER_MILLISECONDS = 1_500, 2, 6_000
 
 
@@ -25,7 +26,9 @@ def hasty(policy: Policy | None) -> Any:
 
 
 def hasty_step(step: StepDefinition) -> StepDefinition:
-    """Return a step that gives up soon: what may be stuck past the pivot, and each undo."""
+    """Return a step that gives up soon: what may be stuck past the pivot, and each undo; nobody approves: it halts."""
+    if step.key == "approval":
+        return replace(step, wait_milliseconds=APPROVED_WITHIN_MILLISECONDS, on_timeout=OnTimeout.HALT)
     undo = step.undo and replace(step.undo, policy=hasty(step.undo.policy))
     soon = step.key in ("confirm_order", "capture_payment")
     return replace(step, undo=undo, policy=hasty(step.policy) if soon else step.policy)
