@@ -171,7 +171,7 @@ WAIT_LOOPS = {
     "towpath/deadletter/redrive.py": {"_await_stand_in"},  # its deadline comes from the caller, and may be over
     "towpath/orchestrator/asking.py": {"send"},  # the rate of requests: no condition is waited for
     "towpath/demo/runner.py": {"_place_all"},  # the rate of orders
-    "towpath/cli/run.py": {"_build_patiently"},  # waits for ever, longer each time
+    "towpath/cli/run.py": {"_build_when_possible"},  # waits for ever, longer each time
     "towpath/cli/view_building.py": {"progress_of"},  # shows each look
     "towpath/cli/output.py": {"repeat"},  # shows again and again
     "towpath/cli/stack.py": {"_follow"},  # reads a log on, for ever

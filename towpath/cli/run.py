@@ -63,11 +63,11 @@ def _run_worker(settings: Settings, name: str, slot: str) -> None:
     configure_tracing(settings, service=name)
     uvloop.install()
     served = serve_metrics(settings, name)
-    worker = _build_patiently(settings, name, slot, partial(_tell_status, None if served is None else served[0]))
+    worker = _build_when_possible(settings, name, slot, partial(_tell_status, None if served is None else served[0]))
     worker.run_worker(loglevel=settings.log_level)
 
 
-def _build_patiently(settings: Settings, name: str, slot: str, tell: Tell) -> Any:
+def _build_when_possible(settings: Settings, name: str, slot: str, tell: Tell) -> Any:
     """Return the worker, once every part that it needs has answered: it may start before them."""
     import structlog
 

@@ -1,4 +1,4 @@
-"""Which commands are dead letters now, so that nobody's patience runs out while a person looks at them. Pure.
+"""Which commands are dead letters now, so that nobody gives them up while a person looks at them. Pure.
 
 The one rule: what lies in the dead-letter topics alone says it. A command that died waits until it is redriven or
 dropped; one that was redriven is given a little time to be answered.

@@ -37,7 +37,7 @@ PLACING_SECONDS = 0.1
 FOLLOWING_SECONDS = 0.2
 DEADLINE_SECONDS = 120.0
 SECONDS_PER_ORDER = 0.1
-"""Time that a run may take beside its deadline; a tenth of the pace that two busy cores reach."""
+"""Time that a run may take beside its deadline; a tenth of the rate that two busy cores reach."""
 EXACT_SECONDS = 20.0
 
 

@@ -71,7 +71,7 @@ class Kept(NamedTuple):
 
 
 class Instances:
-    """Reads and writes instances through the desk at hand."""
+    """Reads and writes instances in the context at hand."""
 
     def __init__(self, codec: Codec, messages: Messages) -> None:
         self._codec = codec

@@ -1,7 +1,11 @@
 """How the command line starts: a verb imports what it needs when it runs, so that `towpath --help` does not wait."""
 
+import os
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 from towpath.cli.saga_check import STATES_MAX
 from towpath.saga.check.explore import STATES_MAX as OF_THE_CHECK
@@ -28,3 +32,22 @@ def test_to_know_the_verbs_no_room_is_imported() -> None:
 def test_the_verb_shows_the_bound_that_the_check_has() -> None:
     """`saga check` names its default without importing the check; the two are the same number."""
     assert STATES_MAX == OF_THE_CHECK
+
+
+def test_the_shell_completes_verbs() -> None:
+    """As `towpath --install-completion` sets it up: what is typed so far goes in, what may follow comes out."""
+    asked = {"_TOWPATH_COMPLETE": "complete_bash", "COMP_WORDS": "towpath sa", "COMP_CWORD": "1"}
+    command = [sys.executable, "-c", "import sys; sys.argv = ['towpath']; from towpath.cli import main; main()"]
+    done = subprocess.run(
+        command, env={**os.environ, **asked}, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout.split() == ["saga"], done.stderr
+
+
+def test_what_is_not_installed_is_told_by_an_extra_that_exists() -> None:
+    """In the code and on the pages: pip passes over a name that it does not know."""
+    root = Path(__file__).resolve().parents[3]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    pages = [*root.glob("towpath/**/*.py"), *root.glob("docs/**/*.md"), root / "README.md"]
+    named = {name for path in pages for name in re.findall(r"towpath\[([a-z]+)\]", path.read_text(encoding="utf-8"))}
+    assert named == set(project["optional-dependencies"])
