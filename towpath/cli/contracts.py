@@ -174,7 +174,7 @@ def register_schemas(
     for item in done:
         state = ("would be registered" if dry_run else "registered") if item.is_new else "was there"
         table.add_row(item.subject, str(item.version or "today"), str(item.schema_id or ""), state)
-    output.results.print(table)
+    output.show_table(table)
 
 
 @contracts_app.command()

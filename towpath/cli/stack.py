@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from towpath.stack.findings import Finding
 
 FOLLOW_SECONDS = 0.2
-WIDTH_OF_FILES = 160
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 
@@ -62,7 +61,7 @@ def up(
         output.emit_json({"started": started, "seconds": seconds, "processes": _rows(settings)})
         return
     output.styled(f"[green]ready[/] in {seconds} s" if started else "[green]ready[/]: it was up already")
-    _show(_table(_rows(settings)))
+    output.show_table(_table(_rows(settings)))
 
 
 def _ask_before_removing(settings: Settings, *, yes: bool) -> None:
@@ -106,7 +105,7 @@ def status(as_json: AsJson = False) -> None:
         report = {"running": bool(rows), "memory_bytes": total, "processes": rows, "groups": _groups(settings, rows)}
         output.emit_json({**report, "problems": [problem.to_json() for problem in problems]})
     elif rows:
-        _show(_table(rows))
+        output.show_table(_table(rows))
         _show_groups(_groups(settings, rows))
         output.note(f"memory, shared pages counted once: {total / 2**20:,.0f} MiB")
         for problem in problems:
@@ -192,11 +191,6 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
         }
         for one in statuses
     ]
-
-
-def _show(table: Table) -> None:
-    """Print a table; where nobody looks at a terminal (a file, a pipe), it may be wide."""
-    output.results.print(table, width=None if output.results.is_terminal else WIDTH_OF_FILES)
 
 
 _COLOURS = {"ready": "green", "not ready": "red", "starting": "yellow", "waiting": "yellow", "failed": "red"}
@@ -292,7 +286,7 @@ def doctor(as_json: AsJson = False) -> None:
         for one in findings:
             mark = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
             table.add_row(mark[one.severity.value], escape(one.subject), escape(one.finding), escape(one.fix or ""))
-        _show(table)
+        output.show_table(table)
     if any(one.severity.value == "problem" for one in findings):
         sys.exit(int(ExitCode.FAILED))
 

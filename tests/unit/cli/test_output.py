@@ -1,8 +1,10 @@
 """What a person is told is what was written."""
 
+from pathlib import Path
+
 import pytest
 
-from towpath.cli import output
+from towpath.cli import output, stack
 from towpath.errors import ConfigurationError
 
 
@@ -31,6 +33,22 @@ def test_a_table_in_a_pipe_is_as_wide_as_its_content(capsys: pytest.CaptureFixtu
     output.show_rows([{"id": long, "cause": long}])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines] == [["id", "cause"], [long, long]]
+
+
+def test_the_status_in_a_pipe_is_not_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    """Long names, several ports and a long reason stay on one line, whole."""
+    row = {"name": "service:" + "n" * 60, "state": "waiting", "pid": 7, "ports": [29_192, 29_193], "starts": 2}
+    more = {"memory_bytes": 2**30, "version": "3.7.0.Final", "uptime_seconds": 61.0, "reason": "r" * 90}
+    output.show_table(stack._table([{**row, **more}]))
+    _, line = capsys.readouterr().out.splitlines()
+    for whole in ("n" * 60, "29192, 29193", "3.7.0.Final", "r" * 90):
+        assert whole in line
+
+
+def test_tables_are_shown_by_one_function() -> None:
+    """It alone knows how wide one may be."""
+    for path in Path(output.__file__).parent.glob("*.py"):
+        assert "results.print(table" not in path.read_text(encoding="utf-8") or path.name == "output.py", path.name
 
 
 def test_a_watch_shows_again_until_it_is_interrupted() -> None:

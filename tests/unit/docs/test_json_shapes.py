@@ -97,6 +97,7 @@ def differences(shape: Any, said: Any, place: str = "") -> Iterator[str]:
 def test_what_is_printed_has_its_shape(monkeypatch: pytest.MonkeyPatch, verb: str, arguments: list[str]) -> None:
     """In the reference project, without a stack; whatever the exit code says."""
     monkeypatch.chdir(ROOT)
+    cli._register()
     done = CliRunner().invoke(cli.app, [*verb.split(), *arguments, "--json"])
     assert done.stdout, done.output
     assert list(differences(SHAPES[verb], json.loads(done.stdout))) == []
