@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import pytest
 from schemas.records.order import OrderApproved, OrderConfirmed, OrderDeclined
 from schemas.records.payment import AuthorisationVoided
 from tests.acceptance.shop import LARGE_CENTS, SMALL_CENTS, Shop, await_instance, await_instances, open_shop
-from tests.acceptance.test_instances import found, run
+from tests.acceptance.verbs import found_here, run_here
 from tests.stack_fixture import ROOT, RunningStack, variables
 from towpath.client import Action, Client, InstanceStatus
 from towpath.contract.catalogue import Catalogue
@@ -31,6 +32,8 @@ WAIT_SECONDS_MAX = 120.0
 HASTY = {"TOWPATH_PROJECT__SAGAS": "tests.acceptance.hasty"}
 WORKER = "saga:place_order"
 BULK, BULK_LONG = 40, 500
+HELD_SECONDS = 4.0
+"""Longer than all attempts of the hasty capture take: two of 1.5 s, and a pause of 0.1 s."""
 PAST_PIVOT = "the saga is past its point of no return: what was done stays done"
 
 
@@ -61,7 +64,7 @@ class Desk:
     def said(self, order_id: str, action: str, *more: str) -> str | None:
         """Ask for an action by the command line; return why it was refused."""
         asking = ("saga", action, "place_order", order_id, "--reason", "by telephone", "--actor", "grace", *more)
-        done = run(self.stack, *asking, "--json")
+        done = run_here(self.stack, *asking, "--json")
         assert done.returncode in (0, 6), done.stderr
         (outcome,) = json.loads(done.stdout)
         assert outcome["outcome"] == ("refused" if done.returncode else "applied")
@@ -142,7 +145,7 @@ def test_stuck_orders_are_found_explained_and_resolved(desk: Desk) -> None:
         decide(desk, order_id)
     await_instances(stack, [pivot, pivoted, resumed], is_stuck("confirm_order stuck"))
     await_instances(stack, halted, is_stuck("approval stuck"))
-    listed = {one["key"]: one for one in found(stack, "saga", "list", "place_order", "--stuck")}
+    listed = {one["key"]: one for one in found_here(stack, "saga", "list", "place_order", "--stuck")}
     assert set(orders) <= set(listed)
     for order_id, words, command in (
         (capture, "capture_payment is stuck: its attempts are used up past the pivot", "retry"),
@@ -150,11 +153,11 @@ def test_stuck_orders_are_found_explained_and_resolved(desk: Desk) -> None:
         (pivot, "confirm_order is stuck", "retry"),
         (cancelled, "approval is stuck: no OrderApproved or OrderDeclined came in time", "signal"),
     ):
-        told = run(stack, "saga", "why", "place_order", order_id).stdout
+        told = run_here(stack, "saga", "why", "place_order", order_id).stdout
         assert words in told
         assert f"towpath saga {command} place_order" in told
     with variables({"TOWPATH_PROJECT__SAGAS": "sagas"}):
-        told = run(stack, "saga", "why", "place_order", pivot).stdout
+        told = run_here(stack, "saga", "why", "place_order", pivot).stdout
     assert "no worker's code has version 2 of place_order" in told
     resolve_without_services(desk, captured, undone, pivoted)
     assert desk.said(capture, "retry") is None
@@ -189,6 +192,70 @@ def resolve_without_services(desk: Desk, captured: str, undone: str, pivoted: st
     assert desk.asked(pivoted, Action.SKIP, step="confirm_order", reply=confirmed) is None
 
 
+def test_a_dead_command_stops_its_attempts_clock_until_it_is_redriven(desk: Desk) -> None:
+    """A handler has a bug: the dead letter is named, the attempts last; once it is fixed and redriven, all goes on."""
+    stack, (order_id,) = desk.stack, order_ids(1, "dead")
+    services = [path for path in stack.settings.project.services if "payment" not in path]
+    buggy = {"TOWPATH_PROJECT__SERVICES": json.dumps([*services, "tests.acceptance.buggy:service"])}
+    stack.client.stop("service:payment")
+    environment = {**os.environ, **stack.environment, **buggy}
+    start_workers(stack.settings, stack.client, ["service:payment"], environment)
+    try:
+        desk.shop.place(order_id, SMALL_CENTS)
+        letter = await_letter(desk, order_id)
+        assert letter["cause"] == "there is no network"
+        await_held(desk, order_id)
+        told = run_here(stack, "saga", "why", "place_order", order_id).stdout
+        assert f"towpath dead show payment.commands {letter['place']}" in told
+        # Where the letter came after the end of its attempt, the next one is parked behind it.
+        assert "ZeroDivisionError: there is no network" in told or "its key waits behind the dead letter" in told
+    finally:
+        stack.client.stop("service:payment")
+        start_workers(stack.settings, stack.client, ["service:payment"])
+    redrive = ("dead", "redrive", "payment.commands", letter["place"], "--reason", "it is fixed", "--yes")
+    done = run_here(stack, *redrive)
+    assert done.returncode == 0, done.stderr
+    assert desk.ended(order_id) == "completed"
+    assert found_here(stack, "saga", "show", "place_order", order_id)["dead_letters"] == []
+
+
+def await_held(desk: Desk, order_id: str) -> None:
+    """Wait until a capture stays as it was sent, for longer than all its attempts would last.
+
+    On a busy machine they may be over before the dead letter was seen: then a person retries, who needs the clock to
+    stand still just as well.
+    """
+    deadline, since, seen = time.monotonic() + WAIT_SECONDS_MAX, time.monotonic(), ("", 0)
+    while seen[0] != "sent" or time.monotonic() - since < HELD_SECONDS:
+        one = await_instance(desk.stack, order_id, lambda _: True)
+        assert time.monotonic() < deadline, one.under_way
+        if one.stuck:
+            desk.said(order_id, "retry")
+        cell = one.state.step("capture_payment")
+        if (cell.status.value, cell.attempt) != seen:
+            since, seen = time.monotonic(), (cell.status.value, cell.attempt)
+        time.sleep(0.2)
+
+
+def await_letter(desk: Desk, order_id: str) -> dict[str, str]:
+    """Wait until `saga show` names the dead letter of an order's command; return it."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while True:
+        done = run_here(desk.stack, "saga", "show", "place_order", order_id, "--json")
+        letters = json.loads(done.stdout)["dead_letters"] if done.returncode == 0 else []
+        own = [one for one in letters if one["follows"] is None]
+        if own:
+            assert (own[0]["topic"], own[0]["type"], own[0]["step"]) == (
+                "payment.commands",
+                "CapturePayment",
+                "capture_payment",
+            )
+            found: dict[str, str] = own[0]
+            return found
+        assert time.monotonic() < deadline, done.stderr
+        time.sleep(0.5)
+
+
 @pytest.mark.parametrize("count", [BULK, pytest.param(BULK_LONG, marks=pytest.mark.crash)])
 def test_many_are_resolved_at_once_each_acted_on_once(desk: Desk, count: int) -> None:
     """The run is killed in the middle, before anything of it was decided, and repeated: no order is asked twice."""
@@ -198,14 +265,19 @@ def test_many_are_resolved_at_once_each_acted_on_once(desk: Desk, count: int) ->
     desk.shop.place_many(orders, SMALL_CENTS)
     await_instances(stack, orders, is_stuck("confirm_order stuck"), WAIT_SECONDS_MAX)
     stack.client.stop(WORKER)
+    (unread,) = order_ids(1, "unread")
+    desk.shop.place(unread, SMALL_CENTS)
+    await_words(desk, unread, "at order.events[", f", and {WORKER} has no worker running")
     asking = ("saga", "retry", "place_order", "--step", "confirm_order", "--key", pattern)
     because = ("--reason", "the order service is back", "--wait", "0", "--yes", "--json")
     kill_in_the_middle(stack, *asking, *because, "--rate", str(count // 4))
-    done = run(stack, *asking, *because)
+    done = run_here(stack, *asking, *because)
     assert done.returncode == 0, done.stderr
     asked = {one["request_id"]: one["key"] for one in json.loads(done.stdout)}
     assert sorted(asked.values()) == sorted(orders)
+    await_words(desk, unread, "OrderPlaced lies at order.events[", f", and {WORKER} has no worker running")
     desk.workers("service:order", WORKER)
+    assert desk.ended(unread) == "completed"
     ended = await_instances(stack, orders, lambda one: one.state.ended, WAIT_SECONDS_MAX)
     assert {one.state.status.value for one in ended} == {"completed"}
     sent = Counter(record.header("id") for record in read_records(stack.settings, ["place_order.operator"]))
@@ -223,6 +295,17 @@ def test_many_are_resolved_at_once_each_acted_on_once(desk: Desk, count: int) ->
         if (record.header("step"), record.header("attempt")) == ("confirm_order", "3")
     )
     assert {order_id: sent[order_id] for order_id in orders} == dict.fromkeys(orders, 1)
+
+
+def await_words(desk: Desk, order_id: str, *words: str) -> None:
+    """Ask why an order hangs until the answer has these words."""
+    deadline = time.monotonic() + WAIT_SECONDS_MAX
+    while True:
+        done = run_here(desk.stack, "saga", "why", "place_order", order_id)
+        if all(one in done.stdout for one in words):
+            return
+        assert time.monotonic() < deadline, done.stdout + done.stderr
+        time.sleep(0.5)
 
 
 def kill_in_the_middle(stack: RunningStack, *arguments: str) -> None:

@@ -8,10 +8,12 @@ import pytest
 
 from tests.acceptance.shop import LARGE_CENTS, Shop, await_instance, open_shop, waits_for_approval
 from tests.acceptance.verbs import found_here, run_here
-from tests.stack_fixture import RunningStack
+from tests.stack_fixture import RunningStack, variables
 from towpath.capture.connect import ConnectClient
+from towpath.cli.saga_look import Look
 from towpath.outbox.names import connector_name
 from towpath.stack.workers import start_workers
+from towpath.stream.broker.kafka import read_records
 
 WAIT_SECONDS_MAX = 60.0
 
@@ -40,6 +42,11 @@ def await_reason(stack: RunningStack, order_id: str, words: str) -> str:
         time.sleep(1)
 
 
+def records_of_its_topics(stack: RunningStack) -> int:
+    """Return how many records there are in the topic of states."""
+    return sum(1 for _ in read_records(stack.settings, ["place_order.state"]))
+
+
 def order_id() -> str:
     """Return an id that no order has."""
     return f"why-{uuid4().hex[:8]}"
@@ -58,6 +65,9 @@ def test_it_waits_for_a_person_and_then_it_has_ended(stack: RunningStack, shop: 
     order = order_id()
     shop.place(order)
     await_instance(stack, order, waits_for_approval)
+    look = Look(stack.settings, "place_order")
+    assert look.at(order).state is not None
+    assert 0 < look.reader.records < records_of_its_topics(stack), "more was read than its key's partition"
     told = reasons(stack, order)
     assert "approval waits for OrderApproved or OrderDeclined, until" in told
     assert f"towpath saga signal place_order {order} OrderApproved --value" in told
@@ -88,6 +98,8 @@ def test_its_event_is_not_captured(stack: RunningStack, shop: Shop) -> None:
             shop.place(order, LARGE_CENTS // 100)
             told = await_reason(stack, order, "the connector of order is paused")
             assert "OrderPlaced lies in the outbox of order, committed, and is not in order.events yet" in told
+            with variables({"TOWPATH_CONNECT__URL": "http://127.0.0.1:9"}):
+                assert "Kafka Connect does not answer | towpath status" in reasons(stack, order)
         finally:
             connect.resume(name)
     await_instance(stack, order, lambda one: one.state.status == "completed")
