@@ -18,6 +18,11 @@ log = structlog.get_logger("towpath.metrics")
 UNIT_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 RECORDS = Counter("towpath_records", "Records whose unit of work was committed.", ["application", "topic"])
+RECORDS_RECOGNISED = Counter(
+    "towpath_records_recognised",
+    "Records that were known to have been applied before; of a unit that is tried again, each time.",
+    ["application", "topic"],
+)
 UNITS = Counter("towpath_units", "Units of work that were committed.", ["application"])
 UNITS_ABORTED = Counter("towpath_units_aborted", "Units of work that were aborted.", ["application", "reason"])
 HANDED_OVER = Counter(

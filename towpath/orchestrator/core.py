@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from towpath import metrics
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.orchestrator import envelope
@@ -142,6 +143,8 @@ class Orchestrator:
         state = self._instances.load(context, saga_id)
         if state is None or not repeats_reply(state, input_):
             self._apply(context, saga_id, input_, type(input_.reply).__name__)
+        else:
+            self._recognised(context)
 
     def _signal(self, context: RecordContext) -> None:
         record = context.record
@@ -304,6 +307,8 @@ class Orchestrator:
         if known is not None:
             if input_.parent is not None or known.start_id != id_:
                 self._apply(context, saga_id, input_, detail)  # the machine refuses it
+            else:
+                self._recognised(context)
             return
         if withdrawn_by(context, saga_id) is not None:
             reason = "its parent was told already that it left nothing behind"
@@ -331,6 +336,9 @@ class Orchestrator:
         for signal in self._early.take(context, key):
             self._retention.never_mind(context, self._early.subject(key))
             state = self._perform(context, definition, state, signal)
+
+    def _recognised(self, context: RecordContext) -> None:
+        metrics.RECORDS_RECOGNISED.labels(self.name, context.record.topic).inc()
 
     def _second_start(self, context: RecordContext, definition: Definition, key: str) -> str:
         """Say why a start for a key is refused by what there is of it already; empty where it is not."""

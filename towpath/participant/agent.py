@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from towpath import tracing
+from towpath import metrics, tracing
 from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
@@ -82,6 +82,8 @@ def create_participant(
         async for batch in batches:
             unit: DatabaseUnit = app.unit
             answered = await _answer(unit, answerer, batch.records, clock.now(), service.name)
+            if known := answered.replayed + answered.ignored:
+                metrics.RECORDS_RECOGNISED.labels(app.conf.id, commands.name).inc(known)
             if handover is not None and answered.replies:
                 unit.after_commit(partial(handover.hand_over, answered.replies))
 

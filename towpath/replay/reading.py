@@ -7,6 +7,8 @@ import gc
 import heapq
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 
 from towpath.errors import NotFoundError
@@ -41,15 +43,12 @@ def read_ranges(broker: Broker, ranges: Ranges, *, by_time: bool = False) -> Ite
 
     Raises WorldError where nothing comes for a minute.
     """
-    readings = [_read(broker, place, begin, end) for place, (begin, end) in sorted(ranges.items()) if begin < end]
+    readings = (_read(broker, place, begin, end) for place, (begin, end) in sorted(ranges.items()) if begin < end)
     if not by_time:
-        for reading in readings:
-            yield from reading
-        return
+        return chain.from_iterable(readings)
     # A record that is older than the one before it in its partition follows it all the same.
     timed = (_timed(number, reading) for number, reading in enumerate(readings))
-    for _, _, _, record in heapq.merge(*timed, key=lambda one: one[:3]):
-        yield record
+    return map(itemgetter(3), heapq.merge(*timed, key=itemgetter(0, 1, 2)))
 
 
 def _timed(number: int, records: Iterator[ConsumedRecord]) -> Iterator[tuple[int, int, int, ConsumedRecord]]:

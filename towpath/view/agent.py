@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
-from towpath import tracing
+from towpath import metrics, tracing
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, PeerError
@@ -176,6 +176,8 @@ class Folding:
         if newest >= self._forget_at.get((topic, partition), 0):
             self._forget_at[topic, partition] = newest + self._horizon_milliseconds // FORGETTINGS_PER_HORIZON
             forget(connection, self.application, topic, partition, self._horizon_milliseconds)
+        if len(found.fresh) < len(read):
+            metrics.RECORDS_RECOGNISED.labels(self.application, topic).inc(len(read) - len(found.fresh))
         return [first[sighting.id] for sighting in found.fresh]
 
     def _fold(self, rows: dict[str, Any], due: list[Folded]) -> dict[str, Any]:
