@@ -1,13 +1,19 @@
-"""Runs what a command tells a person to run next, as it was printed, in the state in which it was printed."""
+"""Runs what a command tells a person to run next, as it was printed, in the state in which it was printed.
+
+A `Case` is one line of the table of states: what is run there, how it ends, which next steps it prints. What a step
+leaves to a person (`REASON`, `...`) is filled in, nothing else. `tests/tidy/test_followed_advice.py` holds the tables
+to what the code can print.
+"""
 
 import contextlib
 import io
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -54,7 +60,72 @@ def run(folder: Path, *words: str) -> Said:
     return Said(words, int(code) if isinstance(code, int) else int(code is not None), printed.getvalue())
 
 
+def apart(folder: Path, *words: str) -> Said:
+    """Run a command in a process of its own: a project whose modules are called as this one's."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", "from towpath.cli import main; main()", *words],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "400"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    return Said(words, done.returncode, done.stdout)
+
+
 Runner = Callable[..., Said]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A next step that is printed, and how it ends when it is run as printed; `says` is among what it says then."""
+
+    printed: str
+    code: int = 0
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A command in some state: how it ends, and the next steps that it prints (each of `steps`, maybe others)."""
+
+    words: str
+    code: int
+    steps: tuple[Step, ...]
+
+    def at(self, here: Path) -> "Case":
+        """Return it with a folder in the place of HERE."""
+        steps = tuple(replace(step, printed=step.printed.replace("HERE", str(here))) for step in self.steps)
+        return replace(self, words=self.words.replace("HERE", str(here)), steps=steps)
+
+
+LEFT_TO_A_PERSON = {
+    "REASON": "found by a test",
+    "...": "found by a test",
+    "NAME": "place_order",
+    "TOPIC": "order.events",
+}
+
+
+def filled(printed: str, here: Path) -> list[str]:
+    """Return the words of a step, with what it leaves to a person; files are written into `here`."""
+    given = {**LEFT_TO_A_PERSON, "FILE": str(here / "file.json")}
+    return [given.get(word, word) for word in shlex.split(printed)]
+
+
+def check(case: Case, runner: Runner, folder: Path, here: Path) -> None:
+    """Run a command and then each next step of the table; fail where one is not printed, or ends otherwise."""
+    first = runner(folder, *shlex.split(case.words)).leads_on()
+    assert first.code == case.code, first.text
+    printed = [shlex.join(step) for step in first.next_steps()]
+    for step in case.steps:
+        assert shlex.join(shlex.split(step.printed)) in printed, f"it printed {printed}, in: {first.text}"
+        done = runner(folder, *filled(step.printed, here)).leads_on()
+        assert done.code == step.code, f"{step.printed} ended with {done.code}: {done.text}"
+        assert step.says in done.text, done.text
 
 
 def follow(

@@ -56,7 +56,7 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
 
 def commands_in(text: str) -> Iterator[tuple[str, ...]]:
     """Yield the words of each command in a text."""
-    for found in re.finditer(r"(?:^|(?<=[ `(\"']))towpath ([a-z][^\n,;:)`]*)", text):
+    for found in re.finditer(r"(?:^|(?<=[ `(\"']))towpath ([a-z](?:[^\n,;:)`]|:(?=\S))*)", text):
         if text[found.start() :].startswith(NO_COMMANDS):
             continue
         said = re.split(r"\.(?:\s|$)|\[/\]| \(", found[1])[0]

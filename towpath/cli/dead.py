@@ -194,8 +194,15 @@ class _Session:
 
     def dead_topic(self, name: str) -> str:
         """Return the dead-letter topic that a person means. Raises NotFoundError."""
+        from towpath.contract.parse import misspelt
+
         if name in self.dead_topics:
             return name
+        if name not in self.catalogue.topics:
+            raise NotFoundError(
+                f"topic {name!r} is not in the catalogue{misspelt(name, self.catalogue.topics)}",
+                next_step="towpath dead list shows all there is",
+            )
         topic = self.catalogue.topic(name)
         dead = self.catalogue.dead_letter(topic.name)
         if dead is None:

@@ -12,6 +12,7 @@ import typer
 from towpath.cli import output, replay_plans
 from towpath.cli.replay_planning import load_function, milliseconds
 from towpath.cli.saga_definitions import find_definition, runnable_definition
+from towpath.cli.saga_room import own_topic
 from towpath.errors import ConfigurationError, ContractError, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
 
@@ -163,7 +164,7 @@ def _recorded(settings: Settings, name: str, since: datetime | None, until: date
     from towpath.stream.broker.kafka import read_records
 
     catalogue = Catalogue.load(settings)
-    topic = catalogue.topic(envelope.topic_of(name, envelope.HISTORY)).name
+    topic = own_topic(settings, catalogue, name, envelope.HISTORY).name
     codec = load_codec(settings, catalogue, catalogue.topics_of(name))
     begin, end = milliseconds(since) or 0, milliseconds(until) or 2**62
     yield from runs_in(read_records(settings, [topic]), codec, begin, end)

@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from towpath.cli import output
+from towpath.cli.saga_room import own_topic
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
 
@@ -266,7 +267,7 @@ def read_instances(settings: Settings, name: str) -> Sequence["KeptInstance"]:
     from towpath.stream.broker.kafka import read_records
 
     catalogue = Catalogue.load(settings)
-    topic = catalogue.topic(envelope.topic_of(name, envelope.STATE)).name
+    topic = own_topic(settings, catalogue, name, envelope.STATE).name
     codec = load_codec(settings, catalogue, [topic])
     definitions = load_sagas(settings).get(name, {})
     return tuple(instances_in(read_records(settings, [topic]), codec, definitions=definitions))
@@ -317,7 +318,7 @@ def read_placed_history(settings: Settings, name: str, which: str) -> tuple[Any,
     from towpath.orchestrator import envelope
 
     catalogue = Catalogue.load(settings)
-    topic = catalogue.topic(envelope.topic_of(name, envelope.HISTORY)).name
+    topic = own_topic(settings, catalogue, name, envelope.HISTORY).name
     codec = load_codec(settings, catalogue, catalogue.topics_of(name))
     found = InstanceReader(settings).history(name, which, codec)
     if not found:

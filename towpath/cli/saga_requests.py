@@ -17,7 +17,7 @@ from towpath.cli.deciding import user_name
 from towpath.cli.saga_definitions import find_definition
 from towpath.cli.saga_request_options import WAIT_SECONDS, DryRun, Json, Name, Options, Wait, command_with
 from towpath.cli.saga_request_report import show_outcomes, show_previews
-from towpath.cli.saga_room import Room
+from towpath.cli.saga_room import Room, own_topic
 from towpath.clock import SystemClock
 from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError
 from towpath.settings import Settings, load_settings
@@ -110,7 +110,7 @@ def signal(
     from towpath.orchestrator.requests import signal_id as id_of_signal
 
     room = Room(load_settings(), name)
-    topic = room.catalogue.topic(envelope.topic_of(name, envelope.SIGNALS))
+    topic = own_topic(room.settings, room.catalogue, name, envelope.SIGNALS)
     record = room.record(type_, json_value, like=like, among=topic.values)
     id_ = signal_id or str(id_of_signal(name, key, record))
     if dry_run:

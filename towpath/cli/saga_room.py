@@ -8,8 +8,22 @@ from towpath.errors import ConfigurationError, NotFoundError
 from towpath.settings import Settings
 
 if TYPE_CHECKING:
+    from towpath.contract.catalogue import Catalogue, Topic
     from towpath.contract.codec import Codec
     from towpath.orchestrator.instance_status import KeptInstance
+
+
+def own_topic(settings: Settings, catalogue: "Catalogue", saga: str, kind: str) -> "Topic":
+    """Return a saga's own topic of some kind. Raises NotFoundError, with what was probably meant."""
+    from towpath.contract.parse import misspelt
+    from towpath.orchestrator import envelope
+    from towpath.project import load_sagas
+
+    name = envelope.topic_of(saga, kind)
+    if name not in catalogue.topics and saga not in (known := load_sagas(settings)):
+        said = f"use one of {', '.join(sorted(known))}" if known else "towpath add saga NAME makes one"
+        raise NotFoundError(f"this project has no saga {saga!r}{misspelt(saga, known)}", next_step=said)
+    return catalogue.topic(name)
 
 
 class Room:
@@ -38,7 +52,7 @@ class Room:
         from towpath.orchestrator.mapping import Messages
         from towpath.stream.broker.kafka import read_records
 
-        topic = self.catalogue.topic(envelope.topic_of(self.saga, envelope.STATE)).name
+        topic = own_topic(self.settings, self.catalogue, self.saga, envelope.STATE).name
         opener = Messages(self.codec) if opened else None
         if which is not None:
             return InstanceReader(self.settings).instances(self.saga, which, self.codec, opener)

@@ -100,7 +100,7 @@ class Reading:
         @app.agent(app.batch_topic(self.shop.topic_name))
         async def read(stream: Any) -> None:
             async for batch in stream:
-                found = [self.codec.decode(record.value) for record in batch]
+                found: list[Any] = [self.codec.decode(record.value) for record in batch]
                 self.read += [one.order_id for one in found]
 
         return app

@@ -13,12 +13,14 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from tests.integration.stack.test_supervisor import eventually
+from tests.next_steps import run
 from tests.stack_fixture import ROOT, RunningStack
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.kafka import compare_topics
 from towpath.outbox.names import connector_name, slot_name
 from towpath.stack.doctor import examine
 from towpath.stack.findings import Severity
+from towpath.stack.home import Home
 from towpath.stack.prepare import make_connectors, make_topics
 from towpath.stack.supervisor.spec import Group, Probe, ProbeKind, ProcessSpec, State
 
@@ -154,7 +156,7 @@ def test_doctor_finds_a_topic_that_is_not_as_the_catalogue_has_it(stack: Running
 
 
 def test_doctor_finds_a_connector_that_is_gone_or_rests(stack: RunningStack) -> None:
-    """A removed connector and the slot that nobody reads then are problems, each with its fix; `up` fixes both."""
+    """A removed connector and the slot that nobody reads then are problems; what is printed for one fixes both."""
     name = connector_name(stack.settings.project.name, "identity")
     slot = slot_name(stack.settings.project.name, "identity")
     httpx.delete(f"{stack.settings.connect.url}/connectors/{name}", timeout=30).raise_for_status()
@@ -163,6 +165,14 @@ def test_doctor_finds_a_connector_that_is_gone_or_rests(stack: RunningStack) -> 
         found = problems(stack)
         assert found[f"connector {name}"] == ("Connect does not know it", "towpath provision")
         assert found[f"slot {slot}"][0].startswith("nobody reads it")
+        said = run(ROOT, "doctor").leads_on()
+        assert (said.code, ("provision",) in said.next_steps()) == (1, True), said.text
+        assert ("capture", "recover", "identity", "--dry-run") in said.next_steps()
+        looked = run(ROOT, "capture", "recover", "identity", "--dry-run").leads_on()
+        assert looked.code == 0, looked.text
+        assert ("provision",) in run(ROOT, "status").leads_on().next_steps()
+        assert run(ROOT, "provision").leads_on().code == 0
+        assert eventually(lambda: not problems(stack), 30), problems(stack)
     finally:
         make_connectors(stack.settings)
     assert eventually(lambda: not problems(stack), 30), problems(stack)
@@ -174,10 +184,10 @@ def test_doctor_finds_a_process_that_failed(stack: RunningStack, tmp_path: Path)
         name="doomed",
         group=Group.WORKER,
         version="1",
-        arguments=("/bin/false",),
+        arguments=("/bin/sh", "-c", "echo no such table; exit 1"),
         environment={},
         folder="/",
-        log_file=str(tmp_path / "doomed.log"),
+        log_file=str(Home(stack.settings.stack_home).log_file("doomed")),
         probe=Probe(ProbeKind.FILE, path=str(tmp_path / "never")),
     )
     stack.client.start(spec)
@@ -186,5 +196,9 @@ def test_doctor_finds_a_process_that_failed(stack: RunningStack, tmp_path: Path)
         warned = next(one for one in examine(stack.settings) if one.subject == "doomed")
         assert "ended with exit code 1" in warned.finding
         assert warned.fix == "towpath logs doomed"
+        said = run(ROOT, "doctor").leads_on()
+        assert ("logs", "doomed") in said.next_steps(), said.text
+        said = run(ROOT, "logs", "doomed").leads_on()
+        assert (said.code, "no such table" in said.text) == (0, True), said.text
     finally:
         stack.client.stop("doomed")

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -60,6 +61,12 @@ def letters(connection: Connection) -> list[tuple[ConsumedRecord, str]]:
     return found
 
 
+def store_keys(keys: list[str], connection: Connection) -> None:
+    """Write keys into a column of the database's encoding."""
+    with connection.cursor() as cursor:
+        cursor.executemany("INSERT INTO applied VALUES ('v', %s)", [(key,) for key in keys])
+
+
 def run_to(broker: MemoryBroker, latin: tuple[str, Connection], handler: Any, offset: int) -> None:
     url, connection = latin
 
@@ -99,12 +106,7 @@ def test_what_a_handler_cannot_write_there_is_its_records_fault(latin: tuple[str
 
     async def stores(unit: DatabaseUnit, groups: Groups) -> None:
         for records in groups.values():
-            keys = [(record.key or b"").decode() for record in records]
-            await unit.run(
-                lambda mine, keys=keys: mine.cursor().executemany(
-                    "INSERT INTO applied VALUES ('v', %s)", [(key,) for key in keys]
-                )
-            )
+            await unit.run(partial(store_keys, [(record.key or b"").decode() for record in records]))
 
     run_to(broker, latin, stores, 3)
     ((dead, _),) = letters(connection)

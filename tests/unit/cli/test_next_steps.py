@@ -4,11 +4,42 @@ from pathlib import Path
 
 import pytest
 
-from tests.next_steps import follow, run
+from tests.commands import CODEC
+from tests.next_steps import Case, Step, check, follow, run
 from tests.stack_fixture import ROOT, stack_environment
+from tests.unit.stream.support import SETTINGS
+from towpath.contract.catalogue import Catalogue
+from towpath.settings import load_settings
+from towpath.stream.broker.memory import MemoryBroker
 
 ELSEWHERE = {"up": "tests/integration/stack/test_up.py", "demo": "tests/acceptance/test_demo.py"}
 """Needs the parts; the ring on real parts runs it."""
+
+OF_THIS_PROJECT = (
+    Case("run nobody", 5, (Step("run", says="saga:place_order"),)),
+    Case("migrate order", 1, (Step("status", 1, "not running"),)),
+    Case("provision", 1, (Step("logs postgres", 5, "towpath up"),)),
+    Case("capture status order", 1, (Step("status", 1, "not running"),)),
+    Case("views list", 1, (Step("status", 1, "not running"),)),
+    Case("contracts diff HERE/unread.json HERE/unread.json", 3, (Step("contracts snapshot HERE/unread.json"),)),
+    Case("contracts diff HERE/other.json HERE/other.json", 3, (Step("contracts snapshot FILE"),)),
+    Case("saga upgrade place_order@77 place_order@78", 5, (Step("saga record"),)),
+    Case("saga show nobody o-1", 5, ()),
+)
+"""In this project, whose stack was never started; HERE is a folder of the test's own."""
+
+WITH_NOTHING_ORDERED = (
+    Case("saga show place_order o-1", 5, (Step("saga list place_order"),)),
+    Case("saga history place_order o-1", 5, (Step("saga list place_order"),)),
+    Case("saga cancel place_order o-1 --reason t", 5, (Step("saga list place_order"),)),
+    Case("saga retry place_order --stuck --reason t", 5, (Step("saga list place_order --stuck"),)),
+    Case("replay run HERE/none", 5, (Step("replay plan --topic TOPIC --output FILE"),)),
+    Case("dead show catalog.commands 0:0", 5, (Step("dead list catalog.commands"),)),
+    Case("saga why nobody o-1", 5, (Step("saga list"),)),
+)
+"""In this project, with topics that hold nothing yet (a broker in memory)."""
+
+CASES = (*OF_THIS_PROJECT, *WITH_NOTHING_ORDERED)
 
 
 @pytest.fixture
@@ -64,3 +95,27 @@ def test_a_project_without_a_stack_is_led_on(without_stack: Path, words: tuple[s
     first, _ = follow(run, without_stack, *words, elsewhere=ELSEWHERE)
     assert first.code == code, first.text
     assert says in first.text
+
+
+@pytest.mark.parametrize("case", OF_THIS_PROJECT, ids=lambda case: case.words)
+def test_what_this_project_prints_without_a_stack_is_run_as_printed(
+    without_stack: Path, tmp_path: Path, case: Case
+) -> None:
+    """Each next step of the table, in the state in which it is printed."""
+    (tmp_path / "unread.json").write_text("{", encoding="utf-8")
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    check(case.at(tmp_path), run, without_stack, tmp_path)
+
+
+@pytest.mark.parametrize("case", WITH_NOTHING_ORDERED, ids=lambda case: case.words)
+def test_what_is_printed_where_nothing_was_ordered_is_run_as_printed(
+    without_stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case
+) -> None:
+    """Each next step of the table."""
+    broker = MemoryBroker(SETTINGS)
+    for topic in Catalogue.load(load_settings(ROOT, environment=False)).topics.values():
+        broker.create_topic(topic.name, 1)
+    monkeypatch.setattr("towpath.stream.broker.kafka.KafkaBroker", lambda *_: broker)
+    monkeypatch.setattr("towpath.stream.broker.kafka.read_records", lambda *_: iter(()))
+    monkeypatch.setattr("towpath.contract.registry.load_codec", lambda *_: CODEC)
+    check(case.at(tmp_path), run, without_stack, tmp_path)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 from schemas.records.catalog import ReserveStock, StockLine
 from tests.commands import CODEC, Asking
 from tests.stack_fixture import ROOT
+from tests.tidy.test_advice import commands_in
 from tests.unit.stream.support import SETTINGS, options_for, working
 from towpath.cli.dead import register
 from towpath.contract.catalogue import Catalogue
@@ -322,3 +323,43 @@ def test_what_may_still_come_is_not_released(stand: Stand) -> None:
     error = refused("release", TOPIC, "o-1", "--reason", "x")
     assert isinstance(error, RefusedError)
     assert "towpath capture status" in (error.next_step or "")
+
+
+def steps(result: Result) -> list[list[str]]:
+    """Return the next steps of `dead` that a verb printed, or that its error names."""
+    error = result.exception
+    text = result.output + (f"\n{error}" if isinstance(error, TowpathError) else "")
+    return [[*words[1:]] for line in text.splitlines() for words in commands_in(line) if words[:1] == ("dead",)]
+
+
+def test_each_next_step_is_run_as_printed_down_to_the_redriving(stand: Stand) -> None:
+    """From the list to a letter, from the letter to what moves it; a mistake leads back to the list."""
+    (row,) = told("list")
+    assert ["show", "TOPIC", "EXAMPLE"] in steps(run("list"))
+    (topic, example) = (row["topic"], row["example"])
+    shown = run("show", topic, example)
+    redrive = next(words for words in steps(shown) if words[0] == "redrive")
+    drop = next(words for words in steps(shown) if words[0] == "drop")
+    lost = run("show", topic, "0:99")
+    assert steps(lost) == [["list", topic]]
+    assert run(*steps(lost)[0]).exit_code == 0
+    both = run("redrive", topic, example, "--all")
+    assert steps(both) == [["list", topic]]
+    stand.bad.clear()
+    done = run(*redrive, "--wait", "0", "--yes")
+    assert isinstance(done.exception, SystemExit | PartlyDoneError), done.exception
+    stand.work()
+    assert [text for _, text in stand.applied] == ["1", "1", "2", "3"]
+    assert isinstance(run(*drop, "--yes").exception, TowpathError)  # it is settled already, and says so
+    assert run("list").exit_code == 0
+
+
+def test_the_release_that_is_printed_lets_the_key_go_on(stand: Stand) -> None:
+    """Retention has taken the first letter; what is told instead of redriving is run as told."""
+    forget_the_head(stand)
+    refusing = run("redrive", TOPIC, f"{TOPIC}[0]@1", "--wait", "0", "--yes")
+    (release,) = [words for words in steps(refusing) if words[0] == "release"]
+    for _ in range(3):
+        run(*release, "--wait", "0", "--yes")
+        stand.work()
+    assert stand.applied == [("o-2", "1"), ("o-1", "2"), ("o-1", "3")]

@@ -1,0 +1,47 @@
+"""What commands tell a person to run next, run as printed on a stack that runs."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.next_steps import Case, Step, apart, check, run
+from tests.stack_fixture import ROOT, RunningStack
+
+NOBODYS = "00000000-0000-4000-8000-000000000001"
+
+AS_UP_LEFT_IT = (
+    Case(f"capture skip order {NOBODYS} --reason t", 5, (Step("capture recover order --dry-run"),)),
+    Case(f"capture resend order {NOBODYS}", 5, (Step("capture skipped"),)),
+    Case("positions accept nobody order.events 0 --reason t", 5, (Step("positions list"),)),
+    Case("replay show nobody", 5, (Step("replay list"),)),
+)
+"""Nothing has been ordered, nothing is dead, nothing is built beside what the project declares."""
+
+OF_A_SMALL_PROJECT = (
+    Case("add saga billing --asks shipping", 5, (Step("add service shipping"),)),
+    Case("add record shipping.Parcel weight:heavy", 2, (Step("add record --help", says="Types: boolean"),)),
+    Case("add topic shipping.commands", 2, (Step("contracts generate"),)),
+    Case("contracts generate --check", 0, ()),
+)
+"""In a project as `towpath new` makes it; each line finds it as the one before has left it."""
+
+CASES = (*AS_UP_LEFT_IT, *OF_A_SMALL_PROJECT)
+
+
+@pytest.mark.parametrize("case", AS_UP_LEFT_IT, ids=lambda case: case.words)
+def test_what_a_stack_as_up_left_it_prints_is_run_as_printed(stack: RunningStack, tmp_path: Path, case: Case) -> None:
+    """Each next step of the table, in the state in which it is printed."""
+    del stack
+    check(case.at(tmp_path), run, ROOT, tmp_path)
+
+
+@pytest.mark.crash
+def test_what_a_small_project_prints_is_run_as_printed(tmp_path: Path) -> None:
+    """Each next step of the table, one after the other, in a process of its own: it has modules of its own.
+
+    Needs no stack, but a dozen processes: it is in the long form.
+    """
+    made = apart(tmp_path, "new", "shop").leads_on()
+    assert made.code == 0, made.text
+    for case in OF_A_SMALL_PROJECT:
+        check(case, apart, tmp_path / "shop", tmp_path)

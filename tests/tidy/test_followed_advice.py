@@ -1,0 +1,166 @@
+"""Which next steps of the code are run as printed by a test, in the state in which they are printed, and which not yet.
+
+Each command that a text of the code names is in one of three tables: the cases (`tests/next_steps.py`), other tests
+that run it as printed, or those that are parsed alone, which may only become fewer.
+"""
+
+import ast
+import re
+import shlex
+
+import pytest
+
+from tests.integration.stack.test_next_steps import CASES as ON_THE_STACK
+from tests.next_steps import Case
+from tests.tidy.test_advice import ROOT, VALUE, advices
+from tests.unit.cli.test_next_steps import CASES as WITHOUT_A_STACK
+
+CASES: tuple[Case, ...] = (*WITHOUT_A_STACK, *ON_THE_STACK)
+
+_CAPTURE, _RUNNING = "tests/integration/capture/test_cli.py", "tests/integration/stack/test_running.py"
+_DEAD, _UP = "tests/unit/cli/dead/test_dead_cli.py", "tests/integration/stack/test_up.py"
+_WHY = "tests/acceptance/test_why.py"
+_LETTERS = f"{_DEAD}::test_each_next_step_is_run_as_printed_down_to_the_redriving"
+ELSEWHERE: dict[str, str] = {
+    "capture recover x": f"{_CAPTURE}::test_a_lost_slot_is_told_by_status_and_doctor_and_recovered_by_what_they_say",
+    "capture skip x x --reason ...": f"{_CAPTURE}::test_a_row_that_kafka_refuses_is_stepped_over_by_what_is_said",
+    "dead drop x x --reason ...": _LETTERS,
+    "dead redrive x x": _LETTERS,
+    "dead release x x --application x --reason ...": f"{_DEAD}::test_the_release_that_is_printed_lets_the_key_go_on",
+    "dead show TOPIC EXAMPLE": _LETTERS,
+    "provision": f"{_RUNNING}::test_doctor_finds_a_connector_that_is_gone_or_rests",
+    "saga signal x x x --value '{...}'": f"{_WHY}::test_it_waits_for_a_person_and_then_it_has_ended",
+    "up --fresh --yes": f"{_UP}::test_the_life_of_a_stack",
+}
+"""Next step, as the code has it -> the test that runs it as printed."""
+
+PARSED_ALONE: frozenset[str] = frozenset(
+    {
+        "add record x.NAME --topic x",
+        "add saga NAME",
+        "add saga NAME --asks SERVICE",
+        "add saga NAME --asks x",
+        "add topic x.events",
+        "capture re-emit SERVICE --reason REASON",
+        "capture re-emit x --reason ...",
+        "capture restart x",
+        "capture skipped x",
+        "capture status",
+        "capture status x",
+        "compose",
+        "contracts",
+        "contracts can-deploy x@new --to x",
+        "contracts check",
+        "contracts check --against registry",
+        "contracts deployed x@VERSION --to x",
+        "contracts diff x x",
+        "contracts import --help",
+        "contracts register",
+        "contracts release",
+        "contracts test",
+        "contracts waive --help",
+        "dead drop x x --reason 'its record is no longer at x'",
+        "dead drop x x --reason REASON",
+        "dead list",
+        "dead redrive x",
+        "dead show x x",
+        "demo",
+        "dev",
+        "doctor",
+        "down",
+        "logs connect",
+        "logs supervisor",
+        "migrate",
+        "new myshop",
+        "replay",
+        "replay capture NAME --output FILE",
+        "replay plan --to-file FILE",
+        "replay plan --topic TOPIC",
+        "replay plan --topic TOPIC --to-file FILE",
+        "replay run x",
+        "replay run x --reason REASON",
+        "replay show x",
+        "run NAME --slot SLOT",
+        "run view:sagas",
+        "run view:x",
+        "run x",
+        "saga check",
+        "saga check --explain",
+        "saga history NAME ID",
+        "saga history x x",
+        "saga retry x x --reason ...",
+        "saga show x x",
+        "saga versions",
+        "saga why x x",
+        "up",
+        "up --brokers x",
+        "up --fresh",
+        "views build x --version x",
+        "views build x --version x --from topic --reason REASON",
+        "views build x --version x --watch",
+        "views diff x",
+        "views diff x --samples 100",
+        "views drop x --version x --reason REASON",
+        "views list",
+        "views promote x --reason REASON",
+        "views promote x --version VERSION --reason REASON",
+        "views promote x --version x --when-ready --reason REASON",
+        "views promote x --when-ready --reason REASON",
+        "views rollback x --force --reason REASON",
+        "views rollback x --reason REASON",
+        "views status x",
+    }
+)
+"""Next steps that no test runs in their state: that they can be run is all that is known."""
+
+
+def shapes() -> dict[str, str]:
+    """Return every next step of the code, and one place that names it."""
+    return {shlex.join(advice.words): advice.where for advice in advices()}
+
+
+def is_one_of(printed: str, shape: str) -> bool:
+    """Say whether a printed step is what the code has, with its gaps filled."""
+    wanted, words = shlex.split(shape), shlex.split(printed)
+    return len(wanted) == len(words) and all(map(_fits, wanted, words))
+
+
+def _fits(shape: str, word: str) -> bool:
+    if shape == word or shape.isupper() or shape in ("...", "{...}"):
+        return True
+    pattern = ".+".join(map(re.escape, re.split(rf"(?<![a-z-]){VALUE}(?![a-z-])", shape)))
+    return re.fullmatch(pattern, word) is not None
+
+
+def followed() -> set[str]:
+    """Return the next steps of the code that the cases run."""
+    printed = {step.printed.removeprefix("towpath ") for case in CASES for step in case.steps}
+    return {shape for shape in shapes() if any(is_one_of(step, shape) for step in printed)}
+
+
+def test_every_next_step_is_in_a_table() -> None:
+    """A new one is followed by a case, or by a test that is named, before it is merged."""
+    missing = shapes().keys() - followed() - ELSEWHERE.keys() - PARSED_ALONE
+    assert not missing, {shape: shapes()[shape] for shape in missing}
+
+
+def test_the_tables_hold_nothing_that_is_not_so() -> None:
+    """What is followed is not called otherwise, and what the code no longer has is in no table."""
+    assert not PARSED_ALONE & (followed() | ELSEWHERE.keys())
+    assert not (PARSED_ALONE | ELSEWHERE.keys()) - shapes().keys()
+
+
+@pytest.mark.parametrize("node", sorted(set(ELSEWHERE.values())))
+def test_a_test_that_is_named_exists(node: str) -> None:
+    """By its file and its function."""
+    path, _, name = node.partition("::")
+    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+    assert any(isinstance(one, ast.FunctionDef) and one.name == name for one in tree.body), node
+
+
+def test_a_step_is_known_by_its_shape() -> None:
+    """Values and what is left to a person fit, other words do not."""
+    assert is_one_of("capture recover order", "capture recover x")
+    assert is_one_of("add topic billing.events", "add topic x.events")
+    assert not is_one_of("capture recover order --dry-run", "capture recover x")
+    assert not is_one_of("capture restart order", "capture recover x")
