@@ -32,8 +32,7 @@ WITH_NOTHING_ORDERED = (
     Case("saga show place_order o-1", 5, (Step("saga list place_order"),)),
     Case("saga history place_order o-1", 5, (Step("saga list place_order"),)),
     Case("saga cancel place_order o-1 --reason t", 5, (Step("saga list place_order"),)),
-    Case("saga retry place_order --stuck --reason t", 5, (Step("saga list place_order --stuck"),)),
-    Case("replay run HERE/none", 5, (Step("replay plan --topic TOPIC --output FILE"),)),
+    Case("saga retry place_order --reason t", 5, (Step("saga list place_order --stuck"),)),
     Case("dead show catalog.commands 0:0", 5, (Step("dead list catalog.commands"),)),
     Case("saga why nobody o-1", 5, (Step("saga list"),)),
 )
