@@ -97,6 +97,7 @@ def test_a_lost_slot_is_recovered_in_one_step(captured: Captured, tail: Consumer
     assert audit(captured.connection, captured.settings, SERVICE, datetime.now(UTC) - timedelta(hours=1)).complete
 
 
+@pytest.mark.crash
 def test_a_slot_that_outran_its_room_is_recovered(captured_in_little_room: Captured) -> None:
     """Lost as servers lose them, by `max_slot_wal_keep_size`, while Connect was away and orders went on."""
     captured = captured_in_little_room

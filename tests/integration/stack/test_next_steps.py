@@ -14,6 +14,7 @@ AS_UP_LEFT_IT = (
     Case(f"capture resend order {NOBODYS}", 5, (Step("capture skipped"),)),
     Case("positions accept nobody order.events 0 --reason t", 5, (Step("positions list"),)),
     Case("replay show nobody", 5, (Step("replay list"),)),
+    Case("replay run HERE/none", 5, (Step("replay plan --topic TOPIC --output FILE"),)),
 )
 """Nothing has been ordered, nothing is dead, nothing is built beside what the project declares."""
 

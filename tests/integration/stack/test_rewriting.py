@@ -121,6 +121,7 @@ def test_a_store_on_disk_is_written_back_by_the_printed_command(ground: Ground) 
     assert latest == {b"k%d" % number: b"20" for number in range(4)}
 
 
+@pytest.mark.crash
 def test_a_changelog_made_anew_is_held_where_the_store_is_gone_too(ground: Ground) -> None:
     """The group's offsets tell; the printed command gives the state up, and the worker begins with none."""
 
