@@ -118,6 +118,18 @@ def test_diff_shows_what_is_harmless_too_and_never_fails(repository: Path) -> No
     assert (code, "breaks billing" in text, "OrderPlaced.total: it is gone" in text) == (0, True, True)
 
 
+def test_what_breaks_a_consumer_of_another_project_alone_is_a_break(repository: Path) -> None:
+    """A field with a default goes: everybody here can do without it, and billing's own reader schema cannot."""
+    write(repository / "promises/readers/billing/OrderPlaced.avsc", order_placed({"name": "note", "type": "string"}))
+    change(repository, TOTAL, {"name": "note", "type": "string", "default": ""})
+    git(repository, "add", "-A")
+    git(repository, "commit", "-q", "-m", "second")
+    change(repository, TOTAL)
+    code, text = contracts("check", "--against", "HEAD", "--json")
+    (found,) = findings(text)
+    assert (code, found["rule"], found["breaks"]) == (3, "compatibility", ["billing (schemas/readers/billing)"])
+
+
 def test_a_commit_that_does_not_exist_is_said_in_words(repository: Path) -> None:
     """Exit code 5, and no option of git by another name."""
     assert contracts("check", "--against", "no-such-branch")[0] == 5

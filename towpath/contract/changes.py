@@ -9,6 +9,7 @@ from towpath.contract.finding import Finding, Severity, in_order
 from towpath.contract.meaning import Lint, lints
 from towpath.contract.parties import Parties
 from towpath.contract.promises import TODAY, Form, compare_forms, promise_of
+from towpath.contract.schema import Schemas
 from towpath.contract.snapshot import Snapshot, whole
 from towpath.contract.topic_changes import topic_changes
 
@@ -33,6 +34,8 @@ def compare(old: Snapshot, new: Snapshot, parties: Parties, *, new_label: str = 
         broken |= {_last(finding.place) for finding in compared}
         found += compared
         found += _order(name, old, new, parties, new.catalogue)
+        told = {finding.place for finding in compared}
+        found += (one for one in _outsiders(name, before, after, parties, new_label) if one.place not in told)
     found += [finding for finding in meaning_changes(old, new) if _last(finding.place) not in broken]
     return in_order(found)
 
@@ -90,6 +93,24 @@ def _order(name: str, old: Snapshot, new: Snapshot, parties: Parties, catalogue:
 
 def _advice(name: str, words: str, why: str) -> Finding:
     return Finding("deploy-order", name, f"{why}, and no topic promises it", fix=words, severity=Severity.WARNING)
+
+
+def _outsiders(name: str, before: Schemas, after: Schemas, parties: Parties, label: str) -> Iterator[Finding]:
+    """Yield what breaks a consumer that keeps its own reader schema, where it read what the old form wrote."""
+    for consumer, records in sorted(parties.reader_schemas.items()):
+        if name not in records:
+            continue
+        known = set(breaks(name, reader=records[name], writer=before))
+        for item in breaks(name, reader=records[name], writer=after):
+            if item not in known:
+                yield Finding(
+                    "compatibility",
+                    name,
+                    f"{consumer} cannot read what {label} writes: {item}",
+                    (f"{consumer} (schemas/readers/{consumer})",),
+                    item.writer_fix or item.fix,
+                    place=item.place,
+                )
 
 
 def _places(found: tuple[Break, ...]) -> str:

@@ -42,11 +42,15 @@ _LOSSY: Final[Mapping[str, frozenset[str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """One place where a reader cannot read a writer. `place` is a path of fields; `fix` is what would help."""
+    """One place where a reader cannot read a writer. `place` is a path of fields; `fix` is what would help.
+
+    `writer_fix` is what helps where the reader runs already, so that only the writer can change; empty: the same.
+    """
 
     place: str
     problem: str
     fix: str
+    writer_fix: str = ""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.problem}"
@@ -166,6 +170,7 @@ class _Comparison:
                     place,
                     f"the writer writes both {both}, which are one field to the reader",
                     "remove the alias, until nobody writes the old field any more",
+                    f"write one of {both} alone",
                 )
             elif item in match.unclear:
                 yield Break(
@@ -183,6 +188,8 @@ class _Comparison:
             place,
             "the reader needs it, the writer does not write it, and it has no default",
             f"give {item.name} a default, or where it was renamed, name the old one among its aliases",
+            f"go on writing {item.name} while such readers run: give it a default first, and take it out once every "
+            "reader has that default, with towpath contracts waive for the forms that nobody reads with any more",
         )
 
     def _other(self, place: str, reader: str, writer: str) -> Break:

@@ -225,7 +225,17 @@ class _Loading:
 
     def _read(self, path: Path, files: list[ParsedFile]) -> ParsedFile | None:
         try:
+            if not path.is_file():  # a pipe would be waited for
+                raise FileNotFoundError("there is a folder, a pipe or a link to nothing instead of a file")
             text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            line = error.object.count(b"\n", 0, error.start) + 1
+            self._find(path, f"it is no UTF-8: {error.reason}", "save it as UTF-8", line=line)
+            return None
+        except OSError as error:
+            self._find(path, f"it cannot be read: {error.strerror or error}", "put the file there, or remove it")
+            return None
+        try:
             content = json.loads(text, object_pairs_hook=strict_object)
         except (ValueError, RecursionError) as error:
             line = error.lineno if isinstance(error, json.JSONDecodeError) else None

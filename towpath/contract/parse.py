@@ -7,6 +7,7 @@ Either way every mistake of a file is found, not the first alone.
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -324,8 +325,7 @@ class _Parser:
         for symbol in symbols:
             if not _NAME.match(symbol):
                 self._wrong(where, path, f"{symbol!r} is no symbol of an enum: letters, digits and _, no digit first")
-        twice = next((symbol for symbol in symbols if symbols.count(symbol) > 1), None)
-        if twice is not None:
+        for twice in _twice(symbols)[:1]:
             self._wrong(where, path, f"the symbol {twice!r} stands there twice")
         default = content.get("default")
         if default is not None and default not in symbols:
@@ -338,8 +338,7 @@ class _Parser:
             self._wrong(record, path, f"the fields are a list, not {content!r}")
             return ()
         found = [self._field(item, namespace, record, (*path, "fields", place)) for place, item in enumerate(content)]
-        names = [item.name for item in found if item is not None]
-        for name in dict.fromkeys(name for name in names if names.count(name) > 1):
+        for name in _twice(item.name for item in found if item is not None):
             self._wrong(record, path, f"two fields have the same name: {name!r}")
         return tuple({item.name: item for item in found if item is not None}.values())
 
@@ -409,6 +408,11 @@ class _Parser:
     def _wrong(self, where: str, path: JsonPath, problem: str) -> AvroType:
         self._file.find("" if where == self._file.source else where, path, problem)
         return NULL
+
+
+def _twice(names: Iterable[str]) -> list[str]:
+    """Return the names that occur more than once, each once, in their order."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _is_unknown_logical(logical: Any) -> bool:

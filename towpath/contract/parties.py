@@ -155,20 +155,23 @@ class Parties:
     ) -> Self:
         """Add to the project's own parties whoever else the catalogue names.
 
-        An outsider that keeps reader schemas (`schemas/readers/<name>`) reads those records and no others; one that
-        does not may read everything in the topics that name it.
+        An outsider that keeps reader schemas (`schemas/readers/<name>`) reads those records and no others: in the
+        topics that name it, or where none does, in all that carry them. One that keeps none may read everything in the
+        topics that name it.
         """
         found = {party.name: party for party in known}
         declared = reader_schemas or {}
         names = {name for topic in catalogue.live() for name in (*topic.producers, *topic.consumers)}
         for name in sorted((names | declared.keys()) - found.keys()):
             mine = declared.get(name)
+            named = [topic for topic in catalogue.live() if name in topic.consumers]
+            # What it keeps a schema of and no topic tells it of: topics that follow from code know no outsiders.
+            untold = (mine or {}).keys() - {value for topic in named for value in topic.values}
             reads = [
                 Use(value, topic.name, "read from the topic")
                 for topic in catalogue.live()
-                if name in topic.consumers
                 for value in topic.values
-                if mine is None or value in mine
+                if value in untold or (topic in named and (mine is None or value in mine))
             ]
             writes = [
                 Use(value, topic.name, "written to the topic")

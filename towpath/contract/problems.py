@@ -3,8 +3,11 @@
 import json
 import json.decoder
 import json.scanner
+import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from towpath.errors import ContractError
@@ -47,23 +50,32 @@ class _Located(dict[str, Any]):
 class _LocatingDecoder(json.JSONDecoder):
     """Python's own decoder, slower, with the lines. Raises ValueError where a key stands twice in one object."""
 
-    def __init__(self) -> None:
+    def __init__(self, text: str) -> None:
         super().__init__()
+        ends = [found.start() for found in re.finditer("\n", text)]
 
         def parse_object(text_and_end: tuple[str, int], *arguments: Any) -> tuple[Any, int]:
-            text, begin = text_and_end
+            _, begin = text_and_end
             found, end = json.decoder.JSONObject(text_and_end, *arguments)  # type: ignore[attr-defined]
             located = _Located(found)
-            located.line = text.count("\n", 0, begin) + 1
+            located.line = bisect_left(ends, begin) + 1
             return located, end
 
         self.parse_object = parse_object
         self.scan_once = json.scanner.py_make_scanner(self)  # type: ignore[attr-defined]
 
 
+@lru_cache(maxsize=1)  # a file with many mistakes asks once for each
+def _located(text: str) -> Any:
+    try:
+        return _LocatingDecoder(text).decode(text)
+    except RecursionError:  # nested deeper than Python's own decoder goes: then only the file is known
+        return None
+
+
 def line_of(text: str, path: JsonPath) -> int:
     """Return the line on which the innermost object on the way to `path` begins, from 1. `text` must be JSON."""
-    current = _LocatingDecoder().decode(text)
+    current = _located(text)
     line = current.line if isinstance(current, _Located) else 1
     for step in path:
         try:

@@ -5,6 +5,7 @@ The names on the wire stay as they are; only a name that Python cannot take, or 
 
 import builtins
 import keyword
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -31,11 +32,8 @@ def attributes(schema: RecordSchema) -> Mapping[str, str]:
 
 def members(schema: EnumSchema) -> Mapping[str, str]:
     """Return the member that stands for each symbol of an enum: in capitals, unless two would then be one."""
-    capitals = [symbol.upper() for symbol in schema.symbols]
-    wanted = {
-        symbol: _member(upper if capitals.count(upper) == 1 else symbol)
-        for symbol, upper in zip(schema.symbols, capitals, strict=True)
-    }
+    alike = Counter(symbol.upper() for symbol in schema.symbols)
+    wanted = {symbol: _member(symbol.upper() if alike[symbol.upper()] == 1 else symbol) for symbol in schema.symbols}
     return _unique(schema.symbols, wanted, _OF_ENUMS)
 
 

@@ -28,11 +28,11 @@ def load_reader_schemas(folder: Path) -> dict[str, dict[str, Schemas]]:
         shown = f"readers/{path.parent.name}/{path.name}"
         try:
             schemas = Schemas(parse(json.loads(path.read_text(encoding="utf-8")), source=shown))
-        except ValueError as error:
-            raise ContractError(f"{shown}: {error}", next_step=f"fix {shown}") from error
+        except (ValueError, OSError, RecursionError) as error:
+            raise ContractError(f"{shown}: {error}", next_step=f"fix schemas/{shown}") from error
         name = next(iter(schemas.by_name))
         if not isinstance(schemas[name], RecordSchema):
-            raise ContractError(f"{shown}: a reader schema is a record", next_step=f"fix {shown}")
+            raise ContractError(f"{shown}: a reader schema is a record", next_step=f"fix schemas/{shown}")
         for inner in schemas.by_name.values():
             for target in references(inner):
                 if target not in schemas:
@@ -55,15 +55,15 @@ def reader_findings(contracts: Contracts, readers: ReaderSchemas) -> tuple[Findi
                 problem = f"{consumer} reads it, and no Avro file defines it{misspelt(name, known)}"
                 found.append(Finding("reader-schema", name, problem, (consumer,), f"fix {file}", file=file))
                 continue
-            forms = {f"version {number} wrote": form for number, form in contracts.versions(name).items()}
-            for label, writer in {**forms, "the form of today writes": contracts.schemas}.items():
+            for number, writer in [*contracts.versions(name).items(), (None, contracts.schemas)]:
+                label = "the form of today writes" if number is None else f"version {number} wrote"
                 found += [
                     Finding(
                         "compatibility",
                         name,
                         f"{consumer} cannot read what {label}: {item}",
                         (f"{consumer} ({file})",),
-                        item.fix,
+                        item.fix if number is not None else item.writer_fix or item.fix,
                         place=item.place,
                         file=file,
                     )

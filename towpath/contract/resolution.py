@@ -5,6 +5,7 @@ those of Avro's specification ("Schema Resolution") as Java's library carries th
 writer's types and fields first, and nested types match by their names without namespace.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -102,9 +103,9 @@ class Resolution:
         own = not self.is_same and self.name_of(writer.name) == reader.name
         renamed = {alias: item.name for item in reader.fields for alias in item.aliases} if own else {}
         taken = tuple((item, by_name.get(renamed.get(item.name, item.name))) for item in writer.fields)
-        found = [item.name for _, item in taken if item is not None]
+        found = Counter(item.name for _, item in taken if item is not None)
         missing = tuple(item for item in reader.fields if item.name not in found)
-        twice = tuple(item for item in reader.fields if found.count(item.name) > 1)
+        twice = tuple(item for item in reader.fields if found[item.name] > 1)
         # Where an alias leads to a name that is an alias as well, Java (which applies them twice) ends elsewhere than
         # the specification, and for two fields that change places where it began.
         on = {name for name, _ in renamed.items() if renamed[name] != name}

@@ -206,6 +206,15 @@ def test_who_is_not_yet_deployed_is_named_when_old_readers_break(project: Projec
     assert finding.breaks == ("order_status, place_order (reading order.events, as soon as order is deployed)",)
 
 
+def test_what_a_released_reader_needs_is_no_advice_to_change_that_reader(project: Project) -> None:
+    """Version 1 cannot be given a default any more: the advice is about what is written."""
+    project.put(ORDER, version=1)
+    project.put(record("OrderPlaced", field("order_id")))
+    project.example("good/usual", {"order_id": "o-1"})
+    (finding,) = project.problems()
+    assert finding.fix.startswith("go on writing total while such readers run: give it a default first")
+
+
 def test_only_topics_that_promise_it_are_named(project: Project) -> None:
     """A topic that does not promise to be readable by old readers is not broken by a form that they cannot read."""
     project.put(ORDER, version=1)
@@ -352,3 +361,13 @@ def test_a_reader_that_keeps_its_own_schema_is_judged_by_that(project: Project) 
     (finding,) = project.problems()
     assert finding.problem.startswith("billing cannot read what the form of today writes: OrderPlaced.total")
     assert finding.breaks == ("billing (schemas/readers/billing/OrderPlaced.avsc)",)
+
+
+def test_a_consumer_that_only_keeps_its_schema_is_a_consumer(project: Project) -> None:
+    """Topics that follow from code name no outsiders: its reader schema alone says that it reads them."""
+    project.put(ORDER, version=1)
+    project.put(record("OrderPlaced", field("order_id")))
+    project.example("good/usual", {"order_id": "o-1"})
+    project.topic_readers("billing", record("OrderPlaced", field("total", "int")))
+    told = [who for finding in project.problems() for who in finding.breaks]
+    assert "billing, order_status, place_order (reading order.events, as soon as order is deployed)" in told

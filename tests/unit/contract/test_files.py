@@ -1,6 +1,9 @@
 """A schema set on disk: what lies in the wrong place, or refers to nothing, is refused with a way to fix it."""
 
 import json
+import os
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -101,3 +104,33 @@ def test_a_stale_enum_is_refused_at_start(workshop: Workshop) -> None:
     workshop.put({**size, "symbols": ["small", "large", "huge"]})
     with pytest.raises(ContractError, match="the symbols of"):
         load_classes(workshop.contracts())
+
+
+def _deep(path: Path) -> None:
+    inner = '{"type": "array", "items": ' * 300 + '"int"' + "}" * 300
+    text = '{"type": "record", "name": "Odd", "namespace": "shop.order", "fields": [{"name": "x", "type": %s}]}'
+    path.write_text(text % inner, encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda path: path.symlink_to(path.parent / "nowhere"), "it cannot be read: there is a folder, a pipe or"),
+        (lambda path: path.symlink_to(path), "it cannot be read: there is a folder, a pipe or"),
+        (Path.mkdir, "it cannot be read: there is a folder, a pipe or"),
+        (os.mkfifo, "it cannot be read: there is a folder, a pipe or"),
+        (lambda path: path.write_bytes(b'{\n"doc": "caf\xe9"}'), ":2: it is no UTF-8: invalid continuation byte"),
+        (_deep, "types are nested deeper than 64 levels"),
+    ],
+    ids=["dangling", "loop", "folder", "pipe", "latin1", "deep"],
+)
+def test_what_is_no_file_of_schemas_is_named_and_not_a_traceback(
+    workshop: Workshop, make: Callable[[Path], object], problem: str
+) -> None:
+    """A link to nothing, a folder, a pipe, another encoding, too deep a nesting: said beside the other mistakes."""
+    workshop.put(record("Good", field("id")))
+    make(workshop.source.folder / "order" / "Odd.avsc")
+    with pytest.raises(ContractError) as refused:
+        workshop.contracts()
+    assert "avro/order/Odd.avsc" in refused.value.cause
+    assert problem in refused.value.cause
