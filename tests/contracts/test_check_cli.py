@@ -10,9 +10,12 @@ from xml.etree import ElementTree
 
 import fastavro
 import pytest
+from typer.testing import CliRunner
 
-from tests.contracts.test_cli import TOPIC, contracts, order_placed, project, write
+from tests.contracts.test_cli import TOPIC, contracts, forget_records, order_placed, project, write
+from towpath.cli.contracts import contracts_app
 from towpath.contract.avro_readers import write_body
+from towpath.errors import TowpathError
 
 __all__ = ["project"]
 TOTAL = {"name": "total", "type": "long", "doc": "In cents."}
@@ -42,6 +45,14 @@ def change(project: Path, *fields: dict[str, Any]) -> None:
     """Change the record, and generate its class anew."""
     write(project / "promises/avro/order/OrderPlaced.avsc", order_placed(*fields))
     assert contracts("generate")[0] == 0
+
+
+def refused(*arguments: str) -> TowpathError:
+    """Run a verb in this process, and return the error that it ends with."""
+    forget_records()
+    done = CliRunner().invoke(contracts_app, arguments)
+    assert isinstance(done.exception, TowpathError), done.output
+    return done.exception
 
 
 def findings(text: str) -> list[dict[str, Any]]:
@@ -135,6 +146,42 @@ def test_a_commit_that_does_not_exist_is_said_in_words(repository: Path) -> None
     assert contracts("check", "--against", "no-such-branch")[0] == 5
     assert contracts("check", "--against", "--output=x")[0] in {2, 5}
     assert contracts("check")[0] == 2
+
+
+def test_a_commit_that_cannot_be_used_is_said_to_be_that_commit(repository: Path) -> None:
+    """A broken file, a link out of the folder, a folder that archives leave out: none of them is in this folder."""
+    avro = repository / "promises/avro/order/OrderPlaced.avsc"
+    good = avro.read_text(encoding="utf-8")
+
+    def of_commit(code: int) -> str:
+        git(repository, "add", "-A")
+        git(repository, "commit", "-q", "-m", "odd")
+        avro.unlink()
+        avro.write_text(good, encoding="utf-8")
+        (repository / ".gitattributes").unlink(missing_ok=True)
+        error = refused("check", "--against", "HEAD")
+        assert error.exit_code == code
+        return error.cause
+
+    avro.write_text("{", encoding="utf-8")
+    assert "as it was at HEAD: promises/avro/order/OrderPlaced.avsc:1: it is no JSON" in of_commit(3)
+    avro.unlink()
+    avro.symlink_to("/elsewhere/OrderPlaced.avsc")
+    assert "as it was at HEAD: promises/avro/order/OrderPlaced.avsc is a link that leads out" in of_commit(3)
+    (repository / ".gitattributes").write_text("promises/** export-ignore\n", encoding="utf-8")
+    assert "at HEAD, promises/avro is not in the repository" in of_commit(5)
+
+
+def test_a_history_that_is_cut_off_is_told_from_a_wrong_name(repository: Path) -> None:
+    """A build server's clone holds one commit: fetching what it has already would not help."""
+    change(repository, TOTAL, {"name": "note", "type": "string", "default": ""})
+    git(repository, "commit", "-q", "-a", "-m", "second")
+    (repository / ".git/shallow").write_bytes(
+        subprocess.run(["git", "rev-parse", "HEAD"], cwd=repository, check=True, capture_output=True).stdout
+    )
+    error = refused("check", "--against", "HEAD~1")
+    assert error.cause == "there is no commit, branch or tag 'HEAD~1' here: the history is cut off"
+    assert str(error.next_step).startswith("git fetch --unshallow")
 
 
 def test_real_records_of_a_file_are_read_as_each_reader_does(repository: Path) -> None:
