@@ -129,6 +129,14 @@ def test_diff_shows_what_is_harmless_too_and_never_fails(repository: Path) -> No
     assert (code, "breaks billing" in text, "OrderPlaced.total: it is gone" in text) == (0, True, True)
 
 
+@pytest.mark.parametrize("option", [("--until", "2020-01-01"), ("--reason", "x"), ("--actor", "")])
+def test_a_waiver_that_says_nothing_is_refused(repository: Path, option: tuple[str, str]) -> None:
+    """A day that is over, a reason of one letter, nobody: exit code 2, and no file."""
+    given = {"--reason": "never used", "--actor": "ada", "--until": "2999-12-31", **dict([option])}
+    code, _ = contracts("waive", "judge", "shop.order.OrderPlaced", *[part for pair in given.items() for part in pair])
+    assert (code, (repository / "promises/waivers.yaml").exists()) == (2, False)
+
+
 def test_what_breaks_a_consumer_of_another_project_alone_is_a_break(repository: Path) -> None:
     """A field with a default goes: everybody here can do without it, and billing's own reader schema cannot."""
     write(repository / "promises/readers/billing/OrderPlaced.avsc", order_placed({"name": "note", "type": "string"}))

@@ -12,6 +12,7 @@ from typing import Final
 from towpath.contract.schema import (
     Array,
     AvroType,
+    EnumSchema,
     FixedSchema,
     Map,
     Primitive,
@@ -33,6 +34,7 @@ class Reason(StrEnum):
     ROUNDED = "Java rounds whole numbers that the reader's type does not hold"
     TEXT = "bytes need not be a text: Java takes them for one"
     NAME = "Java takes a record for another of any name, where it is not in a union"
+    SPACE = "Java's judge of schemas, unlike its reader, takes an enum or fixed of a union for one of another namespace"
     CIRCLE = "an alias leads on to a field that has an alias as well: Java applies them twice"
 
 
@@ -88,6 +90,10 @@ def _between(one: AvroType, other: AvroType, reader: Schemas, writer: Schemas) -
             yield Reason.ROUNDED
         if (theirs.name, mine.name) == ("bytes", "string"):
             yield Reason.TEXT
+    if isinstance(mine, EnumSchema | FixedSchema) and isinstance(theirs, EnumSchema | FixedSchema):
+        same = mine.name.rpartition(".")[2] == theirs.name.rpartition(".")[2]
+        if same and mine.name != theirs.name:
+            yield Reason.SPACE
     if isinstance(mine, RecordSchema) and isinstance(theirs, RecordSchema):
         known = {name.rpartition(".")[2] for name in (mine.name, *mine.aliases)}
         if theirs.name.rpartition(".")[2] not in known:

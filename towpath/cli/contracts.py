@@ -1,7 +1,7 @@
 """Verbs of `contracts`: what topics and schemas promise, checked before it ships."""
 
 from dataclasses import asdict
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -187,11 +187,20 @@ def waive(
     place: Annotated[str, typer.Option("--place", help="The field's path; by default the whole subject.")] = "",
 ) -> None:
     """Live with a finding until a day: it is reported as waived, with who decided it and why."""
+    from pydantic import ValidationError
+
     from towpath.contract.waivers import FILE, Waiver, add_waiver
 
     settings = load_settings()
     path = settings.root / settings.project.schemas / FILE
-    add_waiver(path, Waiver(rule=rule, subject=subject, place=place, reason=reason, actor=actor, until=until.date()))
+    if until.date() < datetime.now(UTC).date():
+        raise typer.BadParameter(f"{until.date()} is over: name the last day on which it may be", param_hint="--until")
+    try:
+        waiver = Waiver(rule=rule, subject=subject, place=place, reason=reason, actor=actor, until=until.date())
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise typer.BadParameter(f"{first['loc'][0]}: {first['msg']}") from error
+    add_waiver(path, waiver)
     output.results.print(str(path), highlight=False, soft_wrap=True)
 
 

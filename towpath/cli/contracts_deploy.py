@@ -61,21 +61,24 @@ def deployed(
     as_json: JsonOption = False,
 ) -> None:
     """Record that a version runs in an environment, in a file of the project: commit it with the deployment."""
+    from contextlib import nullcontext
+
     from towpath.contract.deploy import forgotten
-    from towpath.contract.deployments import load_environment, save_party
+    from towpath.contract.deployments import load_environment, recording, save_party
 
     project = ContractsProject.load(load_settings())
     now = datetime.now(UTC).replace(microsecond=0)
     here = _here(project, now)
     new = replace(_chosen(project, what, here, now), at=now, until=None, actor=actor or user_name())
-    environment = load_environment(_folder(project), to).deployed(new, beside=beside)
     deadline = max((one.party.deadline_days or 0 for one in here.values()), default=0)
-    kept = tuple(one for one in environment.retired if not forgotten(one, project.catalogue, now, deadline))
-    environment = replace(environment, retired=kept)
     name = new.party.name
-    if not dry_run:
-        path = save_party(_folder(project), environment, name)
-        output.note(f"recorded in {path}")
+    with nullcontext() if dry_run else recording(_folder(project)):
+        environment = load_environment(_folder(project), to).deployed(new, beside=beside)
+        kept = tuple(one for one in environment.retired if not forgotten(one, project.catalogue, now, deadline))
+        environment = replace(environment, retired=kept)
+        if not dry_run:
+            path = save_party(_folder(project), environment, name)
+            output.note(f"recorded in {path}")
     running = [one.label for one in environment.of(name)]
     retired = [one.label for one in kept if one.party.name == name]
     if as_json:
@@ -142,7 +145,7 @@ def _chosen(project: ContractsProject, what: str, here: "dict[str, Deployment]",
     name, _, version = what.partition("@")
     if not version:
         raise typer.BadParameter(f"{what!r} has no version: write it as {name}@1.0.0")
-    require_name(version, "version")
+    require_name(version, "a version")
     folder = _folder(project)
     for environment in environments(folder):
         recorded = load_environment(folder, environment)

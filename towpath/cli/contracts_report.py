@@ -54,13 +54,16 @@ class ContractsProject:
 
         return load_parties(self.settings, self.catalogue)
 
-    def finish(self, findings: Iterable["Finding"]) -> tuple["Finding", ...]:
-        """Add files and lines to `findings`, and apply the project's waivers."""
+    def finish(self, findings: Iterable["Finding"], *, whole: bool = False) -> tuple["Finding", ...]:
+        """Add files and lines to `findings`, and apply the project's waivers.
+
+        `whole`: these are all that the project has, so that a waiver of none of them is told.
+        """
         from towpath.contract.locate import locate
         from towpath.contract.waivers import FILE, apply_waivers, load_waivers
 
         waivers = load_waivers(self.schemas_folder / FILE)
-        waived = apply_waivers(findings, waivers, datetime.now(UTC).date()).findings
+        waived = apply_waivers(findings, waivers, datetime.now(UTC).date(), whole=whole).findings
         return locate(waived, self.contracts, self.settings.root, self.settings.project.schemas)
 
 
@@ -105,7 +108,7 @@ def report_of(project: ContractsProject) -> "Report":
         findings += _stale_topics(project)
     findings += annotation_findings(project.contracts.schemas, parties.reader_schemas, datetime.now(UTC).date())
     findings += meaning_since_release(project.contracts, catalogue.values())
-    return replace(report, findings=project.finish(in_order(findings)))
+    return replace(report, findings=project.finish(in_order(findings), whole=True))
 
 
 def _stale_topics(project: ContractsProject) -> list["Finding"]:

@@ -319,7 +319,7 @@ def read_file(path: Path) -> Any:
     """Return what a file of the catalogue says, unchecked. Raises ContractError where it is no YAML."""
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 - a SafeLoader
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise ContractError(f"{path.name}: {error}", next_step=f"fix schemas/topics/{path.name}") from error
 
 

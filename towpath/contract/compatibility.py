@@ -83,9 +83,9 @@ class _Comparison:
         match reader, writer:
             case _, Union(branches=branches):
                 for branch in branches:
-                    yield from self._one_of(reader, branch, place)
+                    yield from self._one_of(reader, branch, place, writer)
             case Union(), _:
-                yield from self._one_of(reader, writer, place)
+                yield from self._one_of(reader, writer, place, writer)
             case Primitive(), Primitive():
                 yield from self._primitives(reader, writer, place)
             case Array(), Array():
@@ -97,8 +97,8 @@ class _Comparison:
             case _:
                 yield self._other(place, _words(reader), _words(writer))
 
-    def _one_of(self, reader: AvroType, branch: AvroType, place: str) -> Iterator[Break]:
-        """Compare one branch that the writer may have written with whatever the reader takes."""
+    def _one_of(self, reader: AvroType, branch: AvroType, place: str, whole: AvroType) -> Iterator[Break]:
+        """Compare one branch that the writer may have written, of its type `whole`, with whatever the reader takes."""
         if not isinstance(reader, Union):
             yield from self.types(reader, branch, place)
             return
@@ -107,8 +107,67 @@ class _Comparison:
             taken = reader.present[0]  # its own reasons say more than "none of them"
         if taken is None:
             yield self._other(place, _words(reader), _words(branch))
+        elif (
+            isinstance(branch, Reference)
+            and isinstance(taken, Reference)
+            and self._is_moved(taken, branch)
+            and not self._alike(reader, whole, set())
+        ):
+            yield Break(
+                place,
+                f"the reader's union has {taken.name}, the writer wrote {branch.name}: Java finds an enum or a fixed "
+                "of a union that changed by its full name alone",
+                f"name {branch.name} among the aliases of {taken.name}",
+                "keep the namespace, or add a new field, and keep this one",
+            )
         else:
             yield from self.types(taken, branch, place)
+
+    def _is_moved(self, reader: Reference, writer: Reference) -> bool:
+        """Return whether an enum or fixed is one to Python, by its short name, and another to Java's reader."""
+        mine, theirs = self._reader[reader.name], self._writer[writer.name]
+        found = not isinstance(mine, RecordSchema) and self._resolution.same_type(mine, theirs)
+        return found and reader.name != self._resolution.name_of(writer.name)
+
+    def _alike(  # noqa: PLR0911 - a case each
+        self, reader: AvroType, writer: AvroType, seen: set[tuple[str, str]]
+    ) -> bool:
+        """Return whether two types are one but for namespaces: then Java reads unions of them by their branches' order.
+
+        The rule is that of `unionEquiv` in Java's `Resolver`.
+        """
+        match reader, writer:
+            case Union(), Union():
+                pairs = zip(reader.branches, writer.branches, strict=False)
+                same = len(reader.branches) == len(writer.branches)
+                return same and all(self._alike(*pair, seen) for pair in pairs)
+            case Array(), Array():
+                return self._alike(reader.items, writer.items, seen)
+            case Map(), Map():
+                return self._alike(reader.values, writer.values, seen)
+            case Primitive(), Primitive():
+                return reader.name == writer.name
+            case Reference(), Reference():
+                mine, theirs = self._reader[reader.name], self._writer[writer.name]
+                if (mine.name, theirs.name) in seen:
+                    return True
+                seen.add((mine.name, theirs.name))
+                return self._resolution.same_type(mine, theirs) and self._parts_alike(mine, theirs, seen)
+            case _:
+                return False
+
+    def _parts_alike(self, reader: NamedSchema, writer: NamedSchema, seen: set[tuple[str, str]]) -> bool:
+        match reader, writer:
+            case EnumSchema(), EnumSchema():
+                return reader.symbols == writer.symbols
+            case FixedSchema(), FixedSchema():
+                return reader.size == writer.size
+            case RecordSchema(), RecordSchema():
+                pairs = zip(reader.fields, writer.fields, strict=False)
+                same = [item.name for item in reader.fields] == [item.name for item in writer.fields]
+                return same and all(self._alike(mine.type, theirs.type, seen) for mine, theirs in pairs)
+            case _:
+                return False
 
     def _logical(self, reader: Primitive | FixedSchema, writer: Primitive | FixedSchema, place: str) -> Iterator[Break]:
         if reader.logical != writer.logical:

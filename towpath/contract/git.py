@@ -77,8 +77,12 @@ def _schemas_at(settings: Settings, commit: str, root: Path) -> str:
 
 
 def _extract(root: Path, commit: str, path: str, target: Path) -> None:
-    with tarfile.open(fileobj=io.BytesIO(_git(root, "archive", "--format=tar", commit, "--", path))) as archive:
-        archive.extractall(target, filter="data")
+    packed = io.BytesIO(_git(root, "archive", "--format=tar", commit, "--", path))
+    try:
+        with tarfile.open(fileobj=packed, mode="r:") as archive:
+            archive.extractall(target, filter="data")
+    except tarfile.ReadError:  # an archive of nothing: .gitattributes leaves it all out
+        return
 
 
 def _git(root: Path, *arguments: str) -> bytes:

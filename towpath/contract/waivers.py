@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -17,6 +17,24 @@ from towpath.contract.finding import Finding, Severity, in_order
 from towpath.errors import ContractError
 
 FILE = "waivers.yaml"
+# What only a comparison with another moment, an environment or real records finds: `contracts test` cannot know whether
+# such a waiver is still needed.
+_OF_COMPARISONS: Final = frozenset(
+    {
+        "can-deploy",
+        "deploy-order",
+        "real-record",
+        "record-removed",
+        "topic-cleanup-changed",
+        "topic-compatibility-weakened",
+        "topic-key-changed",
+        "topic-partitions-changed",
+        "topic-removed",
+        "topic-retention-shortened",
+        "topic-size-lowered",
+        "topic-value-removed",
+    }
+)
 
 
 class Waiver(BaseModel):
@@ -49,28 +67,52 @@ _FILE: TypeAdapter[list[Waiver]] = TypeAdapter(list[Waiver])
 
 def load_waivers(path: Path) -> tuple[Waiver, ...]:
     """Read the file at `path`; without one there are no waivers. Raises ContractError naming what is wrong in it."""
-    if not path.is_file():
-        return ()
+    return () if not path.exists() else _waivers(path.name, _text(path))
+
+
+def _text(path: Path) -> str:
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=StrictLoader)  # noqa: S506 - a SafeLoader
+        return path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise ContractError(f"{path.name}: {error}", next_step=f"fix schemas/{path.name}") from error
+
+
+def _waivers(name: str, text: str) -> tuple[Waiver, ...]:
+    try:
+        content = yaml.load(text, Loader=StrictLoader)  # noqa: S506 - a SafeLoader
         return tuple(_FILE.validate_python(content or []))
-    except yaml.YAMLError as error:
-        raise ContractError(f"{path.name}: {error}", next_step=f"fix {path.name}") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ContractError(f"{name}: {error}", next_step=f"fix schemas/{name}") from error
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors())
-        raise ContractError(f"{path.name}: {problems}", next_step=f"fix {path.name}") from error
+        problems = "; ".join(_problem(item["loc"], item["msg"]) for item in error.errors())
+        raise ContractError(f"{name}: {problems}", next_step=f"fix schemas/{name}") from error
+
+
+def _problem(place: Sequence[int | str], said: str) -> str:
+    """Return one problem of the file, as people count its entries: from 1."""
+    named = [f"entry {part + 1}" if isinstance(part, int) else part for part in place]
+    return f"{', '.join(named) or 'the file'}: {said}"
 
 
 def add_waiver(path: Path, waiver: Waiver) -> None:
-    """Append `waiver` to the file at `path`, leaving what a person wrote there as it is."""
+    """Append `waiver` to the file at `path`, leaving what a person wrote there as it is.
+
+    Raises ContractError, and writes nothing, where the file is broken or would be.
+    """
+    before = _text(path) if path.exists() else ""
+    _waivers(path.name, before)
     entry: list[dict[str, Any]] = [waiver.model_dump(exclude_defaults=True)]
-    before = path.read_text(encoding="utf-8") if path.is_file() else ""
-    path.write_text(before + yaml.safe_dump(entry, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    load_waivers(path)
+    text = before + ("\n" if before and not before.endswith("\n") else "")
+    text += yaml.safe_dump(entry, sort_keys=False, allow_unicode=True)
+    _waivers(path.name, text)
+    path.write_text(text, encoding="utf-8")
 
 
-def apply_waivers(findings: Iterable[Finding], waivers: Sequence[Waiver], today: date) -> Waived:
-    """Mark what is waived on the day `today`; add a finding for each waiver that has run out or is about nothing."""
+def apply_waivers(findings: Iterable[Finding], waivers: Sequence[Waiver], today: date, *, whole: bool = True) -> Waived:
+    """Mark what is waived on the day `today`; add a finding for each waiver that has run out or is about nothing.
+
+    `whole` is False where `findings` are not all that the project may have: then none is called unused.
+    """
     found = tuple(findings)
     current = [waiver for waiver in waivers if waiver.until >= today]
     done: list[Finding] = []
@@ -89,9 +131,9 @@ def apply_waivers(findings: Iterable[Finding], waivers: Sequence[Waiver], today:
             problem = f"the waiver of {waiver.rule} ran out on {waiver.until}: {waiver.reason} ({waiver.actor})"
             fix = f"fix what it was about, or decide again: a later day in schemas/{FILE}"
             done.append(Finding("waiver-expired", waiver.subject, problem, fix=fix, place=waiver.place))
-        elif not matches:
-            problem = f"the waiver of {waiver.rule} is about nothing that is found any more"
-            fix = f"remove it from schemas/{FILE}"
+        elif not matches and whole and waiver.rule not in _OF_COMPARISONS:
+            problem = f"the waiver of {waiver.rule} is about nothing that is found here any more"
+            fix = f"remove it from schemas/{FILE}, once towpath contracts check finds nothing of it either"
             unused = Finding("waiver-unused", waiver.subject, problem, fix=fix, place=waiver.place)
             done.append(replace(unused, severity=Severity.WARNING))
     return Waived(in_order(done), count)

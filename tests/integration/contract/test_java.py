@@ -19,6 +19,7 @@ from tests.unit.contract.random_schemas import ROOT, Maker, codec_of, evolved, u
 from towpath.contract.codec import UndecodableRecord, WriterSchema, wire_prefix
 from towpath.contract.compatibility import breaks
 from towpath.contract.datum import decode_datum, encode_datum
+from towpath.contract.parse import parse
 from towpath.contract.sample import sample
 from towpath.contract.schema import Schemas
 
@@ -111,6 +112,25 @@ def _compare(ours: bytes | str, theirs: Any, reader: Schemas, explained: frozens
         return "another value, as the break says"
     assert same, f"we read {ours.hex()}, Java {theirs['body']}: {context}"
     return "the same datum"
+
+
+@pytest.mark.parametrize("kind", [{"type": "enum", "symbols": ["A"]}, {"type": "fixed", "size": 1}])
+def test_java_reads_what_moved_to_another_namespace_as_we_say(java: JavaJudge, kind: dict[str, Any]) -> None:
+    """An enum or fixed of a union: by the order of its branches while nothing else changed, else by full name alone."""
+    old, new = {"name": "old.Moved", **kind}, {"name": "Moved", **kind}
+    for is_read, wanted, body in (
+        (True, ["null", new], b"\x02\x00"),
+        (False, ["null", "long", new], b"\x02\x00"),
+        (True, ["null", "long", {**new, "aliases": ["old.Moved"]}], b"\x02\x00"),
+    ):
+        writer, reader = (
+            {"type": "record", "name": "Root", "namespace": "new", "fields": [{"name": "x", "type": found}]}
+            for found in (["null", old], wanted)
+        )
+        (read,) = java.ask(writer=writer, reader=reader, bodies=[body])["read"]
+        assert ("body" in read) is is_read, read
+        forms = [Schemas(parse(avro, source="moved")) for avro in (reader, writer)]
+        assert (breaks("new.Root", reader=forms[0], writer=forms[1]) == ()) is is_read
 
 
 @pytest.mark.parametrize("case", RIGHT, ids=name_of)

@@ -17,6 +17,7 @@ from towpath.contract.schema import Schemas
 
 SEED: Final = 11
 SIZE: Final = {"type": "enum", "name": "Size", "symbols": ["small", "large"]}
+MOVED: Final = {**SIZE, "namespace": "old"}
 MILLIS: Final = {"type": "long", "logicalType": "timestamp-millis"}
 MICROS: Final = {"type": "long", "logicalType": "timestamp-micros"}
 
@@ -47,6 +48,9 @@ def problems(reader: list[dict[str, Any]], writer: list[dict[str, Any]]) -> list
         ([field("x", {**SIZE, "symbols": ["small", "large", "huge"]})], [field("x", SIZE)]),
         ([field("x", {**SIZE, "default": "small"})], [field("x", {**SIZE, "symbols": ["small", "huge"]})]),
         ([field("x", {"type": "array", "items": "long"})], [field("x", {"type": "array", "items": "int"})]),
+        ([field("x", SIZE)], [field("x", MOVED)]),
+        ([field("x", ["null", {**SIZE, "aliases": ["old.Size"]}])], [field("x", MOVED)]),
+        ([field("x", ["null", SIZE])], [field("x", ["null", MOVED])]),
     ],
 )
 def test_what_avro_resolves_is_readable(reader: list[dict[str, Any]], writer: list[dict[str, Any]]) -> None:
@@ -57,6 +61,14 @@ def test_what_avro_resolves_is_readable(reader: list[dict[str, Any]], writer: li
 @pytest.mark.parametrize(
     ("reader", "writer", "words"),
     [
+        # Python's libraries read it by the short name, Java's reader of unions does not.
+        ([field("x", ["null", SIZE])], [field("x", [MOVED, "null"])], "A.x: the reader's union has shop.order.Size, "),
+        ([field("x", ["null", SIZE])], [field("x", MOVED)], "A.x: the reader's union has shop.order.Size, "),
+        (
+            [field("x", ["null", "int", {"type": "fixed", "name": "F", "size": 2}])],
+            [field("x", ["null", {"type": "fixed", "name": "F", "size": 2, "namespace": "old"}])],
+            "A.x: the reader's union has shop.order.F, the writer wrote old.F",
+        ),
         ([field("x"), field("new")], [field("x")], "A.new: the reader needs it, the writer does not write it"),
         ([field("x", "int")], [field("x", "long")], "A.x: the reader takes int, the writer wrote long"),
         (

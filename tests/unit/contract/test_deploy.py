@@ -1,5 +1,6 @@
 """A version may join what runs, or the finding says whom it would break and what has to be deployed first."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from tests.unit.contract.workshop import field, record
 from towpath.contract.catalogue import Catalogue, Compatibility, Topic, TopicKind
 from towpath.contract.deploy import Deployment, Environment, can_deploy, deploy_order, forgotten, with_outsiders
-from towpath.contract.deployments import environments, load_environment, save_party
+from towpath.contract.deployments import environments, load_environment, recording, save_party
 from towpath.contract.finding import Finding
 from towpath.contract.parties import Answering, Parties, Party, PartyKind, StepAsking, Use
 from towpath.contract.snapshot import schemas_of
@@ -222,3 +223,35 @@ def test_a_misspelt_environment_is_not_taken_for_an_empty_one(tmp_path: Path) ->
     (tmp_path / "production/order.json").write_text("[{}]", encoding="utf-8")
     with pytest.raises(ContractError, match="no record of deployments"):
         load_environment(tmp_path, "production")
+
+
+def test_two_who_record_at_once_take_turns(tmp_path: Path) -> None:
+    """Each reads what the other wrote: neither deployment is lost, and no half file is left."""
+
+    def record_one(number: int) -> None:
+        with recording(tmp_path):
+            environment = load_environment(tmp_path, "production")
+            save_party(tmp_path, environment.deployed(version(ORDER, f"1.{number}"), beside=True), "order")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(record_one, range(16)))
+    assert len(load_environment(tmp_path, "production").running) == 16
+    assert [path.name for path in (tmp_path / "production").iterdir()] == ["order.json"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "[" * 100_000, '[{"version": "1"}]'])
+def test_a_broken_record_is_named_with_the_command_that_brings_it_back(tmp_path: Path, content: str) -> None:
+    """git takes the path from anywhere below the repository."""
+    path = tmp_path / "production" / "order.json"
+    path.parent.mkdir()
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ContractError) as refused:
+        load_environment(tmp_path, "production")
+    assert refused.value.next_step == f"git checkout -- {path}"
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "x" * 300, "a\nb"])
+def test_a_name_that_is_no_file_name_is_refused(tmp_path: Path, name: str) -> None:
+    """It would leave its folder, or be refused by the file system in its own words."""
+    with pytest.raises(ContractError, match="is no name of an environment"):
+        load_environment(tmp_path, name)

@@ -55,10 +55,10 @@ def test_a_waiver_is_appended_and_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("- {rule: judge, subject: X, reason: because, actor: ada}", "0.until"),
+        ("- {rule: judge, subject: X, reason: because, actor: ada}", "entry 1, until"),
         ("- {rule: judge, subject: X, reason: because, actor: ada, until: 2027-01-31, untill: 1}", "untill"),
         ("- {rule: judge, rule: judge, subject: X}", "stands there twice"),
-        ("- {rule: judge, subject: X, reason: '', actor: ada, until: 2027-01-31}", "0.reason"),
+        ("- {rule: judge, subject: X, reason: '', actor: ada, until: 2027-01-31}", "entry 1, reason"),
     ],
 )
 def test_a_waiver_without_reason_actor_or_end_is_refused(tmp_path: Path, text: str, words: str) -> None:
@@ -68,3 +68,28 @@ def test_a_waiver_without_reason_actor_or_end_is_refused(tmp_path: Path, text: s
     with pytest.raises(ContractError) as caught:
         load_waivers(path)
     assert words in caught.value.cause
+
+
+def test_an_entry_without_a_line_break_is_not_joined_to_the_next(tmp_path: Path) -> None:
+    """Editors leave the last line open."""
+    path = tmp_path / "waivers.yaml"
+    path.write_text("- {rule: judge, subject: X, reason: because, actor: ada, until: 2027-01-31}", encoding="utf-8")
+    add_waiver(path, WAIVER)
+    assert [waiver.subject for waiver in load_waivers(path)] == ["X", "shop.order.OrderPlaced"]
+
+
+@pytest.mark.parametrize("content", [b"nonsense", b"[]", b"- {rule: judge}", b"# caf\xe9\n"])
+def test_a_file_that_would_be_broken_is_left_as_it_was(tmp_path: Path, content: bytes) -> None:
+    """What cannot take another entry is named, and not written."""
+    path = tmp_path / "waivers.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ContractError, match=r"waivers\.yaml"):
+        add_waiver(path, WAIVER)
+    assert path.read_bytes() == content
+
+
+def test_a_waiver_that_another_verb_needs_is_not_called_unused() -> None:
+    """Only a comparison finds that partitions changed, and a comparison does not find what the judges say."""
+    of_comparison = WAIVER.model_copy(update={"rule": "topic-partitions-changed", "subject": "order.events"})
+    assert apply_waivers([], [of_comparison], date(2027, 1, 1)).findings == ()
+    assert apply_waivers([], [WAIVER], date(2027, 1, 1), whole=False).findings == ()
