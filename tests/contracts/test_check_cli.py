@@ -205,6 +205,42 @@ def test_real_records_of_a_file_are_read_as_each_reader_does(repository: Path) -
     assert found["problem"].endswith("(3 of 3 records)")
 
 
+def test_a_line_that_is_no_record_is_a_finding_and_the_others_are_read(repository: Path) -> None:
+    """A short name is enough where it is the only one; each line that is wrong is told with its number."""
+    lines = [
+        json.dumps({"type": "OrderPlaced", "record": {"order_id": "half\u2028way", "total": 1}}, ensure_ascii=False),
+        json.dumps({"type": "OrderPlaced", "record": {"order_id": "o-2", "total": "five"}}),
+        json.dumps({"type": "OrderPlacd", "record": {}}),
+        json.dumps({"type": "OrderPlaced", "version": 7, "record": {}}),
+        json.dumps({"value": base64.b64encode(b"short").decode()}),
+        "[",
+        "7",
+    ]
+    write(repository / "some.jsonl", "\n".join(lines) + "\n")
+    code, text = contracts("check", "--from-file", "some.jsonl", "--json")
+    said = [found["problem"] for found in findings(text)]
+    assert code == 3
+    assert len(said) == 6
+    for number, words in (
+        (2, "nobody can read it: it is no shop.order.OrderPlaced: total: takes a whole number, not a text"),
+        (3, "nobody can read it: no Avro file defines OrderPlacd (did you mean 'shop.order.OrderPlaced'?)"),
+        (4, "nobody can read it: version 7 of shop.order.OrderPlaced was never released"),
+        (5, "nobody can read it: it is not in the registry's wire format"),
+        (6, "nobody can read it: it is neither "),
+        (7, "nobody can read it: it is neither "),
+    ):
+        assert any(one.startswith(f"some.jsonl:{number}: {words}") for one in said), (number, said)
+
+
+@pytest.mark.parametrize("content", [b"", b"Obj\x01", b"nonsense"])
+def test_a_container_that_is_none_is_said_in_words(repository: Path, content: bytes) -> None:
+    """Empty, cut off in its head, or something else."""
+    (repository / "some.avro").write_bytes(content)
+    code, text = contracts("check", "--from-file", "some.avro", "--json")
+    (found,) = findings(text)
+    assert (code, "it is no Avro container file, or it is cut off" in found["problem"]) == (3, True)
+
+
 def test_real_records_of_a_container_are_read_under_their_own_schema(repository: Path) -> None:
     """Written before the total existed: today's form needs it."""
     old = order_placed()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from towpath.cli.contracts_report import ContractsProject
-from towpath.errors import NotFoundError
+from towpath.errors import ContractError, NotFoundError
 
 if TYPE_CHECKING:
     from towpath.contract.finding import Finding
@@ -55,4 +55,8 @@ def _from_file(project: ContractsProject, path: Path, limit: int, writer_of: "Wr
         with path.open("rb") as stream:
             yield from deque(from_container(path.name, stream), maxlen=limit)
         return
-    yield from deque(from_lines(path.name, path.read_text(encoding="utf-8"), project.contracts, writer_of), limit)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ContractError(f"{path}: {error}", next_step="name a file of JSON lines, or an .avro file") from error
+    yield from deque(from_lines(path.name, text, project.contracts, writer_of), limit)

@@ -159,7 +159,10 @@ def fail_on(findings: Sequence["Finding"]) -> None:
     """Raise ContractError where one of `findings` fails the check."""
     if broken := _count(findings):
         what = "promise is" if broken == 1 else "promises are"
-        raise ContractError(f"{broken} {what} broken", next_step="fix what the report names")
+        raise ContractError(
+            f"{broken} {what} broken",
+            next_step="fix what the report names, or live with it until a day: towpath contracts waive --help",
+        )
 
 
 def format_of(form: str) -> "Format":

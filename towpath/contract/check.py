@@ -23,7 +23,7 @@ from towpath.contract.promises import TODAY, Form, compare_forms
 from towpath.contract.readers import reader_findings
 from towpath.contract.record import Record
 from towpath.contract.sample import sample
-from towpath.contract.schema import RecordSchema
+from towpath.contract.schema import RecordSchema, Schemas
 from towpath.contract.write import stale_files
 from towpath.errors import ContractError, TowpathError
 
@@ -153,8 +153,10 @@ def _check_orphans(
     replies = {reply for answer in answers for reply in answer.succeeds | answer.fails} & set(contracts.schemas.by_name)
     reached = {name for value in {*values, *replies} for name in contracts.schemas.reachable(value)}
     good = {example.record for example in examples if example.expect is None}
-    for name in sorted(_own(contracts)):
-        if name not in reached:
+    own = sorted(_own(contracts))
+    orphans = _outermost(contracts.schemas, [name for name in own if name not in reached])
+    for name in own:
+        if name in orphans:
             yield Finding(
                 "orphan-schema",
                 name,
@@ -184,6 +186,18 @@ def _check_orphans(
                 f"version {example.version} of {example.record} was never released",
                 fix="rename the example, or add the version",
             )
+
+
+def _outermost(schemas: Schemas, names: Iterable[str]) -> set[str]:
+    """Return those of `names` that lie inside no other of them: of a circle, the first by name."""
+    inside = {name: schemas.reachable(name) for name in names}
+    found: set[str] = set()
+    told: set[str] = set()
+    for name in sorted(inside, key=lambda one: (-len(inside[one]), one)):
+        if name not in told:
+            found.add(name)
+        told.update(inside[name])
+    return found
 
 
 def _check_unreleased(contracts: Contracts, catalogue: Catalogue) -> Iterator[Finding]:

@@ -171,6 +171,10 @@ class Codec:
         resolution = Resolution.of(name, reader=self._schemas, writer=form)
         self._by_prefix[wire_prefix(schema_id)] = _Reading(name, resolution, written, self._classes)
 
+    def name_of(self, written: str) -> str | None:
+        """Return the record of today that reads what was written under the name `written`; None where none does."""
+        return self._names.get(written)
+
     def knows(self, schema_id: int) -> bool:
         """Return whether records under this id can be decoded."""
         return wire_prefix(schema_id) in self._by_prefix

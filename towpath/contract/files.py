@@ -229,8 +229,8 @@ class _Loading:
                 raise FileNotFoundError("there is a folder, a pipe or a link to nothing instead of a file")
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
-            line = error.object.count(b"\n", 0, error.start) + 1
-            self._find(path, f"it is no UTF-8: {error.reason}", "save it as UTF-8", line=line)
+            place = error.object.count(b"\n", 0, error.start) + 1
+            self._find(path, f"it is no UTF-8: {error.reason}", "save it as UTF-8", line=place)
             return None
         except OSError as error:
             self._find(path, f"it cannot be read: {error.strerror or error}", "put the file there, or remove it")

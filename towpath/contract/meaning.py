@@ -212,14 +212,14 @@ def _rules(place: str, old: Field, new: Field) -> Iterator[Lint]:
                 "rule-tightened",
                 place,
                 f"{said}: what was written before may break it, and a writer that still writes such values is refused",
-                "have readers take the old values as well, and every writer keep the new rule, before it stands here",
+                "have readers take the old values as well, and every writer keep the new rule, then waive this",
             )
         else:
             yield Lint(
                 "rule-loosened",
                 place,
                 f"{said}: readers of today may count on it, and will meet values that it forbade",
-                "deploy readers that take the new values before a writer uses them",
+                "deploy readers that take the new values before a writer uses them, then waive this",
             )
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from towpath.contract.avro_readers import FastavroReader, write_body
-from towpath.contract.codec import WIRE_PREFIX_BYTES, Codec, WriterSchema, wire_prefix
-from towpath.contract.files import Contracts
+from towpath.contract.codec import WIRE_PREFIX_BYTES, Codec, WriterSchema, derived_id, wire_prefix
+from towpath.contract.files import Contracts, ends_with
 from towpath.contract.finding import Finding
 from towpath.contract.json_form import read_json
+from towpath.contract.parse import misspelt
 from towpath.contract.parties import Parties
-from towpath.errors import ContractError, TowpathError
+from towpath.errors import TowpathError
 
 RULE: Final = "real-record"
 _READER: Final = FastavroReader()
@@ -25,13 +26,21 @@ WriterOf = Callable[[int], WriterSchema | None]
 
 @dataclass(frozen=True, slots=True)
 class RealRecord:
-    """One record. `origin` says where it lies; `writer` is the schema that wrote it, None where nobody knows it."""
+    """One record. `origin` says where it lies; `writer` is the schema that wrote it, None where nobody knows it.
+
+    `problem` says why what lies there is no record at all.
+    """
 
     origin: str
     topic: str
     body: bytes
     schema_id: int
     writer: WriterSchema | None
+    problem: str = ""
+
+
+def _unreadable(origin: str, topic: str, problem: str) -> RealRecord:
+    return RealRecord(origin, topic, b"", 0, None, problem)
 
 
 @dataclass(slots=True)
@@ -45,16 +54,21 @@ class RecordCheck:
     readings: int = 0
     _found: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
     _count: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    _learned: dict[int, Mapping[str, Any]] = field(default_factory=dict)
 
     def read(self, records: Iterable[RealRecord]) -> None:
         """Read each of `records` as all its readers do."""
         for record in records:
             self.records += 1
+            if record.problem:
+                file = record.topic or record.origin.rpartition(":")[0]
+                self._note(record, file, "nobody", record.problem, record.problem, (), "correct or remove it")
+                continue
             if record.writer is None:
                 problem = f"no schema with id {record.schema_id} is registered"
                 self._note(record, record.topic, "nobody", problem, "unknown id", (), "register what wrote it")
                 continue
-            if record.writer.name not in self.contracts.schemas:
+            if self.codec.name_of(record.writer.name) is None:
                 problem = f"no Avro file defines {record.writer.name}"
                 self._note(record, record.topic, "nobody", problem, "unknown", (), "add it to the Avro files")
                 continue
@@ -69,11 +83,13 @@ class RecordCheck:
         )
 
     def _read(self, record: RealRecord, writer: WriterSchema) -> None:
-        name = writer.name
+        name = self.codec.name_of(writer.name) or writer.name
         here = [party for party, use in self.parties.readers(name) if not record.topic or use.topic == record.topic]
         own = tuple(dict.fromkeys(one.label for one in here if name not in self._schemas_of(one.name)))
         self.readings += 1
-        self.codec.learn(WriterSchema(record.schema_id, writer.avro))
+        if self._learned.get(record.schema_id) != writer.avro:
+            self.codec.learn(WriterSchema(record.schema_id, writer.avro))
+            self._learned[record.schema_id] = writer.avro
         try:
             self.codec.decode(wire_prefix(record.schema_id) + record.body)
         except TowpathError as error:
@@ -98,29 +114,27 @@ class RecordCheck:
         key = (subject or record.origin, reader, kind)
         self._count[key] += 1
         if key not in self._found:
-            problem = f"{record.origin}: {reader} cannot read it: {said}"
+            cannot = "nobody can" if reader == "nobody" else f"{reader} cannot"
+            problem = f"{record.origin}: {cannot} read it: {said}"
             self._found[key] = Finding(RULE, key[0], problem, breaks, fix)
 
 
 def from_wire(origin: str, topic: str, value: bytes | None, writer_of: WriterOf) -> RealRecord | None:
-    """Return a record in the registry's wire format; None for a tombstone. Raises ContractError for other bytes."""
+    """Return a record in the registry's wire format; None for a tombstone."""
     if value is None:
         return None
     if len(value) < WIRE_PREFIX_BYTES or value[0] != 0:
-        raise ContractError(
-            f"{origin}: it is not in the registry's wire format", next_step="ask the owner of the topic what wrote it"
-        )
+        return _unreadable(origin, topic, "it is not in the registry's wire format")
     schema_id = int.from_bytes(value[1:WIRE_PREFIX_BYTES], "big")
     return RealRecord(origin, topic, value[WIRE_PREFIX_BYTES:], schema_id, writer_of(schema_id))
 
 
 def from_lines(shown: str, text: str, contracts: Contracts, writer_of: WriterOf) -> Iterator[RealRecord]:
     """Yield the records of a file of JSON lines: `{"value": "<base64 of the wire format>"}`, or `{"type": "<full
-    name>", "record": {...}}` with an optional `"version"`. Both may name their `"topic"`.
-
-    Raises ContractError naming the line that is neither.
+    name>", "record": {...}}` with an optional `"version"`. Both may name their `"topic"`. A name that only one record
+    ends with may be short. A line that is neither has a `problem`.
     """
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # a text may hold what `splitlines` takes for an end
         if not line.strip():
             continue
         origin = f"{shown}:{number}"
@@ -132,32 +146,60 @@ def from_lines(shown: str, text: str, contracts: Contracts, writer_of: WriterOf)
                 if found is not None:
                     yield found
                 continue
-            yield _written(origin, topic, content, contracts, -number)
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise ContractError(
-                f'{origin}: it is neither {{"value": "<base64>"}} nor {{"type": ..., "record": ...}}: {error}',
-                next_step="write one record a line, as the documentation shows",
-            ) from error
+            yield _written(origin, topic, content, contracts)
+        except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
+            said = error.args[0] if isinstance(error, _NoRecord) else f"{_FORMS}: {error}"
+            yield _unreadable(origin, "", str(said))
 
 
-def _written(origin: str, topic: str, content: Mapping[str, Any], contracts: Contracts, made_id: int) -> RealRecord:
-    name, version = str(content["type"]), content.get("version")
-    schemas = contracts.schemas if version is None else contracts.versions(name)[int(version)]
+_FORMS: Final = 'it is neither {"value": "<base64>"} nor {"type": ..., "record": ...}'
+
+
+class _NoRecord(ValueError):
+    """A line that says of which type it is, and is no record of it."""
+
+
+def _written(origin: str, topic: str, content: Mapping[str, Any], contracts: Contracts) -> RealRecord:
+    name, version = _full_name(str(content["type"]), contracts), content.get("version")
+    forms = contracts.versions(name)
+    if version is not None and int(version) not in forms:
+        raise _NoRecord(f"version {version} of {name} was never released")
+    schemas = contracts.schemas if version is None else forms[int(version)]
     reading = read_json(schemas, name, content["record"])
     if reading.problems:
-        raise ContractError(f"{origin}: {'; '.join(reading.problems)}", next_step="fix the record")
+        raise _NoRecord(f"it is no {name}: {'; '.join(reading.problems)}")
     avro = schemas.avro(name, docs=False)
     # An id that no registry gives: only this process sees it.
-    schema_id = made_id % 2**31
+    schema_id = derived_id(schemas, name)
     return RealRecord(origin, topic, write_body(avro, reading.datum), schema_id, WriterSchema(schema_id, avro))
 
 
+def _full_name(given: str, contracts: Contracts) -> str:
+    known = [record.name for record in contracts.schemas.records()]
+    meant = [name for name in known if ends_with(name, given)]
+    if given in known or len(meant) == 1:
+        return given if given in known else meant[0]
+    several = f" (one of {', '.join(meant)})" if meant else misspelt(given, known)
+    raise _NoRecord(f"no Avro file defines {given}{several}")
+
+
 def from_container(shown: str, stream: Any) -> Iterator[RealRecord]:
-    """Yield the records of an Avro object container file (`.avro`), which carries its own schema."""
+    """Yield the records of an Avro object container file (`.avro`), which carries its own schema.
+
+    Where the file breaks off or holds something else, the last one has a `problem`.
+    """
     import fastavro
 
-    reader = fastavro.reader(stream)
-    avro: Any = reader.writer_schema
-    writer = WriterSchema(2**31 - 1, {key: value for key, value in avro.items() if not key.startswith("__")})
-    for number, datum in enumerate(reader, 1):
-        yield RealRecord(f"{shown}:{number}", "", write_body(writer.avro, datum), writer.schema_id, writer)
+    number = 0
+    try:
+        reader = fastavro.reader(stream)
+        avro: Any = reader.writer_schema
+        if not isinstance(avro, dict) or "name" not in avro:
+            yield _unreadable(f"{shown}:1", "", "its schema is no record")
+            return
+        writer = WriterSchema(2**31 - 1, {key: value for key, value in avro.items() if not key.startswith("__")})
+        for number, datum in enumerate(reader, 1):
+            yield RealRecord(f"{shown}:{number}", "", write_body(writer.avro, datum), writer.schema_id, writer)
+    except Exception as error:  # a library raises what it likes
+        said = f"it is no Avro container file, or it is cut off: {type(error).__name__}: {error}"
+        yield _unreadable(f"{shown}:{number + 1}", "", said)

@@ -22,7 +22,7 @@ def topic_changes(old: Catalogue, new: Catalogue, parties: Parties) -> tuple[Fin
             found += _changes(before, after, parties)
         elif _shorter(before.retention_days, after.retention_days):
             found.append(_retention(before, after, ()))
-    return tuple(found)
+    return (*found, *_partitions(old, new))
 
 
 def _removed(topic: Topic) -> Finding:
@@ -46,15 +46,6 @@ def _changes(before: Topic, after: Topic, parties: Parties) -> Iterator[Finding]
             "partition, nor in their order",
             _users(before),
             "make a new topic with the new key, and move its readers there",
-        )
-    if before.partitions != after.partitions:
-        yield Finding(
-            "topic-partitions-changed",
-            name,
-            f"it had {before.partitions} partitions and has {after.partitions}: keys would move to other partitions, "
-            "past what still lies in the old ones",
-            _users(before),
-            f"say {before.partitions} again, and plan a new generation of the topic",
         )
     if _shorter(before.tombstone_retention_days, after.tombstone_retention_days):
         yield Finding(
@@ -91,6 +82,37 @@ def _changes(before: Topic, after: Topic, parties: Parties) -> Iterator[Finding]
             f"it promised {before.compatibility.name.lower()} and promises {after.compatibility.name.lower()}",
             before.consumers,
             "keep the promise; or waive this, once its readers agree",
+        )
+
+
+def _partitions(old: Catalogue, new: Catalogue) -> Iterator[Finding]:
+    """Yield one finding a cause: the topics of a saga have as many partitions as the topic of events it starts from."""
+    grown = [
+        topic
+        for name, topic in old.topics.items()
+        if name in new.topics and topic.kind is not TopicKind.DEAD and topic.partitions != new.topics[name].partitions
+    ]
+    left = sorted(grown, key=lambda one: (one.kind is not TopicKind.EVENTS, one.name))
+    while left:
+        first = left.pop(0)
+        was, now = first.partitions, new.topics[first.name].partitions
+        led = set(first.consumers) if first.kind is TopicKind.EVENTS else set()
+        with_it = [
+            one
+            for one in left
+            if one.kind is not TopicKind.EVENTS
+            and (one.partitions, new.topics[one.name].partitions) == (was, now)
+            and led & {one.owner, *_users(one)}
+        ]
+        left = [one for one in left if one not in with_it]
+        also = f", and with it {', '.join(one.name for one in with_it)}" if with_it else ""
+        yield Finding(
+            "topic-partitions-changed",
+            first.name,
+            f"it had {was} partitions and has {now}{also}: keys would move to other partitions, past what still lies "
+            "in the old ones",
+            tuple(dict.fromkeys(who for one in (first, *with_it) for who in _users(one))),
+            f"say {was} again, and plan a new generation of the topic",
         )
 
 

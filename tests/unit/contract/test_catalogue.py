@@ -129,6 +129,13 @@ def test_a_file_is_called_as_its_topic(tmp_path: Path) -> None:
         read_topics(put(tmp_path, EVENTS, "orders"))
 
 
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    """Not with a traceback."""
+    (tmp_path / "order.events.yaml").write_bytes(b"# caf\xe9\n")
+    with pytest.raises(ContractError, match=r"order\.events\.yaml: 'utf-8' codec"):
+        Catalogue.read(tmp_path)
+
+
 def test_an_empty_catalogue_is_an_error(tmp_path: Path) -> None:
     """A wrong folder is not a project without topics."""
     with pytest.raises(ContractError, match="no topic is declared"):

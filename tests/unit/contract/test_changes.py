@@ -201,3 +201,29 @@ def test_every_break_comes_with_a_record_that_fails(tmp_path: Path) -> None:
         if found.rule == "compatibility" and not found.sample
     ]
     assert not without, "\n".join(without)
+
+
+def test_partitions_that_follow_a_topic_are_told_with_it(tmp_path: Path) -> None:
+    """A saga's own topics and its commands grow with the topic that it starts from; another topic is another cause."""
+
+    def catalogue(partitions: int) -> Catalogue:
+        folder = tmp_path / str(partitions)
+        folder.mkdir()
+        for name, kind, producer, consumer in (
+            ("order.events", "events", "order", "place_order"),
+            ("place_order.replies", "replies", "order", "place_order"),
+            ("payment.commands", "commands", "place_order", "payment"),
+            ("stock.events", "events", "stock", "audit"),
+            ("audit.commands", "commands", "audit", "stock"),
+        ):
+            described = {**TOPIC, "topic": name, "kind": kind, "partitions": partitions}
+            described |= {"owner": name.partition(".")[0], "producers": [producer], "consumers": [consumer]}
+            (folder / f"{name}.yaml").write_text(yaml.safe_dump(described), encoding="utf-8")
+        return Catalogue.read(folder)
+
+    before, after = catalogue(4), catalogue(6)
+    found = topic_changes(before, after, Parties.of((), after))
+    assert [(one.subject, one.problem.partition(":")[0]) for one in found] == [
+        ("order.events", "it had 4 partitions and has 6, and with it payment.commands, place_order.replies"),
+        ("stock.events", "it had 4 partitions and has 6, and with it audit.commands"),
+    ]

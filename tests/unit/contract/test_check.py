@@ -363,6 +363,16 @@ def test_a_reader_that_keeps_its_own_schema_is_judged_by_that(project: Project) 
     assert finding.breaks == ("billing (schemas/readers/billing/OrderPlaced.avsc)",)
 
 
+def test_a_file_that_no_topic_carries_is_one_finding(project: Project) -> None:
+    """What lies inside it is no orphan of its own, and of two that hold each other one is told."""
+    inner = record("Inner", field("kind", {"type": "enum", "name": "Kind", "symbols": ["a"]}))
+    project.put(record("Lost", field("inner", inner)))
+    project.put(record("One", field("two", ["null", "shop.order.Two"])))
+    project.put(record("Two", field("one", ["null", "shop.order.One"])))
+    lost = [finding.subject for finding in project.problems() if finding.rule == "orphan-schema"]
+    assert lost == ["shop.order.Lost", "shop.order.One"]
+
+
 def test_a_consumer_that_only_keeps_its_schema_is_a_consumer(project: Project) -> None:
     """Topics that follow from code name no outsiders: its reader schema alone says that it reads them."""
     project.put(ORDER, version=1)
