@@ -13,7 +13,7 @@ from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import WIRE_PREFIX_BYTES, Codec, derived_id, wire_prefix
 from towpath.contract.datum import encode_datum
 from towpath.contract.examples import Example
-from towpath.contract.field_rules import Rule, compile_rules
+from towpath.contract.field_rules import Rule, compile_rules, rule_findings
 from towpath.contract.files import Contracts
 from towpath.contract.finding import Finding, Severity, in_order
 from towpath.contract.json_form import read_json
@@ -70,7 +70,11 @@ def check_contracts(
     projects, which the catalogue may name as well. `stale` are the generated files that differ, where they are known.
     """
     parties = parties or Parties.of((), catalogue)
-    shape = [*_check_topics(contracts, catalogue), *_check_records(stale_files(contracts) if stale is None else stale)]
+    shape = [
+        *_check_topics(contracts, catalogue),
+        *rule_findings(contracts.schemas),
+        *_check_records(stale_files(contracts) if stale is None else stale),
+    ]
     findings = [
         *shape,
         *_check_names(catalogue, parties, outsiders),

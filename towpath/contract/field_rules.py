@@ -14,15 +14,15 @@ A rule binds who writes: a reader takes what was written before the rule was the
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from enum import Enum
 from typing import Any, Final
-from uuid import UUID
 
+from towpath.contract.cel import CannotRead, compile_cel
 from towpath.contract.finding import Finding, Severity
 from towpath.contract.python_names import attributes
-from towpath.contract.schema import Array, AvroType, Field, Map, RecordSchema, Reference, Schemas, Union
+from towpath.contract.schema import Array, AvroType, Field, Map, Primitive, RecordSchema, Reference, Schemas, Union
 from towpath.errors import ConfigurationError, ContractError
 
 Rule = Callable[[Any], str | None]
@@ -147,6 +147,8 @@ def _number(name: str, bound: float) -> Rule:
         if not isinstance(value, int | float | Decimal) or isinstance(value, bool):
             return None
         given = value if isinstance(value, Decimal) else Decimal(repr(value))
+        if given.is_nan():  # neither below nor above
+            return f"is no number, and has a {name}"
         fits = given >= exact if low else given <= exact
         return None if fits else f"is {'below its minimum' if low else 'above its maximum'} of {bound}"
 
@@ -177,49 +179,83 @@ def _pattern(record: RecordSchema, item: Field) -> Rule:
 
 
 def _expression(record: RecordSchema, item: Field) -> Rule:
-    text = item.properties["cel"]
     try:
-        import celpy
+        return compile_cel(item.properties["cel"])
     except ModuleNotFoundError as error:
         raise ConfigurationError(
             f"{record.name}.{item.name} has a rule in CEL, which is not installed",
             next_step="pip install 'towpath[cel]'",
         ) from error
-    environment = celpy.Environment()
-    try:
-        program = environment.program(environment.compile(text))
-    except (celpy.CELParseError, TypeError) as error:
-        raise _wrong(record, item, f"cel cannot be read: {str(error).strip().splitlines()[0]}") from error
-
-    def rule(value: Any) -> str | None:
-        try:
-            holds = program.evaluate({"value": celpy.json_to_cel(_plain(value))})
-        except celpy.CELEvalError as error:
-            return f"cannot be judged by {text}: {error.args[0]}"
-        return None if holds else f"does not hold: {text}"
-
-    return rule
-
-
-def _plain(value: Any) -> Any:
-    """Return a value as CEL knows it."""
-    match value:
-        case Enum():
-            return value.value
-        case Decimal():
-            return float(value)
-        case UUID():
-            return str(value)
-        case tuple():
-            return [_plain(item) for item in value]
-        case dict():
-            return {key: _plain(item) for key, item in value.items()}
-        case _:
-            return value
+    except CannotRead as error:
+        raise _wrong(record, item, f"cel cannot be read: {error}") from error
 
 
 def _wrong(record: RecordSchema, item: Field, problem: str) -> ContractError:
     return ContractError(f"{record.name}.{item.name}: {problem}", next_step="fix the attribute in its .avsc file")
+
+
+def rule_findings(schemas: Schemas) -> Iterator[Finding]:
+    """Yield every rule that cannot be, or that no value of its field would ever be held to."""
+    for record in schemas.records():
+        for item in record.fields:
+            for name in (*RULES, "deprecated", "personal"):
+                problem = _problem_of(record, item, name) if name in item.properties else None
+                if problem is not None:
+                    place = f"{record.name.rpartition('.')[2]}.{item.name}"
+                    fix = "correct the attribute, or call it something else if it is meant for another program"
+                    yield Finding("field-rule", record.name, f"{place}: {problem}", fix=fix, place=place)
+
+
+def _problem_of(record: RecordSchema, item: Field, name: str) -> str | None:
+    value = item.properties[name]
+    if name == "personal":
+        return None if isinstance(value, bool) else f"personal is {value!r}, and must be true or false"
+    alone = replace(item, properties={name: value})
+    try:
+        _last_day(record, alone)
+        list(_rules(record, alone))
+    except ContractError as error:
+        return error.cause.removeprefix(f"{record.name}.{item.name}: ")
+    if name in _APPLIES and not any(_APPLIES[name](branch) for branch in _branches(item.type)):
+        return f"its type has no {_WORDS[name]}, so that {name} never applies"
+    if name in _LENGTHS and value < 0:
+        return f"{name} is {value}, and must not be negative"
+    for least, most in (_NUMBERS, _LENGTHS):
+        if name == most and type(item.properties.get(least)) in (int, float) and item.properties[least] > value:
+            return f"{least} is {item.properties[least]} and {most} {value}: no value fits"
+    return None
+
+
+def _branches(schema: AvroType) -> tuple[AvroType, ...]:
+    return schema.present if isinstance(schema, Union) else (schema,)
+
+
+def _is_number(schema: AvroType) -> bool:
+    if not isinstance(schema, Primitive):
+        return isinstance(schema, Reference)  # a fixed may hold a decimal
+    return schema.logical in {"decimal", "timestamp-nanos", "local-timestamp-nanos"} or (
+        schema.logical is None and schema.name in {"int", "long", "float", "double"}
+    )
+
+
+def _has_length(schema: AvroType) -> bool:
+    if isinstance(schema, Primitive):
+        return schema.logical is None and schema.name in {"string", "bytes"}
+    return isinstance(schema, Array | Map | Reference)
+
+
+def _is_text(schema: AvroType) -> bool:
+    return isinstance(schema, Reference) or (
+        isinstance(schema, Primitive) and schema.logical is None and schema.name == "string"
+    )
+
+
+_APPLIES: Final[Mapping[str, Callable[[AvroType], bool]]] = {
+    **dict.fromkeys(_NUMBERS, _is_number),
+    **dict.fromkeys(_LENGTHS, _has_length),
+    "pattern": _is_text,
+}
+_WORDS: Final = {**dict.fromkeys(_NUMBERS, "numbers"), **dict.fromkeys(_LENGTHS, "length"), "pattern": "text"}
 
 
 def annotation_findings(

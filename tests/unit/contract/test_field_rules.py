@@ -1,14 +1,15 @@
 """Rules in the Avro file bind who writes: the codec refuses what breaks them, and says which; readers are told."""
 
-from datetime import date
+from datetime import date, time
 from typing import Any
 
 import pytest
 
 from tests.unit.contract.test_check import Project
 from tests.unit.contract.workshop import Workshop, field, record
+from towpath.contract.cel import compile_cel
 from towpath.contract.codec import derived_id, wire_prefix
-from towpath.contract.field_rules import annotation_findings, compile_rules
+from towpath.contract.field_rules import annotation_findings, compile_rules, rule_findings
 from towpath.contract.snapshot import schemas_of
 from towpath.errors import ContractError
 
@@ -117,3 +118,61 @@ def test_readers_are_told_of_deprecated_and_of_personal_fields() -> None:
     wrong = schemas_of(name, record("OrderPlaced", field("x", deprecated="soon")), "test")
     with pytest.raises(ContractError, match="must be a day like"):
         list(annotation_findings(wrong, {}, date(2027, 1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("schema", "attributes", "words"),
+    [
+        ("int", {"pattern": "a"}, "its type has no text, so that pattern never applies"),
+        ("string", {"minimum": 1}, "its type has no numbers, so that minimum never applies"),
+        ({"type": "int", "logicalType": "date"}, {"maximum": 5}, "its type has no numbers"),
+        ("long", {"minLength": 1}, "its type has no length"),
+        ("string", {"minLength": -1}, "minLength is -1, and must not be negative"),
+        ("int", {"minimum": 5, "maximum": 1}, "minimum is 5 and maximum 1: no value fits"),
+        ("int", {"minimum": "x"}, "minimum is 'x', and must be a number"),
+        ("string", {"pattern": "("}, "pattern is no regular expression"),
+        ("int", {"cel": 5}, "cel cannot be read: it is a text of at most 2000 characters"),
+        ("int", {"cel": "value >"}, "cel cannot be read"),
+        ("int", {"cel": "value > 0" + " && value > 0" * 500}, "cel cannot be read: it is a text of at most"),
+        ("int", {"deprecated": "soon"}, "deprecated is 'soon', and must be a day like 2027-01-31"),
+        ("int", {"personal": "yes"}, "personal is 'yes', and must be true or false"),
+    ],
+)
+def test_a_rule_that_cannot_be_or_never_applies_is_a_finding(
+    workshop: Workshop, schema: Any, attributes: dict[str, Any], words: str
+) -> None:
+    """A promise that is ignored is a broken one. All of them are told, not the first."""
+    avro = record("OrderPlaced", field("odd", schema, **attributes), field("also", "int", pattern="a"))
+    workshop.put(avro)
+    (found, also) = rule_findings(workshop.contracts().schemas)
+    assert (found.rule, found.place) == ("field-rule", "OrderPlaced.odd")
+    assert words in found.problem
+    assert also.place == "OrderPlaced.also"
+
+
+@pytest.mark.parametrize(
+    ("cel", "value", "said"),
+    [
+        ("size(value) > 1", b"\xff", "does not hold: size(value) > 1"),
+        ("value > timestamp('2020-01-01T00:00:00Z')", date(2019, 1, 1), "does not hold: value > timestamp"),
+        ("value >= duration('1h')", time(0, 30), "does not hold: value >= duration"),
+        ("value", 1, "cannot be judged by value: it gives no true or false"),
+        ("other > 1", 1, "cannot be judged by other > 1: undeclared reference to 'other'"),
+        ("(" * 400 + "value" + ")" * 400 + " > 0", 1, "it is nested too deeply"),
+        ("value.all(a, value.all(b, a + b < 0))", (-1,) * 300, "it takes more than 50000 steps"),
+    ],
+)
+def test_an_expression_is_asked_within_bounds_and_never_tells_the_value(cel: str, value: Any, said: str) -> None:
+    """What it cannot judge is a broken rule in words, not an error of the library."""
+    problem = compile_cel(cel)(value)
+    assert problem is not None
+    assert said in problem
+    assert "activation" not in problem
+
+
+def test_what_is_no_number_breaks_every_bound(workshop: Workshop) -> None:
+    """NaN is neither above nor below."""
+    workshop.put(record("OrderPlaced", field("rate", "double", minimum=0)))
+    codec, classes = workshop.codec(), workshop.classes()
+    with pytest.raises(ContractError, match="rate: is no number, and has a minimum"):
+        codec.encode(classes.OrderPlaced(rate=float("nan")))
