@@ -248,7 +248,7 @@ class _Comparison:
             "the reader needs it, the writer does not write it, and it has no default",
             f"give {item.name} a default, or where it was renamed, name the old one among its aliases",
             f"go on writing {item.name} while such readers run: give it a default first, and take it out once every "
-            "reader has that default, with towpath contracts waive for the forms that nobody reads with any more",
+            "reader has that default; then waive this for the forms that nobody reads with any more",
         )
 
     def _other(self, place: str, reader: str, writer: str) -> Break:

@@ -133,7 +133,7 @@ def apply_waivers(findings: Iterable[Finding], waivers: Sequence[Waiver], today:
             done.append(Finding("waiver-expired", waiver.subject, problem, fix=fix, place=waiver.place))
         elif not matches and whole and waiver.rule not in _OF_COMPARISONS:
             problem = f"the waiver of {waiver.rule} is about nothing that is found here any more"
-            fix = f"remove it from schemas/{FILE}, once towpath contracts check finds nothing of it either"
+            fix = f"remove it from schemas/{FILE}, once comparisons find nothing of it either"
             unused = Finding("waiver-unused", waiver.subject, problem, fix=fix, place=waiver.place)
             done.append(replace(unused, severity=Severity.WARNING))
     return Waived(in_order(done), count)
