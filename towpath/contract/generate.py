@@ -5,6 +5,7 @@ The text is as `ruff format` would leave it, at 120 columns.
 
 import re
 import textwrap
+import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import date, datetime, time
@@ -166,6 +167,8 @@ class _Module:
     def _imported(self, module: str, name: str) -> str:
         """Import a name and return what it is called here: another name where an attribute would hide it."""
         alias = stand_in(name, self._hidden)
+        if alias != name:  # nor may it be what a class of this module is called
+            alias = stand_in(alias, self._hidden | set(self._classes.values()))
         if module != _BUILT_IN or alias != name:
             self._imports[module].add(name if alias == name else f"{name} as {alias}")
         return alias
@@ -347,14 +350,22 @@ def _import_line(module: str, names: set[str]) -> str:
 
 def _docstring(text: str, fields: tuple[Field, ...]) -> str:
     """Return an indented docstring: the schema's words, then those of its fields."""
-    first = textwrap.wrap(text, _WIDTH - 12)
+    first = textwrap.wrap(_written(text), _WIDTH - 12)
     lines = ["    " + line for line in first]
     documented = [item for item in fields if item.doc]
     if documented:
         lines.append("")
         for item in documented:
             lines += textwrap.wrap(
-                f"{item.name}: {item.doc}", _WIDTH - 8, initial_indent="    ", subsequent_indent="        "
+                f"{item.name}: {_written(item.doc)}", _WIDTH - 8, initial_indent="    ", subsequent_indent="        "
             )
     body = "\n".join(lines).lstrip().replace("\\", "\\\\").replace('"""', "'''")
-    return f'    """{body}"""' if len(lines) == 1 else f'    """{body}\n    """'
+    if len(lines) > 1:
+        return f'    """{body}\n    """'
+    # A quotation mark at the end would join those that close the text.
+    return f'    """{body[:-1]}\\""""' if body.endswith('"') else f'    """{body}"""'
+
+
+def _written(text: str) -> str:
+    """Return a text without what no source file can hold: control characters, and halves of a character."""
+    return "".join(" " if unicodedata.category(letter) in {"Cc", "Cs"} else letter for letter in text)

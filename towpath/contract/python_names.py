@@ -42,7 +42,7 @@ def classes(names: Iterable[str]) -> Mapping[str, str]:
     many parts of the namespace before it as tell them apart.
     """
     ordered = sorted(names)
-    wanted = {name: _unreserved(tail.replace(".", "_")) for name, tail in shortest_names(ordered).items()}
+    wanted = {name: _class(tail.replace(".", "_")) for name, tail in shortest_names(ordered).items()}
     return _unique(ordered, wanted, _IMPORTED | _BUILT_IN)
 
 
@@ -56,6 +56,12 @@ def _parts_needed(parts: Sequence[str], all_parts: Iterable[Sequence[str]]) -> i
     others = [other for other in all_parts if other != parts and other[-1] == parts[-1]]
     fitting = (length for length in range(1, len(parts)) if all(other[-length:] != parts[-length:] for other in others))
     return next(fitting, len(parts))
+
+
+def _class(name: str) -> str:
+    # Inside another class Python would mangle it, and a module has words of its own between underscores.
+    bare = name.lstrip("_") if name.startswith("__") else name
+    return _unreserved(bare if bare.isidentifier() else f"Type_{bare}".rstrip("_"))
 
 
 def _attribute(name: str) -> str:

@@ -182,3 +182,16 @@ def test_release_keeps_the_form_of_today_once(workshop: Workshop) -> None:
     assert [path.name for path in release(workshop.contracts(), [name])] == ["Order.v2.avsc"]
     versions = workshop.contracts().versions(name)
     assert [len(form.record("shop.order.Line").fields) for form in versions.values()] == [1, 2]
+
+
+@pytest.mark.parametrize("fields", [(), (field("id", doc='Either "a" or "b"'),)], ids=["alone", "with fields"])
+@pytest.mark.parametrize(
+    "doc", ['Either "open" or "closed"', '"', '""', '"""', 'a""""', "ends with \\", '\\"', "nul\x00, half \ud800, \x0c"]
+)
+def test_words_of_a_schema_are_valid_python_whatever_they_are(
+    workshop: Workshop, doc: str, fields: tuple[dict[str, Any], ...]
+) -> None:
+    """A quotation mark at the end, marks in rows, a backslash, what no source file can hold."""
+    workshop.put(record("Odd", *fields, field("plain"), doc=doc))
+    workshop.generate()
+    assert workshop.classes().Odd.SCHEMA_NAME == "shop.order.Odd"

@@ -108,6 +108,17 @@ def test_one_short_name_in_two_namespaces_is_two_classes(workshop: Workshop) -> 
     assert classes["shop.receiver.Address"].__name__ == "receiver_Address"
 
 
+def test_a_type_may_be_called_as_python_mangles_or_as_an_import_is_renamed(workshop: Workshop) -> None:
+    """`__Kind` inside a class would be another name; a record `time` and a field `time` both want `time_`."""
+    kind = {"type": "enum", "name": "__Kind", "symbols": ["A"]}
+    workshop.put(record("Holder", field("kind", kind, default="A")))
+    moment = {"type": "int", "logicalType": "time-millis"}
+    workshop.put(record("time", field("time", moment), field("ClassVar"), field("other", moment)))
+    workshop.put(record("ClassVar", field("x", "int")))
+    _, classes = require_generated(workshop, "shop.order.Holder", "shop.order.time", "shop.order.ClassVar")
+    assert {one.__name__ for one in classes.values()} == {"Kind", "Holder", "time_", "ClassVar_"}
+
+
 def test_symbols_of_every_form_become_members(workshop: Workshop) -> None:
     """enum's own words, mangled names, methods of texts, keywords, and two that differ in their case alone."""
     symbols = ["_ignore_", "__A", "__B__", "mro", "name", "count", "Count", "None", "_", "value", "UP"]
