@@ -254,6 +254,7 @@ def test_an_instance_that_gathers_is_pinned_to_a_version_that_does(newer: Callab
         ({"of": Opened}, "means something else already"),
         ({"of": Agreed}, "means something else already"),
         ({"of": PollClosed}, "which also ends it"),
+        ({"into": PollClosed}, "gathers into PollClosed, which also ends it"),
         ({"by": lambda votes: votes}, "must take 3 arguments"),
         ({"enough": lambda votes: True}, "must take 2 arguments"),
         ({"into": "votes"}, "is a str"),
