@@ -4,11 +4,13 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.acceptance.verbs import found_here, run_here
 from tests.stack_fixture import ROOT, RunningStack
 
 ORDERS = 30
@@ -56,6 +58,32 @@ def test_every_order_is_listed_as_it_ended(stack: RunningStack, instances: list[
     assert run(stack, "saga", "show", "place_order", "nobody").returncode == 5
 
 
+def test_a_list_is_filtered_sorted_and_counted(stack: RunningStack, instances: list[dict[str, Any]]) -> None:
+    """By what a person may know of instances; a table in a pipe is as wide as its content."""
+    listing = ("saga", "list", "place_order")
+    by_key = [one["key"] for one in found_here(stack, *listing, "--sort", "key")]
+    assert by_key == sorted(one["key"] for one in instances)
+    completed = found_here(stack, *listing, "--status", "completed", "--sort", "changed", "--limit", "3")
+    assert {one["status"] for one in completed} == {"completed"}
+    assert [one["since"] for one in completed] == sorted(one["since"] for one in completed)
+    assert len(completed) == 3
+    one = instances[0]
+    assert [each["saga_id"] for each in found_here(stack, *listing, "--key", one["key"])] == [one["saga_id"]]
+    assert found_here(stack, *listing, "--key", one["key"], "--version", "9") == []
+    assert found_here(stack, *listing, "--older-than", str(86_400 * 365)) == []
+    causes = {str(each["cause"]) for each in instances if each["status"] == "compensated"}
+    for each in found_here(stack, *listing, "--cause", "declined"):
+        assert each["cause"] in causes
+        assert "declined" in each["cause"].lower()
+    rows = found_here(stack, *listing, "--count")
+    assert {row["status"]: row["instances"] for row in rows if row["version"] == 1} == Counter(
+        each["status"] for each in instances if each["version"] == 1
+    )
+    table = run_here(stack, *listing, "--key", one["key"]).stdout
+    assert one["saga_id"] in table
+    assert one["key"] in table
+
+
 def test_an_upgrade_is_planned_for_what_was_exported(
     stack: RunningStack, instances: list[dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -68,11 +96,11 @@ def test_an_upgrade_is_planned_for_what_was_exported(
     text = text.replace("    block_amount,\n", '    block_amount,\n    key="authorise_payment",\n', 1)
     (tmp_path / "newer.py").write_text(text, encoding="utf-8")
     exported = tmp_path / "instances.jsonl"
-    assert run(stack, "saga", "export", "place_order", "--all", "--output", str(exported)).returncode == 0
+    assert run_here(stack, "saga", "export", "place_order", "--all", "--output", str(exported)).returncode == 0
     assert len(exported.read_text(encoding="utf-8").splitlines()) == len(instances)
     versions = ("saga", "upgrade", "place_order@1", str(tmp_path / "newer.py"))
-    from_file = found(stack, *versions, "--instances", str(exported))
-    assert from_file["instances"] == found(stack, *versions, "--live")["instances"]
+    from_file = found_here(stack, *versions, "--instances", str(exported))
+    assert from_file["instances"] == found_here(stack, *versions, "--live")["instances"]
     assert from_file["instances"]["ended"] + from_file["instances"]["migrate"] == len(instances)
     assert (from_file["walked"]["reduced"], from_file["reachable"]["pin"]) == (False, 0)
 
@@ -87,12 +115,12 @@ def test_a_run_in_production_becomes_a_golden_history(
 
     one = next(instance for instance in instances if instance["status"] == status)
     path = tmp_path / "run.jsonl"
-    told = found(stack, "saga", "history", "place_order", one["saga_id"], "--golden", str(path))
+    told = found_here(stack, "saga", "history", "place_order", one["saga_id"], "--golden", str(path))
     golden = read_history(path)
     replay(place_order.saga.definition, golden)
     assert [entry["input"]["input"] for entry in golden["entries"]] == [entry["input"] for entry in told]
     assert golden["entries"][-1]["decision"]["status"] == status
-    assert run(stack, "saga", "history", "place_order", one["key"], "--golden", str(path)).returncode == 6
+    assert run_here(stack, "saga", "history", "place_order", one["key"], "--golden", str(path)).returncode == 6
 
 
 def test_a_changed_saga_decides_over_real_runs(
@@ -102,13 +130,13 @@ def test_a_changed_saga_decides_over_real_runs(
     captured, stricter = tmp_path / "runs.jsonl", tmp_path / "stricter.py"
     text = (ROOT / "sagas/place_order.py").read_text(encoding="utf-8")
     stricter.write_text(text.replace("APPROVAL_ABOVE_CENTS = 1_000_00", "APPROVAL_ABOVE_CENTS = 1"), encoding="utf-8")
-    assert run(stack, "replay", "capture", "place_order", "--output", str(captured)).returncode == 0
-    assert run(stack, "replay", "capture", "place_order", "--output", str(captured)).returncode == 6
+    assert run_here(stack, "replay", "capture", "place_order", "--output", str(captured)).returncode == 0
+    assert run_here(stack, "replay", "capture", "place_order", "--output", str(captured)).returncode == 6
     shadow = ("replay", "shadow", "place_order", "--with")
-    same = found(stack, *shadow, "place_order")
+    same = found_here(stack, *shadow, "place_order")
     assert (same["instances"], same["same"], same["left_out"]) == (len(instances), len(instances), {})
-    live = found(stack, *shadow, str(stricter))
-    assert live == found(stack, *shadow, str(stricter), "--from", str(captured))
+    live = found_here(stack, *shadow, str(stricter))
+    assert live == found_here(stack, *shadow, str(stricter), "--from", str(captured))
     changed = {one["saga_id"] for one in live["different_instances"]}
     completed = {one["saga_id"] for one in instances if one["status"] == "completed"}
     assert completed

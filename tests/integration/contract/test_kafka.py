@@ -98,9 +98,10 @@ def test_topics_are_read_to_the_end_of_what_was_committed(shop: Shop) -> None:
             producer.produce(shop.topic_name, str(value), key=str(value % 7), timestamp=at)
         producer.flush(10)
 
-    def read(since: datetime | None = None) -> list[int]:
+    def read(since: datetime | None = None, partitions: tuple[int, ...] | None = None) -> list[int]:
         places: dict[int | None, list[int]] = {}
-        for message in read_to_end(shop.settings, [shop.topic_name, "no.such.topic"], since):
+        topics = [shop.topic_name, "no.such.topic"]
+        for message in read_to_end(shop.settings, topics, since, partitions=partitions):
             places.setdefault(message.partition(), []).append(int(message.value()))
         assert all(values == sorted(values) for values in places.values())
         return sorted(value for values in places.values() for value in values)
@@ -116,6 +117,9 @@ def test_topics_are_read_to_the_end_of_what_was_committed(shop: Shop) -> None:
     assert read() == [*range(500), *range(600, 700)]
     assert read(begin + timedelta(seconds=5)) == [*range(600, 700)]
     assert read(begin + timedelta(days=1)) == []
+    of_each = [read(partitions=(number,)) for number in range(3)]
+    assert sorted(value for values in of_each for value in values) == read()
+    assert max(map(len, of_each)) < len(read()), "all of it came from one partition"
     producer.abort_transaction(10)
 
 
