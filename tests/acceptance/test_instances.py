@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
 from tests.acceptance.verbs import found_here, run_here
@@ -141,3 +142,29 @@ def test_a_changed_saga_decides_over_real_runs(
     completed = {one["saga_id"] for one in instances if one["status"] == "completed"}
     assert completed
     assert changed & completed
+
+
+def test_an_instance_is_shown_as_it_stood_with_what_lay_beside_it(
+    stack: RunningStack, instances: list[dict[str, Any]]
+) -> None:
+    """Its order's row folded up to then, and what services had recorded for it."""
+    one = next(instance for instance in instances if instance["status"] == "completed")
+    shown = found(stack, "saga", "show", "place_order", one["saga_id"], "--step", "--beside")
+    first = found(
+        stack, "saga", "show", "place_order", one["key"], "--at", str(shown["steps"][0]["offset"]), "--beside"
+    )
+    assert (first["later"], first["steps"]) == (len(shown["steps"]) - 1, shown["steps"][:1])
+    assert first["beside"]["inboxes"] == []
+    rows = {told["view"]: told["row"] for told in first["beside"]["views"]}
+    assert rows["order_status"] is None or rows["order_status"]["status"] == "placed"
+    (row,) = (told["row"] for told in shown["beside"]["views"] if told["view"] == "order_status")
+    url = stack.settings.postgres.database_url
+    with psycopg.connect(url("views")) as connection:
+        query = "SELECT status, total_cents, customer_id FROM order_status WHERE order_id = %s"
+        wanted = connection.execute(query, (one["key"],)).fetchone()
+    assert (row["status"], row["total_cents"], row["customer_id"]) == wanted
+    recorded = {(told["service"], told["step"]) for told in shown["beside"]["inboxes"]}
+    for service in ("identity", "catalog", "payment", "order"):
+        with psycopg.connect(url(service)) as connection:
+            steps = connection.execute("SELECT step FROM inbox WHERE saga_id = %s", (one["saga_id"],)).fetchall()
+        assert {step for _, step in recorded if (service, step) in recorded} >= {step for (step,) in steps}

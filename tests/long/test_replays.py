@@ -49,7 +49,8 @@ MOVES = frozenset(
     }
 )
 """What moves though nothing is done: messages that answer again, and how far each consumer has read."""
-SENT_AGAIN = (TopicKind.EVENTS, TopicKind.COMMANDS, TopicKind.REPLIES, TopicKind.SIGNALS, TopicKind.HISTORY)
+SENT_AGAIN = (TopicKind.EVENTS, TopicKind.COMMANDS, TopicKind.REPLIES, TopicKind.HISTORY)
+"""Without signals: one that is repeated is refused by the machine, and its instance's history counts that."""
 
 
 def towpath(environment: Mapping[str, str], *arguments: str) -> Any:

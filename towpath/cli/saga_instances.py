@@ -140,13 +140,16 @@ def show(
         str | None, typer.Option("--at", help="As it stood at this time (UTC), or at this offset of its history topic.")
     ] = None,
     step: Annotated[bool, typer.Option("--step", help="Each step of its run: what came, what it changed.")] = False,
+    around: Annotated[
+        bool, typer.Option("--beside", help="And the views' rows and the services' inboxes as they were then.")
+    ] = False,
     watch: Watch = None,
     as_json: Json = False,
 ) -> None:
     """Show one instance: every step, what it waits for, which dead letters concern it; now, or as it stood once."""
     settings = load_settings()
-    if at is not None or step:
-        show_moments(settings, name, which, at, step=step, as_json=as_json)
+    if at is not None or step or around:
+        show_moments(settings, name, which, at, step=step, around=around, as_json=as_json)
         return
     output.repeat(lambda: _show(settings, name, which, as_json=as_json), watch)
 
@@ -333,7 +336,9 @@ def read_placed_history(settings: Settings, name: str, which: str) -> tuple[Any,
     return codec, next(iter(found.values()))
 
 
-def show_moments(settings: Settings, name: str, which: str, at: str | None, *, step: bool, as_json: bool) -> None:
+def show_moments(
+    settings: Settings, name: str, which: str, at: str | None, *, step: bool, around: bool, as_json: bool
+) -> None:
     """Show an instance as it stood at a time or an offset of its history; with `step`, each step up to there."""
     from towpath.cli.saga_definitions import find_definition
     from towpath.orchestrator.time_travel import moments, until
@@ -343,13 +348,21 @@ def show_moments(settings: Settings, name: str, which: str, at: str | None, *, s
     chosen = until(placed, **_place_of(at))
     found = list(moments(find_definition(settings, name, chosen[0][1].version), chosen, codec))
     last = found[-1]
+    there = {}
+    if around:
+        from towpath.cli.saga_beside import beside, show_beside
+
+        # Up to the input after which it stood so: what a person sees is of one moment.
+        then = _place_of(at).get("at_milliseconds") or last.entry.at_milliseconds
+        there = {"beside": beside(settings, last.entry.saga_id, last.entry.key, then)}
     if as_json:
         rows = [
             {"number": one.number, "offset": one.offset, **_told(one.entry), "changes": list(one.changes)}
             for one in found
         ]
         state = None if last.state is None else tree_to_json(state_to_snapshot(last.state))
-        output.emit_json({"state": state, "later": len(placed) - len(chosen), "steps": rows if step else rows[-1:]})
+        steps = rows if step else rows[-1:]
+        output.emit_json({"state": state, "later": len(placed) - len(chosen), "steps": steps, **there})
         return
     if step:
         elapsed = seconds_of(one.entry.at_milliseconds for one in found)
@@ -366,6 +379,8 @@ def show_moments(settings: Settings, name: str, which: str, at: str | None, *, s
         output.show_table(table)
     if last.state is not None:
         show_state(last.state, _moment(last.entry.at_milliseconds))
+    if around:
+        show_beside(there["beside"])
     output.note(f"{len(placed) - len(chosen)} inputs came later")
 
 

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import dict_row
 
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError, WorldError
@@ -230,3 +231,18 @@ def _connect(settings: Settings, service: str) -> Connection:
             kept="what it holds",
             next_step="towpath status, or check [postgres] in towpath.toml",
         ) from error
+
+
+_RECORDED = """
+SELECT step, item, direction, round, CASE WHEN refused THEN 'refused' ELSE 'done' END AS outcome, type, recorded_at
+  FROM inbox WHERE saga_id = %s AND type IS NOT NULL AND recorded_at <= %s ORDER BY recorded_at
+"""
+
+
+def recorded_for(connection: Connection, saga_id: str, until: datetime) -> list[dict[str, Any]]:
+    """Return what the inbox had recorded for an instance up to a time, in that order; an undo is its own row.
+
+    Reads the whole table: it is for a person who looks at one instance.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(_RECORDED, (saga_id, until)).fetchall()

@@ -7,6 +7,7 @@ fence each other.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from towpath.clock import Clock, SystemClock, retry
 from towpath.errors import RefusedError, WorldError
@@ -107,9 +108,9 @@ class Sending:
             return self._run(producer, keep_on)
         except ProducerFenced as error:
             raise RefusedError(
-                f"another run of replay {self._plan.replay_id} has begun since",
+                f"another run of replay {self._plan.replay_id} has begun since, or a transaction took too long",
                 kept="what was sent, and where it stands",
-                next_step=f"towpath replay show {self._plan.replay_id}",
+                next_step=f"towpath replay show {self._plan.replay_id} says who; run the plan again: it goes on there",
             ) from error
         except (TransactionAborted, OutcomeUnknown) as error:
             raise WorldError(
@@ -127,14 +128,15 @@ class Sending:
         began, sent = self._clock.monotonic_seconds(), 0
         progress = Progress(0, standing, 0.0)
         for chunk in chunks(self._source.read(left), _transaction_size(self._plan.rate)):
+            # Made ready first: who is asked for it (a registry, the cluster) may take its time, a transaction may not.
+            ready = [self._ready(record) for record in self._choose(chunk)]
             producer.begin()
-            records = list(self._choose(chunk))
-            for record in records:
-                self._produce(producer, record)
+            for topic, value, options in ready:
+                producer.produce(topic, value, **options)
             moved = reached(chunk)
             producer.commit_for_group(self._group, self._as_kept(moved))
             standing = {**standing, **moved}
-            sent += len(records)
+            sent += len(ready)
             progress = Progress(sent, standing, self._clock.monotonic_seconds() - began)
             if not keep_on(progress):
                 return progress
@@ -159,17 +161,22 @@ class Sending:
             every_seconds=0.2,
         )
 
-    def _produce(self, producer: Producer, record: ConsumedRecord) -> None:
+    def _ready(self, record: ConsumedRecord) -> tuple[str, bytes | None, dict[str, Any]]:
+        """Return topic, value and the rest of what is sent."""
         topic, partition = self._target_of(record)
         value = record.value
-        producer.produce(
+        if self._translate is not None and value is not None:
+            value = self._translate(value)
+        return (
             topic,
-            value if self._translate is None or value is None else self._translate(value),
-            key=record.key,
-            headers=with_header(record.headers, REPLAY_HEADER, self._mark),
-            partition=partition,
-            # Its own time, by which consumers know whether they can still tell that they have applied it.
-            timestamp_milliseconds=record.timestamp_milliseconds,
+            value,
+            {
+                "key": record.key,
+                "headers": with_header(record.headers, REPLAY_HEADER, self._mark),
+                "partition": partition,
+                # Its own time, by which consumers know whether they can still tell that they have applied it.
+                "timestamp_milliseconds": record.timestamp_milliseconds,
+            },
         )
 
     def _target_of(self, record: ConsumedRecord) -> tuple[str, int | None]:

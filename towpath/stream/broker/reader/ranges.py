@@ -23,6 +23,7 @@ def read_range(
     silence_seconds_max: float,
     kept: str,
     next_step: str,
+    clock: Clock | None = None,
 ) -> Iterator[ConsumedRecord]:
     """Yield the committed records of a partition from `begin` to before `end`, in the order in which they lie.
 
@@ -30,7 +31,16 @@ def read_range(
     """
     # Chained, so that no line of Python runs for each record.
     return chain.from_iterable(
-        _batches(broker, place, begin, end, silence_seconds_max=silence_seconds_max, kept=kept, next_step=next_step)
+        _batches(
+            broker,
+            place,
+            begin,
+            end,
+            silence_seconds_max=silence_seconds_max,
+            kept=kept,
+            next_step=next_step,
+            clock=clock or SystemClock(),
+        )
     )
 
 
@@ -43,13 +53,8 @@ def _batches(
     silence_seconds_max: float,
     kept: str,
     next_step: str,
-    clock: Clock | None = None,
-) -> Iterator[ConsumedRecord]:
-    """Yield the committed records of a partition from `begin` to before `end`, in the order in which they lie.
-
-    Raises WorldError, with `kept` and `next_step`, where the reader has not come further for so long.
-    """
-    clock = clock or SystemClock()
+    clock: Clock,
+) -> Iterator[list[ConsumedRecord]]:
     reader, reached = broker.reader(place, begin), begin
     deadline = clock.monotonic_seconds() + silence_seconds_max
     try:
