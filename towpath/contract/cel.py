@@ -109,7 +109,8 @@ def _to_cel(value: Any) -> Any:  # noqa: C901, PLR0911, PLR0912 - a case each
             )
             return celtypes.DurationType(since)
         case Record() | Duration():
-            return _map({one.name: getattr(value, one.name) for one in fields(value)})
+            inside: Any = value
+            return _map({one.name: getattr(value, one.name) for one in fields(inside)})
         case tuple():
             return celtypes.ListType([_to_cel(item) for item in value])
         case dict():
