@@ -6,11 +6,12 @@ another sentence makes no new version. What others registered may refer to other
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import wraps
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Concatenate, Final, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -48,6 +49,25 @@ class Registration:
     is_new: bool
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _answered(
+    method: "Callable[Concatenate[RegistryClient, P], T]",
+) -> "Callable[Concatenate[RegistryClient, P], T]":
+    """Have `method` say that the registry is away where it answers in another form: a proxy, a page for signing in."""
+
+    @wraps(method)
+    def asked(client: "RegistryClient", /, *arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(client, *arguments, **named)
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise client._away(f"an answer in another form ({type(error).__name__}: {error!s:.100})") from error
+
+    return asked
+
+
 class RegistryClient:
     """A registry. Use it as a context manager, so that its connections are closed."""
 
@@ -73,10 +93,15 @@ class RegistryClient:
     ) -> None:
         self._http.close()
 
+    @_answered
     def subjects(self, *, deleted: bool = False) -> tuple[str, ...]:
         """Return all subjects; those that were deleted and can still be read as well, where `deleted` is set."""
-        return tuple(self._ask("GET", f"/subjects{_DELETED if deleted else ''}"))
+        found = self._ask("GET", f"/subjects{_DELETED if deleted else ''}")
+        if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+            raise TypeError("the subjects are a list of texts")
+        return tuple(found)
 
+    @_answered
     def add(self, subject: str, avro: Mapping[str, Any]) -> int:
         """Register one schema and return its id; one that is there already keeps its id.
 
@@ -85,6 +110,7 @@ class RegistryClient:
         answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": _text(avro)})
         return int(answer["id"])
 
+    @_answered
     def find(self, subject: str, avro: Mapping[str, Any]) -> int | None:
         """Return the id under which this schema is registered, or None.
 
@@ -99,6 +125,7 @@ class RegistryClient:
                 return writer.schema_id
         return None
 
+    @_answered
     def writers(self, subject: str, *, deleted: bool = True) -> tuple[WriterSchema, ...]:
         """Return every version that is registered under `subject`, each whole in itself.
 
@@ -114,11 +141,13 @@ class RegistryClient:
             if answer.get("schemaType", "AVRO") == "AVRO"
         )
 
+    @_answered
     def writer(self, schema_id: int) -> WriterSchema | None:
         """Return the schema with this id, or None. For `Codec.learn`, when a record names an id not known yet."""
         answer = self._ask("GET", f"/schemas/ids/{schema_id}", absent=True)
         return None if answer is None else WriterSchema(schema_id, self._whole(answer))
 
+    @_answered
     def compatibility(self, subject: str) -> str:
         """Return the mode that the registry holds `subject` to, its own default included, by Confluent's name of it."""
         answer = self._ask("GET", f"/config/{quote(subject, safe='')}?defaultToGlobal=true", absent=True)
@@ -126,6 +155,7 @@ class RegistryClient:
             answer = self._ask("GET", "/config")
         return str(answer["compatibilityLevel"])
 
+    @_answered
     def set_compatibility(self, subject: str, mode: str) -> None:
         """Have the registry itself hold `subject` to `mode`, by Confluent's name of it."""
         self._ask("PUT", f"/config/{quote(subject, safe='')}", {"compatibility": mode})
@@ -242,7 +272,9 @@ class RegistryClient:
         except httpx.HTTPError as error:
             raise self._away(f"{type(error).__name__}: {error}") from error
         if answer.is_success:
-            return answer.json()
+            if (found := answer.json()) is None:
+                raise ValueError("null")
+            return found
         code, message = _error_of(answer)
         if absent and answer.status_code == httpx.codes.NOT_FOUND and code // 100 == 404:
             return None

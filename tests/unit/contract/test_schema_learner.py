@@ -7,10 +7,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import pytest
+
 from tests.unit.orchestrator.desktop import CODEC as CURRENT
 from towpath.contract.codec import Codec, UnknownSchema
 from towpath.contract.files import load_contracts, schema_sets
-from towpath.contract.registry import SchemaLearned, SchemaLearner
+from towpath.contract.registry import RegistryClient, SchemaLearned, SchemaLearner
 from towpath.errors import WorldError
 from towpath.settings import RegistrySettings, load_settings
 
@@ -46,6 +48,49 @@ def registry(schemas: dict[int, Any]) -> Iterator[tuple[RegistrySettings, list[s
     finally:
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def answering(content: bytes) -> Iterator[RegistrySettings]:
+    """Run what answers every question with 200 and `content`, as a proxy or a page for signing in does."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield RegistrySettings(url=f"http://127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>sign in</html>", b"", b"null", b"{}", b'"x"', b"[1, null]", b'{"schema": "{"}']
+)
+def test_an_answer_in_another_form_is_a_registry_that_is_away(content: bytes) -> None:
+    """A worker waits and asks again; a person reads which registry it was. Nobody meets the error of a JSON library."""
+    with answering(content) as settings, RegistryClient(settings) as client:
+        assert isinstance(SchemaLearner(Codec.of(CONTRACTS), settings)(UnknownSchema(987_654)), WorldError)
+        for ask in (
+            lambda: client.add("s", {"type": "record", "name": "X", "fields": []}),
+            lambda: client.writer(1),
+            lambda: client.compatibility("s"),
+        ):
+            with pytest.raises(WorldError, match="does not answer as it should"):
+                ask()
 
 
 def test_it_is_asked_once_and_then_known() -> None:
