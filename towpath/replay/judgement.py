@@ -101,6 +101,8 @@ def consumers_of(catalogue: Catalogue, parties: Parties, topics: Iterable[str]) 
                 if name == "sagas":
                     found.append(Consumer("view sagas", topic, types, HOW[PartyKind.VIEW]))
                 continue
+            if party is not None and known.kind is TopicKind.HISTORY and party.kind is PartyKind.SAGA:
+                continue  # its commands read it for a person; its workers write it
             if party is not None:
                 read = frozenset(use.record for use in party.reads if use.topic == topic)
                 found.append(Consumer(party.label, topic, read or types, HOW.get(party.kind)))

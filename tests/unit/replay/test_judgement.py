@@ -30,6 +30,7 @@ def test_sagas_views_and_services_tell_each_in_its_own_way() -> None:
     assert "instance" in (found["saga place_order", "order.events"] or "")
     assert "inbox" in (found["service payment", "payment.commands"] or "")
     assert "ids" in (found["view sagas", "place_order.history"] or "")
+    assert ("saga place_order", "place_order.history") not in found, "its workers write it"
 
 
 @pytest.mark.parametrize("topic", ["place_order.state", "place_order.timers", "order.events.dead"])
