@@ -3,7 +3,7 @@
 `view.py` declares and decides (pure), `postgres.py` keeps the rows, `agent.py` takes the batches from Kafka.
 """
 
-from towpath.view.declaring import Changes, Check, Indexed
+from towpath.view.declaring import Changes, Indexed, RowCheck
 from towpath.view.view import Occurrence, RowSource, View
 
-__all__ = ["Changes", "Check", "Indexed", "Occurrence", "RowSource", "View"]
+__all__ = ["Changes", "Indexed", "Occurrence", "RowCheck", "RowSource", "View"]

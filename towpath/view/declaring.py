@@ -4,7 +4,7 @@
 class OrderRow:
     order_id: str
     status: Annotated[str, Indexed()]
-    total_cents: Annotated[int, Check("total_cents >= 0")]
+    total_cents: Annotated[int, RowCheck("total_cents >= 0")]
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +20,7 @@ _CHANGES = UUID("8f6f2c0e-43a5-5c57-9a0c-6f2a51c3d6f4")
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class RowCheck:
     """What must hold of each row: a condition in SQL about the row's columns, checked by the database.
 
     A record whose fold breaks it is dead-lettered: the row stays as it was.
@@ -68,7 +68,7 @@ def marks_of(row: type[Any], kind: type[Any]) -> Iterator[tuple[str, Any]]:
 def checks_of(row: type[Any]) -> Mapping[str, str]:
     """Return the conditions of a row by the names of their constraints."""
     found: dict[str, str] = {}
-    for name, check in marks_of(row, Check):
+    for name, check in marks_of(row, RowCheck):
         number = sum(known.rpartition("_")[0] == f"check_{name}" for known in found) + 1
         found[f"check_{name}_{number}"] = check.condition
     return found

@@ -141,7 +141,7 @@ class ViewTable(Generic[Row]):
             raise ConfigurationError(
                 f"view {self.view.name}: its table cannot be created: {str(error).strip().splitlines()[0]}",
                 kept="every version that is there",
-                next_step="fix the condition of a Check: it is SQL about the row's columns",
+                next_step="fix the condition of a RowCheck: it is SQL about the row's columns",
             ) from error
         for name, condition in self._checks.items():
             # As it was declared: PostgreSQL keeps conditions in a form of its own.

@@ -19,7 +19,7 @@ from towpath.errors import ConfigurationError, ContractError
 from towpath.orchestrator.envelope import headers_of
 from towpath.stream.broker.record import ConsumedRecord
 from towpath.stream.faust_app.agent import Batch, RecordFailed
-from towpath.view import Changes, Check, Indexed, Occurrence, RowSource, View
+from towpath.view import Changes, Indexed, Occurrence, RowCheck, RowSource, View
 from towpath.view.agent import Folding
 from towpath.view.dedup.horizon import BeyondDedupHorizon
 from towpath.view.postgres import ViewTable
@@ -203,7 +203,7 @@ class Limited:
     """A count that its row's declaration limits."""
 
     order_id: str
-    confirmations: Annotated[int, Check("confirmations > 0"), Check("confirmations <= 2")]
+    confirmations: Annotated[int, RowCheck("confirmations > 0"), RowCheck("confirmations <= 2")]
     reason: Annotated[str, Indexed()] | None = None
 
 
@@ -249,16 +249,16 @@ def test_a_check_changed_under_the_same_version_is_refused(tables: psycopg.Conne
         confirmations: int
         reason: str | None = None
 
-    def with_checks(*checks: Check) -> View[Any]:
+    def with_checks(*checks: RowCheck) -> View[Any]:
         Other.__annotations__["confirmations"] = Annotated[(int, *checks)] if checks else int
         return replace(LIMITED, row=cast("Any", Other))
 
-    ViewTable(with_checks(Check("confirmations > 0"), Check("confirmations <= 2"))).create(tables)
+    ViewTable(with_checks(RowCheck("confirmations > 0"), RowCheck("confirmations <= 2"))).create(tables)
     with pytest.raises(ContractError, match=r"\+ CHECK \(confirmations <= 3\); - CHECK \(confirmations <= 2\)"):
-        ViewTable(with_checks(Check("confirmations > 0"), Check("confirmations <= 3"))).create(tables)
+        ViewTable(with_checks(RowCheck("confirmations > 0"), RowCheck("confirmations <= 3"))).create(tables)
     tables.rollback()
     with pytest.raises(ConfigurationError, match="its table cannot be created"):
-        ViewTable(replace(with_checks(Check("confirmations >>> nothing")), version=2)).create(tables)
+        ViewTable(replace(with_checks(RowCheck("confirmations >>> nothing")), version=2)).create(tables)
 
 
 TOLD = replace(
