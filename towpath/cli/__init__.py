@@ -4,6 +4,7 @@ Each module beside this one holds the verbs of one room and imports that room on
 """
 
 import sys
+from functools import cache
 from typing import Annotated
 
 import typer
@@ -39,7 +40,9 @@ def _top(
     """Business transactions across services, on PostgreSQL, Debezium, Kafka and Faust."""
 
 
+@cache
 def _register() -> None:
+    """Give `app` its verbs, once: a process may call `main` again."""
     from towpath.cli import (
         add,
         capture,

@@ -237,7 +237,8 @@ def test_the_old_version_may_come_from_a_git_ref(project: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "kind", "words"),
     [
-        ("visit@1", "visit", NotFoundError, "visit@1 was never recorded"),
+        ("visit@7", "visit", NotFoundError, "visit@7 was never recorded"),
+        ("visit@1", "visit", ContractError, "version 1 does not follow version 1"),
         ("trips/visit.py", "visit", ContractError, "version 1 does not follow version 1"),
         ("trips/__init__.py", "visit", ConfigurationError, "has no Saga called 'saga'"),
         ("trips/none.py", "visit", NotFoundError, "there is no file trips/none.py"),
