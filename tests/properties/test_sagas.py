@@ -37,6 +37,11 @@ def test_any_saga_survives_any_world(name: str, walk: Walk) -> None:
     survive(SAGAS[name], walk, sampler)
 
 
+def test_who_skips_an_undo_answers_for_what_is_on_its_way() -> None:
+    """A sub-saga that completes after a person has skipped its undo is that person's, and not left by the saga."""
+    survive(SAGAS["parent"], Walk((0, 1, 2, 0, 244, 251, 67, 3, 118, 0, 1)), sampler)
+
+
 @pytest.mark.parametrize("name", SAGAS)
 @QUICK
 @given(walk=walks(30))

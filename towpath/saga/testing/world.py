@@ -66,6 +66,7 @@ class World:
         self.timers: dict[str, tuple[Timer, int]] = {}
         self.outcomes: dict[SentCommand, type] = {}  # the inboxes: keyed by attempt 0, all attempts share it
         self.done: set[tuple[str, str]] = set()  # effects that exist at participants now
+        self.by_hand: set[tuple[str, str]] = set()  # a person has undone them, whenever they come about
         self.log: list[tuple[Input, Decision]] = []
         self.finished: list[Status] = []
         self.made: list[str] = []  # names of the moves, for whoever makes them
@@ -189,7 +190,9 @@ class World:
 
         def happen() -> Decision:
             if ask.action is Action.SKIP and ask.reply is None:
-                self.done.discard((ask.step, ask.item))  # whoever skips an undo has undone it by hand
+                # Whoever skips an undo has undone it by hand, and answers for what is still on its way.
+                self.by_hand.add((ask.step, ask.item))
+                self.done.discard((ask.step, ask.item))
             return self._deliver(OperatorAsked(self._next_id(), self.now, *content))
 
         return happen
@@ -225,7 +228,8 @@ class World:
         if _round_of(sent) not in self.outcomes:
             self.outcomes[_round_of(sent)] = outcome
             if sent.direction is Direction.DO and step.outcomes[outcome] and outcome not in step.tolerated:
-                self.done.add(place)
+                if place not in self.by_hand:
+                    self.done.add(place)
             elif sent.direction is Direction.UNDO and step.undo is not None and step.undo.outcomes[outcome]:
                 self.done.discard(place)
         self.replies.append(
