@@ -24,6 +24,7 @@ def project() -> Iterator[OwnProject]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
+@pytest.mark.crash
 def test_the_page_of_the_first_project_holds(project: OwnProject) -> None:
     """Each command of docs/first-project.md ends as it says, and each edit fits, while `towpath dev` runs.
 
