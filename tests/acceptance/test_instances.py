@@ -144,6 +144,7 @@ def test_a_changed_saga_decides_over_real_runs(
     assert changed & completed
 
 
+@pytest.mark.crash
 def test_an_instance_is_shown_as_it_stood_with_what_lay_beside_it(
     stack: RunningStack, instances: list[dict[str, Any]]
 ) -> None:

@@ -12,9 +12,11 @@ from bench.saga_forms import FiveSteps, connect
 from tests.stack_fixture import RunningStack
 from towpath.capture.kafka import carried_ids
 from towpath.capture.postgres import written_ids
+from towpath.clock import SystemClock, retry
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.registry import load_codec
+from towpath.errors import WorldError
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.recording import entries_of
 from towpath.outbox.handover import HANDED_OVER
@@ -47,7 +49,11 @@ def test_a_kill_between_commit_and_hand_over_loses_and_repeats_nothing(stack: Ru
     """Debezium brings the reply that was not handed over; others come twice, and count once, without a trace."""
     settings, since = stack.settings, datetime.now(UTC) - timedelta(seconds=5)
     catalogue = Catalogue.load(settings)
-    codec = load_codec(settings, catalogue, [topic.name for topic in catalogue.live()])
+    topics = [topic.name for topic in catalogue.live()]
+    # A test before this one may have killed PostgreSQL: the registry answers 500 until its pool has noticed.
+    codec = retry(
+        SystemClock(), lambda: load_codec(settings, catalogue, topics), on=WorldError, seconds=60, every_seconds=1
+    )
     form, marker = FiveSteps(), tmp_path / "killed"
     form.prepare(settings, codec, tag=uuid4().hex[:8])
     catalog = worker_process(settings, "service:catalog", environment=stack.environment)

@@ -159,6 +159,7 @@ class Chain(Town):
         self.say(f"{self.saga.name}.signals", vote, "customer-1", id=id_)
 
 
+@pytest.mark.crash
 def test_votes_a_contest_and_the_next_instance(settings: Settings, kafka_servers: str) -> None:
     """A vote before the start is kept; two of three are enough; the carriers that came second are asked no longer, and
     nothing else is undone; the next instance starts by itself, and its ending and result are read from PostgreSQL.
