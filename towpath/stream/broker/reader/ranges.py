@@ -3,7 +3,7 @@
 The one rule: a range ends where it ended when it was asked for, whatever comes to the partition meanwhile.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from towpath.clock import Clock, SystemClock
@@ -29,48 +29,28 @@ def read_range(
 
     Raises WorldError, with `kept` and `next_step`, where the reader has not come further for so long.
     """
+    time = clock or SystemClock()
+
+    def polls() -> Iterator[Sequence[ConsumedRecord]]:
+        reader, reached = broker.reader(place, begin), begin
+        deadline = time.monotonic_seconds() + silence_seconds_max
+        try:
+            while reached < end:
+                records, now_reached = reader.poll(POLL_SECONDS)
+                if now_reached > reached:
+                    deadline = time.monotonic_seconds() + silence_seconds_max
+                elif time.monotonic_seconds() > deadline:
+                    raise WorldError(
+                        f"{place}: nothing came for {silence_seconds_max:g} s, at {reached} of {end}",
+                        kept=kept,
+                        next_step=next_step,
+                    )
+                reached = now_reached
+                if records and records[-1].offset >= end:
+                    records = [record for record in records if record.offset < end]
+                yield records
+        finally:
+            reader.close()
+
     # Chained, so that no line of Python runs for each record.
-    return chain.from_iterable(
-        _batches(
-            broker,
-            place,
-            begin,
-            end,
-            silence_seconds_max=silence_seconds_max,
-            kept=kept,
-            next_step=next_step,
-            clock=clock or SystemClock(),
-        )
-    )
-
-
-def _batches(
-    broker: Broker,
-    place: TopicPartition,
-    begin: int,
-    end: int,
-    *,
-    silence_seconds_max: float,
-    kept: str,
-    next_step: str,
-    clock: Clock,
-) -> Iterator[list[ConsumedRecord]]:
-    reader, reached = broker.reader(place, begin), begin
-    deadline = clock.monotonic_seconds() + silence_seconds_max
-    try:
-        while reached < end:
-            records, now_reached = reader.poll(POLL_SECONDS)
-            if now_reached > reached:
-                deadline = clock.monotonic_seconds() + silence_seconds_max
-            elif clock.monotonic_seconds() > deadline:
-                raise WorldError(
-                    f"{place}: nothing came for {silence_seconds_max:g} s, at {reached} of {end}",
-                    kept=kept,
-                    next_step=next_step,
-                )
-            reached = now_reached
-            if records and records[-1].offset >= end:
-                records = [record for record in records if record.offset < end]
-            yield records
-    finally:
-        reader.close()
+    return chain.from_iterable(polls())
