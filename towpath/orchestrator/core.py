@@ -19,7 +19,7 @@ from towpath.orchestrator.instances import Instances
 from towpath.orchestrator.mapping import Messages, parent_from_wire
 from towpath.orchestrator.performer import Performer
 from towpath.orchestrator.record_context import RecordContext, UnitLike
-from towpath.orchestrator.repetition import repeats_reply
+from towpath.orchestrator.repetition import UnheldReplies, repeats_reply
 from towpath.orchestrator.retention import FORGET, Retention
 from towpath.orchestrator.saga_metrics import Decided
 from towpath.saga.advance import Decision, advance
@@ -79,6 +79,7 @@ class Orchestrator:
         self._messages = Messages(codec)
         self._instances = Instances(codec, self._messages)
         self._early = BufferedSignals(codec, self._messages)
+        self._unheld = UnheldReplies(self._messages)
         self._retention = Retention(codec, finished_retention_milliseconds)
         self._performer = Performer(self.name, codec, self._messages, self._retention, limits or RecordLimits())
         # Where two versions start on the same type, the newer one does.
@@ -360,7 +361,9 @@ class Orchestrator:
             return
         if state.ended and state.parent is None and state.version not in self._definitions:
             # Its version may be gone: whatever it was, it refuses everything now.
-            self._performer.refuse(context, self._newest, input_, detail, "the saga has ended")
+            if not self._was_decided(context, saga_id, input_):
+                self._performer.refuse(context, self._newest, input_, detail, "the saga has ended")
+                self._remember(context, state, input_)
             return
         self._perform(context, *self._under_definition(state), input_)
 
@@ -383,8 +386,23 @@ class Orchestrator:
     def _decided(
         self, context: RecordContext, definition: Definition, before: SagaState | None, input_: Input
     ) -> SagaState:
-        """Ask the machine, and do what it decides."""
-        return self._carry_out(context, definition, before, input_, advance(definition, before, input_))
+        """Ask the machine, and do what it decides; a reply that it refuses once more leaves no trace."""
+        decision = advance(definition, before, input_)
+        if before is not None and decision.state is before and self._was_decided(context, before.saga_id, input_):
+            return before
+        after = self._carry_out(context, definition, before, input_, decision)
+        self._remember(context, after, input_)
+        return after
+
+    def _was_decided(self, context: RecordContext, saga_id: str, input_: Input) -> bool:
+        known = isinstance(input_, Replied) and self._unheld.has(context, saga_id, input_)
+        if known:
+            self._recognised(context)
+        return known
+
+    def _remember(self, context: RecordContext, state: SagaState, input_: Input) -> None:
+        if isinstance(input_, Replied) and not repeats_reply(state, input_):
+            self._unheld.add(context, state.saga_id, input_)
 
     def _carry_out(
         self,
@@ -425,6 +443,7 @@ class Orchestrator:
                 self._instances.forgotten_up_to(context, noted)
             if noted is not None or self._instances.forget(context, subject, self._one_for_ever):
                 self._retention.forgotten(context, subject)
+                self._unheld.forget(context, subject)
             return
         for input_ in self._early.take(context, key):
             detail = type(input_.signal).__name__

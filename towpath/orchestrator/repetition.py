@@ -1,10 +1,15 @@
-"""Messages that say again what an instance holds already. Pure.
+"""Messages that say again what an instance was told already. Pure.
 
 The one rule: only what the machine refuses anyway is passed over, and only where nothing is lost by it: the same start
-event, or the outcome that the step has. Capture may carry a message twice, and a message that was handed over
-directly always comes a second time: that is no event in the life of a saga, and leaves no trace in its history.
+event, the outcome that the step has, or a reply that was decided before. Capture may carry a message twice, and a
+message that was handed over directly always comes a second time: that is no event in the life of a saga, and leaves no
+trace in its history. A signal or a person's request that comes again is answered again: somebody may wait for that.
 """
 
+from hashlib import blake2b
+
+from towpath.orchestrator.mapping import Messages
+from towpath.orchestrator.record_context import RecordContext
 from towpath.saga.inputs import Replied
 from towpath.saga.state import Direction, SagaState, StepState, StepStatus
 
@@ -24,6 +29,46 @@ def repeats_reply(state: SagaState, reply: Replied) -> bool:
     if reply.direction is Direction.DO:
         return cell.status not in _TAKE_REPLY and _same(cell, reply)
     return cell.status is StepStatus.UNDONE and reply.round == cell.round and 1 <= reply.attempt <= cell.attempt
+
+
+REPLIES_KEPT_MAX = 1_000
+"""Replies of an instance that are known though no step holds them: as many as an `each` has items; 8 kB."""
+_DIGEST_BYTES = 8
+_REPLIES = b"r"
+
+
+class UnheldReplies:
+    """Knows the replies that were decided and that no step holds: late ones, and those that said "cannot be undone".
+
+    Each by its id and content: under a known id, something else is another reply.
+    """
+
+    def __init__(self, messages: Messages) -> None:
+        self._messages = messages
+
+    def has(self, context: RecordContext, saga_id: str, reply: Replied) -> bool:
+        """Return whether this very reply was decided before."""
+        return self._digest(reply) in _kept(context, saga_id)
+
+    def add(self, context: RecordContext, saga_id: str, reply: Replied) -> None:
+        """Keep a reply that was decided, in place of the oldest where there are too many."""
+        kept = (*_kept(context, saga_id), self._digest(reply))[-REPLIES_KEPT_MAX:]
+        context.state.put(_REPLIES + saga_id.encode(), b"".join(kept))
+
+    @staticmethod
+    def forget(context: RecordContext, saga_id: str) -> None:
+        """Remove what is kept of an instance that is forgotten."""
+        if _kept(context, saga_id):
+            context.state.delete(_REPLIES + saga_id.encode())
+
+    def _digest(self, reply: Replied) -> bytes:
+        payload = self._messages.wrap(reply.reply).payload
+        return blake2b(reply.id.encode() + b"\0" + payload, digest_size=_DIGEST_BYTES).digest()
+
+
+def _kept(context: RecordContext, saga_id: str) -> tuple[bytes, ...]:
+    content = context.state.get(_REPLIES + saga_id.encode()) or b""
+    return tuple(content[at : at + _DIGEST_BYTES] for at in range(0, len(content), _DIGEST_BYTES))
 
 
 def _same(cell: StepState, reply: Replied) -> bool:

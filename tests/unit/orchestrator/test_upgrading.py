@@ -185,6 +185,7 @@ def test_a_version_may_be_removed_once_nothing_needs_it() -> None:
     desk.orchestrator = desktop(VERSION_2).orchestrator
     (entry,) = history(desk.reply(first, reserved("order-1"), id="late"))
     assert (entry.happened, entry.reason) == ("refused", "the saga has ended")
+    assert desk.reply(first, reserved("order-1"), id="late") == [], "the same once more"
     (again,) = commands(desk.reply(second, verified("order-2")))
     assert again.headers["step"] == "verify_again"
     newest = rows_of("check_order", {2: VERSION_2.definition}, standing(desk))
