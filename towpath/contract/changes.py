@@ -108,7 +108,7 @@ def _outsiders(name: str, before: Schemas, after: Schemas, parties: Parties, lab
                     name,
                     f"{consumer} cannot read what {label} writes: {item}",
                     (f"{consumer} (schemas/readers/{consumer})",),
-                    item.writer_fix or item.fix,
+                    item.fix_of(reader=False),
                     place=item.place,
                 )
 

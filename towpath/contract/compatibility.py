@@ -55,6 +55,10 @@ class Break:
     def __str__(self) -> str:
         return f"{self.place}: {self.problem}"
 
+    def fix_of(self, *, reader: bool) -> str:
+        """Return what helps where only one side can change: the reader, or else the writer."""
+        return self.fix if reader else self.writer_fix or self.fix
+
 
 def breaks(name: str, *, reader: Schemas, writer: Schemas) -> tuple[Break, ...]:
     """Return every reason why `reader`'s form of the record `name` cannot read what `writer`'s form wrote."""

@@ -210,7 +210,7 @@ def _compared(new: Deployment, reader: Deployment, writer: Deployment, use: Use,
             RULE,
             use.record,
             f"{new.label} {words}: {item}",
-            fix=item.fix if reader is new else item.writer_fix or item.fix,
+            fix=item.fix_of(reader=reader is new),
             place=item.place,
             sample="" if shown is None else str(shown),
         )

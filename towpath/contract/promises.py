@@ -109,7 +109,7 @@ def _finding(name: str, cause: _Cause, catalogue: Catalogue, parties: Parties) -
         name,
         f"readers of {readers} cannot read what {writers} {'wrote' if cause.backward else 'writes'}: {cause.item}",
         breaks=tuple(_who_breaks(name, cause.backward, catalogue, parties)),
-        fix=cause.item.fix if cause.backward else cause.item.writer_fix or cause.item.fix,
+        fix=cause.item.fix_of(reader=cause.backward),
         unaffected=tuple(sorted({party.label for party in _passing_over(name, catalogue, parties)})),
         place=cause.item.place,
         sample="" if shown is None else str(shown),

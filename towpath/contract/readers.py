@@ -63,7 +63,7 @@ def reader_findings(contracts: Contracts, readers: ReaderSchemas) -> tuple[Findi
                         name,
                         f"{consumer} cannot read what {label}: {item}",
                         (f"{consumer} ({file})",),
-                        item.fix if number is not None else item.writer_fix or item.fix,
+                        item.fix_of(reader=number is not None),
                         place=item.place,
                         file=file,
                     )
