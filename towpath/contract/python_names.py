@@ -27,7 +27,7 @@ _BUILT_IN: Final = frozenset(dir(builtins))
 def attributes(schema: RecordSchema) -> Mapping[str, str]:
     """Return the attribute that holds each field of a record, by the field's name."""
     names = [item.name for item in schema.fields]
-    return _unique(names, {name: _attribute(name) for name in names}, _OF_RECORDS)
+    return _unique(names, {name: _unmangled(name, "field") for name in names}, _OF_RECORDS)
 
 
 def members(schema: EnumSchema) -> Mapping[str, str]:
@@ -42,7 +42,7 @@ def classes(names: Iterable[str]) -> Mapping[str, str]:
     many parts of the namespace before it as tell them apart.
     """
     ordered = sorted(names)
-    wanted = {name: _class(tail.replace(".", "_")) for name, tail in shortest_names(ordered).items()}
+    wanted = {name: _unmangled(tail.replace(".", "_"), "Type") for name, tail in shortest_names(ordered).items()}
     return _unique(ordered, wanted, _IMPORTED | _BUILT_IN)
 
 
@@ -58,16 +58,10 @@ def _parts_needed(parts: Sequence[str], all_parts: Iterable[Sequence[str]]) -> i
     return next(fitting, len(parts))
 
 
-def _class(name: str) -> str:
-    # Inside another class Python would mangle it, and a module has words of its own between underscores.
+def _unmangled(name: str, kind: str) -> str:
+    # Python mangles names that begin with two underscores inside a class, and a module has words of its own among them.
     bare = name.lstrip("_") if name.startswith("__") else name
-    return _unreserved(bare if bare.isidentifier() else f"Type_{bare}".rstrip("_"))
-
-
-def _attribute(name: str) -> str:
-    # Python mangles names that begin with two underscores inside a class.
-    bare = name.lstrip("_") if name.startswith("__") else name
-    return _unreserved(bare if bare.isidentifier() else f"field_{bare}".rstrip("_"))
+    return _unreserved(bare if bare.isidentifier() else f"{kind}_{bare}".rstrip("_"))
 
 
 def _member(name: str) -> str:
