@@ -8,15 +8,18 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any, Final
 
 from towpath.contract.avro_readers import FastavroReader, write_body
 from towpath.contract.codec import WIRE_PREFIX_BYTES, Codec, WriterSchema, derived_id, wire_prefix
+from towpath.contract.datum import encode_datum
 from towpath.contract.files import Contracts, ends_with
 from towpath.contract.finding import Finding
 from towpath.contract.json_form import read_json
 from towpath.contract.parse import misspelt
 from towpath.contract.parties import Parties
+from towpath.contract.schema import Schemas
 from towpath.errors import TowpathError
 
 RULE: Final = "real-record"
@@ -134,6 +137,7 @@ def from_lines(shown: str, text: str, contracts: Contracts, writer_of: WriterOf)
     name>", "record": {...}}` with an optional `"version"`. Both may name their `"topic"`. A name that only one record
     ends with may be short. A line that is neither has a `problem`.
     """
+    form = cache(partial(_form, contracts))  # once for all lines of a type and version
     for number, line in enumerate(text.split("\n"), 1):  # a text may hold what `splitlines` takes for an end
         if not line.strip():
             continue
@@ -146,7 +150,7 @@ def from_lines(shown: str, text: str, contracts: Contracts, writer_of: WriterOf)
                 if found is not None:
                     yield found
                 continue
-            yield _written(origin, topic, content, contracts)
+            yield _written(origin, topic, content, form)
         except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
             said = error.args[0] if isinstance(error, _NoRecord) else f"{_FORMS}: {error}"
             yield _unreadable(origin, "", str(said))
@@ -159,19 +163,25 @@ class _NoRecord(ValueError):
     """A line that says of which type it is, and is no record of it."""
 
 
-def _written(origin: str, topic: str, content: Mapping[str, Any], contracts: Contracts) -> RealRecord:
-    name, version = _full_name(str(content["type"]), contracts), content.get("version")
+def _written(
+    origin: str, topic: str, content: Mapping[str, Any], form: Callable[[str, Any], tuple[Schemas, WriterSchema]]
+) -> RealRecord:
+    schemas, writer = form(str(content["type"]), content.get("version"))
+    reading = read_json(schemas, writer.name, content["record"])
+    if reading.problems:
+        raise _NoRecord(f"it is no {writer.name}: {'; '.join(reading.problems)}")
+    return RealRecord(origin, topic, encode_datum(schemas, writer.name, reading.datum), writer.schema_id, writer)
+
+
+def _form(contracts: Contracts, given: str, version: Any) -> tuple[Schemas, WriterSchema]:
+    """Return what wrote a line of that type and version. Raises _NoRecord."""
+    name = _full_name(given, contracts)
     forms = contracts.versions(name)
     if version is not None and int(version) not in forms:
         raise _NoRecord(f"version {version} of {name} was never released")
     schemas = contracts.schemas if version is None else forms[int(version)]
-    reading = read_json(schemas, name, content["record"])
-    if reading.problems:
-        raise _NoRecord(f"it is no {name}: {'; '.join(reading.problems)}")
-    avro = schemas.avro(name, docs=False)
     # An id that no registry gives: only this process sees it.
-    schema_id = derived_id(schemas, name)
-    return RealRecord(origin, topic, write_body(avro, reading.datum), schema_id, WriterSchema(schema_id, avro))
+    return schemas, WriterSchema(derived_id(schemas, name), schemas.avro(name, docs=False))
 
 
 def _full_name(given: str, contracts: Contracts) -> str:
