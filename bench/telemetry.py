@@ -72,18 +72,15 @@ class Counting(Worker):
 
 def bare(codec: Codec, inputs: list[ConsumedRecord]) -> float:
     """Return the seconds of an orchestrator that counts nothing and knows of no spans."""
-    worker = Worker(codec)
-    began = time.process_time()
-    for number, record in enumerate(inputs, 1):
-        worker.core.handle(record, worker)
-        if number % UNIT_RECORDS == 0:
-            worker.settle()
-    return time.process_time() - began
+    return _seconds(Worker(codec), inputs)
 
 
 def counted(codec: Codec, inputs: list[ConsumedRecord]) -> float:
     """Return the seconds of one that counts after each unit."""
-    worker = Counting(codec)
+    return _seconds(Counting(codec), inputs)
+
+
+def _seconds(worker: Worker, inputs: list[ConsumedRecord]) -> float:
     began = time.process_time()
     for number, record in enumerate(inputs, 1):
         worker.core.handle(record, worker)
