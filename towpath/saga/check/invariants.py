@@ -48,7 +48,7 @@ _OUT = (Account.SENT, Account.UNDO_SENT, Account.UNDO_REFUSED)
 _TIMED = (*_ASKING, StepStatus.UNDOING, StepStatus.UNDO_BACKOFF)
 NEED_A_PERSON = (StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
 
-Sending: TypeAlias = SendCommand | StartSaga | CompensateSaga
+_Attempt: TypeAlias = SendCommand | StartSaga | CompensateSaga
 
 
 class Judge:
@@ -283,7 +283,7 @@ class Judge:
         return account_of(ledger[pivot], "") in (Account.NEVER, Account.NOT_DONE)
 
     def _judge_key(
-        self, before: SagaState | None, position: int, item: str, account: Account, effect: Sending, *, undo: bool
+        self, before: SagaState | None, position: int, item: str, account: Account, effect: _Attempt, *, undo: bool
     ) -> None:
         """A first command is attempt 1 of round 1; a retry counts on; only a refused undo begins a round."""
         attempt, round_ = 1, 1
@@ -497,7 +497,7 @@ def timers_of(state: SagaState, beside: SagaState | None = None) -> Iterator[tup
                 yield timer_of(step.key, item.key, item), item.due_milliseconds
 
 
-def _direction(effect: Sending) -> Direction:
+def _direction(effect: _Attempt) -> Direction:
     if isinstance(effect, SendCommand):
         return effect.direction
     return _DO if isinstance(effect, StartSaga) else _UNDO
