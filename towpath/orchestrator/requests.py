@@ -27,16 +27,15 @@ from towpath.saga.effects import (
     StartSaga,
 )
 from towpath.saga.inputs import Action, OperatorAsked
-from towpath.saga.state import Direction, SagaState, StepState, StepStatus, direction_of
+from towpath.saga.state import NEED_A_PERSON, Direction, SagaState, StepState, StepStatus, direction_of
 from towpath.stream.broker.record import Headers
 
 REQUEST_NAMESPACE = uuid5(NAMESPACE_URL, "towpath:operator-request")
 
 SIGNAL_NAMESPACE = uuid5(NAMESPACE_URL, "towpath:signal")
 
-NEED_A_PERSON = frozenset({StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED})
 OF_A_STEP = frozenset({Action.RETRY, Action.SKIP})
-_CAN_BE_RETRIED = NEED_A_PERSON | {StepStatus.BACKOFF, StepStatus.UNDO_BACKOFF}
+_CAN_BE_RETRIED = (*NEED_A_PERSON, StepStatus.BACKOFF, StepStatus.UNDO_BACKOFF)
 
 
 @dataclass(frozen=True, slots=True)

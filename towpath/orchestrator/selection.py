@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from towpath.orchestrator.instance_status import KeptInstance
-from towpath.orchestrator.requests import NEED_A_PERSON, cells
+from towpath.orchestrator.requests import cells
+from towpath.saga.state import NEED_A_PERSON
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ from towpath.saga.inputs import (
     Unfit,
 )
 from towpath.saga.language import Saga
-from towpath.saga.state import Direction, ParentReference, SagaState, Status, StepState, StepStatus
+from towpath.saga.state import NEED_A_PERSON, Direction, ParentReference, SagaState, Status, StepState, StepStatus
 from towpath.saga.testing.differences import message_of, not_found, shown
 
 # An arbitrary, fixed beginning: golden histories hold times, and must not change with the day of the test.
@@ -312,8 +312,7 @@ class Conversation:
     def expect_stuck(self, *steps: str) -> "Conversation":
         """Expect that the saga is stuck, at exactly these steps if any are named."""
         self.expect_status(Status.STUCK)
-        needing = (StepStatus.STUCK, StepStatus.UNDO_STUCK, StepStatus.UNDO_FAILED)
-        stuck = [step.key for step in self.state.steps if step.status in needing]
+        stuck = [step.key for step in self.state.steps if step.status in NEED_A_PERSON]
         self._require(not steps or sorted(steps) == sorted(stuck), f"stuck at {stuck}")
         return self
 
