@@ -32,6 +32,7 @@ _OUTCOMES = (
     StepStatus.UNDO_FAILED,
 )
 _UNDER_WAY = (StepStatus.SENT, StepStatus.WAITING, StepStatus.UNDOING)
+_ANSWERS = (Replied, Signalled)
 _DO, _UNDO = Direction.DO.value, Direction.UNDO.value
 
 
@@ -74,11 +75,11 @@ class Tally:
         for step, was, is_ in _changed(before, after):
             if is_.status in _OUTCOMES:
                 counted[metrics.STEPS, saga, step, is_.status._value_] += 1
-            if isinstance(one.input, Replied | Signalled) and was is not None and was.status in _UNDER_WAY:
+            if isinstance(one.input, _ANSWERS) and was is not None and was.status in _UNDER_WAY:
                 seconds = _under_way_seconds(one.definition, step, was, one.input.at_milliseconds)
                 if seconds is not None:
                     direction = _UNDO if was.status is StepStatus.UNDOING else _DO
-                    self._observed.append((_step_seconds(saga, step, direction), seconds))
+                    self._observed.append((_labelled(metrics.STEP_SECONDS, saga, step, direction), seconds))
 
     def _note_status(self, saga: str, before: SagaState | None, after: SagaState, at_milliseconds: int) -> None:
         if before is None:
@@ -90,7 +91,7 @@ class Tally:
         elif after.ended:
             self._counted[metrics.SAGAS_ENDED, saga, after.status._value_] += 1
             seconds = max(at_milliseconds - after.started_milliseconds, 0) / 1000
-            self._observed.append((metrics.SAGA_SECONDS.labels(saga, after.status), seconds))
+            self._observed.append((_labelled(metrics.SAGA_SECONDS, saga, after.status._value_), seconds))
 
     def clear(self) -> None:
         """Forget what was noted: its unit was aborted."""
@@ -114,9 +115,9 @@ def _tell(counted: dict[tuple[Any, ...], int], observed: tuple[tuple[Histogram, 
 
 
 @cache
-def _step_seconds(saga: str, step: str, direction: str) -> Histogram:
-    """Return the histogram of a step; there are as many as the project has steps."""
-    return metrics.STEP_SECONDS.labels(saga, step, direction)
+def _labelled(histogram: Histogram, *labels: str) -> Histogram:
+    """Return a histogram's child; there are as many as the project has sagas and steps."""
+    return histogram.labels(*labels)
 
 
 def _changed(before: SagaState | None, after: SagaState) -> Iterator[tuple[str, StepState | None, StepState]]:
