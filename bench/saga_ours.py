@@ -86,6 +86,10 @@ class Snapshot:
     cpu: dict[str, float]
     counts: Counts
 
+    def spent(self, before: "Snapshot") -> dict[str, float]:
+        """Return the processor seconds of each process since an earlier moment."""
+        return {name: self.cpu[name] - before.cpu.get(name, 0.0) for name in sorted(self.cpu)}
+
 
 class Follower:
     """Reads the history as it grows, in a thread, and notes when each saga was seen to be complete."""
@@ -235,7 +239,7 @@ class Ours:
             "sagas_per_second": round(sagas / elapsed, 1) if ended else None,
             "start_to_end": self._start_to_end(placed),
             "seconds": seconds,
-            "processes": {name: after.cpu[name] - before.cpu.get(name, 0.0) for name in sorted(after.cpu)},
+            "processes": after.spent(before),
             "units": after.counts.since(before.counts, seconds),
             "hops": self.hops(keys, began),
         }
@@ -300,6 +304,7 @@ class Ours:
                 self._start(connection, key)
         ended = self.follower.wait_for(keys, 30)
         after = self.snapshot()
+        passed_seconds = after.at_seconds - before.at_seconds
         found = self._start_to_end(placed)
         held = ended and found["p99_milliseconds"] < P99_HELD_MILLISECONDS and late_seconds < 1
         return {
@@ -309,10 +314,9 @@ class Ours:
             "started_late_seconds": round(late_seconds, 2),
             "start_to_end": found,
             **self._verified(keys),
-            "units": after.counts.since(before.counts, after.at_seconds - before.at_seconds),
+            "units": after.counts.since(before.counts, passed_seconds),
             "processes_share_of_a_core": {
-                name: round((after.cpu[name] - before.cpu.get(name, 0.0)) / (after.at_seconds - before.at_seconds), 3)
-                for name in sorted(after.cpu)
+                name: round(spent / passed_seconds, 3) for name, spent in after.spent(before).items()
             },
             "hops": self.hops(keys, since),
         }
