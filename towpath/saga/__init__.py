@@ -26,7 +26,8 @@ FORWARD
     that reply. A step that stands in for another begins only if that one was declined; else it is skipped, and those
     that need it receive the other's result.
  7. Events are published when their step begins, which settles it; the saga's result is the last of them. After all
-    else, and only where the saga completes, the next instance may be started.
+    else, and only where the saga completes, the next instance may be started, by the decision that completes it: where
+    items of an `each` that were not needed are still being undone, once they are.
 
 COMPENSATING
  8. Before the pivot is sent, the saga starts compensating on a business failure, on attempts used up, on a wait that

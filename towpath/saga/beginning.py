@@ -3,6 +3,7 @@
 Rule of this file: what begins here ends here, in the same decision, and cannot fail; all else is decided in advance.py.
 """
 
+from towpath.saga.contest import others_are_being_undone
 from towpath.saga.decision_builder import DecisionBuilder
 from towpath.saga.definition import Activity, Kind, StepDefinition
 from towpath.saga.state import StepState, StepStatus
@@ -35,7 +36,12 @@ def settle_at_once(builder: DecisionBuilder, position: int, step: StepDefinition
 
 
 def _start_next(builder: DecisionBuilder, position: int, step: StepDefinition) -> None:
-    """Start the next instance of the saga, unless its function says that there is none."""
+    """Start the next instance of the saga, unless its function says that there is none.
+
+    Not before items that were not needed are undone: this instance is open until then, and its key takes no other.
+    """
+    if others_are_being_undone(builder):
+        return
     event = builder.call(step, step.build, builder.arguments(step.needs))
     builder.put(position, "", StepState(step.key, _SUCCEEDED))
     if event is not None:

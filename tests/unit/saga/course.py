@@ -280,6 +280,13 @@ def contest(enough: int = 1, **said: Any) -> Saga[Opened]:
     return made
 
 
+def contest_in_a_chain() -> Saga[Opened]:
+    """Return a contest that the next follows."""
+    made = contest()
+    made.then_starts(named("next_round", lambda event: event))
+    return made
+
+
 def contest_of_prices() -> Saga[Opened]:
     """Return a saga of which some are enough, where there is nothing to undo."""
     return contest(undo=NO_EFFECT)
@@ -361,6 +368,7 @@ COURSES: dict[str, Callable[[], Saga[Any]]] = {
         with_children,
         subscription,
         contest,
+        contest_in_a_chain,
         contest_of_prices,
         gathering,
         gathering_in_its_time,

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.saga.course import contest
+from tests.unit.saga.course import contest, contest_in_a_chain
 from tests.unit.saga.support import Do, Kept, No, Opened, Take, Undone, Yes, saga, service
 from towpath.saga import NO_EFFECT, DefinitionError, one_of, seconds, tolerated
 from towpath.saga.decision_builder import timer_of
@@ -41,6 +41,14 @@ def test_the_first_is_enough_and_the_others_are_undone() -> None:
     talk.expect(back("a")).expect(back("c")).expect(Do("pivot", ((Yes("b"),),)))
     talk.when(Yes(), step="pivot").expect_status(Status.RUNNING).when(Undone(), item="0")
     talk.expect_status(Status.RUNNING).when(Undone(), item="2").expect_completed()
+
+
+def test_the_next_instance_starts_once_the_others_are_undone() -> None:
+    """By the decision that ends this one: its key has an open instance until then, and would refuse the start."""
+    talk = given(contest_in_a_chain(), THREE).expect(Do("before")).when(Yes()).expect_anything()
+    talk.when(Yes("b"), item="1").expect(back("a")).expect(back("c")).expect(Do("pivot", ((Yes("b"),),)))
+    talk.when(Yes(), step="pivot").expect_nothing().when(Undone(), item="0").expect_nothing()
+    talk.when(Undone(), item="2").expect_next(THREE).expect_completed()
 
 
 def test_two_of_three() -> None:
