@@ -352,8 +352,9 @@ def show_moments(
     if around:
         from towpath.cli.saga_beside import beside, show_beside
 
-        # Up to the input after which it stood so: what a person sees is of one moment.
-        then = _place_of(at).get("at_milliseconds") or last.entry.at_milliseconds
+        # Up to the inputs after which it stood so, of which the last need not be the latest: capture carries a reply
+        # later than a hand-over does. What a person sees is of one moment.
+        then = _place_of(at).get("at_milliseconds") or max(one.entry.at_milliseconds for one in found)
         there = {"beside": beside(settings, last.entry.saga_id, last.entry.key, then)}
     if as_json:
         rows = [

@@ -235,12 +235,16 @@ def _connect(settings: Settings, service: str) -> Connection:
 
 _RECORDED = """
 SELECT step, item, direction, round, CASE WHEN refused THEN 'refused' ELSE 'done' END AS outcome, type, recorded_at
-  FROM inbox WHERE saga_id = %s AND type IS NOT NULL AND recorded_at <= %s ORDER BY recorded_at
+  FROM inbox WHERE saga_id = %s AND type IS NOT NULL AND date_trunc('milliseconds', recorded_at) <= %s
+  ORDER BY recorded_at
 """
 
 
 def recorded_for(connection: Connection, saga_id: str, until: datetime) -> list[dict[str, Any]]:
     """Return what the inbox had recorded for an instance up to a time, in that order; an undo is its own row.
+
+    The whole millisecond of `until` counts, as it does for records, whose times are cut to milliseconds: a reply's is
+    that of its outbox row, which follows its inbox row within microseconds.
 
     Reads the whole table: it is for a person who looks at one instance.
     """

@@ -78,6 +78,17 @@ def test_rows_are_cleaned_once_nobody_can_ask_for_them(
     assert postgres.fetch(asked.connection, [UUID(int=n) for n in range(10)]) == [row(9)]
 
 
+def test_what_was_recorded_up_to_a_time_has_its_whole_millisecond(new_service: NewService) -> None:
+    """A reply's time is cut to milliseconds: what was recorded later in the same one was there before the reply."""
+    connection = new_service(service).connection
+    postgres.store(connection, [row(1)], [])
+    connection.execute("UPDATE inbox SET recorded_at = timestamptz '2026-01-01 12:00:00.000999Z'")
+    at = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    saga_id = str(row(1).saga_id)
+    assert [one["step"] for one in postgres.recorded_for(connection, saga_id, at)] == ["stock"]
+    assert postgres.recorded_for(connection, saga_id, at - timedelta(milliseconds=1)) == []
+
+
 def test_a_command_older_than_what_the_inbox_forgot_is_not_guessed_at(new_service: NewService) -> None:
     """Redriven twice, it outlives its mark: a dead letter says so. One that is newer goes on."""
     asked = new_service(service)
