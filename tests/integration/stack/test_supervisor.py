@@ -5,8 +5,10 @@ import os
 import signal
 import socket
 import stat
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,7 @@ from towpath.stack.supervisor.spec import RestartPolicy, State
 # A death each 50 ms at first, given up after the fourth.
 HASTY = RestartPolicy(first_seconds=0.05, deaths_max=4)
 RUNS = "ready(); time.sleep(600)"
+STOPS_SLOWLY = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), os._exit(0))); ready(); time.sleep(600)"
 
 
 def eventually(what: Callable[[], bool], seconds: float = 10.0) -> bool:
@@ -186,6 +189,46 @@ def test_higher_ranks_stop_first(client: StackClient, python: SpecMaker, tmp_pat
     client.wait_ready(ranked, 10)
     client.shutdown()
     assert order.read_text(encoding="ascii").split() == ["worker", "capture", "database"]
+
+
+@contextmanager
+def restarting(client: StackClient, name: str) -> Iterator[None]:
+    """Restart a process from a connection of its own; what is done meanwhile finds it stopping."""
+
+    def restart() -> None:
+        with suppress(NotRunning), StackClient(client.home) as other:
+            other.restart(name)
+
+    thread = threading.Thread(target=restart)
+    thread.start()
+    assert eventually(lambda: client.status()[name].state is State.STOPPING)
+    yield
+    thread.join()
+
+
+def test_a_restart_under_way_does_not_hold_up_the_end(client: StackClient, home: Home, python: SpecMaker) -> None:
+    """Ctrl-C a moment after a save: the worker that the save concerns stops with all others, and stays stopped."""
+    client.start(python("slow", STOPS_SLOWLY))
+    client.wait_ready(["slow"], 10)
+    supervisor = client.supervisor().pid
+    assert supervisor is not None
+    with restarting(client, "slow"):
+        began = time.monotonic()
+        client.shutdown()
+        assert time.monotonic() - began < 60
+    assert is_gone(supervisor)
+    with pytest.raises(NotRunning):
+        StackClient(home)
+
+
+def test_what_is_stopped_during_its_restart_stays_stopped(client: StackClient, python: SpecMaker) -> None:
+    """Each who asks is answered in turn: the restart, then the stop."""
+    client.start(python("slow", STOPS_SLOWLY))
+    client.wait_ready(["slow"], 10)
+    with restarting(client, "slow"):
+        client.stop("slow")
+    found = client.status()["slow"]
+    assert (found.state, found.pid) == (State.STOPPED, None)
 
 
 def test_sigterm_to_the_supervisor_is_an_orderly_stop(client: StackClient, python: SpecMaker, home: Home) -> None:

@@ -78,9 +78,7 @@ class _Conversation:
             case "stop":
                 await self._named(request).stop()
             case "restart":
-                process = self._named(request)
-                await process.stop()
-                process.start()
+                await supervisor.restart(self._named(request))
             case "kill":
                 self._named(request).send(request["signal"])
             case "begin":

@@ -45,6 +45,7 @@ class Supervised:
         self._wanted = False
         self._keeper: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
 
     def status(self) -> ProcessStatus:
         """Return how it stands now."""
@@ -72,7 +73,18 @@ class Supervised:
         self._keeper = asyncio.create_task(self._keep_running())
 
     async def stop(self) -> None:
-        """End it: its stop signal, then SIGKILL after its time; returns once it is gone."""
+        """End it: its stop signal, then SIGKILL after its time; returns once it is gone. Those who ask take turns."""
+        async with self._turn:
+            await self._end()
+
+    async def restart(self, may_start: Callable[[], bool]) -> None:
+        """Stop it, and start it again if it may still be started then."""
+        async with self._turn:
+            await self._end()
+            if may_start():
+                self.start()
+
+    async def _end(self) -> None:
         self._wanted = False
         self._wake.set()
         if self._process is not None:
@@ -273,6 +285,10 @@ class Supervisor:
             known = self.processes[spec.name] = Supervised(spec, self.changed)
             known.starts = starts
         known.start()
+
+    async def restart(self, process: Supervised) -> None:
+        """Stop a process and start it again; one that stops while the whole stack is asked to stays stopped."""
+        await process.restart(lambda: self._stopping is None)
 
     async def stop_all(self) -> None:
         """Stop every process, the highest rank first, those of one rank together; then end."""
