@@ -139,17 +139,23 @@ class Dev:
 def dev(project: OwnProject) -> Iterator[Dev]:
     """Run `towpath dev` as in a terminal; interrupt it at the end, and see that nothing of it is left."""
     log = project.root.parent / "dev.log"
-    with log.open("w", encoding="utf-8") as out:
-        process = subprocess.Popen(
-            [str(project.programs / "towpath"), "dev"],
-            cwd=project.root,
-            env=project.environment,
-            stdin=subprocess.PIPE,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    # What a shell runs in the background ignores Ctrl-C, and so does all that it starts (POSIX, XCU 2.11): these tests
+    # may be run like that. A signal that this process handles is at its default in what it starts.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with log.open("w", encoding="utf-8") as out:
+            process = subprocess.Popen(
+                [str(project.programs / "towpath"), "dev"],
+                cwd=project.root,
+                env=project.environment,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+    finally:
+        signal.signal(signal.SIGINT, before)
     running = Dev(process, log)
     try:
         yield running
