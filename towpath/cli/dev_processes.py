@@ -54,12 +54,13 @@ class Checks:
 
         def wait() -> Any:
             try:
-                return receiver.recv()
+                found = receiver.recv()
             except EOFError:
-                return None
-            finally:
-                process.join()
-                self._running.remove(process)
+                found = None
+            # Interrupted before that, it is left to `close`: it may be long, or have more to say than a pipe holds.
+            process.join()
+            self._running.remove(process)
+            return found
 
         return wait
 

@@ -1,6 +1,9 @@
 """What `towpath dev` restarts for a save, and how one log shows who says what."""
 
 import json
+import signal
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from towpath.cli.dev import _concerns
 from towpath.cli.dev_imports import Imports
 from towpath.cli.dev_lines import colour_of, log_lines, proof_line
 from towpath.cli.dev_processes import Checks
+from towpath.clock import SystemClock, wait_until
 from towpath.scaffold.plan import project_files
 from towpath.scaffold.writing import write_missing
 
@@ -121,3 +125,29 @@ def test_each_save_is_imported_anew_and_can_end_nothing(tmp_path: Path) -> None:
         checks.prove()  # and is not waited for
     finally:
         checks.close()
+
+
+def test_an_interrupt_waits_for_no_check(tmp_path: Path) -> None:
+    """Ctrl-C while the project is imported, however long that takes: what imports it is ended."""
+    write_missing(tmp_path, project_files("myshop", "0.1.0"))
+    begun = tmp_path / "begun"
+    slow = f"import pathlib, time\npathlib.Path({str(begun)!r}).touch()\ntime.sleep(60)\n"
+    (tmp_path / "sagas" / "place_order.py").write_text(slow, encoding="utf-8")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def press(main: int) -> None:
+        wait_until(SystemClock(), begun.exists, seconds=50, every_seconds=0.05)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    threading.Thread(target=press, args=(threading.get_ident(),)).start()
+    checks = Checks(tmp_path)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            checks.load()
+        checks.close()
+        assert time.time() - begun.stat().st_mtime < 50
+    finally:
+        signal.signal(signal.SIGUSR1, before)
