@@ -1,6 +1,7 @@
 """Writes messages into the outbox, and keeps the table: its schema, its capture role, its partitions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from importlib import resources
@@ -10,11 +11,11 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import tuple_row
 
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, WorldError
 from towpath.outbox.message import COLUMNS, OutboxMessage, values_of
 from towpath.outbox.names import HEARTBEAT_TABLE, OUTBOX_TABLE
 from towpath.outbox.partitions import PartitionPlan, partition_name, plan_partitions
-from towpath.settings import OutboxSettings, PostgresSettings
+from towpath.settings import OutboxSettings, PostgresSettings, Settings
 
 Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
@@ -38,10 +39,28 @@ ON CONFLICT (name) DO UPDATE SET record_bytes_max = excluded.record_bytes_max
 COPY_FROM_ROWS = 2
 """From two messages on COPY costs less: 500 rows take 4 us each, 105 us each by INSERT; one alone 170 against 110."""
 
+CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT = "2s"
 """Longest wait of maintenance for a lock: behind it every writer of the outbox would queue."""
 LAG_BYTES_MAX = 64 * 1024 * 1024
 """A slot further behind than this may yet be lost to `max_slot_wal_keep_size`, and the outbox be its only copy."""
+
+
+@contextmanager
+def connected(settings: Settings, database: str, *, kept: str) -> Iterator[Connection]:
+    """Connect to one of the project's databases; commits at the end. Raises WorldError, with `kept`, if it is away."""
+    try:
+        connection = psycopg.connect(
+            settings.postgres.database_url(database),
+            connect_timeout=CONNECT_TIMEOUT_SECONDS,
+            **dict[str, Any](settings.postgres.connection_options()),
+        )
+    except psycopg.OperationalError as error:
+        raise WorldError(
+            f"the database {database} is away: {str(error).strip()}", kept=kept, next_step="towpath status"
+        ) from error
+    with connection:
+        yield connection
 
 
 def write(connection: Connection, messages: Sequence[OutboxMessage]) -> None:

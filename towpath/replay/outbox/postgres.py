@@ -5,7 +5,7 @@ that goes on counts as the one before it did, or is refused.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,7 @@ from towpath.clock import Clock, SystemClock, wait_until
 from towpath.errors import RefusedError, WorldError
 from towpath.outbox.handover import routed_record
 from towpath.outbox.message import COLUMNS, OutboxMessage
+from towpath.outbox.postgres import connected
 from towpath.replay.plan import OutboxRange, Ranges
 from towpath.replay.reading import within
 from towpath.settings import Settings
@@ -24,7 +25,6 @@ from towpath.stream.broker.partitioner import partition_of
 from towpath.stream.broker.record import ConsumedRecord
 
 Connection = psycopg.Connection[Any]
-CONNECT_TIMEOUT_SECONDS = 10
 OPEN_SECONDS_MAX = 60.0
 """How long transactions are waited for that had begun before the plan: what they have written is part of it or not."""
 LOOK_SECONDS = 0.1
@@ -44,23 +44,9 @@ _READ = "SELECT {columns} FROM ({first}) AS first ORDER BY committed_at NULLS FI
 _READ_COLUMNS = (*COLUMNS, "created_at")
 
 
-@contextmanager
-def outbox_connection(settings: Settings, service: str) -> Iterator[Connection]:
+def outbox_connection(settings: Settings, service: str) -> AbstractContextManager[Connection]:
     """Connect to a service's database, to read. Raises WorldError where it is away."""
-    try:
-        connection = psycopg.connect(
-            settings.postgres.database_url(service),
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            **dict[str, Any](settings.postgres.connection_options()),
-        )
-    except psycopg.OperationalError as error:
-        raise WorldError(
-            f"the database {service} is away: {str(error).strip()}",
-            kept="everything: nothing was sent",
-            next_step="towpath status",
-        ) from error
-    with connection:
-        yield connection
+    return connected(settings, service, kept="everything: nothing was sent")
 
 
 def range_of(connection: Connection, service: str, topics: tuple[str, ...], clock: Clock | None = None) -> OutboxRange:

@@ -5,8 +5,8 @@ the new version has folded at least what the published one has. A reader sees th
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from importlib import resources
 from typing import Any
 
@@ -14,8 +14,9 @@ import psycopg
 from psycopg import errors, sql
 
 from towpath.clock import Clock, SystemClock
-from towpath.errors import NotFoundError, RefusedError, WorldError
+from towpath.errors import NotFoundError, RefusedError
 from towpath.outbox.names import VIEWS_DATABASE
+from towpath.outbox.postgres import connected
 from towpath.settings import Settings
 from towpath.stream.broker.record import TopicPartition
 from towpath.view.versions.standing import Column, Shape, Vector, VersionDecision, missing
@@ -23,7 +24,6 @@ from towpath.view.view import group_name, table_name
 
 Connection = psycopg.Connection[Any]
 HasRecords = Callable[[Mapping[TopicPartition, tuple[int, int]]], bool]
-CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT = "1s"
 """Longest wait for a lock while the swap is open: behind it readers queue."""
 FOLLOW_SECONDS = 2.0
@@ -71,23 +71,9 @@ CREATE OR REPLACE FUNCTION {function}() RETURNS boolean LANGUAGE sql STABLE AS {
 """
 
 
-@contextmanager
-def views_connection(settings: Settings) -> Iterator[Connection]:
+def views_connection(settings: Settings) -> AbstractContextManager[Connection]:
     """Connect to the views' database; commits at the end. Raises WorldError where it is away."""
-    try:
-        connection = psycopg.connect(
-            settings.postgres.database_url(VIEWS_DATABASE),
-            connect_timeout=CONNECT_TIMEOUT_SECONDS,
-            **dict[str, Any](settings.postgres.connection_options()),
-        )
-    except psycopg.OperationalError as error:
-        raise WorldError(
-            f"the database {VIEWS_DATABASE} is away: {str(error).strip()}",
-            kept="everything; the views go on from where they stood",
-            next_step="towpath status",
-        ) from error
-    with connection:
-        yield connection
+    return connected(settings, VIEWS_DATABASE, kept="everything; the views go on from where they stood")
 
 
 def lock_view(connection: Connection, view: str) -> None:
