@@ -4,7 +4,7 @@ The one rule: the file itself says where a run stands. What a killed run left ha
 behind what is whole.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -20,8 +20,8 @@ from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 class _Form(Protocol):
     """One form of a captured file."""
 
-    def standing(self, file: IO[bytes]) -> dict[TopicPartition, int]:
-        """Cut what is not whole, and return behind which offset of each partition the file ends."""
+    def whole(self, file: IO[bytes]) -> Iterator[tuple[int, list[ConsumedRecord]]]:
+        """Yield each whole part of a file that stands at its beginning: where it ends, and its records."""
         ...
 
     def append(self, file: IO[bytes], records: Iterable[ConsumedRecord]) -> None:
@@ -32,18 +32,11 @@ class _Form(Protocol):
 class _Lines:
     """One record a line."""
 
-    def standing(self, file: IO[bytes]) -> dict[TopicPartition, int]:
-        """Cut a line that was left half."""
-        found: dict[TopicPartition, int] = {}
-        whole = 0
+    def whole(self, file: IO[bytes]) -> Iterator[tuple[int, list[ConsumedRecord]]]:
+        """Yield each line; one that was left half is the last."""
         for line in iter(file.readline, b""):
-            if not line.endswith(b"\n"):
-                break
-            found.update(reached([record_of(line.decode())]))
-            whole = file.tell()
-        file.truncate(whole)
-        file.seek(whole)
-        return found
+            if line.endswith(b"\n"):
+                yield file.tell(), [record_of(line.decode())]
 
     def append(self, file: IO[bytes], records: Iterable[ConsumedRecord]) -> None:
         """Write a line for each record."""
@@ -56,20 +49,26 @@ class _Blocks:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def standing(self, file: IO[bytes]) -> dict[TopicPartition, int]:
-        """Cut a block that was left half."""
-        found: dict[TopicPartition, int] = {}
-        whole = 0
-        for end, records in container.whole_blocks(file, self._name):
-            found.update(reached(records))
-            whole = end
-        file.truncate(whole)
-        file.seek(whole)
-        return found
+    def whole(self, file: IO[bytes]) -> Iterator[tuple[int, list[ConsumedRecord]]]:
+        """Yield each block."""
+        return container.whole_blocks(file, self._name)
 
     def append(self, file: IO[bytes], records: Iterable[ConsumedRecord]) -> None:
         """Write the records as blocks."""
         container.append(file, records)
+
+
+def _cut(form: _Form, file: IO[bytes]) -> dict[TopicPartition, int]:
+    """Cut what a killed run left half, and return behind which offset of each partition the file ends."""
+    found: dict[TopicPartition, int] = {}
+    whole = 0
+    file.seek(0)
+    for end, records in form.whole(file):
+        found.update(reached(records))
+        whole = end
+    file.truncate(whole)
+    file.seek(whole)
+    return found
 
 
 def write_file(
@@ -79,8 +78,7 @@ def write_file(
     clock = clock or SystemClock()
     form: _Form = _Blocks(str(path)) if container.is_container(path) else _Lines()
     with path.open("a+b") as file:
-        file.seek(0)
-        standing = {place: begin for place, (begin, _) in plan.ranges.items()} | form.standing(file)
+        standing = {place: begin for place, (begin, _) in plan.ranges.items()} | _cut(form, file)
         began, sent = clock.monotonic_seconds(), 0
         left = left_of(plan, standing)
         source.require_unchanged(left)
