@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from towpath.contract.catalogue import Catalogue
-from towpath.contract.codec import Codec, schema_id_of, wire_prefix
+from towpath.contract.codec import WIRE_PREFIX_BYTES, Codec, schema_id_of, wire_prefix
 from towpath.contract.registry import RegistryClient
 from towpath.contract.subjects import SubjectStrategy, subjects_of
 from towpath.errors import ConfigurationError, ContractError, NotFoundError
@@ -19,7 +19,6 @@ from towpath.replay.nested import with_payloads
 from towpath.settings import KafkaSettings, RegistrySettings
 
 ENGINE = "towpath."
-PREFIX_BYTES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +75,7 @@ class SchemaTranslation:
 
         Raises ContractError for a schema that this registry does not know or the other one refuses.
         """
-        if len(value) < PREFIX_BYTES or value[0]:
+        if len(value) < WIRE_PREFIX_BYTES or value[0]:
             return value
         schema_id, is_engines = self._translated(schema_id_of(value))
         if is_engines:
@@ -85,7 +84,7 @@ class SchemaTranslation:
             if changed is not record:
                 value = self._codec.encode(changed)
                 schema_id, _ = self._translated(schema_id_of(value))
-        return wire_prefix(schema_id) + value[PREFIX_BYTES:]
+        return wire_prefix(schema_id) + value[WIRE_PREFIX_BYTES:]
 
     def _translated(self, schema_id: int) -> tuple[int, bool]:
         if schema_id not in self._known:
