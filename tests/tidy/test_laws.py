@@ -168,7 +168,6 @@ WAIT_LOOPS = {
     "towpath/clock.py": {"wait_until", "retry"},
     "towpath/stream/broker/kafka.py": {"seek"},  # one error of several kinds is to be waited for
     "towpath/view/versions/postgres.py": {"_follow"},  # it gives up early where waiting cannot help
-    "towpath/deadletter/redrive.py": {"_await_stand_in"},  # its deadline comes from the caller, and may be over
     "towpath/orchestrator/asking.py": {"send"},  # the rate of requests: no condition is waited for
     "towpath/demo/runner.py": {"_place_all"},  # the rate of orders
     "towpath/cli/run.py": {"_build_when_possible"},  # waits for ever, longer each time

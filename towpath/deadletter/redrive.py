@@ -248,11 +248,13 @@ class Redrive:
     def _await_stand_in(self, key: CohortKey, deadline: float) -> Cohort:
         """Return the cohort once its stand-in is there; a service's database sends that by its outbox."""
         self._all_read(deadline)
-        while True:
-            cohort = self._look().cohorts[key]
-            if not cohort.announced or self._clock.monotonic_seconds() >= deadline:
-                return cohort
-            self._clock.sleep(LOOK_SECONDS)
+        return wait_until(
+            self._clock,
+            lambda: self._look().cohorts[key],
+            holds=lambda cohort: not cohort.announced,
+            seconds=deadline - self._clock.monotonic_seconds(),
+            every_seconds=LOOK_SECONDS,
+        )
 
     def _all_read(self, deadline: float) -> bool:
         """Return whether all that was sent has been read, waiting for it until `deadline`."""
