@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from towpath.capture.freshness import Freshness
-from towpath.clock import Clock, SystemClock
+from towpath.clock import Clock, SystemClock, epoch_milliseconds
 from towpath.contract.kafka import read_to_end
 from towpath.errors import WorldError
 from towpath.outbox.handover import HANDED_OVER
@@ -127,7 +127,7 @@ class CaptureWatch:
 
     def behind(self) -> bool:
         """Say whether the capture of any of the services is known to be behind."""
-        return bool(self._freshness.behind(int(self._clock.now().timestamp() * 1000)))
+        return bool(self._freshness.behind(epoch_milliseconds(self._clock)))
 
     def close(self) -> None:
         """Stop following."""

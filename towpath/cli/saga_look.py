@@ -14,7 +14,7 @@ from uuid import UUID
 from towpath.capture import postgres as capture_postgres
 from towpath.capture.connect import ConnectClient
 from towpath.cli.saga_reading import InstanceReader
-from towpath.clock import SystemClock
+from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import NotFoundError, RefusedError, TowpathError, WorldError
 from towpath.orchestrator import envelope
 from towpath.orchestrator.why import Asked, Capture, Facts, Message, Reader
@@ -62,7 +62,7 @@ class Look:
         codec = load_codec(self.settings, self.catalogue, [envelope.topic_of(self.saga, envelope.STATE)])
         found = self.reader.instances(self.saga, which, codec, definitions=self.definitions)
         open_ = [one for one in found if not one.state.ended] or found
-        now = int(SystemClock().now().timestamp() * 1000)
+        now = epoch_milliseconds(SystemClock())
         if not open_:
             return self._of_start(which, now)
         if len(open_) > 1:

@@ -18,7 +18,7 @@ from towpath.cli.saga_definitions import find_definition
 from towpath.cli.saga_request_options import WAIT_SECONDS, DryRun, Json, Name, Options, Wait, command_with
 from towpath.cli.saga_request_report import show_outcomes, show_previews
 from towpath.cli.saga_room import Room, own_topic
-from towpath.clock import SystemClock
+from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError
 from towpath.settings import Settings, load_settings
 
@@ -161,7 +161,7 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
         raise ConfigurationError("a request names its reason", next_step="say why with --reason; the history keeps it")
     room = Room(settings, name)
     clock = SystemClock()
-    now = int(clock.now().timestamp() * 1000)
+    now = epoch_milliseconds(clock)
     chosen = _choose(room.instances(asked.which), name, asked, now)
     requests, previews = [], {}
     for instance in chosen:

@@ -12,6 +12,7 @@ from towpath.cli import output
 from towpath.cli.deciding import require_reason
 from towpath.cli.replay_planning import outbox_records, writers_of
 from towpath.cli.view_versions import BUILD_SLOT, codec_of, decided, published_of, version_of
+from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import RefusedError
 from towpath.settings import Settings
 
@@ -87,7 +88,7 @@ def _begin_with_outboxes(settings: Settings, view: "View[Any]", bounds: Any, dec
             for service, topics in writers.items()
         ]
         records: Iterator[ConsumedRecord] = merge(*streams, key=lambda record: record.timestamp_milliseconds)
-        now = int(time.time() * 1000)
+        now = epoch_milliseconds(SystemClock())
         return begin_with_records(
             connection, settings.project.name, view, folding, records, bounds, decision, now_milliseconds=now
         )

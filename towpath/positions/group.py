@@ -6,7 +6,7 @@ dead-letter topic, where all that was not applied is accounted for, with the hea
 
 from collections.abc import Iterable
 
-from towpath.clock import Clock
+from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import NotFoundError
 from towpath.positions.decision import PositionDecision, Standing
 from towpath.stream.broker.dead_letter import POSITION_HEADER, dead_topic
@@ -58,7 +58,7 @@ def accept_in_group(broker: Broker, decision: PositionDecision, clock: Clock) ->
             None,
             headers=((POSITION_HEADER, decision.header),),
             partition=decision.partition,
-            timestamp_milliseconds=int(clock.now().timestamp() * 1000),
+            timestamp_milliseconds=epoch_milliseconds(clock),
         )
         producer.commit_for_group(decision.application, {place: decision.offset_after})
     finally:

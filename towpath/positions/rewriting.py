@@ -6,7 +6,7 @@ and run again: the checkpoint, written last, is what lets the worker serve.
 
 from dataclasses import dataclass
 
-from towpath.clock import Clock
+from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import RefusedError
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import TopicPartition
@@ -55,7 +55,7 @@ def plan_rewriting(broker: Broker, changelog: TopicPartition, store: Store) -> R
 
 def rewrite(broker: Broker, plan: Rewriting, store: Store, clock: Clock, *, application: str, decision: bytes) -> int:
     """Write it, and a record of `decision`; return how many records that were."""
-    now_milliseconds = int(clock.now().timestamp() * 1000)
+    now_milliseconds = epoch_milliseconds(clock)
     changes = list(plan.changes.items())
     producer = broker.producer(f"{application}-rewriting-{plan.changelog.topic}-{plan.changelog.partition}")
     producer.start()
@@ -85,7 +85,7 @@ def give_up(
     producer.start()
     try:
         producer.begin()
-        at = str(int(clock.now().timestamp() * 1000)).encode()
+        at = str(epoch_milliseconds(clock)).encode()
         producer.produce(changelog.topic, decision, key=DECIDED + at, partition=changelog.partition)
         producer.commit({}, None)
     finally:

@@ -5,7 +5,7 @@ from contextlib import closing
 
 from towpath.capture.connect import ConnectClient
 from towpath.capture.postgres import connect, keeps_commit_times, skipped_messages, slots_of
-from towpath.clock import SystemClock
+from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.kafka import compare_topics, open_transactions
 from towpath.errors import TowpathError
@@ -134,7 +134,7 @@ def _topics(settings: Settings) -> Iterator[Finding]:
 
 def _transactions(settings: Settings) -> Iterator[Finding]:
     limit_seconds = TRANSACTION_TIMEOUTS * settings.stream.transaction_timeout_seconds
-    now_milliseconds = int(SystemClock().now().timestamp() * 1000)
+    now_milliseconds = epoch_milliseconds(SystemClock())
     topics = [*Catalogue.load(settings).topics, GROUP_OFFSETS]
     for one in open_transactions(settings, topics):
         finding = judge.transaction(one, now_milliseconds, limit_seconds)

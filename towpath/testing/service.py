@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
-from towpath.clock import ManualClock
+from towpath.clock import ManualClock, epoch_milliseconds
 from towpath.contract.record import Record
 from towpath.errors import ProgrammerError
 from towpath.outbox.message import OutboxMessage
@@ -155,7 +155,7 @@ class ServiceAlone:
         """
         self._last = list(askings)
         self._untouched = False
-        at = int(self.clock.now().timestamp() * 1000)
+        at = epoch_milliseconds(self.clock)
         records = []
         for asking in askings:
             self._offset += 1

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
-from towpath.clock import ManualClock, SystemClock
+from towpath.clock import ManualClock, SystemClock, epoch_milliseconds
 from towpath.errors import ProgrammerError
 from towpath.settings import StreamSettings
 from towpath.stream.broker.memory import MemoryBroker
@@ -210,7 +210,7 @@ class Workers:
     @property
     def now_milliseconds(self) -> int:
         """Return the virtual time, as records have it."""
-        return int(self.clock.now().timestamp() * 1000)
+        return epoch_milliseconds(self.clock)
 
     def advance_to(self, moment: datetime) -> None:
         """Let virtual time pass until `moment`, to the millisecond above."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
-from towpath.clock import Clock, SystemClock
+from towpath.clock import Clock, SystemClock, epoch_milliseconds
 from towpath.deadletter.dead_commands import DeadCommands
 from towpath.settings import Settings
 from towpath.stream.broker.reader.kafka import consumed
@@ -56,7 +56,7 @@ class DeadCommandWatch:
     def holds(self, timer: bytes) -> bool:
         """Say whether the command that a timer waits for is a dead letter."""
         with self._lock:
-            return self._commands.holds(timer, int(self._clock.now().timestamp() * 1000))
+            return self._commands.holds(timer, epoch_milliseconds(self._clock))
 
     def close(self) -> None:
         """Stop following."""

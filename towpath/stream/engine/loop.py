@@ -283,10 +283,7 @@ class UnitLoop:
             return SETTLING_POLL_SECONDS
         if self._timer_gate is None:
             return IDLE_POLL_SECONDS
-        return min(IDLE_POLL_SECONDS, self._timer_gate.seconds_to_next(self._now_milliseconds()))
-
-    def _now_milliseconds(self) -> int:
-        return epoch_milliseconds(self._clock)
+        return min(IDLE_POLL_SECONDS, self._timer_gate.seconds_to_next(epoch_milliseconds(self._clock)))
 
     # Partitions
 

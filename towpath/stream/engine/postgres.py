@@ -16,6 +16,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 import psycopg
 import structlog
 
+from towpath.clock import epoch_milliseconds
 from towpath.errors import ConfigurationError, ProgrammerError, WorldError
 from towpath.outbox.message import HEADER_COLUMNS, PAYLOAD_BYTES_MAX, OutboxMessage
 from towpath.outbox.postgres import write
@@ -292,7 +293,7 @@ class DatabaseTransaction:
 
     def open(self, number: int, groups: Groups) -> DatabaseUnit:
         """Begin a unit. The database's transaction begins with the first call of `run`, or at the commit."""
-        now_milliseconds = int(self._clock.now().timestamp() * 1000)
+        now_milliseconds = epoch_milliseconds(self._clock)
         return DatabaseUnit(number, groups, self, now_milliseconds=now_milliseconds)
 
     async def run(self, unit: DatabaseUnit, function: Callable[[Connection], T]) -> T:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from towpath.clock import Clock
+from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker, GroupMetadata, Groups, Producer
 from towpath.stream.broker.position import PartitionHeld
@@ -160,7 +160,7 @@ class KafkaTransaction:
             number,
             self._application,
             groups,
-            now_milliseconds=int(self._clock.now().timestamp() * 1000),
+            now_milliseconds=epoch_milliseconds(self._clock),
             producer=self._producer,
             stores=self._stores,
             limits=self._limits,
@@ -199,7 +199,7 @@ class KafkaTransaction:
         notes = self._stores.notes(together)
         await self._in_thread(self._producer.commit, together, metadata, self.epochs, notes)
         self._owed.clear()
-        now_milliseconds = int(self._clock.now().timestamp() * 1000)
+        now_milliseconds = epoch_milliseconds(self._clock)
         for state in self._stores.changed():
             before = state.store.checkpoint()
             assert before is not None, "a store serves only after its catch-up"

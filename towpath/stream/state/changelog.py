@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from towpath.clock import Clock
+from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import TopicPartition
@@ -124,7 +124,7 @@ def catch_up(
     group committed into, the store knows nothing, and nobody has decided that the state is given up.
     """
     bounds = bounds_of(broker, changelog)
-    now_milliseconds = int(clock.now().timestamp() * 1000)
+    now_milliseconds = epoch_milliseconds(clock)
     strange = reason_to_hold(store.checkpoint(), bounds)
     if strange is not None and any(True for _ in store.scan(b"")):
         raise StrangeChangelog(f"{changelog}: {strange}")
@@ -176,7 +176,7 @@ def _read(
                 raise WorldError(f"{changelog}: the broker went back from {position} to {reached}")
             position = reached
             taken += len(records)
-            now_milliseconds = int(clock.now().timestamp() * 1000)
+            now_milliseconds = epoch_milliseconds(clock)
             store.apply(
                 {record.key: record.value for record in records if record.key is not None},
                 Checkpoint(position, bounds.topic_id, now_milliseconds),

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from threading import Condition
 from typing import TypeVar
 
-from towpath.clock import Clock, SystemClock
+from towpath.clock import Clock, SystemClock, epoch_milliseconds
 from towpath.settings import StreamSettings
 from towpath.stream.broker.memory.clients import MemoryMember, MemoryProducer, MemoryReader
 from towpath.stream.broker.memory.faults import Faults
@@ -220,7 +220,7 @@ class MemoryBroker:
             self._unkeyed += key is None
             partition = self._unkeyed % len(logs) if key is None else partition_of(key, len(logs))
         if timestamp_milliseconds is None:
-            timestamp_milliseconds = int(self.clock.now().timestamp() * 1000)
+            timestamp_milliseconds = epoch_milliseconds(self.clock)
         record = ConsumedRecord(topic, partition, -1, timestamp_milliseconds, key, value, tuple(headers))
         offset = logs[partition].append(record, producer)
         self.changed.notify_all()
