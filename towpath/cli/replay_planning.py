@@ -121,7 +121,7 @@ def _topics(settings: Settings, asked: Asked) -> tuple[str, ...]:
     from towpath.contract.catalogue import Catalogue
 
     if asked.outbox is not None:
-        written = set(writers_of(settings, Catalogue.load(settings).topics).get(asked.outbox, ()))
+        written = set(writers_of(settings).get(asked.outbox, ()))
         unwritten = sorted(set(asked.selection.topics) - written)
         if unwritten or not written:
             raise NotFoundError(
@@ -197,21 +197,20 @@ def translation(settings: Settings, plan: "Plan") -> "Iterator[Callable[[bytes],
 
 def _count_outboxes(settings: Settings, choose: "Choose", codec: "Codec", counted: "Counted") -> None:
     """Count the messages of every service's outbox, each place told by service and id."""
-    from towpath.contract.catalogue import Catalogue
-
-    for service, topics in writers_of(settings, Catalogue.load(settings).topics).items():
+    for service, topics in writers_of(settings).items():
         for record in choose(outbox_records(settings, service, topics)):
             counted.add(record, problem_of(codec, record), f"outbox of {service}, message {record.header('id')}")
 
 
-def writers_of(settings: Settings, topics: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Return the services whose outboxes write messages to `topics`, each with those that it writes."""
+def writers_of(settings: Settings, topics: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
+    """Return the services whose outboxes write messages to `topics` (None: to any), each with those that it writes."""
     from towpath.contract.catalogue import Catalogue
     from towpath.outbox.topics import writable_topics
     from towpath.project import load_services
     from towpath.replay.judgement import NEVER
 
-    catalogue, wanted = Catalogue.load(settings), set(topics)
+    catalogue = Catalogue.load(settings)
+    wanted = set(catalogue.topics if topics is None else topics)
     found = {}
     for service in load_services(settings):
         written = sorted(wanted & writable_topics(catalogue, service).keys())
