@@ -123,6 +123,24 @@ def test_what_a_process_leaves_behind_is_ended_with_it(client: StackClient, pyth
     assert eventually(lambda: is_gone(child))
 
 
+def test_a_frozen_orphan_in_a_session_of_its_own_is_ended_too(
+    client: StackClient, python: SpecMaker, tmp_path: Path
+) -> None:
+    """PostgreSQL's backends are such: one that was stopped kept the shared memory, and no server could start again."""
+    note = tmp_path / "pid"
+    line = (
+        "child = subprocess.Popen(['sleep', '600'], start_new_session=True); os.kill(child.pid, signal.SIGSTOP);"
+        f"os.path.exists({str(note)!r}) or open({str(note)!r}, 'w').write(str(child.pid)); {RUNS}"
+    )
+    client.start(python("other", RUNS))
+    client.start(python("parent", line))
+    client.wait_ready(["other", "parent"], 10)
+    other, child = pid_of(client, "other"), int(note.read_text(encoding="ascii"))
+    client.kill("parent")
+    assert eventually(lambda: is_gone(child))
+    assert pid_of(client, "other") == other
+
+
 def test_nothing_outlives_a_killed_supervisor(client: StackClient, python: SpecMaker) -> None:
     """When the supervisor itself gets SIGKILL, the kernel ends every process that it ran."""
     for name in ("one", "two"):

@@ -6,12 +6,15 @@ Linux has a descriptor for that (pidfd_open(2)). Elsewhere, on macOS, the proces
 import asyncio
 import os
 import select
+from collections.abc import Set
+from contextlib import suppress
 
 import psutil
 
 from towpath.clock import SystemClock, wait_until
 
 LOOK_SECONDS = 0.1
+ORPHAN_SECONDS = 5.0
 HAS_PIDFD = hasattr(os, "pidfd_open")
 
 
@@ -28,6 +31,21 @@ async def ended(pid: int) -> None:
     finally:
         loop.remove_reader(pidfd)
         os.close(pidfd)
+
+
+async def end_orphans(own: Set[int]) -> None:
+    """SIGKILL every child of this process that is none of `own`, and reap it: the kernel gave them here as orphans.
+
+    Waits for each a few seconds at most: one that hangs in the kernel ends later, and its parent's next start says so.
+    """
+    for orphan in psutil.Process().children():
+        if orphan.pid in own:
+            continue
+        with suppress(psutil.NoSuchProcess, ProcessLookupError, TimeoutError, ChildProcessError):
+            orphan.kill()
+            async with asyncio.timeout(ORPHAN_SECONDS):
+                await ended(orphan.pid)
+            os.waitpid(orphan.pid, os.WNOHANG)
 
 
 def wait_ended(pid: int, seconds: float) -> None:

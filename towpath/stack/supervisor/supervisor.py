@@ -12,13 +12,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
 from towpath.stack.home import Home
 from towpath.stack.supervisor.control import serve
-from towpath.stack.supervisor.ends import ended
+from towpath.stack.supervisor.ends import end_orphans, ended
 from towpath.stack.supervisor.launch import adopt_orphans, before_exec
 from towpath.stack.supervisor.logs import START_MARK, LogKeeper
 from towpath.stack.supervisor.probes import is_ready, question
@@ -34,12 +34,15 @@ ANSWER_BYTES_MAX = 64 * 1024
 class Supervised:
     """One process and the task that keeps it running."""
 
-    def __init__(self, spec: ProcessSpec, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, spec: ProcessSpec, changed: Callable[[], None], end_orphans: Callable[[], Awaitable[None]]
+    ) -> None:
         self.spec = spec
         self.state = State.STOPPED
         self.reason: str | None = None
         self.starts = 0
         self._changed = changed
+        self._end_orphans = end_orphans
         self._process: subprocess.Popen[bytes] | None = None
         self._started_seconds = 0.0
         self._wanted = False
@@ -57,11 +60,16 @@ class Supervised:
             version=self.spec.version,
             ports=self.spec.ports,
             log_file=self.spec.log_file,
-            pid=self._process.pid if self._process else None,
+            pid=self.pid,
             uptime_seconds=time.monotonic() - self._started_seconds if alive else None,
             starts=self.starts,
             reason=self.reason,
         )
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while it is not reaped."""
+        return self._process.pid if self._process else None
 
     def start(self) -> None:
         """Begin to keep it running, with its count of deaths at nought; does nothing if it is kept already."""
@@ -157,6 +165,7 @@ class Supervised:
                 task.cancel()
         was_ready = asking.done() and not asking.cancelled() and asking.result()
         self._end_group()  # what it leaves behind in its own group, while its id is still ours
+        await self._end_orphans()
         code = self._process.wait()
         self._process = None
         return (f"not ready after {self.spec.ready_seconds:.0f} s" if too_slow else _ending(code)), was_ready
@@ -282,9 +291,16 @@ class Supervisor:
         known = self.processes.get(spec.name)
         if known is None or known.state in {State.STOPPED, State.FAILED}:
             starts = known.starts if known else 0
-            known = self.processes[spec.name] = Supervised(spec, self.changed)
+            known = self.processes[spec.name] = Supervised(spec, self.changed, self._end_orphans)
             known.starts = starts
         known.start()
+
+    async def _end_orphans(self) -> None:
+        """End what dead processes left behind outside their own group, as PostgreSQL's backends are (setsid).
+
+        A frozen one would keep the shared memory, and no server could start over its data.
+        """
+        await end_orphans({one.pid for one in self.processes.values() if one.pid is not None})
 
     async def restart(self, process: Supervised) -> None:
         """Stop a process and start it again; one that stops while the whole stack is asked to stays stopped."""
