@@ -57,6 +57,8 @@ def check(
         old = _load(project, against)
         findings += compare(old, _here(project), parties)
         titles.append(f"against {old.label}")
+        if against == REGISTRY:
+            titles.append(f"which holds {len(old.records)} of {len(project.catalogue.own_values())} records")
     if from_topic or from_file:
         from towpath.cli.contracts_records import check_records
 

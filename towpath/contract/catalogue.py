@@ -187,6 +187,10 @@ class Catalogue:
         """Return the full names of all records that travel in topics, sorted."""
         return tuple(sorted({value for topic in self.topics.values() for value in topic.values}))
 
+    def own_values(self) -> tuple[str, ...]:
+        """Return those of the project itself: the engine's own change with the engine."""
+        return tuple(value for value in self.values() if not value.startswith("towpath."))
+
     def values_in(self, topics: Iterable[str]) -> tuple[str, ...]:
         """Return the full names of the records that travel in `topics`, each once, in alphabetical order."""
         return tuple(sorted({value for name in topics for value in self.topic(name).values}))

@@ -6,6 +6,7 @@ another sentence makes no new version. What others registered may refer to other
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ QUESTIONS_AT_ONCE: Final = 4
 ABSENT_SECONDS: Final = 60.0
 ABSENT_MAX: Final = 10_000
 """Ids remembered as absent: garbage names a new one with each record."""
+ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
+_USER_IN_URL: Final = re.compile("//[^/@]*@")
 _DELETED: Final = "?deleted=true"
-_ENGINE: Final = "towpath."
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +73,27 @@ def _answered(
 class RegistryClient:
     """A registry. Use it as a context manager, so that its connections are closed."""
 
-    def __init__(self, settings: RegistrySettings) -> None:
+    def __init__(self, settings: RegistrySettings, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         password = settings.password.get_secret_value() if settings.password else ""
         headers = {"Accept": f"{_MEDIA_TYPE}, application/json", "Content-Type": _MEDIA_TYPE}
         if settings.token:
             headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
         self._strategy = SubjectStrategy(settings.subject_strategy)
-        self._url = settings.url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self._url,
-            auth=(settings.username, password) if settings.username else None,
-            timeout=settings.timeout_seconds,
-            headers=headers,
-        )
+        url = settings.url.rstrip("/")
+        self._url = _USER_IN_URL.sub("//", url)
+        self._timeout_seconds = settings.timeout_seconds
+        try:
+            self._http = httpx.Client(
+                base_url=url,
+                auth=(settings.username, password) if settings.username else None,
+                timeout=settings.timeout_seconds,
+                headers=headers,
+            )
+        except httpx.InvalidURL as error:
+            raise ConfigurationError(
+                f"[registry] url = {self._url!r} is no address: {error}", next_step="correct it in towpath.toml"
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +118,7 @@ class RegistryClient:
         Raises ContractError where the registry finds it incompatible.
         """
         answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}/versions", {"schema": _text(avro)})
-        return int(answer["id"])
+        return _id_of(answer)
 
     @_answered
     def find(self, subject: str, avro: Mapping[str, Any]) -> int | None:
@@ -118,7 +128,7 @@ class RegistryClient:
         """
         answer = self._ask("POST", f"/subjects/{quote(subject, safe='')}", {"schema": _text(avro)}, absent=True)
         if answer is not None:
-            return int(answer["id"])
+            return _id_of(answer)
         wanted = _fingerprint(avro)
         for writer in reversed(self.writers(subject, deleted=False)):
             if wanted is not None and _fingerprint(writer.avro) == wanted:
@@ -133,10 +143,14 @@ class RegistryClient:
         """
         flag = _DELETED if deleted else ""
         path = f"/subjects/{quote(subject, safe='')}/versions"
-        versions = self._ask("GET", f"{path}{flag}", absent=True) or ()
+        versions = self._ask("GET", f"{path}{flag}", absent=True)
+        if versions is None:
+            return ()
+        if not isinstance(versions, list):
+            raise TypeError("the versions are a list of numbers")
         answers = [self._ask("GET", f"{path}/{version}{flag}") for version in versions]
         return tuple(
-            WriterSchema(int(answer["id"]), self._whole(answer))
+            WriterSchema(_id_of(answer), self._whole(answer))
             for answer in answers
             if answer.get("schemaType", "AVRO") == "AVRO"
         )
@@ -242,10 +256,9 @@ class RegistryClient:
         The engine's own records are left out: they change with the engine, and not with the project.
         """
         records: dict[str, Schemas] = {}
-        for record in catalogue.values():
+        for record in catalogue.own_values():
             for subject in subjects_of(record, catalogue, self._strategy):
-                writers = self.writers(subject, deleted=False)
-                if writers and not record.startswith(_ENGINE):
+                if writers := self.writers(subject, deleted=False):
                     records[record] = schemas_of(record, writers[-1].avro, f"{subject} in the registry")
         return Snapshot("the registry's latest version", records)
 
@@ -267,15 +280,12 @@ class RegistryClient:
 
     def _ask(self, method: str, path: str, body: Any = None, *, absent: bool = False) -> Any:
         """Return the registry's answer; None where it has no such thing and `absent` allows that."""
-        try:
-            answer = self._http.request(method, path, content=None if body is None else json.dumps(body))
-        except httpx.HTTPError as error:
-            raise self._away(f"{type(error).__name__}: {error}") from error
+        answer, content = self._exchange(method, path, None if body is None else json.dumps(body))
         if answer.is_success:
-            if (found := answer.json()) is None:
+            if (found := json.loads(content)) is None:
                 raise ValueError("null")
             return found
-        code, message = _error_of(answer)
+        code, message = _error_of(answer.status_code, content)
         if absent and answer.status_code == httpx.codes.NOT_FOUND and code // 100 == 404:
             return None
         if answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}:
@@ -290,6 +300,24 @@ class RegistryClient:
                 next_step="towpath contracts check --against registry says who would break",
             )
         raise self._away(f"{method} {path}: {answer.status_code} {message}")
+
+    def _exchange(self, method: str, path: str, body: str | None) -> tuple[httpx.Response, bytes]:
+        """Send a question, read the answer: no longer than the time-out altogether, and no more than a limit.
+
+        httpx's own time-out is for each piece alone.
+        """
+        end_seconds, content = self._clock.monotonic_seconds() + self._timeout_seconds, bytearray()
+        try:
+            with self._http.stream(method, path, content=body) as answer:
+                for piece in answer.iter_bytes():
+                    content += piece
+                    if len(content) > ANSWER_BYTES_MAX:
+                        raise self._away(f"{method} {path}: an answer of more than {ANSWER_BYTES_MAX} bytes")
+                    if self._clock.monotonic_seconds() > end_seconds:
+                        raise self._away(f"{method} {path}: no whole answer in {self._timeout_seconds:g} s")
+                return answer, bytes(content)
+        except httpx.HTTPError as error:
+            raise self._away(f"{type(error).__name__}: {error}") from error
 
     def _away(self, cause: str) -> WorldError:
         return WorldError(
@@ -365,10 +393,18 @@ def _text(avro: Mapping[str, Any]) -> str:
     return json.dumps(avro, separators=(",", ":"))
 
 
-def _error_of(answer: httpx.Response) -> tuple[int, str]:
+def _error_of(status_code: int, content: bytes) -> tuple[int, str]:
     """Return Confluent's error code and message, or what comes nearest to them."""
     try:
-        body = answer.json()
+        body = json.loads(content)
     except ValueError:
-        return answer.status_code, answer.text[:200]
-    return int(body.get("error_code", answer.status_code)), str(body.get("message", ""))[:500]
+        return status_code, content[:200].decode("utf-8", "replace")
+    code, said = (body.get("error_code"), body.get("message")) if isinstance(body, dict) else (None, body)
+    return (code if isinstance(code, int) else status_code), str(said or "without a reason")[:500]
+
+
+def _id_of(answer: Mapping[str, Any]) -> int:
+    """Return the id in an answer; no record can name one below 1 (Confluent's wire format)."""
+    if (schema_id := int(answer["id"])) < 1:
+        raise ValueError(f"{schema_id} is no id of a schema")
+    return schema_id

@@ -2,8 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -12,8 +13,8 @@ import pytest
 from tests.unit.orchestrator.desktop import CODEC as CURRENT
 from towpath.contract.codec import Codec, UnknownSchema
 from towpath.contract.files import load_contracts, schema_sets
-from towpath.contract.registry import RegistryClient, SchemaLearned, SchemaLearner
-from towpath.errors import WorldError
+from towpath.contract.registry import ANSWER_BYTES_MAX, RegistryClient, SchemaLearned, SchemaLearner
+from towpath.errors import ConfigurationError, ContractError, WorldError
 from towpath.settings import RegistrySettings, load_settings
 
 CONTRACTS = load_contracts(schema_sets(load_settings()))
@@ -51,15 +52,23 @@ def registry(schemas: dict[int, Any]) -> Iterator[tuple[RegistrySettings, list[s
 
 
 @contextmanager
-def answering(content: bytes) -> Iterator[RegistrySettings]:
-    """Run what answers every question with 200 and `content`, as a proxy or a page for signing in does."""
+def answering(
+    content: bytes, *, status: int = 200, pause_seconds: float = 0.0, seconds: float = 10
+) -> Iterator[RegistrySettings]:
+    """Run what answers every question with `content`, as a proxy or a page for signing in does; perhaps bit by bit."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):
+                if not pause_seconds:
+                    self.wfile.write(content)
+                    return
+                for number in content:
+                    self.wfile.write(bytes([number]))
+                    time.sleep(pause_seconds)
 
         def do_POST(self) -> None:
             self.do_GET()
@@ -71,7 +80,7 @@ def answering(content: bytes) -> Iterator[RegistrySettings]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield RegistrySettings(url=f"http://127.0.0.1:{server.server_port}")
+        yield RegistrySettings(url=f"http://127.0.0.1:{server.server_port}", timeout_seconds=seconds)
     finally:
         server.shutdown()
         server.server_close()
@@ -91,6 +100,62 @@ def test_an_answer_in_another_form_is_a_registry_that_is_away(content: bytes) ->
         ):
             with pytest.raises(WorldError, match="does not answer as it should"):
                 ask()
+
+
+@pytest.mark.parametrize("content", [b"{}", b'"x"', b'{"error_code": 200}'])
+def test_versions_in_another_form_are_not_none(content: bytes) -> None:
+    """An object where a list belongs was read as "nothing is registered", and a check against it found nothing."""
+    with answering(content) as settings, RegistryClient(settings) as client, pytest.raises(WorldError, match="a list"):
+        client.writers("s")
+
+
+@pytest.mark.parametrize("content", [b'{"id": -1}', b'{"id": 0}', b'{"id": "seven"}', b'{"id": null}'])
+def test_an_id_that_no_record_can_name_is_refused(content: bytes) -> None:
+    with (
+        answering(content) as settings,
+        RegistryClient(settings) as client,
+        pytest.raises(WorldError, match="another form"),
+    ):
+        client.add("s", {"type": "record", "name": "X", "fields": []})
+
+
+def test_an_answer_has_a_time_and_a_size() -> None:
+    """One that comes byte by byte, each within the time-out, or never ends, holds up a build for ever."""
+    with (
+        answering(b" " * 1000, pause_seconds=0.02, seconds=0.2) as settings,
+        RegistryClient(settings) as client,
+        pytest.raises(WorldError, match="no whole answer in"),
+    ):
+        client.writer(1)
+    with (
+        answering(b" " * (ANSWER_BYTES_MAX + 1)) as settings,
+        RegistryClient(settings) as client,
+        pytest.raises(WorldError, match="an answer of more than"),
+    ):
+        client.writer(1)
+
+
+@pytest.mark.parametrize("content", [b"[]", b"null", b'{"message": null}', b'{"error_code": "x", "message": ""}'])
+def test_a_refusal_without_a_reason_is_a_refusal(content: bytes) -> None:
+    with (
+        answering(content, status=409) as settings,
+        RegistryClient(settings) as client,
+        pytest.raises(ContractError, match="without a reason"),
+    ):
+        client.add("s", {"type": "record", "name": "X", "fields": []})
+
+
+def test_a_password_in_the_address_is_never_said() -> None:
+    settings = RegistrySettings(url="http://user:secret@127.0.0.1:9", timeout_seconds=1)
+    with RegistryClient(settings) as client, pytest.raises(WorldError) as caught:
+        client.writer(1)
+    assert "http://127.0.0.1:9" in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_what_is_no_address_is_a_mistake_in_the_settings() -> None:
+    with pytest.raises(ConfigurationError, match="is no address"):
+        RegistryClient(RegistrySettings(url="http://[::1"))
 
 
 def test_it_is_asked_once_and_then_known() -> None:
