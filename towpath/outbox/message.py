@@ -15,6 +15,7 @@ from towpath.tracing import traceparent
 
 PAYLOAD_BYTES_MAX = 900_000
 """Kafka takes 1,048,576 bytes a record by default; the rest is room for key, headers and framing (outbox.sql)."""
+INT4_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,8 @@ class OutboxMessage:
 
     `id` identifies the message for ever: who writes the same message again must give the same id, for it is by the
     id that consumers drop what they have seen.
+
+    Raises ValueError for an attempt or a round past 32 bits: psycopg's binary COPY would write another number.
     """
 
     id: UUID
@@ -45,6 +48,12 @@ class OutboxMessage:
     undoes: str | None = None
     replay_id: str | None = None
     dead: str | None = None
+
+    def __post_init__(self) -> None:
+        """Hold the numbers to their columns."""
+        for number in (self.attempt, self.round):
+            if number is not None and abs(number) > INT4_MAX:
+                raise ValueError(f"an attempt or a round of {number} is past 32 bits")
 
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(OutboxMessage))

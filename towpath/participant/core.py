@@ -21,7 +21,7 @@ from uuid import UUID, uuid5
 
 from towpath.contract.record import Record
 from towpath.errors import PeerError, ProgrammerError
-from towpath.outbox.message import OutboxMessage
+from towpath.outbox.message import INT4_MAX, OutboxMessage
 from towpath.participant.service import Emitted, Handling
 from towpath.stream.broker.dead_letter import REDRIVE_HEADER, occurred_milliseconds
 from towpath.stream.broker.record import ConsumedRecord
@@ -137,8 +137,8 @@ def read_command(record: ConsumedRecord, handlings: Mapping[str, Handling]) -> C
             step=headers["step"].decode(),
             item=headers.get("item", b"").decode(),
             direction=headers["direction"].decode(),
-            attempt=int(headers["attempt"]),
-            round=int(headers["round"]),
+            attempt=_int4(headers["attempt"]),
+            round=_int4(headers["round"]),
             reply_to=headers["reply_to"].decode(),
             written_milliseconds=(
                 occurred_milliseconds(record) if REDRIVE_HEADER in headers else record.timestamp_milliseconds
@@ -148,6 +148,14 @@ def read_command(record: ConsumedRecord, handlings: Mapping[str, Handling]) -> C
         raise Malformed(record, f"it has no header {error.args[0]!r}") from None
     except ValueError as error:
         raise Malformed(record, f"one of its headers cannot be read: {error}") from None
+
+
+def _int4(text: bytes) -> int:
+    """Return a number that a column of 32 bits holds. Past that psycopg's binary COPY writes another, unasked."""
+    number = int(text)
+    if abs(number) > INT4_MAX:
+        raise ValueError(f"{number} is past 32 bits")
+    return number
 
 
 def waves(commands: Sequence[Command]) -> Iterator[list[Command]]:

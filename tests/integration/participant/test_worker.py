@@ -135,6 +135,15 @@ def test_a_lost_database_connection_loses_and_repeats_nothing(world: World) -> N
     assert world.reserved() == 1
 
 
+def test_an_attempt_past_32_bits_is_dead_among_others_too(world: World) -> None:
+    """It was so alone only: of a batch, its reply was written under what was left of the number, and it was applied."""
+    for number in range(10):
+        world.send(reserve(f"o-{number}"), **({"attempt": "99999999999"} if number == 4 else {}))
+    world.run(lambda: world.count("place_order.replies") + world.count("catalog.commands.dead") == 10)
+    assert world.asked.rows("SELECT key FROM outbox WHERE topic = 'catalog.commands.dead'") == [("o-4",)]
+    assert world.asked.rows("SELECT DISTINCT attempt FROM outbox WHERE topic = 'place_order.replies'") == [(1,)]
+
+
 def test_what_cannot_be_read_is_dead_and_the_rest_is_answered(world: World) -> None:
     """It leaves through the service's own outbox, untouched, with its cause."""
     for number in range(10):

@@ -31,6 +31,14 @@ def test_a_message_carries_type_key_and_payload_of_its_record(codec: Codec) -> N
     assert codec.decode(made.payload) == record
 
 
+@pytest.mark.parametrize("header", ["attempt", "round"])
+def test_a_number_past_its_column_raises_where_it_is_made(codec: Codec, header: str) -> None:
+    """psycopg's binary COPY, which writes two messages and more, keeps the lower 32 bits and says nothing."""
+    record = CustomerVerified(order_id="o-1", customer_id="c-1")
+    with pytest.raises(ValueError, match="past 32 bits"):
+        message.from_record(codec, "place_order.replies", "o-1", record, id=ID, **{header: 2**31})
+
+
 def test_a_record_that_breaks_its_schema_raises_where_it_is_made(codec: Codec) -> None:
     """The caller's transaction cannot commit an event that nobody could read."""
     broken = CustomerVerified(order_id="o-1", customer_id=17)  # type: ignore[arg-type]

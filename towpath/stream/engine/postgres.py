@@ -18,7 +18,7 @@ import structlog
 
 from towpath.clock import epoch_milliseconds
 from towpath.errors import ConfigurationError, ProgrammerError, WorldError
-from towpath.outbox.message import HEADER_COLUMNS, PAYLOAD_BYTES_MAX, OutboxMessage
+from towpath.outbox.message import HEADER_COLUMNS, INT4_MAX, PAYLOAD_BYTES_MAX, OutboxMessage
 from towpath.outbox.postgres import write
 from towpath.stream.broker.dead_letter import DeadLetter, as_reference, dead_topic, key_name, with_original
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
@@ -87,7 +87,6 @@ class DatabaseAway(WorldError):
 
 
 COLUMN_CHARACTERS_MAX = 255
-INT4_MAX = 2**31 - 1
 
 
 def dead_message(record: ConsumedRecord, letter: DeadLetter, *, by_reference: bool = False) -> OutboxMessage:
