@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
+from types import CodeType
 from typing import Any
 
 
@@ -47,5 +49,11 @@ class Source:
     def compiled(self) -> Mapping[str, Any]:
         """Return what the lines define, by name."""
         names = dict(self.objects)
-        exec(compile("\n".join(self._lines), "<towpath.contract>", "exec"), names)  # noqa: S102 - see above
+        exec(_code("\n".join(self._lines)), names)  # noqa: S102 - see above
         return names
+
+
+@lru_cache(maxsize=1024)
+def _code(text: str) -> CodeType:
+    """Compile a text, once: records of one shape have one, and so has a record in every codec of a process."""
+    return compile(text, "<towpath.contract>", "exec")
