@@ -507,6 +507,7 @@ def metadata_taken_at_commit(patch: Patch) -> None:
     patch.setattr(GroupMetadata, "is_member", property(lambda _self: True))
 
 
+@pytest.mark.crash
 def test_group_metadata_keeps_a_zombie_out(stack: RunningStack, tmp_path: Path) -> None:
     """With the batch's own metadata the zombie's commit is refused; with none, or the newest, it is taken."""
     servers = stack.settings.kafka.bootstrap_servers

@@ -1,6 +1,6 @@
 """Exactly once under kill -9: two workers, a nemesis, and a comparison with the inputs at the end.
 
-15 faults in the short form; 100 and more in the long one (`make test-crash`).
+8 faults in the short form; 100 and more in the long one (`make test-crash`).
 """
 
 import time
@@ -15,7 +15,7 @@ from tests.crash.harness import Run, compare, compare_sums, seed_of_the_run
 from tests.stack_fixture import RunningStack
 
 RECORDS = 200_000
-SHORT, LONG = 15, 105
+SHORT, LONG = 8, 105
 
 
 def restart_part(stack: RunningStack, name: str) -> None:
