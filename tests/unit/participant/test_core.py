@@ -74,7 +74,7 @@ def test_what_was_answered_is_answered_again_under_the_attempt_that_asks() -> No
 @pytest.mark.parametrize("number", [2**31, -(2**31), 99_999_999_999])
 @pytest.mark.parametrize("header", ["attempt", "round"])
 def test_a_number_past_32_bits_cannot_be_read(header: str, number: int) -> None:
-    """Written with others, by binary COPY, it came out as another number: the command was answered as a wrong attempt."""
+    """Written with others, by binary COPY, it came out as another number, and the command was answered under it."""
     with pytest.raises(Malformed, match="past 32 bits"):
         read(RESERVE, **{header: str(number)})
 

@@ -12,7 +12,7 @@ from towpath.stack.kafka_start import Plan
 from towpath.stack.lock import load_lock
 from towpath.stack.parts import native_placement, stack_parts
 from towpath.stack.processes import Machine, part_processes, settings_files
-from towpath.stack.supervisor.spec import Identity, ProcessSpec, RestartPolicy
+from towpath.stack.supervisor.spec import Deaths, Identity, ProcessSpec, RestartPolicy
 from towpath.stack.workers import worker_process
 
 HOME = Home(Path("/home"))
@@ -116,13 +116,26 @@ def test_a_worker_knows_its_project_and_how_to_say_that_it_is_ready() -> None:
 
 @pytest.mark.parametrize(("deaths", "seconds"), [(1, 0.2), (2, 0.4), (3, 0.8), (7, 10.0), (9, 10.0), (10, None)])
 def test_restarts_grow_apart_and_end(deaths: int, seconds: float | None) -> None:
-    """The first restart is almost at once, later ones wait twice as long each, and after ten deaths none follows."""
-    assert RestartPolicy().delay_seconds(deaths) == (pytest.approx(seconds) if seconds else None)
+    """The first restart is almost at once, later ones wait twice as long, and after ten that fail none follows."""
+    said = RestartPolicy().delay_seconds(Deaths(unsteady=deaths, unready=deaths))
+    assert said == (pytest.approx(seconds) if seconds else None)
 
 
 def test_a_steady_run_forgives_earlier_deaths() -> None:
     """A process that was ready for long and dies begins anew; one that never got ready does not."""
-    policy = RestartPolicy()
-    assert policy.deaths_after(4, 60.0, was_ready=True) == 1
-    assert policy.deaths_after(4, 60.0, was_ready=False) == 5
-    assert policy.deaths_after(4, 1.0, was_ready=True) == 5
+    policy, before = RestartPolicy(), Deaths(unsteady=4, unready=4)
+    assert policy.after(before, 60.0, was_ready=True) == Deaths(unsteady=1, unready=0)
+    assert policy.after(before, 60.0, was_ready=False) == Deaths(unsteady=5, unready=5)
+    assert policy.after(before, 1.0, was_ready=True) == Deaths(unsteady=5, unready=0)
+
+
+def test_what_gets_ready_is_never_given_up() -> None:
+    """A broker that something killed ten times within minutes was left alone, though it could run each time."""
+    policy, deaths = RestartPolicy(), Deaths()
+    for _ in range(2_000):
+        deaths = policy.after(deaths, 3.0, was_ready=True)
+    assert policy.delay_seconds(deaths) == policy.seconds_max
+    for _ in range(policy.deaths_max):
+        assert policy.delay_seconds(deaths) is not None
+        deaths = policy.after(deaths, 3.0, was_ready=False)
+    assert policy.delay_seconds(deaths) is None

@@ -63,11 +63,20 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
+class Deaths:
+    """How often a process died in a row without a steady run between, and without having got ready."""
+
+    unsteady: int = 0
+    unready: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RestartPolicy:
     """When a process that died is started again.
 
-    The first restart is almost at once, each later one waits twice as long, and after `deaths_max` deaths with no
-    steady run between them it is left alone as failed: a part that cannot run must be seen, not hidden by a loop.
+    The first restart is almost at once, each later one waits twice as long, until a steady run. After `deaths_max`
+    starts in a row that came to nothing it is left alone as failed: a part that cannot run must be seen, not hidden by
+    a loop. One that gets ready can run: whatever kills it then, however often, it is started again.
     """
 
     first_seconds: float = 0.2
@@ -75,16 +84,17 @@ class RestartPolicy:
     deaths_max: int = 10
     steady_seconds: float = 20.0
 
-    def delay_seconds(self, deaths: int) -> float | None:
-        """Return how long to wait after the `deaths`-th death in a row, or None to give up."""
-        if deaths >= self.deaths_max:
+    def delay_seconds(self, deaths: Deaths) -> float | None:
+        """Return how long to wait after these deaths, or None to give up."""
+        if deaths.unready >= self.deaths_max:
             return None
-        return min(self.first_seconds * 2.0 ** (deaths - 1), self.seconds_max)
+        # A float has no more than a thousand doublings.
+        return min(self.first_seconds * 2.0 ** min(deaths.unsteady - 1, 100), self.seconds_max)
 
-    def deaths_after(self, deaths: int, ran_seconds: float, *, was_ready: bool) -> int:
-        """Return the count of deaths in a row after one more: a steady run begins the count anew."""
+    def after(self, deaths: Deaths, ran_seconds: float, *, was_ready: bool) -> Deaths:
+        """Return the deaths in a row after one more."""
         steady = was_ready and ran_seconds >= self.steady_seconds
-        return 1 if steady else deaths + 1
+        return Deaths(unsteady=1 if steady else deaths.unsteady + 1, unready=0 if was_ready else deaths.unready + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from towpath.stack.supervisor.ends import end_orphans, ended
 from towpath.stack.supervisor.launch import adopt_orphans, before_exec
 from towpath.stack.supervisor.logs import START_MARK, LogKeeper
 from towpath.stack.supervisor.probes import is_ready, question
-from towpath.stack.supervisor.spec import Probe, ProbeKind, ProcessSpec, ProcessStatus, State
+from towpath.stack.supervisor.spec import Deaths, Probe, ProbeKind, ProcessSpec, ProcessStatus, State
 
 PROBE_SECONDS = 0.05
 PROBE_TIMEOUT_SECONDS = 5.0
@@ -123,17 +123,17 @@ class Supervised:
         self._changed()
 
     async def _keep_running(self) -> None:
-        deaths = 0
+        deaths = Deaths()
         while self._wanted:
             reason, was_ready = await self._run_once()
             if self._stop_asked():
                 return
             ran_seconds = time.monotonic() - self._started_seconds
-            deaths = self.spec.restart.deaths_after(deaths, ran_seconds, was_ready=was_ready)
+            deaths = self.spec.restart.after(deaths, ran_seconds, was_ready=was_ready)
             delay = self.spec.restart.delay_seconds(deaths)
             if delay is None:
                 self._wanted = False
-                self._set(State.FAILED, f"{reason}; died {deaths} times in a row")
+                self._set(State.FAILED, f"{reason}; died {deaths.unready} times in a row")
                 return
             self._set(State.WAITING, f"{reason}; starts again in {delay:.1f} s")
             with suppress(TimeoutError):
