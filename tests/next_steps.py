@@ -107,6 +107,7 @@ LEFT_TO_A_PERSON = {
     "...": "found by a test",
     "NAME": "place_order",
     "TOPIC": "order.events",
+    "payment@VERSION": "payment@1",
 }
 
 

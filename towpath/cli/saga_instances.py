@@ -285,7 +285,7 @@ def read_instance(settings: Settings, name: str, which: str) -> "KeptInstance":
     from towpath.project import load_sagas
 
     catalogue = Catalogue.load(settings)
-    codec = load_codec(settings, catalogue, [catalogue.topic(envelope.topic_of(name, envelope.STATE)).name])
+    codec = load_codec(settings, catalogue, [own_topic(settings, catalogue, name, envelope.STATE).name])
     definitions = load_sagas(settings).get(name, {})
     fitting = InstanceReader(settings).instances(name, which, codec, definitions=definitions)
     if not fitting:

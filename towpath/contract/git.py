@@ -92,5 +92,8 @@ def _git(root: Path, *arguments: str) -> bytes:
         raise NotFoundError("there is no git on this machine", next_step="compare with a snapshot file") from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip() or f"git {' '.join(arguments)} failed"
-        raise NotFoundError(f"git: {said}", next_step="git fetch, or name a commit that has the project's contracts")
+        step = "git fetch, or name a commit that has the project's contracts"
+        if "not a git repository" in said:
+            step = "git init and commit, or compare with a file that towpath contracts snapshot wrote"
+        raise NotFoundError(f"git: {said}", next_step=step)
     return done.stdout

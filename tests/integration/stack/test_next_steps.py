@@ -23,6 +23,20 @@ OF_A_SMALL_PROJECT = (
     Case("add record shipping.Parcel weight:heavy", 2, (Step("add record --help", says="Types: boolean"),)),
     Case("add topic shipping.commands", 2, (Step("contracts generate"),)),
     Case("contracts generate --check", 0, ()),
+    Case("add service storing", 0, (Step("add saga NAME --asks storing"),)),
+    Case("contracts test", 0, (Step("contracts release"),)),
+    Case(
+        "contracts can-deploy place_order@new --to production",
+        0,
+        (Step("contracts deployed payment@VERSION --to production"),),
+    ),
+    Case("saga check", 0, (Step("saga check --explain", says="explored whole"),)),
+    Case("saga show nobody x", 5, ()),
+    Case("views build nobody", 5, (Step("views list", 1, "towpath status"),)),
+    Case("migrate", 1, (Step("status", 1, "not running"),)),
+    Case("new myshop", 0, ()),
+    Case("new myshop", 6, ()),
+    Case("contracts import registry", 1, (Step("status", 1, "not running"),)),
 )
 """In a project as `towpath new` makes it; each line finds it as the one before has left it."""
 

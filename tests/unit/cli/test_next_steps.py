@@ -25,6 +25,8 @@ OF_THIS_PROJECT = (
     Case("contracts diff HERE/other.json HERE/other.json", 3, (Step("contracts snapshot FILE"),)),
     Case("saga upgrade place_order@77 place_order@78", 5, (Step("saga record"),)),
     Case("saga show nobody o-1", 5, ()),
+    Case("saga list nobody", 5, ()),
+    Case("replay plan --topic order.events", 1, (Step("status", 1, "not running"),)),
 )
 """In this project, whose stack was never started; HERE is a folder of the test's own."""
 

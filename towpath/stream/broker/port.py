@@ -25,6 +25,15 @@ Delivered = Callable[[int], None]
 class BrokerAway(WorldError):
     """The broker did not answer, or said that it cannot now: the same call may succeed later."""
 
+    def __init__(
+        self,
+        cause: str,
+        *,
+        kept: str | None = None,
+        next_step: str | None = "towpath status, or check [kafka] in towpath.toml",
+    ) -> None:
+        super().__init__(cause, kept=kept, next_step=next_step)
+
 
 class TransactionAborted(WorldError):
     """The open transaction can only be aborted: its group generation is stale, or the broker refused a part of it."""
