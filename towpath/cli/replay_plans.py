@@ -28,7 +28,7 @@ from towpath.errors import ConfigurationError, ContractError, NotFoundError, Par
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.replay.plan import Plan, Ranges
+    from towpath.replay.plan import Plan, Ranges, Target
     from towpath.replay.progress import KeepOn, Progress
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -116,6 +116,7 @@ def plan(
         function=function,
     )
     target = Target(to_topic, _whole(to_file), _whole(to_cluster))
+    _require_new(target)
     asked = Asked(selection, target, file=source, outbox=outbox, by_time=by_time, rate=rate, decode=decode)
     made = make_plan(settings, asked)
     if as_json:
@@ -166,6 +167,8 @@ def run(
         )
     output.ask(f"Send {made.records} records again?", yes=yes)
     with views_connection(settings) as connection:
+        if not postgres.is_known(connection, made.replay_id):
+            _require_new(made.target)
         before = postgres.begin(connection, made, actor=actor or user_name(), reason=why, forced=force)
         watch = _Watch(made, before, lambda sent: postgres.note(connection, made.replay_id, sent=sent))
         state = "interrupted"
@@ -181,7 +184,9 @@ def run(
         output.note(f"{progress.sent} records sent in {progress.seconds:.1f} s, {watch.sent} in all")
     if state == "stopped":
         raise PartlyDoneError(
-            f"replay {made.replay_id} was asked to stop", kept="where it stands", next_step=f"towpath replay run {file}"
+            f"replay {made.replay_id} was asked to stop",
+            kept="where it stands",
+            next_step=f"towpath replay run {file} --reason REASON",
         )
 
 
@@ -245,6 +250,16 @@ def _require_one(*options: tuple[str, Any]) -> None:
 
 def _whole(path: Path | None) -> str | None:
     return None if path is None else str(path.resolve())
+
+
+def _require_new(target: "Target") -> None:
+    """Raise RefusedError where the file that is to be written holds something, which no run of this plan wrote."""
+    if target.file is not None and Path(target.file).is_file() and Path(target.file).stat().st_size:
+        raise RefusedError(
+            f"{target.file} holds something already",
+            kept="the file, as it is",
+            next_step="name another file: towpath replay plan --to-file FILE",
+        )
 
 
 def _left(settings: Settings, made: "Plan") -> "Ranges":

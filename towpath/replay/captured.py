@@ -10,6 +10,9 @@ from typing import Any
 from towpath.errors import ConfigurationError
 from towpath.stream.broker.record import ConsumedRecord
 
+LINE_BEGINS = b'{"topic":"'
+"""How each line begins that `line_of` writes."""
+
 
 def line_of(record: ConsumedRecord) -> str:
     """Return a record as a line of a captured file: where it lay, and all of it as base64."""
@@ -29,7 +32,7 @@ def line_of(record: ConsumedRecord) -> str:
     return json.dumps(plain, separators=(",", ":")) + "\n"
 
 
-def record_of(line: str) -> ConsumedRecord:
+def record_of(line: str | bytes) -> ConsumedRecord:
     """Return the record of a line that `line_of` wrote. Raises ConfigurationError for anything else."""
 
     def data(value: str | None) -> bytes | None:
@@ -38,15 +41,23 @@ def record_of(line: str) -> ConsumedRecord:
     try:
         plain = json.loads(line)
         return ConsumedRecord(
-            plain["topic"],
+            _text(plain["topic"]),
             int(plain["partition"]),
             int(plain["offset"]),
             int(plain["timestamp_milliseconds"]),
             data(plain["key"]),
             data(plain["value"]),
-            tuple((name, data(value)) for name, value in plain["headers"]),
+            tuple((_text(name), data(value)) for name, value in plain["headers"]),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigurationError(
-            f"a line is no captured record: {error}", next_step="capture anew: towpath replay plan --to-file FILE"
+            f"a line is no captured record: {error}",
+            kept="the file, as it is",
+            next_step="capture anew: towpath replay plan --topic TOPIC --to-file FILE",
         ) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value

@@ -47,11 +47,12 @@ SCHEMA = fastavro.parse_schema(
 
 
 def is_container(path: Path) -> bool:
-    """Return whether a file is an Avro object container, by its first bytes; by its name where it has none."""
-    if not path.exists() or path.stat().st_size == 0:
+    """Return whether a file is an Avro object container, by its first bytes; by its name where these are cut off."""
+    if not path.exists():
         return path.suffix == SUFFIX
     with path.open("rb") as file:
-        return file.read(len(MAGIC)) == MAGIC
+        begins = file.read(len(MAGIC))
+    return begins == MAGIC or (path.suffix == SUFFIX and MAGIC.startswith(begins))
 
 
 def append(file: IO[bytes], records: Iterable[ConsumedRecord]) -> None:

@@ -75,6 +75,13 @@ def begin(connection: Connection, plan: Plan, *, actor: str, reason: str, forced
     return int(sent)
 
 
+def is_known(connection: Connection, replay_id: str) -> bool:
+    """Return whether a plan has been run before, however that ended. Leaves no transaction open."""
+    create_replays(connection)
+    with connection.transaction():
+        return bool(connection.execute("SELECT 1 FROM towpath_replays WHERE replay_id = %s", (replay_id,)).fetchall())
+
+
 def note(connection: Connection, replay_id: str, *, sent: int, state: str = "running") -> bool:
     """Write down how far it is; return whether it is to stop. Commits."""
     with connection.transaction():

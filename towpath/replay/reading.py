@@ -79,7 +79,7 @@ def read_file(path: Path) -> Iterator[ConsumedRecord]:
         if is_container(path):
             yield from read_container(path)
             return
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             yield from (record_of(line) for line in file if line.strip())
     except OSError as error:
         raise NotFoundError(

@@ -1,7 +1,7 @@
 """Writes a plan's records into a captured file: one a line, or blocks of an Avro object container (`.avro`).
 
 The one rule: the file itself says where a run stands. What a killed run left half is cut, and the next one goes on
-behind what is whole.
+behind what is whole. Nothing else is ever cut: a file that holds anything but the plan's records is left as it is.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from towpath.clock import Clock, SystemClock
+from towpath.errors import ConfigurationError, RefusedError
 from towpath.replay import container
-from towpath.replay.captured import line_of, record_of
+from towpath.replay.captured import LINE_BEGINS, line_of, record_of
 from towpath.replay.plan import Plan
 from towpath.replay.progress import RECORDS_AT_ONCE, Choose, KeepOn, Progress, chunks, left_of, reached
 from towpath.replay.source import Source
@@ -33,10 +34,12 @@ class _Lines:
     """One record a line."""
 
     def whole(self, file: IO[bytes]) -> Iterator[tuple[int, list[ConsumedRecord]]]:
-        """Yield each line; one that was left half is the last."""
+        """Yield each line; one that was left half is the last. Raises ConfigurationError for one of anything else."""
         for line in iter(file.readline, b""):
             if line.endswith(b"\n"):
-                yield file.tell(), [record_of(line.decode())]
+                yield file.tell(), [record_of(line)]
+            elif line[: len(LINE_BEGINS)] != LINE_BEGINS[: len(line)]:
+                record_of(line)
 
     def append(self, file: IO[bytes], records: Iterable[ConsumedRecord]) -> None:
         """Write a line for each record."""
@@ -58,12 +61,23 @@ class _Blocks:
         container.append(file, records)
 
 
-def _cut(form: _Form, file: IO[bytes]) -> dict[TopicPartition, int]:
-    """Cut what a killed run left half, and return behind which offset of each partition the file ends."""
+def _cut(form: _Form, file: IO[bytes], plan: Plan) -> dict[TopicPartition, int]:
+    """Cut what a killed run left half, and return behind which offset of each partition the file ends.
+
+    Raises RefusedError where the file has a record that the plan does not read.
+    """
     found: dict[TopicPartition, int] = {}
     whole = 0
     file.seek(0)
     for end, records in form.whole(file):
+        for record in records:
+            begin, behind = plan.ranges.get(record.topic_partition, (0, 0))
+            if not begin <= record.offset < behind:
+                raise RefusedError(
+                    f"{file.name} has {record.position}, which is no part of replay {plan.replay_id}: it is of another",
+                    kept="the file, as it was",
+                    next_step="plan anew with another file: towpath replay plan --to-file FILE",
+                )
         found.update(reached(records))
         whole = end
     file.truncate(whole)
@@ -74,11 +88,25 @@ def _cut(form: _Form, file: IO[bytes]) -> dict[TopicPartition, int]:
 def write_file(
     source: Source, plan: Plan, path: Path, choose: Choose, keep_on: KeepOn, clock: Clock | None = None
 ) -> Progress:
-    """Write a plan's records into a file, behind those of an earlier run of it; `keep_on` is asked after each chunk."""
-    clock = clock or SystemClock()
+    """Write a plan's records into a file, behind those of an earlier run of it; `keep_on` is asked after each chunk.
+
+    Raises ConfigurationError where it cannot be written or holds anything else, RefusedError where its records are
+    those of another plan, and what the source raises.
+    """
+    try:
+        return _write_file(source, plan, path, choose, keep_on, clock or SystemClock())
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be written: {error}",
+            kept="what is written whole: the same plan goes on behind it",
+            next_step="make room for it or give it its folder, and run the plan again; or plan another --to-file FILE",
+        ) from error
+
+
+def _write_file(source: Source, plan: Plan, path: Path, choose: Choose, keep_on: KeepOn, clock: Clock) -> Progress:
     form: _Form = _Blocks(str(path)) if container.is_container(path) else _Lines()
     with path.open("a+b") as file:
-        standing = {place: begin for place, (begin, _) in plan.ranges.items()} | _cut(form, file)
+        standing = {place: begin for place, (begin, _) in plan.ranges.items()} | _cut(form, file, plan)
         began, sent = clock.monotonic_seconds(), 0
         left = left_of(plan, standing)
         source.require_unchanged(left)

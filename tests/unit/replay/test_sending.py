@@ -5,6 +5,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -438,3 +439,39 @@ def test_a_plan_is_read_back_as_it_was_written() -> None:
     assert Plan.from_text("plan", json.dumps(plan.to_json())) == plan
     with pytest.raises(ConfigurationError, match="is no plan"):
         Plan.from_text("plan", "{}")
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "avro", "txt"])
+@pytest.mark.parametrize("content", [b"a letter without a line's end", b"a letter\n", b"\xff\xfe\x00", b'{"topic"'])
+def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path, suffix: str, content: bytes) -> None:
+    """Whatever it ends with: only what a killed run left half of a record is cut."""
+    broker, path = broker_with(5), tmp_path / f"letter.{suffix}"
+    path.write_bytes(content)
+    if content == b'{"topic"':  # how a record begins
+        assert write(broker, planned(broker), path).sent == 5
+        return
+    with pytest.raises(ConfigurationError, match="no captured record"):
+        write(broker, planned(broker), path)
+    assert path.read_bytes() == content
+    with pytest.raises(ConfigurationError, match="no captured record"):
+        list(read_file(path))
+
+
+def test_a_file_of_another_plan_is_left_as_it_is(tmp_path: Path) -> None:
+    """Its records would count as sent."""
+    broker, path = broker_with(20), tmp_path / "orders.jsonl"
+    write(broker, planned(broker), path)
+    whole = path.read_bytes()
+    plan = planned(broker)
+    shorter = replace(plan, ranges={place: (begin, end - 1) for place, (begin, end) in plan.ranges.items()})
+    with pytest.raises(RefusedError, match="it is of another"):
+        write(broker, shorter, path)
+    assert path.read_bytes() == whole
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """A folder that is not there, and a folder in its place."""
+    broker = broker_with(5)
+    for path in (tmp_path / "nowhere" / "orders.jsonl", tmp_path):
+        with pytest.raises(ConfigurationError, match="cannot be written"):
+            write(broker, planned(broker), path)
