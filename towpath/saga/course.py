@@ -27,7 +27,7 @@ from towpath.saga.handles import (
     classes_of,
     tolerated_in,
 )
-from towpath.saga.options import judge_functions, judge_words
+from towpath.saga.options import judge_builder, judge_words
 from towpath.saga.parts import StepParts
 from towpath.saga.rules import Draft
 
@@ -113,7 +113,7 @@ class Course(Generic[StartT]):
                 on_timeout=said["on_timeout"],
                 wait=said["within"],
                 remind=said["reminds"].parts if said.get("reminds") is not None else None,
-                prolong=said.get("prolonged"),
+                prolong=said["prolonged"].parts if said.get("prolonged") is not None else None,
             )
         )
 
@@ -299,7 +299,13 @@ class Course(Generic[StartT]):
 
         Exactly one of them was taken, and the result is that of its step.
         """
-        positions = tuple(position for branch in branches for position in branch.positions)
+        for branch in branches:
+            if not hasattr(branch, "positions"):
+                raise DefinitionError(
+                    f"{self._where(key)}: it joins {branch!r}, which is no handle",
+                    next_step=f'name the last step of each branch: saga.merge("{key}", first, second)',
+                )
+        positions = tuple(position for branch in branches for position in self._draft.positions_of(key, branch))
         joined: Needs[Any] = Needs(self._draft, positions)
         return self._add(StepParts(key, self._draft.region(), Activity.MERGE, needs=joined, after=after))
 
@@ -360,7 +366,7 @@ class Course(Generic[StartT]):
         The very last that is declared. Each instance is a saga of its own, with its own deadline, history and proof.
         """
         judge_words(self._where("next"), "then_starts", said)
-        judge_functions(self._where("next"), {"next": build})
+        judge_builder(self._where("next"), build)
         if self._draft.second_start is SecondStart.REFUSE_ALWAYS:
             raise DefinitionError(
                 f"{self._where('next')} starts a second instance for a key, and second_start is REFUSE_ALWAYS",
@@ -377,7 +383,7 @@ class Course(Generic[StartT]):
         return f"saga {self._draft.name}: step {key}"
 
     def _event(self, key: str, activity: Activity, build: Callable[..., object], said: dict[str, Any]) -> Any:
-        judge_functions(self._where(key), {key: build})
+        judge_builder(self._where(key), build)
         return self._add(
             StepParts(
                 key,

@@ -7,8 +7,8 @@ from typing import Any, Final, Generic, Required, TypedDict, TypeVar, TypeVarTup
 
 from towpath.saga.definition import OnTimeout, Participant
 from towpath.saga.errors import DefinitionError
-from towpath.saga.options import judge_functions, judge_words
-from towpath.saga.parts import Backoff, RemindParts, UndoParts
+from towpath.saga.options import judge_builder, judge_words
+from towpath.saga.parts import Backoff, ProlongParts, RemindParts, UndoParts
 from towpath.saga.rules import Draft
 from towpath.saga.state import Cause
 
@@ -106,13 +106,12 @@ class NoEffect:
 NO_EFFECT: Final = NoEffect()
 
 
-@dataclass(frozen=True, slots=True)
 class Prolong:
     """An event that moves the deadline of a wait that is under way `by` so much, at most `times` times."""
 
-    on: type[Any]
-    by: timedelta
-    times: int
+    def __init__(self, on: type[Any], by: timedelta, times: int) -> None:
+        judge_words("a wait", "Prolong", {"on": on, "by": by, "times": times})
+        self.parts = ProlongParts(on, by, times)
 
 
 class Remind:
@@ -129,6 +128,9 @@ class Remind:
         every: timedelta,
         times: int,
     ) -> None:
+        where = f"the reminder {getattr(reminder, '__name__', reminder)}"
+        judge_words(where, "Remind", {"event": event, "every": every, "times": times})
+        judge_builder(where, reminder)
         self.parts = RemindParts(reminder, event, every, times)
 
 
@@ -290,7 +292,7 @@ class UndoStart(Generic[StartT]):
 def _judged(method: str, command: Callable[..., object], timing: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the timing of an undo, whose words are known. Raises DefinitionError."""
     where = f"the undo {getattr(command, '__name__', command)}"
-    judge_functions(where, {"its function": command})
+    judge_builder(where, command)
     judge_words(where, method, timing)
     return timing
 

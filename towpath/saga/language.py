@@ -53,8 +53,10 @@ class Saga(Subsagas[StartT]):
         second_start: SecondStart = SecondStart.REFUSE_WHILE_OPEN,
         keyed_by: Callable[[StartT], str] | None = None,
     ) -> None:
-        first, *others = classes_of(starts_on)
-        judge_saga(name, version, deadline, (first, *others), keyed_by)
+        starts, cancels = classes_of(starts_on), classes_of(cancel_on)
+        said = {"version": version, "deadline": deadline, "undo": undo, "second_start": second_start}
+        judge_saga(name, starts, cancels, {**said, "keyed_by": keyed_by})
+        first, *others = starts
         self._draft = Draft(
             name,
             version=version,
@@ -63,7 +65,7 @@ class Saga(Subsagas[StartT]):
             undo=undo.parts if undo is not None else None,
             second_start=second_start,
             also_starts_on=tuple(others),
-            cancels=classes_of(cancel_on),
+            cancels=cancels,
             keyed_by=keyed_by,
         )
 

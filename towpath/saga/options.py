@@ -5,13 +5,20 @@ an `attemps=7` that nobody reads would leave the default in force, in silence.
 """
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from typing import Any
 
-from towpath.saga.definition import OnTimeout, Participant
+from towpath.saga.definition import OnTimeout, Participant, SecondStart
+from towpath.saga.durations import days
 from towpath.saga.errors import DefinitionError
+from towpath.saga.parts import Backoff, ProlongParts, RemindParts
+
+VERSION_MAX = 2**31 - 1  # states, history and headers keep it in 32 bits
+DEADLINE_MAX = days(36_525)  # a hundred years: what is due stays a date that every tool can write
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")  # what Kafka takes as a topic's name, with room for ".commands"
 
 _TIMING = ("within", "attempts", "retry_for", "backoff")
 _SHARED = ("after", "key", "holds", "touches", "needs", "succeeds", *_TIMING)
@@ -41,6 +48,8 @@ WORDS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "result": (("needs", "event"), ("event",)),
     "then_starts": (("needs",), ()),
     "Undo": (_TIMING, ()),
+    "Remind": (("event", "every", "times"), ("event", "every", "times")),
+    "Prolong": (("on", "by", "times"), ("on", "by", "times")),
     "UndoStart": (_TIMING, ("within",)),
 }
 
@@ -78,18 +87,49 @@ def _are_texts(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, tuple) and all(isinstance(each, str) for each in value))
 
 
+def _is_backoff(value: object) -> bool:
+    return isinstance(value, Backoff) and _is_time(value.first) and _is_time(value.most) and _is_count(value.factor)
+
+
+def _are_classes(value: object) -> bool:
+    kinds = getattr(value, "classes", value if isinstance(value, tuple) else (value,))
+    return bool(kinds) and all(isinstance(kind, type) for kind in kinds)
+
+
+def _are_branches(value: object) -> bool:
+    """Say whether they are two names or more, in an order that is the same in every process (which a set's is not)."""
+    return isinstance(value, list | tuple) and len(value) > 1 and all(isinstance(name, str) for name in value)
+
+
+def _is_reminder(value: object) -> bool:
+    return isinstance(getattr(value, "parts", None), RemindParts)
+
+
+def _is_prolonging(value: object) -> bool:
+    return isinstance(getattr(value, "parts", None), ProlongParts)
+
+
 _KINDS: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    **dict.fromkeys(("within", "retry_for", "lasts", "at_most"), (_is_time, "a time, as in seconds(10)")),
-    **dict.fromkeys(("attempts", "limit"), (_is_count, "a whole number")),
+    **dict.fromkeys(
+        ("within", "retry_for", "lasts", "at_most", "every", "Prolong by"), (_is_time, "a time, as in seconds(10)")
+    ),
+    **dict.fromkeys(("attempts", "limit", "times"), (_is_count, "a whole number")),
     **dict.fromkeys(("when", "over", "by", "until", "keyed_by"), (callable, "a function")),
-    "enough": (_is_count, "a whole number"),
+    "enough": (
+        lambda value: _is_count(value) and value != 0,
+        "a whole number from 1, or leave it out: then all are needed",
+    ),
     "gather enough": (callable, "a function"),
     **dict.fromkeys(("holds", "touches"), (_are_texts, "a name, or a tuple of names")),
     "key": (_is_text, "a text"),
     "on_timeout": (lambda value: isinstance(value, OnTimeout), "one of COMPENSATE, PROCEED, HALT"),
-    "backoff": (lambda value: hasattr(value, "factor"), "a Backoff(first, most, factor)"),
+    "backoff": (_is_backoff, "a Backoff(first, most, factor): two times, and a whole number"),
     "may_fail": (lambda value: isinstance(value, bool), "True, or leave it out"),
-    **dict.fromkeys(("event", "into"), (lambda value: isinstance(value, type), "the class of a record")),
+    **dict.fromkeys(("event", "into", "on"), (lambda value: isinstance(value, type), "the class of a record")),
+    "of": (_are_classes, "the class of a record, or one_of(...) several"),
+    "options": (_are_branches, 'the names of two branches or more, in order, as in options=("card", "voucher")'),
+    "reminds": (_is_reminder, "a Remind(function, event=..., every=..., times=...)"),
+    "prolonged": (_is_prolonging, "a Prolong(event, by=..., times=...)"),
 }
 
 
@@ -100,7 +140,8 @@ def judge_words(where: str, method: str, said: Mapping[str, Any]) -> None:
         if name not in known:
             raise DefinitionError(f"{where}: {method} knows no {name}=", next_step=_instead(method, name, known))
         judged = _KINDS.get(f"{method} {name}") or _KINDS.get(name)
-        if judged is not None and value is not None and not judged[0](value):
+        left_out = value is None and name != "key" and name not in needed
+        if judged is not None and not left_out and not judged[0](value):
             raise DefinitionError(
                 f"{where}: {name}={value!r} is a {type(value).__name__}", next_step=f"give it {judged[1]}"
             )
@@ -112,6 +153,10 @@ def judge_words(where: str, method: str, said: Mapping[str, Any]) -> None:
         )
     if method == "delay" and ("lasts" in said) == ("until" in said):
         raise DefinitionError(f"{where}: a delay lasts so long, or until a time", next_step="say lasts= or until=")
+    if method == "delay" and "lasts" in said and "at_most" in said:
+        raise DefinitionError(
+            f"{where}: a delay of a fixed length says at_most=, too", next_step="leave it out, or say until="
+        )
     if method == "delay" and "until" in said and "at_most" not in said:
         raise DefinitionError(f"{where}: a delay until a time lacks at_most=", next_step="say how long it may last")
     endless = method == "gather" and said.keys().isdisjoint(("enough", "ended_by"))
@@ -137,16 +182,33 @@ def judge_participant(where: str, participant: object, command: object) -> None:
         raise DefinitionError(
             f"{where}: {participant!r} is no participant", next_step=f"name it once, as in payments = {fix}"
         )
+    if not isinstance(participant.name, str) or not _TOPIC.fullmatch(participant.name):
+        raise DefinitionError(
+            f"{where}: no topic can be called {participant.name}.commands, so nothing reaches that participant",
+            next_step="name the service in plain letters, digits, ., _ and -",
+        )
+    judge_builder(where, command)
+
+
+def judge_builder(where: str, command: object) -> None:
+    """Judge what builds a command, or an event. Raises DefinitionError."""
     if not callable(command):
         raise DefinitionError(f"{where}: {command!r} builds no command", next_step="give the function that builds it")
     judge_functions(where, {"the command": command})
 
 
 def judge_functions(where: str, functions: Mapping[str, object]) -> None:
-    """Refuse functions that must be awaited: the machine calls them, and decides with what they return at once."""
+    """Refuse functions that are awaited or yield: the machine calls them, and decides with what they return at once."""
     for name, function in functions.items():
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            called = getattr(function, "__name__", name)
+        called = getattr(function, "__name__", name)
+        calls = inspect.getattr_static(type(function), "__call__", None)  # of an object that can be called
+        if inspect.isgeneratorfunction(function) or inspect.isgeneratorfunction(calls):
+            raise DefinitionError(
+                f"{where}: {called} yields, and the machine takes what it returns: a generator",
+                next_step="let it return its value; a list is returned whole",
+            )
+        awaited = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+        if any(is_awaited(each) for is_awaited in awaited for each in (function, calls)):
             raise DefinitionError(
                 f"{where}: {called} is async, and the machine calls it without awaiting it",
                 next_step="make it a plain function of its arguments; what must be awaited is a step of its own",
@@ -154,25 +216,39 @@ def judge_functions(where: str, functions: Mapping[str, object]) -> None:
 
 
 def judge_saga(
-    name: object, version: object, deadline: object, starts_on: tuple[object, ...], keyed_by: object = None
+    name: object, starts_on: tuple[object, ...], cancels: tuple[object, ...], said: Mapping[str, Any]
 ) -> None:
     """Judge what a saga itself is given. Raises DefinitionError."""
-    where = f"saga {name}"
-    if not isinstance(name, str):
-        raise DefinitionError(f"{where}: its name is no text", next_step='name it, as in Saga("place_order", ...)')
-    if not _is_count(version):
-        raise DefinitionError(f"{where}: version={version!r} is no whole number", next_step="count versions from 1")
-    if not _is_time(deadline):
-        raise DefinitionError(f"{where}: deadline={deadline!r} is no time", next_step="give it one, as in days(4)")
-    if keyed_by is not None:
-        if not callable(keyed_by):
-            raise DefinitionError(
-                f"{where}: keyed_by={keyed_by!r} is no function",
-                next_step="give it one that returns the key of an event",
-            )
-        judge_functions(where, {"keyed_by": keyed_by})
-    for kind in starts_on:
-        if not isinstance(kind, type):
-            raise DefinitionError(
-                f"{where}: it starts on {kind!r}, which is no class", next_step="name the event's class"
-            )
+    version, deadline, keyed_by, undo = (said[word] for word in ("version", "deadline", "keyed_by", "undo"))
+    wrong = [f"it starts on {each!r}" for each in starts_on if not isinstance(each, type)]
+    wrong += [f"it is cancelled by {each!r}" for each in cancels if not isinstance(each, type)]
+    second = said["second_start"]
+    names = ", ".join(f"SecondStart.{each.name}" for each in SecondStart)
+    rules = (
+        (isinstance(name, str), "its name is no text", 'name it, as in Saga("place_order", ...)'),
+        (_is_count(version), f"version={version!r} is no whole number", "count versions from 1"),
+        (
+            not _is_count(version) or version <= VERSION_MAX,
+            f"version={version!r} is too large",
+            "count versions from 1",
+        ),
+        (_is_time(deadline), f"deadline={deadline!r} is no time", "give it one, as in days(4)"),
+        (
+            not _is_time(deadline) or deadline <= DEADLINE_MAX,
+            "the deadline is more than a hundred years ahead",
+            "give it one that somebody will see, or let each instance start the next: saga.then_starts",
+        ),
+        (bool(starts_on), "it starts on nothing", "name the event's class"),
+        (not wrong, f"{''.join(wrong[:1])}, which is no class", "name the event's class"),
+        (isinstance(second, SecondStart), f"second_start={second!r} is none", f"give it one of {names}"),
+        (undo is None or hasattr(undo, "parts"), f"undo={undo!r} says no undo", "undo=UndoStart(the function, by=...)"),
+        (
+            keyed_by is None or callable(keyed_by),
+            f"keyed_by={keyed_by!r} is no function",
+            "give it one that returns the key of an event",
+        ),
+    )
+    for holds, cause, fix in rules:
+        if not holds:
+            raise DefinitionError(f"saga {name}: {cause}", next_step=fix)
+    judge_functions(f"saga {name}", {"keyed_by": keyed_by})

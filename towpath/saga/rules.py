@@ -25,6 +25,7 @@ from towpath.saga.definition import (
     GatherDefinition,
     Kind,
     OnTimeout,
+    Participant,
     Policy,
     ProlongDefinition,
     RemindDefinition,
@@ -93,7 +94,7 @@ class Draft:
         start = StepDefinition(START_KEY, Kind.START, Activity.START)
         self.steps.append(start)
         if undo is not None:
-            if undo.by is None:
+            if not isinstance(undo.by, Participant):
                 raise self._error("the undo of the start", "names no participant", "say who executes it: by=orders")
             self.steps[0] = replace(start, undo=self._undo(start, undo, 1, takes_cause=True))
         if keyed_by is not None:
@@ -102,8 +103,8 @@ class Draft:
     def add(self, parts: StepParts) -> int:
         """Judge a step and add it; return its position. Raises DefinitionError."""
         self._judge_name(parts.key, parts.activity)
-        needs, after = self._positions(parts.key, parts.needs), self._positions(parts.key, parts.after)
-        instead_of = self._positions(parts.key, parts.instead_of)
+        needs, after = self.positions_of(parts.key, parts.needs), self.positions_of(parts.key, parts.after)
+        instead_of = self.positions_of(parts.key, parts.instead_of)
         requires = tuple(dict.fromkeys((*needs, *after, *instead_of))) or (0,)
         if parts.activity in _LAST:
             requires = self._sinks()
@@ -207,7 +208,7 @@ class Draft:
             raise self._step_error(key, "is declared after what starts the next", "declare saga.then_starts last")
         if self.steps[-1].activity is Activity.RESULT and activity is not Activity.NEXT:
             raise self._step_error(key, "is declared after the result", "declare the saga's result last")
-        if not _NAME.fullmatch(key):
+        if not isinstance(key, str) or not _NAME.fullmatch(key):
             raise self._step_error(key, "is not lower-case words joined by _", 'give it a key: key="reserve_stock"')
         if any(step.key == key for step in self.steps):
             raise self._step_error(
@@ -218,7 +219,8 @@ class Draft:
                 key, f"is one too many: a saga has at most {STEPS_MAX - 1}", "move some of them to a sub-saga"
             )
 
-    def _positions(self, key: str, handles: Handles | None) -> tuple[int, ...]:
+    def positions_of(self, key: str, handles: Handles | None) -> tuple[int, ...]:
+        """Return the steps that handles stand for. Raises DefinitionError where they are none of this saga's."""
         if handles is None:
             return ()
         if not hasattr(handles, "positions"):
@@ -487,7 +489,7 @@ class Draft:
         )
 
     def _undo(self, step: StepDefinition, parts: UndoParts, extra: int, *, takes_cause: bool = False) -> UndoDefinition:
-        needs = self._positions(step.key, parts.needs)
+        needs = self.positions_of(step.key, parts.needs)
         late = [self.steps[need].key for need in needs if need not in self._ancestors(step.requires)]
         if late:
             raise self._step_error(

@@ -12,7 +12,7 @@ from towpath.saga.definition import Activity, Definition, Kind
 from towpath.saga.effects import SubsagaCompensated, SubsagaCompleted
 from towpath.saga.errors import DefinitionError
 from towpath.saga.handles import AnyNeeds, ItemT, Needs, OtherT, ResultTs, StartT, Step
-from towpath.saga.options import judge_functions, judge_words
+from towpath.saga.options import judge_builder, judge_words
 from towpath.saga.parts import StepParts, UndoSubsaga
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ class Subsagas(Course[StartT]):
     def _subsaga(self, method: str, child: Any, start: Callable[..., object], said: dict[str, Any]) -> Any:
         where = f"saga {self._draft.name}: sub-saga {getattr(child, 'name', child)}"
         judge_words(where, method, said)
-        judge_functions(where, {"start": start})
+        judge_builder(where, start)
         if not isinstance(child, Subsagas):
             raise DefinitionError(
                 f"saga {self._draft.name}: {child!r} is no saga",

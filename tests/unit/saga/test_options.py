@@ -1,12 +1,26 @@
 """What a sentence of the language may say: words that are unknown, missing or of the wrong kind are refused at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.unit.saga.support import OPENED, No, Opened, Undone, Yes, child, do, named, pivot, saga, service, step, take
-from towpath.saga import COMPENSATE, NO_EFFECT, DefinitionError, Saga, Undo, days, hours, seconds
+from towpath.saga import (
+    COMPENSATE,
+    NO_EFFECT,
+    Backoff,
+    DefinitionError,
+    Participant,
+    Prolong,
+    Remind,
+    Saga,
+    Undo,
+    UndoStart,
+    days,
+    hours,
+    seconds,
+)
 from towpath.saga.advance import advance
 from towpath.saga.errors import BuilderError
 from towpath.saga.inputs import Started
@@ -36,6 +50,31 @@ def after_a_pivot(of: Saga[Opened]) -> dict[str, Any]:
     """Return what says that a step comes after the pivot."""
     return {"after": pivot(of), **SAID}
 
+
+def yields(_: Opened) -> Iterator[object]:
+    """Yield what should be returned."""
+    yield _
+
+
+class Awaited:
+    """What it returns must be awaited."""
+
+    async def __call__(self, _: Opened) -> object:
+        """Return nothing in time."""
+
+
+REMIND: Any = Remind
+PROLONG: Any = Prolong
+START_UNDONE_BY_TEXT: Any = UndoStart(take("start"), by="post", succeeds=Undone, within=hours(1))  # type: ignore[arg-type]
+GATHER: dict[str, Any] = {
+    "of": Yes,
+    "into": No,
+    "by": do("by"),
+    "enough": do("enough"),
+    "limit": 3,
+    "within": hours(1),
+    "on_timeout": COMPENSATE,
+}
 
 Says = Callable[[Any], object]
 WRONG: dict[str, tuple[Says, str, str]] = {
@@ -129,6 +168,144 @@ WRONG: dict[str, tuple[Says, str, str]] = {
         lambda _: SAGA(7, version=1, starts_on=Opened, deadline=days(1)),
         "no text",
         "",
+    ),
+    "a version that no state can hold": (
+        lambda _: SAGA("s", version=2**31, starts_on=Opened, deadline=days(1)),
+        "version=2147483648 is too large",
+        "from 1",
+    ),
+    "a deadline that no date can name": (
+        lambda _: SAGA("s", version=1, starts_on=Opened, deadline=days(10**6)),
+        "a hundred years",
+        "then_starts",
+    ),
+    "a saga that starts on None": (
+        lambda _: SAGA("s", version=1, starts_on=None, deadline=days(1)),
+        "starts on None, which is no class",
+        "class",
+    ),
+    "a saga that starts on nothing": (
+        lambda _: SAGA("s", version=1, starts_on=(), deadline=days(1)),
+        "starts on nothing",
+        "class",
+    ),
+    "a saga that a text cancels": (
+        lambda _: SAGA("s", version=1, starts_on=Opened, deadline=days(1), cancel_on="Closed"),
+        "cancelled by 'Closed', which is no class",
+        "class",
+    ),
+    "a text for what a second start means": (
+        lambda _: SAGA("s", version=1, starts_on=Opened, deadline=days(1), second_start="REFUSE"),
+        "second_start='REFUSE' is none",
+        "SecondStart.REFUSE_ALWAYS",
+    ),
+    "a bare function for the undo of the start": (
+        lambda _: SAGA("s", version=1, starts_on=Opened, deadline=days(1), undo=take("start")),
+        "says no undo",
+        "UndoStart(",
+    ),
+    "a text for who undoes the start": (
+        lambda _: SAGA("s", version=1, starts_on=Opened, deadline=days(1), undo=START_UNDONE_BY_TEXT),
+        "names no participant",
+        "by=orders",
+    ),
+    "a participant that has no topic": (
+        lambda s: s.pivot(Participant("büro 1"), do("a"), **SAID),
+        "no topic can be called büro 1.commands",
+        "plain letters",
+    ),
+    "a builder that yields": (lambda s: s.pivot(service, yields, **SAID), "yields yields", "return its value"),
+    "a list that is yielded": (
+        lambda s: s.each(service, do("a"), undo=NO_EFFECT, **{**ITEMS, "over": yields}),
+        "yields yields",
+        "a list is returned whole",
+    ),
+    "an object that is awaited when it is called": (
+        lambda s: s.pivot(service, Awaited(), key="a", **SAID),
+        "is async",
+        "plain function",
+    ),
+    "an undo without a function": (lambda _: UNDO(None, succeeds=Undone), "builds no command", "give the function"),
+    "a start of a sub-saga without a function": (
+        lambda s: s.subsaga(child(), None, within=hours(1)),
+        "builds no command",
+        "give the function",
+    ),
+    "a result that is no function": (lambda s: s.result(OPENED, event=Opened), "builds no command", ""),
+    "a next start that is no function": (lambda s: s.then_starts("next"), "builds no command", ""),
+    "no time of an attempt": (
+        lambda s: s.pivot(service, do("a"), succeeds=Yes, within=None),
+        "within=None is a NoneType",
+        "seconds(10)",
+    ),
+    "a wait whose time means nothing": (
+        lambda s: s.wait("w", **{**WAIT, "on_timeout": None}),
+        "on_timeout=None",
+        "one of COMPENSATE",
+    ),
+    "a number for the key of a wait": (lambda s: s.wait(3, **WAIT), "step 3 is not lower-case", "key="),
+    "no key": (lambda s: s.pivot(service, do("a"), key=None, **SAID), "key=None", "a text"),
+    "numbers for the times of a pause": (
+        lambda s: s.pivot(service, do("a"), backoff=Backoff(1, 2), **SAID),  # type: ignore[arg-type]
+        "backoff=Backoff(first=1",
+        "two times",
+    ),
+    "a pause that grows by a fraction": (
+        lambda s: s.pivot(service, do("a"), backoff=Backoff(factor=1.5), **SAID),  # type: ignore[arg-type]
+        "factor=1.5",
+        "a whole number",
+    ),
+    "none that is enough": (
+        lambda s: s.each(service, do("a"), undo=NO_EFFECT, enough=0, fails=No, **ITEMS),
+        "enough=0",
+        "leave it out",
+    ),
+    "a function for a reminder": (lambda s: s.wait("w", reminds=do("a"), **WAIT), "reminds=", "Remind("),
+    "a class for what prolongs": (lambda s: s.wait("w", prolonged=No, **WAIT), "prolonged=", "Prolong("),
+    "a reminder every eight": (
+        lambda _: REMIND(do("a"), event=Yes, every=8, times=2),
+        "every=8 is a int",
+        "a time",
+    ),
+    "half a reminder": (
+        lambda _: REMIND(do("a"), event=Yes, every=hours(1), times=2.5),
+        "times=2.5 is a float",
+        "whole number",
+    ),
+    "a text for a reminder's event": (
+        lambda _: REMIND(do("a"), event="Late", every=hours(1), times=2),
+        "event='Late' is a str",
+        "class",
+    ),
+    "a text that prolongs": (lambda _: PROLONG("Away", by=hours(1), times=2), "on='Away' is a str", "class"),
+    "prolonged by a number": (lambda _: PROLONG(No, by=3, times=2), "by=3 is a int", "a time"),
+    "gathers a text": (lambda s: s.gather("g", **{**GATHER, "of": "Yes"}), "of='Yes' is a str", "class of a record"),
+    "gathers nothing": (lambda s: s.gather("g", **{**GATHER, "of": ()}), "of=() is a tuple", "class of a record"),
+    "a delay with two lengths": (
+        lambda s: s.delay("d", lasts=hours(1), at_most=hours(2)),
+        "says at_most=, too",
+        "leave it out",
+    ),
+    "branches in one text": (
+        lambda s: s.choose("c", by=do("a"), options="card"),
+        "options='card' is a str",
+        "two branches or more",
+    ),
+    "branches without an order": (
+        lambda s: s.choose("c", by=do("a"), options={"card", "cash"}),
+        "is a set",
+        "in order",
+    ),
+    "one branch": (lambda s: s.choose("c", by=do("a"), options=("card",)), "is a tuple", "two branches or more"),
+    "a merge of a tuple": (
+        lambda s: s.merge("m", s.choose("c", by=do("a"), options=("card", "cash"))),
+        "which is no handle",
+        'saga.merge("m", first, second)',
+    ),
+    "a merge of another saga's branches": (
+        lambda s: s.merge("m", *saga().choose("c", by=str, options=("card", "cash"))),
+        "needs a step of saga",
+        "same saga",
     ),
 }
 
