@@ -1,7 +1,6 @@
 """Verbs of `replay`: capture recorded runs, and let a changed saga decide over them; what sends is in replay_plans."""
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output, replay_plans
+from towpath.cli.files import read_text, require_writable, write_text
 from towpath.cli.replay_planning import load_function, milliseconds
 from towpath.cli.saga_definitions import find_definition, runnable_definition
 from towpath.cli.saga_room import own_topic
@@ -56,16 +56,22 @@ def capture(
     The file holds the runs' records whole: look before it goes where customers' data must not be.
     """
     settings = load_settings()
+    if to.exists():
+        raise RefusedError(f"{to} exists", kept="the file, as it was", next_step="name another file")
+    require_writable(to)
+    # Whoever finds the file finds it whole: what is killed or fails on the way leaves nothing of that name.
+    half = to.with_name(f"{to.name}.part")
     try:
-        with to.open("x", encoding="utf-8") as file:
+        with half.open("w", encoding="utf-8") as file:
             count = 0
             for run in _recorded(settings, name, since, until):
                 file.write(run.to_line())
                 count += 1
-    except FileExistsError as error:
-        raise RefusedError(f"{to} exists", kept="the file, as it was", next_step="name another file") from error
+        half.rename(to)
     except OSError as error:
         raise ConfigurationError(f"{to} cannot be written: {error}", next_step="name another file") from error
+    finally:
+        half.unlink(missing_ok=True)
     output.note(f"{count} runs of {name} in {to}")
 
 
@@ -102,6 +108,7 @@ def shadow(
     from towpath.saga.testing.samples import sample
 
     settings = load_settings()
+    require_writable(html)
     new = runnable_definition(settings, with_)
     before = None if old is None else runnable_definition(settings, old)
     worth = None if value is None else load_function(settings, value)
@@ -120,15 +127,21 @@ def shadow(
             left_out[str(error)] = left_out.get(str(error), 0) + 1
             continue
         if worth is not None:
-            values[run.saga_id] = worth(run.inputs[0].event)  # type: ignore[union-attr]
+            values[run.saga_id] = _worth(value or "", worth, run)
     report = report_of(name, comparisons, left_out, values)
     if html is not None:
-        html.write_text(report.to_html(old or f"{name} as recorded", with_), encoding="utf-8")
+        write_text(html, report.to_html(old or f"{name} as recorded", with_))
         output.note(f"wrote {html}")
     if as_json:
         output.emit_json(report.to_json())
     else:
         _show(report)
+    if fail_on is not FailOn.NEVER and not comparisons:
+        raise NotFoundError(
+            f"no recorded run of {name} was compared, so nothing is shown" + "".join(f"; {one}" for one in left_out),
+            kept="everything: a shadow run sends nothing",
+            next_step="name a file with runs of it: towpath replay capture NAME --output FILE",
+        )
     certain = report.count(Verdict.DIFFERENT) + report.count(Verdict.FAILS)
     possible = report.count(Verdict.POSSIBLY)
     if (fail_on is not FailOn.NEVER and certain) or (fail_on is FailOn.POSSIBLY and possible):
@@ -150,6 +163,18 @@ def _show(report: "Report") -> None:
         output.show_rows([_without_empty_value(row) for row in report.endings])
     if report.groups:
         output.show_rows([_without_empty_value(row) for row in report.groups])
+
+
+def _worth(path: str, function: "Callable[..., Any]", run: "RecordedRun") -> float:
+    """Return what a person's function makes of a start event. Raises ConfigurationError for what is no number."""
+    try:
+        return float(function(run.inputs[0].event))  # type: ignore[union-attr]
+    except Exception as error:
+        raise ConfigurationError(
+            f"{path} gives no number for {run.saga_id}: {type(error).__name__}: {error}",
+            kept="everything: a shadow run sends nothing",
+            next_step="let it return a number for each start event",
+        ) from error
 
 
 def _without_empty_value(row: dict[str, Any]) -> dict[str, Any]:
@@ -200,11 +225,4 @@ def _runs(
 
 
 def _lines(file: Path) -> Iterable[str]:
-    if str(file) == "-":
-        return sys.stdin
-    try:
-        return file.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise NotFoundError(
-            f"{file} cannot be read: {error}", next_step="towpath replay capture NAME --output FILE"
-        ) from error
+    return read_text(file, next_step="towpath replay capture NAME --output FILE").splitlines()

@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from towpath.cli import output
+from towpath.cli.files import read_text
 from towpath.cli.view_versions import broker_of
 from towpath.errors import ConfigurationError, NotFoundError, TowpathError
 from towpath.settings import Settings
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from towpath.replay.judgement import Judgement
     from towpath.replay.plan import Counted, Plan, Ranges, Target
     from towpath.replay.progress import Choose
-    from towpath.replay.selection import Selection
+    from towpath.replay.selection import Judged, Selection
     from towpath.replay.source import Source
     from towpath.stream.broker.kafka import KafkaBroker
     from towpath.stream.broker.record import ConsumedRecord
@@ -52,26 +54,68 @@ def make_plan(settings: Settings, asked: Asked) -> "Plan":
     """
     from towpath.replay.plan import Counted, problems_of
     from towpath.replay.reading import few_collections
+    from towpath.replay.selection import Judged
 
     target = asked.target
+    require_possible(asked.selection)
+    _require_target(settings, target)
     unlooked = _unlooked(settings, asked)
     topics = sorted({place.topic for place in unlooked.ranges})
     codec = codec_of_topics(settings, topics)
     told = [] if target.file or asked.decode else [target.topic] if target.topic else topics
     judgement = _judgement(settings, told, elsewhere=target.cluster is not None)
-    counted = Counted()
-    choose = chooser(settings, asked.selection, codec)
+    counted, judged = Counted(), Judged()
+    choose = chooser(settings, asked.selection, codec, judged)
     with few_collections():
         for record in choose(source_of_plan(settings, unlooked).read(unlooked.ranges)):
             counted.add(record, problem_of(codec, record))
             judgement.meet(record, target.topic_of(record))
         if asked.every:
             _count_outboxes(settings, choose, codec, counted)
+    _tell_judged(judged)
     recognitions = judgement.recognitions()
     problems: tuple[str, ...] = ()
     if not asked.decode:
-        problems = (*problems_of(counted, target, recognitions), *_clock_problems(settings, target, topics))
+        problems = (
+            *problems_of(counted, target, recognitions),
+            *_foreign_problems(settings, target, counted),
+            *_clock_problems(settings, target, topics),
+        )
     return replace(unlooked, counted=counted.to_json(), recognitions=recognitions, problems=problems)
+
+
+def require_possible(selection: "Selection") -> None:
+    """Raise ConfigurationError for a selection that no record can meet."""
+    for what, begin, end in (
+        ("--since and --until", selection.since_milliseconds, selection.until_milliseconds),
+        ("--from-offset and --to-offset", selection.from_offset, selection.to_offset),
+    ):
+        if begin is not None and end is not None and begin >= end:
+            raise ConfigurationError(f"nothing lies between {what}", next_step="say the earlier one first")
+
+
+def _require_target(settings: Settings, target: "Target") -> None:
+    """Raise NotFoundError where the topic to send to is not there."""
+    if target.topic is not None and target.topic not in target_broker(settings, target).partition_counts(
+        [target.topic]
+    ):
+        raise NotFoundError(
+            f"there is no topic {target.topic} to send to", next_step="towpath provision, or say another --to-topic"
+        )
+
+
+def _tell_judged(judged: "Judged") -> None:
+    """Say of how many records an expression could not be judged. Raises ConfigurationError where of none it could."""
+    if judged.not_judged and not judged.judged:
+        raise ConfigurationError(
+            f"--where cannot be judged for any of {judged.not_judged} records; the first is {judged.first}",
+            kept="everything: nothing was sent",
+            next_step="see what fields the type has (schemas/), and how the expression names them: record.FIELD",
+        )
+    if judged.not_judged:
+        output.note(
+            f"--where cannot be judged for {judged.not_judged} records, which are left out; the first is {judged.first}"
+        )
 
 
 def _unlooked(settings: Settings, asked: Asked) -> "Plan":
@@ -98,6 +142,12 @@ def _unlooked(settings: Settings, asked: Asked) -> "Plan":
     broker = broker_of(settings)
     topics = _topics(settings, asked)
     counts = broker.partition_counts(topics)
+    lacking = sorted(number for number in selection.partitions if number >= max(counts.values(), default=number + 1))
+    if lacking:
+        raise NotFoundError(
+            f"no topic that is read has a partition {lacking[0]}",
+            next_step=f"say a --partition below {max(counts.values())}",
+        )
     for topic in topics:
         if topic not in counts and not asked.every:
             raise NotFoundError(f"there is no topic {topic}", next_step="towpath provision, or say another --topic")
@@ -278,6 +328,17 @@ def _judgement(settings: Settings, topics: Iterable[str], *, elsewhere: bool) ->
     return Judgement(consumers, known)
 
 
+def _foreign_problems(settings: Settings, target: "Target", counted: "Counted") -> list[str]:
+    """Return which records another topic does not take, where the catalogue has it: its readers would not know them."""
+    from towpath.contract.catalogue import Catalogue
+
+    known = None if target.topic is None else Catalogue.load(settings).topics.get(target.topic)
+    if known is None:
+        return []
+    foreign = sorted(counted.types.keys() - set(known.values) - {"no type"})
+    return [f"{known.name} takes no {', '.join(foreign)}: whoever reads it does not know them"] if foreign else []
+
+
 def _clock_problems(settings: Settings, target: "Target", topics: Iterable[str]) -> list[str]:
     """Return the topics that give records the time of the broker: a consumer could not tell how old they are."""
     if target.file is not None:
@@ -304,16 +365,18 @@ def problem_of(codec: "Codec", record: "ConsumedRecord") -> str | None:
     return None
 
 
-def chooser(settings: Settings, selection: "Selection", codec: "Codec | None") -> "Choose":
+def chooser(
+    settings: Settings, selection: "Selection", codec: "Codec | None", judged: "Judged | None" = None
+) -> "Choose":
     """Return what takes of records those that a selection wants. Raises ConfigurationError for a wrong predicate."""
     from towpath.replay.plan import chosen
-    from towpath.replay.selection import both, compile_predicate
+    from towpath.replay.selection import both, compile_predicate, guarded
 
     predicates = []
     if codec is not None and selection.where is not None:
-        predicates.append(compile_predicate(selection.where, codec.to_json))
+        predicates.append(compile_predicate(selection.where, codec.to_json, judged))
     if codec is not None and selection.function is not None:
-        predicates.append(load_function(settings, selection.function))
+        predicates.append(guarded(selection.function, load_function(settings, selection.function)))
     if codec is None or not predicates:
         return lambda records: chosen(records, selection, bytes, None)
     return partial(chosen, selection=selection, decode=codec.decode, predicate=both(predicates))
@@ -326,8 +389,10 @@ def load_function(settings: Settings, path: str) -> Callable[..., Any]:
         sys.path.insert(0, str(settings.root))
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except (ImportError, AttributeError, ValueError, TypeError) as error:
         raise ConfigurationError(f"{path} names no function: {error}", next_step="say MODULE:FUNCTION") from error
+    except Exception as error:
+        raise ConfigurationError(f"{module} cannot be imported: {error!r}", next_step="fix the module") from error
     if not callable(found):
         raise ConfigurationError(f"{path} is no function", next_step="say MODULE:FUNCTION")
     function: Callable[..., Any] = found
@@ -354,10 +419,11 @@ def ids_in(file: Path | None) -> frozenset[str]:
     """Return the event ids of a file, one a line. Raises NotFoundError where it cannot be read."""
     if file is None:
         return frozenset()
-    try:
-        return frozenset(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    except OSError as error:
-        raise NotFoundError(f"{file} cannot be read: {error}", next_step="name a file with one id a line") from error
+    text = read_text(file, next_step="name a file with one id a line")
+    found = frozenset(line.strip() for line in text.splitlines() if line.strip())
+    if not found:  # an empty selection would take every record
+        raise ConfigurationError(f"{file} has no ids", next_step="name a file with one id a line")
+    return found
 
 
 def headers_in(given: Iterable[str]) -> dict[str, str]:

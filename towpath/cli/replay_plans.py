@@ -1,7 +1,6 @@
 """Verbs of `replay` that send: plan first, then run the plan, look at runs, stop one."""
 
 import json
-import sys
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -12,6 +11,7 @@ import typer
 
 from towpath.cli import output
 from towpath.cli.deciding import require_reason, user_name
+from towpath.cli.files import read_text, require_writable, write_text
 from towpath.cli.replay_planning import (
     Asked,
     chooser,
@@ -24,7 +24,7 @@ from towpath.cli.replay_planning import (
     target_broker,
     translation,
 )
-from towpath.errors import ConfigurationError, ContractError, NotFoundError, PartlyDoneError, RefusedError
+from towpath.errors import ConfigurationError, ContractError, PartlyDoneError, RefusedError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def plan(
     until: Annotated[datetime | None, typer.Option("--until", help="Records before this time (UTC).")] = None,
     from_offset: Annotated[int | None, typer.Option("--from-offset", min=0)] = None,
     to_offset: Annotated[int | None, typer.Option("--to-offset", min=0, help="Exclusive.")] = None,
-    partitions: Annotated[list[int] | None, typer.Option("--partition", help="Repeat it.")] = None,
+    partitions: Annotated[list[int] | None, typer.Option("--partition", min=0, help="Repeat it.")] = None,
     keys: Annotated[list[str] | None, typer.Option("--key", help="Repeat it.")] = None,
     types: Annotated[list[str] | None, typer.Option("--type", help="In full or by its last part; repeat it.")] = None,
     headers: Annotated[list[str] | None, typer.Option("--header", help="NAME=VALUE; repeat it.")] = None,
@@ -101,6 +101,8 @@ def plan(
     _require_one(("--to-file", to_file), ("--to-topic", to_topic))
     _require_one(("--to-file", to_file), ("--to-cluster", to_cluster))
     _require_one(("--by-time", by_time or None), ("--from", source))
+    _require_one(("--decode", decode or None), ("--output", to))
+    require_writable(to)
     selection = Selection(
         topics=tuple(topics or ()),
         partitions=frozenset(partitions or ()),
@@ -126,6 +128,8 @@ def plan(
     if decode:
         _require_decodable(made)
         return
+    if not made.records:
+        output.note("no record is chosen: there is nothing to send")
     if made.problems and not force:
         raise RefusedError(
             "; ".join(made.problems),
@@ -133,7 +137,7 @@ def plan(
             next_step="choose less, or say --force and, when it is run, --reason",
         )
     if to is not None:
-        to.write_text(json.dumps(made.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_text(to, json.dumps(made.to_json(), indent=2) + "\n")
         output.note(f"run it: towpath replay run {to} --reason REASON")
 
 
@@ -373,9 +377,6 @@ def _done(made: "Plan", sent: int, left: "Ranges", *, done: bool) -> dict[str, A
 def _plan_in(file: Path) -> "Plan":
     from towpath.replay.plan import Plan
 
-    try:
-        return Plan.from_text(str(file), sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise NotFoundError(
-            f"{file} cannot be read: {error}", next_step="towpath replay plan --topic TOPIC --output FILE"
-        ) from error
+    return Plan.from_text(
+        str(file), read_text(file, next_step="make one: towpath replay plan --topic TOPIC --output FILE")
+    )

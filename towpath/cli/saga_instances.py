@@ -389,7 +389,7 @@ def _place_of(at: str | None) -> dict[str, int]:
     """Return what `--at` says: an offset, or a time. Raises ConfigurationError for neither."""
     if at is None:
         return {}
-    if at.isdigit():
+    if at.isascii() and at.isdigit():
         return {"offset": int(at)}
     try:
         moment = datetime.fromisoformat(at)

@@ -204,28 +204,47 @@ class Plan:
             plain = json.loads(text)
             if plain["form"] != FORM:
                 raise ValueError(f"its form is {plain['form']}, not {FORM}")
-            return cls(
+            made = cls(
                 replay_id=str(plain["replay_id"]),
                 selection=Selection.from_json(plain["selection"]),
                 target=Target(**plain["to"]),
                 ranges={
-                    TopicPartition(one["topic"], one["partition"]): (one["begin"], one["end"])
+                    TopicPartition(_text(one["topic"]), _number(one["partition"])): (
+                        _number(one["begin"]),
+                        _number(one["end"]),
+                    )
                     for one in plain["ranges"]
                 },
                 topic_ids=plain["topic_ids"],
                 by_time=bool(plain["by_time"]),
-                rate=plain["rate"],
+                rate=None if plain["rate"] is None else float(plain["rate"]),
                 counted=plain["counted"],
                 recognitions=[Recognition(**one) for one in plain["consumers"]],
                 problems=tuple(plain["problems"]),
                 source=plain["source"],
                 outbox=None if plain["outbox"] is None else OutboxRange(**plain["outbox"]),
-                partition_counts=plain["partition_counts"],
+                partition_counts={_text(name): _number(one) for name, one in plain["partition_counts"].items()},
             )
-        except (ValueError, KeyError, TypeError) as error:
+            lacking = sorted(Counted().to_json().keys() - made.counted.keys())
+            if lacking or not isinstance(made.counted["records"], int):
+                raise ValueError(f"it does not say what was counted: {', '.join(lacking) or 'records'}")
+            return made
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigurationError(
                 f"{name} is no plan: {error}", next_step="make one: towpath replay plan --topic TOPIC --output FILE"
             ) from error
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise TypeError(f"{value!r} is no number from 0 on")
+    return value
 
 
 def chosen(

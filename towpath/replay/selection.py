@@ -14,6 +14,15 @@ from towpath.stream.broker.record import ConsumedRecord
 Predicate = Callable[[Any, ConsumedRecord], bool]
 
 
+@dataclass(slots=True)
+class Judged:
+    """Of how many records an expression could say yes or no, of how many not, and why of the first of these."""
+
+    judged: int = 0
+    not_judged: int = 0
+    first: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What is asked of each record; what is empty asks nothing. Times are milliseconds, `until` exclusive."""
@@ -37,7 +46,11 @@ class Selection:
         """Return whether a record is wanted, its fields aside."""
         at = record.timestamp_milliseconds
         return (
-            (self.since_milliseconds is None or at >= self.since_milliseconds)
+            # Of topics the ranges say it already; a captured file and an outbox are read whole.
+            (not self.topics or record.topic in self.topics)
+            and (self.from_offset is None or record.offset >= self.from_offset)
+            and (self.to_offset is None or record.offset < self.to_offset)
+            and (self.since_milliseconds is None or at >= self.since_milliseconds)
             and (self.until_milliseconds is None or at < self.until_milliseconds)
             and (not self.partitions or record.partition in self.partitions)
             and (not self.keys or (record.key or b"").decode("utf-8", "replace") in self.keys)
@@ -67,6 +80,8 @@ class Selection:
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "Selection":
         """Return the selection that `to_json` wrote. Raises TypeError for a name that it does not know."""
+        if not isinstance(plain, Mapping):
+            raise TypeError("it has no selection")
         known = dict(plain)
         for name in ("partitions", "keys", "types", "ids"):
             known[name] = frozenset(known.get(name, ()))
@@ -78,12 +93,14 @@ def _is_type(found: str | None, wanted: frozenset[str]) -> bool:
     return found is not None and (found in wanted or found.rpartition(".")[2] in wanted)
 
 
-def compile_predicate(text: str, plain: Callable[[Any], Any]) -> Predicate:
+def compile_predicate(text: str, plain: Callable[[Any], Any], counted: Judged | None = None) -> Predicate:
     """Return the predicate that an expression of CEL says; `plain` gives a decoded record as JSON.
 
     Raises ConfigurationError for an expression that cannot be read, and where CEL is not installed. An expression that
-    cannot be judged for a record (a field that its type does not have) does not hold for it.
+    cannot be judged for a record (a field that its type does not have) does not hold for it, which is `counted`. The
+    predicate raises ConfigurationError where the expression gives something other than true or false.
     """
+    counted = Judged() if counted is None else counted
     try:
         import celpy
     except ModuleNotFoundError as error:
@@ -107,9 +124,35 @@ def compile_predicate(text: str, plain: Callable[[Any], Any]) -> Predicate:
             "topic": record.topic,
         }
         try:
-            return bool(program.evaluate({name: celpy.json_to_cel(value) for name, value in known.items()}))
-        except celpy.CELEvalError:
+            found = program.evaluate({name: celpy.json_to_cel(value) for name, value in known.items()})
+        except celpy.CELEvalError as error:
+            counted.not_judged += 1
+            counted.first = counted.first or f"{record.position}: {error.args[0] if error.args else error}"
             return False
+        if not isinstance(found, bool | celpy.celtypes.BoolType):
+            raise ConfigurationError(
+                f"the expression gives a {type(found).__name__} for {record.position}, not true or false",
+                kept="what was sent before; nothing more was sent",
+                next_step="compare it with something: record.total_cents > 100000",
+            )
+        counted.judged += 1
+        return bool(found)
+
+    return holds
+
+
+def guarded(path: str, function: Callable[..., Any]) -> Predicate:
+    """Return a person's function as a predicate; it raises ConfigurationError where the function raises."""
+
+    def holds(decoded: Any, record: ConsumedRecord) -> bool:
+        try:
+            return bool(function(decoded, record))
+        except Exception as error:
+            raise ConfigurationError(
+                f"{path} raised {type(error).__name__} for {record.position}: {error}",
+                kept="what was sent before; nothing more was sent",
+                next_step="fix the function of the decoded record and the record as it lies, and plan again",
+            ) from error
 
     return holds
 

@@ -26,7 +26,7 @@ from towpath.replay.captured import record_of
 from towpath.replay.plan import Counted, Plan, Recognition, Target, chosen, problems_of
 from towpath.replay.progress import Progress, left_of
 from towpath.replay.reading import ranges_in, read_file, read_ranges
-from towpath.replay.selection import Selection, compile_predicate
+from towpath.replay.selection import Judged, Selection, compile_predicate, guarded
 from towpath.replay.sending import Sending, standing_of
 from towpath.replay.source import source_of
 from towpath.replay.writing import write_file
@@ -399,11 +399,15 @@ def test_a_rate_is_kept() -> None:
         (Selection(headers={"id": "e1"}), 1),
         (Selection(headers={"tenant": "x"}), 0),
         (Selection(partitions=frozenset(range(PARTITIONS))), 30),
+        (Selection(topics=(TOPIC,), from_offset=0, to_offset=30), 30),
+        (Selection(topics=("payment.events",)), 0),
+        (Selection(from_offset=30), 0),
+        (Selection(to_offset=1), PARTITIONS),
         (Selection(keys=frozenset(f"o-{number}" for number in range(10))), 30),
     ],
 )
 def test_a_selection_takes_what_it_asks_for(selection: Selection, count: int) -> None:
-    """Time, type, id, header, partition and key; it is kept in a plan as it is."""
+    """Time, type, id, header, topic, partition, offset and key, whatever it is read from; a plan keeps it as it is."""
     records = broker_with(30).records(TOPIC)
     assert sum(map(selection.takes, records)) == count
     assert Selection.from_json(json.loads(json.dumps(selection.to_json()))) == selection
@@ -416,6 +420,53 @@ def test_a_predicate_asks_decoded_fields() -> None:
     assert ids(found) == ["e3"]
     with pytest.raises(ConfigurationError, match="cannot be read"):
         compile_predicate("record.", CODEC.to_json)
+
+
+def test_records_that_an_expression_cannot_be_judged_for_are_counted() -> None:
+    """A field that a type lacks leaves it out; one that is misspelt leaves all out, and that is told."""
+    records, judged = broker_with(30).records(TOPIC), Judged()
+    predicate = compile_predicate('record.reason != ""', CODEC.to_json, judged)
+    assert len(list(chosen(records, Selection(), CODEC.decode, predicate))) == judged.judged == 10
+    assert judged.not_judged == 20
+    assert judged.first.startswith("order.events[")
+
+
+def test_an_expression_that_is_no_question_is_refused() -> None:
+    """A text is neither yes nor no."""
+    predicate = compile_predicate("key", CODEC.to_json)
+    with pytest.raises(ConfigurationError, match="not true or false"):
+        list(chosen(broker_with(3).records(TOPIC), Selection(), CODEC.decode, predicate))
+
+
+def test_a_function_that_raises_is_told_with_the_record() -> None:
+    """By its place, and what to do."""
+    predicate = guarded("shop:large", lambda record, lies: record.nothing)
+    with pytest.raises(ConfigurationError, match=r"shop:large raised AttributeError for order.events\["):
+        list(chosen(broker_with(3).records(TOPIC), Selection(), CODEC.decode, predicate))
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"ranges": [{"topic": TOPIC, "partition": 0, "begin": "x", "end": 1}]},
+        {"ranges": [{"topic": None, "partition": 0, "begin": 0, "end": 1}]},
+        {"ranges": "x"},
+        {"counted": {}},
+        {"counted": "x"},
+        {"selection": []},
+        {"selection": {"nothing": 1}},
+        {"to": {"place": "x"}},
+        {"rate": "fast"},
+        {"partition_counts": [1]},
+        {"outbox": "order"},
+    ],
+)
+def test_a_damaged_plan_is_no_plan(damage: dict[str, Any]) -> None:
+    """Whatever of it is damaged: nothing is begun with it."""
+    plain = planned(broker_with(3)).to_json()
+    assert Plan.from_text("plan", json.dumps(plain)).to_json() == plain
+    with pytest.raises(ConfigurationError, match="is no plan"):
+        Plan.from_text("plan", json.dumps({**plain, **damage}))
 
 
 def test_what_may_be_done_twice_is_a_problem_of_the_plan() -> None:

@@ -1,6 +1,7 @@
 """`towpath replay shadow` from a captured file, without any part running."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ from typer.testing import CliRunner
 
 from sagas import place_order
 from towpath.cli import _register, app
-from towpath.replay.runs import RecordedRun
+from towpath.errors import WorldError
+from towpath.replay.runs import RecordedRun, runs_of_lines
 from towpath.saga.testing import inputs_of, read_history
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -116,9 +118,71 @@ def test_what_cannot_be_compared_is_counted(captured: Path, tmp_path: Path) -> N
         (("--with", "place_order", "--from", "nothing.jsonl"), 5),
         (("--with", "place_order", "--value", "nothing"), 2),
         (("--with", "place_order", "--value", "nothing:at_all"), 2),
+        (("--with", "place_order", "--value", "tests.unit.cli.replay.worth:none"), 2),
+        (("--with", "place_order", "--value", "tests.unit.cli.replay.worth:raising"), 2),
+        (("--with", "place_order", "--html", "nowhere/page.html"), 2),
+        (("--with", "place_order", "--html", "tests"), 2),
     ],
 )
 def test_a_persons_mistake_ends_with_its_code(captured: Path, arguments: tuple[str, ...], code: int) -> None:
     """No traceback: each says what to name."""
     more = () if "--from" in arguments else ("--from", captured)
     assert run("shadow", "place_order", *arguments, *more)[0] == code
+
+
+def test_ci_is_not_told_that_nothing_differs_where_nothing_was_compared(captured: Path, tmp_path: Path) -> None:
+    """An empty file, runs of another saga, lines that are none: without --fail-on that is said, with it it fails."""
+    told = ("shadow", "place_order", "--with", "place_order", "--from")
+    path = tmp_path / "damaged.jsonl"
+    for text in ("", "{", captured.read_text(encoding="utf-8").replace('"saga": "place_order"', '"saga": "other"')):
+        path.write_text(text, encoding="utf-8")
+        assert run(*told, path)[0] == 0
+        assert run(*told, path, "--fail-on", "different")[0] == 5
+
+
+def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
+    """Of a plan, of captured runs, of ids: never a traceback."""
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"\x89PNG\xff\xfe")
+    for arguments in (
+        ("run", path, "--reason", "x", "--yes"),
+        ("shadow", "place_order", "--with", "place_order", "--from", path),
+        ("plan", "--topic", "order.events", "--ids", path),
+        ("plan", "--from", path),
+    ):
+        assert run(*arguments)[0] == 2, arguments
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--since", "2026-01-02", "--until", "2026-01-01"),
+        ("--from-offset", "5", "--to-offset", "5"),
+        ("--partition", "-1"),
+        ("--output", "nowhere/plan.json"),
+        ("--decode", "--output", "plan.json"),
+    ],
+)
+def test_what_a_plan_can_never_do_is_said_before_anything_is_read(arguments: tuple[str, ...]) -> None:
+    """No part runs here: it is a usage error, not one of a part that is away."""
+    assert run("plan", "--topic", "order.events", *arguments)[0] == 2
+
+
+def test_a_capture_that_fails_leaves_no_file_and_the_next_one_writes_it(
+    captured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of a file would be taken for all runs, and be in the way of the next attempt."""
+    path, lines = tmp_path / "captured.jsonl", captured.read_text(encoding="utf-8").splitlines()
+    runs = list(runs_of_lines(lines, lambda *_: place_order.saga.definition))
+
+    def away(*_: object) -> Iterator[object]:
+        yield runs[0]
+        raise WorldError("Kafka is away")
+
+    monkeypatch.setattr("towpath.cli.replay._recorded", away)
+    assert run("capture", "place_order", "--output", path)[0] == 1
+    assert list(tmp_path.glob("captured*")) == []
+    monkeypatch.setattr("towpath.cli.replay._recorded", lambda *_: iter(runs))
+    assert run("capture", "place_order", "--output", path)[0] == 0
+    assert path.read_text(encoding="utf-8").splitlines() == lines
+    assert run("capture", "place_order", "--output", path)[0] == 6
