@@ -141,7 +141,7 @@ def judged(definition: Definition, call: bytes | None) -> str | None:
     try:
         with _WATCH.watching():
             again = function(*given)
-    except Exception as error:  # whatever it is, it did not happen there
+    except (Exception, SystemExit) as error:  # whatever it is, it did not happen there
         return f"{name} raises {type(error).__name__} in another process: {error}"
     if _WATCH.used:
         return f"{name} {' and '.join(sorted(_WATCH.used))}: let it depend on what it is given alone"
@@ -164,7 +164,7 @@ def main() -> None:
     for place in begin["sagas"]:
         try:
             found.update({(each.name, each.version): each for each in definitions_in(place)})
-        except Exception as error:  # whatever a module of the project does when it is imported
+        except (Exception, SystemExit) as error:  # whatever a module of the project does when it is imported
             wrong = f"cannot be imported in another environment: {place}: {type(error).__name__}: {error}"
     with contextlib.suppress(EOFError):
         while True:

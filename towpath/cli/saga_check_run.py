@@ -1,26 +1,24 @@
 """Does what `saga check` asks: imports the sagas, proves them, writes tests, and shows what was found."""
 
-import importlib
-import pkgutil
+import contextlib
 import sys
 import time
-import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.markup import escape
 
 from towpath.cli import output
+from towpath.cli.saga_check_modules import load, module_names
 from towpath.cli.saga_elsewhere import Processes
 from towpath.errors import ConfigurationError, ContractError, NotFoundError
-from towpath.saga import Definition, DefinitionError, Saga
-from towpath.saga.check import ASSUMPTIONS, BOUNDS, EXHAUSTIVE, Check, Property, Report, Samples, Violation
+from towpath.saga import Definition
+from towpath.saga.check import ASSUMPTIONS, BOUNDS, EXHAUSTIVE, Check, Report, Samples, Violation
 from towpath.saga.check.timing import words_for
 from towpath.settings import Settings, find_project, load_settings
 
-_ENGINE = (str(Path(__file__).parents[1]), "<frozen importlib")
+Tell: TypeAlias = Callable[[str, int, int], None]
 
 
 def run(
@@ -40,29 +38,8 @@ def run(
     """
     settings = _settings(modules)
     root = settings.root if settings is not None else Path.cwd()
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    found: dict[tuple[str, int], str] = {}
-    definitions: list[Definition] = []
-    reports: list[Report] = []
-    for name in _module_names(modules or ([settings.project.sagas] if settings is not None else [])):
-        loaded = _load(name)
-        if isinstance(loaded, Report):
-            reports.append(loaded)
-            continue
-        if (loaded.name, loaded.version) in found:
-            raise ConfigurationError(
-                f"{name}: saga {loaded.name} version {loaded.version} is defined twice",
-                next_step="raise the version of the newer one",
-            )
-        definitions.append(loaded)
-        found[loaded.name, loaded.version] = f"{name}:saga"
-    tell = _tell_progress if progress else _tell_nothing
-    with Processes(found) as elsewhere:
-        samples = _samples(settings)
-        reports += Check(definitions, time.perf_counter, samples, found, states_max, tell, elsewhere).run(saga)
-    if saga is not None and not any(report.saga == saga for report in reports):
-        raise NotFoundError(f"no saga {saga}", next_step=f"one of: {', '.join(each.name for each in definitions)}")
+    with contextlib.redirect_stdout(sys.stderr):  # what the project prints is no part of the report
+        reports = _checked(modules, settings, saga, states_max, _tell_progress if progress else _tell_nothing)
     written = {} if dry_run else _write_tests(reports, root / tests)
     if as_json:
         output.emit_json([_with_tests(report, written) for report in reports])
@@ -74,6 +51,33 @@ def run(
             f"{broken} {'property is' if broken == 1 else 'properties are'} broken",
             next_step=f"fix the sagas; then pytest {tests} passes" if written else "fix the sagas",
         )
+
+
+def _checked(
+    modules: Sequence[str] | None, settings: Settings | None, saga: str | None, states_max: int, tell: Tell
+) -> list[Report]:
+    """Import the sagas and prove them."""
+    found: dict[tuple[str, int], str] = {}
+    definitions: list[Definition] = []
+    reports: list[Report] = []
+    for name in module_names(modules or ([settings.project.sagas] if settings is not None else []), settings):
+        loaded = load(name)
+        if isinstance(loaded, Report):
+            reports.append(loaded)
+            continue
+        if (loaded.name, loaded.version) in found:
+            raise ConfigurationError(
+                f"{name}: saga {loaded.name} version {loaded.version} is defined twice",
+                next_step="raise the version of the newer one",
+            )
+        definitions.append(loaded)
+        found[loaded.name, loaded.version] = f"{name}:saga"
+    with Processes(found) as elsewhere:
+        samples = _samples(settings)
+        reports += Check(definitions, time.perf_counter, samples, found, states_max, tell, elsewhere).run(saga)
+    if saga is not None and not any(report.saga == saga for report in reports):
+        raise NotFoundError(f"no saga {saga}", next_step=f"one of: {', '.join(each.name for each in definitions)}")
+    return reports
 
 
 def _tell_progress(saga: str, found: int, waiting: int) -> None:
@@ -96,52 +100,6 @@ def _settings(modules: Sequence[str] | None) -> Settings | None:
             return None
         raise
     return load_settings()
-
-
-def _module_names(names: Sequence[str]) -> list[str]:
-    """Return the modules that `names` name: themselves, or those in a package that do not begin with `_`."""
-    found: list[str] = []
-    for name in names:
-        dotted = name.removesuffix("/").removesuffix(".py").replace("/", ".").lstrip(".")
-        try:
-            package = _import(dotted)
-        except DefinitionError:
-            found.append(dotted)  # it is told as a violation
-            continue
-        if hasattr(package, "__path__"):
-            modules = [module.name for module in pkgutil.iter_modules(package.__path__)]
-            found += [f"{dotted}.{module}" for module in modules if not module.startswith("_")]
-        else:
-            found.append(dotted)
-    return list(dict.fromkeys(found))
-
-
-def _import(name: str) -> ModuleType:
-    """Import a module. Raises DefinitionError, or an error for people where it cannot be imported otherwise."""
-    try:
-        return importlib.import_module(name)
-    except DefinitionError:
-        raise
-    except Exception as error:
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing is not None and f"{name}.".startswith(f"{missing}."):
-            raise NotFoundError(f"there is no module {name}", next_step="name a package, a module or a file") from error
-        raise ConfigurationError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
-
-
-def _load(name: str) -> Definition | Report:
-    """Return the definition in a module, or a report that it breaks a rule of the language."""
-    try:
-        found = getattr(_import(name), "saga", None)
-        if not isinstance(found, Saga):
-            raise ConfigurationError(f"{name}: it has no Saga called 'saga'", next_step="define saga = Saga(...) there")
-        return found.definition
-    except DefinitionError as error:
-        words = f"{error.cause}; {error.next_step}"
-        where = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_ENGINE)]
-        place = f"{where[-1].filename}:{where[-1].lineno}" if where else ""
-        violation = Violation(name.rpartition(".")[2], 0, Property.DEFINITION, "", words, where=place)
-        return Report(violation.saga, 0, violations=(violation,))
 
 
 def _samples(settings: Settings | None) -> Samples:
@@ -215,7 +173,7 @@ def _show(reports: Sequence[Report], written: dict[int, str], *, explain: bool) 
 
 def _show_line(report: Report) -> None:
     """Say in one line how a saga stands: the same for the same definition, on every machine."""
-    name = f"[bold]{report.saga}[/] version {report.version}"
+    name = _name(report)
     if report.duration is None or not report.ok:
         _say(f"{name}: [red]{len(report.violations)} broken[/]")
         return
@@ -224,13 +182,18 @@ def _show_line(report: Report) -> None:
     _say(f"{name}: [green]every property holds[/], {report.states:,} states, at most {longest}, {halts}")
 
 
+def _name(report: Report) -> str:
+    """Return name and version; the module's name alone where its saga could not be defined."""
+    return f"[bold]{report.saga}[/]" + (f" version {report.version}" if report.version else "")
+
+
 def _say(text: str) -> None:
     output.results.print(text, highlight=False, soft_wrap=True)
 
 
 def _show_report(report: Report) -> None:
     verdict = "[green]every property holds[/]" if report.ok else f"[red]{len(report.violations)} broken[/]"
-    _say(f"\n[bold]{report.saga}[/] version {report.version}: {verdict}")
+    _say(f"\n{_name(report)}: {verdict}")
     if report.duration is None:
         return
     role = ", as a sub-saga" if report.as_child else ""
@@ -251,7 +214,9 @@ def _show_report(report: Report) -> None:
 
 
 def _show_violation(violation: Violation, test: str) -> None:
-    _say(f"\n  [bold red]{violation.rule.value}[/] {escape(violation.subject)}: {escape(violation.words)}")
+    _say(
+        f"\n  [bold red]{violation.rule.value}[/]{escape(f' {violation.subject}'.rstrip())}: {escape(violation.words)}"
+    )
     if violation.where:
         _say(f"  at {escape(_place(violation.where))}")
     _say(f"  must hold: {violation.sentence}")

@@ -341,7 +341,7 @@ def try_function(
     before = _copied(given)
     try:
         first, second = function(*given), function(*given)
-    except Exception as error:  # whatever it is, it is what is looked for
+    except (Exception, SystemExit) as error:  # whatever it is, it is what is looked for
         yield Breach(Property.BUILDER_RAISES, step.key, f"{name} raises {type(error).__name__}: {error}")
         return
     if before is not None and before != given:
@@ -384,6 +384,10 @@ def _wrong(step: StepDefinition, role: Role, value: object) -> str:  # noqa: PLR
         return "" if zoned else f"a {kind}, not a time with its zone"
     if value is None:
         return "" if step.activity is Activity.NEXT else "nothing"
+    if isinstance(value, type):
+        return f"the class {value.__name__}, not a record of it"
+    if isinstance(value, tuple | list | dict | set | frozenset):
+        return f"a {kind}, not a record"
     declared = {step.remind.event} if role is Role.REMIND and step.remind is not None else set(step.outcomes)
     published = role is Role.REMIND or (role is Role.BUILD and step.activity in _BUILDING_EVENTS)
     if published and type(value) not in declared:

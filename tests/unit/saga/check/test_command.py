@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from towpath.cli import saga
-from towpath.errors import ContractError, ExitCode, NotFoundError, TowpathError
+from towpath.errors import ConfigurationError, ContractError, ExitCode, NotFoundError, TowpathError
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -131,3 +131,93 @@ def test_a_saga_or_module_that_is_not_there_is_said_so() -> None:
     """Nothing found is not the same as nothing wrong."""
     assert isinstance(run("--saga", "no_such_saga")[1], NotFoundError)
     assert isinstance(run("no_such_module")[1], NotFoundError)
+
+
+FINE = """
+import sys
+from towpath.saga import NO_EFFECT, Participant, Saga, days, seconds
+from tests.unit.saga.check.words import Badly, Begun, Well, ask
+
+def of(name, command=ask):
+    made = Saga(name, version=1, starts_on=Begun, deadline=days(1))
+    made.step(Participant("shop"), command, key="ask", undo=NO_EFFECT, succeeds=Well, fails=Badly, within=seconds(10))
+    return made
+
+saga = of("{name}")
+"""
+
+
+def test_a_module_is_found_by_any_path(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here, from the root of the file system, and from a folder beside it."""
+    (folder / "here").mkdir()
+    (folder / "found_by_path.py").write_text(FINE.replace("{name}", "found_by_path"))
+    monkeypatch.chdir(folder / "here")
+    for path in ("../found_by_path.py", str(folder / "found_by_path.py")):
+        printed, error = run(path)
+        assert error is None
+        assert "found_by_path version 1: every property holds" in printed
+
+
+@pytest.mark.parametrize("name", [".", "", "/", "../nothing.py"])
+def test_what_names_no_module_is_told_so(folder: Path, name: str) -> None:
+    """Not as a module without a name."""
+    _, error = run(name)
+    assert isinstance(error, NotFoundError)
+    assert error.next_step == "name a package, a module or a file"
+
+
+def test_a_folder_without_a_module_is_no_success(folder: Path) -> None:
+    """Nothing was proved there."""
+    (folder / "no_sagas_here").mkdir()
+    _, error = run("no_sagas_here")
+    assert isinstance(error, NotFoundError)
+    assert "no_sagas_here: it has no module" in error.cause
+
+
+def test_a_second_saga_of_a_module_is_not_passed_over(folder: Path) -> None:
+    """Nothing proves or runs it; one that is imported from elsewhere is no such saga."""
+    (folder / "alone.py").write_text(FINE.replace("{name}", "alone"))
+    (folder / "beside.py").write_text(FINE.replace("{name}", "beside") + 'import alone\nother = of("another")\n')
+    _, error = run("beside.py")
+    assert isinstance(error, ConfigurationError)
+    assert error.cause.startswith("beside: saga another is called 'other' there")
+    (folder / "imports.py").write_text("from alone import saga as alone\n" + FINE.replace("{name}", "imports"))
+    assert run("imports.py")[1] is None
+
+
+@pytest.mark.parametrize("does", ["1 / 0", "raise SystemExit(0)"])
+def test_a_module_that_cannot_be_imported_is_told_with_its_line(folder: Path, does: str) -> None:
+    """Also where it would end this program, silently."""
+    name = "divides" if does[-1] == "0" else "leaves"
+    (folder / f"{name}.py").write_text(f"x = 1\n{does}\n")
+    _, error = run(f"{name}.py")
+    assert isinstance(error, ConfigurationError)
+    assert error.cause.endswith(f"at {folder / f'{name}.py'}:2")
+
+
+def test_a_function_that_leaves_the_program_is_a_violation(folder: Path) -> None:
+    """It would end the worker as well."""
+    (folder / "leaving.py").write_text(
+        FINE.replace("{name}", "a_saga") + 'saga = of("leaving", lambda _: sys.exit(0))\n'
+    )
+    printed, error = run("leaving.py", "--dry-run")
+    assert isinstance(error, ContractError)
+    assert "raises SystemExit" in printed
+
+
+@pytest.mark.parametrize("returned", ["Well", "(1,)"])
+def test_what_is_no_record_is_no_command(folder: Path, returned: str) -> None:
+    """Also where there are no contracts to hold it against."""
+    name = f"returns_{len(returned)}"
+    (folder / f"{name}.py").write_text(FINE.replace("{name}", "a") + f'saga = of("{name}", lambda _: {returned})\n')
+    printed, error = run(f"{name}.py", "--dry-run")
+    assert isinstance(error, ContractError)
+    assert "not a record" in printed
+
+
+def test_what_a_module_prints_is_no_part_of_the_report(folder: Path) -> None:
+    """Else nothing could read the JSON."""
+    (folder / "printing.py").write_text(FINE.replace("{name}", "printing") + 'print("hello")\n')
+    printed, error = run("printing.py", "--json")
+    assert error is None
+    assert [report["saga"] for report in json.loads(printed)] == ["printing"]
