@@ -7,22 +7,26 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
+from pydantic import SecretStr
 
 from schemas.records.order import OrderConfirmed
 from tests.integration.view.test_folding import NOW
 from tests.integration.view.test_versions import TOPIC, Shop, Sum, shop, sum_view, until
 from tests.unit.orchestrator.desktop import CODEC
-from towpath.errors import ConfigurationError, NotFoundError
+from towpath.errors import ConfigurationError, ContractError, NotFoundError
 from towpath.orchestrator.envelope import headers_of
 from towpath.view import RowSource
 from towpath.view.reads import Filter, NotYetRead, Seen
 from towpath.view.reads.postgres import ViewReader
 from towpath.view.reads.reading import Comparing
 from towpath.view.reads.router import view_router
+from towpath.view.versions.postgres import views_connection
 
 __all__ = ["shop"]
 pytestmark = pytest.mark.stack
 VIEW = sum_view(RowSource.ONE_KEY, 1)
+NOBODY = SecretStr("postgresql://x@127.0.0.1:1/views")
+"""Where no database listens."""
 
 
 def confirm(shop: Shop, key: str, id_: str) -> str:
@@ -124,5 +128,39 @@ def test_the_router_answers_rows_pages_and_what_has_not_changed(shop: Shop, read
     assert asked(app, "/sums/other").status_code == 404
     for wrong in ({"nothing": "1"}, {"confirmations.like": "1"}, {"confirmations": "many"}):
         assert asked(app, "/sums/", wrong).status_code == 422
+    for weak in (f"W/{one.headers['ETag']}", f'"other", W/{one.headers["ETag"]}', "*"):
+        assert asked(app, "/sums/k-1", etag=weak).status_code == 304
+    for odd in ({"name": "a\0b"}, {"after": "\0"}, {"confirmations": "1e5"}, {"min_position": "payment.events[0]@1"}):
+        assert asked(app, "/sums/", odd).status_code == 422, odd
+    assert asked(app, "/sums/a%00b").status_code == 422
+    assert asked(app, "/sums/", {"confirmations": "9" * 40}).json()["rows"] == []
     late = asked(app, "/sums/k-1", {"min_event": "never", "timeout_seconds": "0"})
     assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
+
+
+def test_what_a_view_can_never_answer_is_said_at_once(shop: Shop, reader: ViewReader[Sum]) -> None:
+    """A value of another type, None compared, a topic that it does not fold, and a column that it does not have."""
+    for wrong in (Filter("confirmations", "many"), Filter("name", 5), Filter("name", "a\0b"), Filter("name", "\ud800")):
+        with pytest.raises(ConfigurationError, match="does not fit"):
+            reader.page([wrong])
+    with pytest.raises(ConfigurationError, match="compared with None"):
+        reader.page([Filter("confirmations", None, Comparing.MORE)])
+    with pytest.raises(ConfigurationError, match="does not fold"):
+        reader.get("k-1", seen=Seen(position="elsewhere.events[0]@1"), timeout_seconds=60.0)
+    with views_connection(shop.settings) as connection:
+        connection.execute(
+            "DROP VIEW sums; ALTER TABLE sums_v1 RENAME twice TO double; CREATE VIEW sums AS TABLE sums_v1"
+        )
+    with pytest.raises(ContractError, match="version 1 of view sums, which is published, lacks"):
+        reader.get("k-1")
+
+
+def test_a_database_that_is_away_is_told_to_a_client_that_may_ask_again(shop: Shop) -> None:
+    """503, as for a write that is not folded yet: nothing is wrong with what was asked."""
+    away = shop.settings.model_copy(
+        update={"postgres": shop.settings.postgres.model_copy(update={"urls": {"views": NOBODY}})}
+    )
+    app = FastAPI()
+    app.include_router(view_router(ViewReader(away, VIEW), VIEW), prefix="/sums")
+    found = asked(app, "/sums/k-1")
+    assert (found.status_code, found.headers["Retry-After"]) == (503, "1")

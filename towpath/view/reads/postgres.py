@@ -8,16 +8,16 @@ from collections.abc import Iterable
 from typing import Any, Generic, TypeVar
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from towpath.clock import Clock, SystemClock, wait_until
-from towpath.errors import ConfigurationError, NotFoundError
+from towpath.errors import ConfigurationError, ContractError, NotFoundError
 from towpath.settings import Settings
-from towpath.stream.broker.record import TopicPartition
 from towpath.view.postgres import COLUMN_TYPES
-from towpath.view.reads.reading import LIMIT_MAX, Filter, NotYetRead, Page, Read, Seen, tag_of
+from towpath.view.reads.reading import LIMIT_MAX, Comparing, Filter, NotYetRead, Page, Read, Seen, tag_of
 from towpath.view.versions.postgres import published_version, vector_of, views_connection
+from towpath.view.versions.standing import Vector
 from towpath.view.view import View, column_types, group_name
 
 Row = TypeVar("Row")
@@ -43,7 +43,8 @@ class ViewReader(Generic[Row]):
         """Return the row of `key`. With `seen`, only once the view has folded that.
 
         Raises NotYetRead when the time for that is over, NotFoundError where the view is not built, WorldError where
-        the database is away.
+        the database is away, ContractError where the published version lacks a column, ConfigurationError for a key
+        that is none and for a position in a topic that the view does not fold.
         """
         query = sql.SQL("{} WHERE {} = %s").format(self._select, self._key)
         rows, tag = self._read(query, [key], seen, timeout_seconds)
@@ -72,6 +73,11 @@ class ViewReader(Generic[Row]):
                     f"view {self._view.name} has no field {one.field!r}", next_step=f"use one of {self._fields}"
                 )
             field = sql.Identifier(one.field)
+            if one.value is None and one.comparing is not Comparing.EQUAL:
+                raise ConfigurationError(
+                    f"{one.field} is compared with None by {one.comparing.value}, which holds for no row",
+                    next_step="compare None by Comparing.EQUAL",
+                )
             if one.value is None:
                 conditions.append(sql.SQL("{} IS NULL").format(field))
             else:
@@ -86,6 +92,21 @@ class ViewReader(Generic[Row]):
         further = len(rows) > limit
         kept = tuple(rows[:limit])
         return Page(kept, getattr(kept[-1], self._view.key) if further else None, tag)
+
+    def _rows(self, cursor: "psycopg.Cursor[Row]", query: sql.Composed, values: list[Any], version: int) -> list[Row]:
+        try:
+            return cursor.execute(query, values).fetchall()
+        except errors.UndefinedColumn as error:
+            raise ContractError(
+                f"version {version} of view {self._view.name}, which is published, lacks what is read: {_said(error)}",
+                kept="every version",
+                next_step=f"read with that version's row, or: towpath views rollback {self._view.name} --reason REASON",
+            ) from error
+        except (psycopg.DataError, errors.UndefinedFunction, UnicodeEncodeError) as error:
+            raise ConfigurationError(
+                f"view {self._view.name}: a value does not fit what it is compared with: {_said(error)}",
+                next_step="compare each field with a value of its type",
+            ) from error
 
     def _read(
         self, query: sql.Composed, values: list[Any], seen: Seen | None, timeout_seconds: float
@@ -103,10 +124,12 @@ class ViewReader(Generic[Row]):
                         )
                     group = group_name(self._settings.project.name, self._view.name, version)
                     vector = vector_of(connection, group)
+                    if seen is not None:
+                        _require_folded(self._view, vector, seen)
                     if seen is not None and not _has_seen(connection, group, vector, seen):
                         return None
                     with connection.cursor(row_factory=class_row(self._view.row)) as cursor:
-                        return cursor.execute(query, values).fetchall(), tag_of(version, vector)
+                        return self._rows(cursor, query, values, version), tag_of(version, vector)
 
             found = wait_until(self._clock, look, seconds=timeout_seconds, every_seconds=LOOK_SECONDS)
         if found is None:
@@ -118,7 +141,17 @@ class ViewReader(Generic[Row]):
         return found
 
 
-def _has_seen(connection: psycopg.Connection[Any], group: str, vector: dict[TopicPartition, int], seen: Seen) -> bool:
+def _require_folded(view: View[Any], vector: Vector, seen: Seen) -> None:
+    """Raise ConfigurationError where it would be waited in vain: for a topic that no version folds."""
+    topics = {*view.topics, *(each.topic for each in vector)}
+    if seen.place is not None and seen.place[0].topic not in topics:
+        raise ConfigurationError(
+            f"view {view.name} does not fold {seen.place[0].topic}, so it never sees {seen}",
+            next_step=f"name a position in {', '.join(sorted(topics))}",
+        )
+
+
+def _has_seen(connection: psycopg.Connection[Any], group: str, vector: Vector, seen: Seen) -> bool:
     place = seen.place
     if place is not None and vector.get(place[0], 0) <= place[1]:
         return False
@@ -131,3 +164,8 @@ def _has_seen(connection: psycopg.Connection[Any], group: str, vector: dict[Topi
         ([each.topic for each in vector], [each.partition for each in vector], group, seen.event_id),
     ).fetchone()
     return found is not None
+
+
+def _said(error: Exception) -> str:
+    """Return the first line of what the database said."""
+    return str(error).strip().partition("\n")[0]

@@ -4,13 +4,13 @@ The one rule: what a request asks is checked against the row's own fields, and a
 reader's `ETag` is not sent again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, get_args, get_type_hints
 
-from towpath.errors import ConfigurationError, NotFoundError
+from towpath.errors import ConfigurationError, NotFoundError, WorldError
 from towpath.view.reads.postgres import ViewReader
-from towpath.view.reads.reading import LIMIT_MAX, Comparing, Filter, NotYetRead, Seen
+from towpath.view.reads.reading import LIMIT_MAX, Comparing, Filter, Seen
 from towpath.view.view import View
 
 PLAIN = frozenset({"limit", "after", "min_position", "min_event", "timeout_seconds"})
@@ -23,8 +23,9 @@ def view_router(reader: ViewReader[Any], view: View[Any]) -> Any:
     Query parameters: a field of the row (`status=placed`), compared otherwise by a suffix (`total_cents.ge=100`: lt,
     le, gt, ge); `limit` and `after` for pages; `min_position` (`topic[partition]@offset`) or `min_event` (the id of an
     outbox row) to see one's own write, waited for at most `timeout_seconds`. Answers 304 to a known `If-None-Match`,
-    404 for a key without a row, 422 for a field that is not there, 503 with `Retry-After` where the write is not folded
-    in time. Raises ConfigurationError where FastAPI is not installed.
+    404 for a key without a row, 422 for a field that is not there or a value that does not fit it, 503 with
+    `Retry-After` where the write is not folded in time or the database is away. Raises ConfigurationError where FastAPI
+    is not installed.
     """
     try:
         from fastapi import APIRouter, Header, HTTPException, Query, Request, Response
@@ -37,14 +38,14 @@ def view_router(reader: ViewReader[Any], view: View[Any]) -> Any:
     def answer(make: Any, known_tag: str | None, response: Any) -> Any:
         try:
             found, tag = make()
-        except NotYetRead as error:
+        except WorldError as error:  # NotYetRead among them
             raise HTTPException(503, error.cause, headers={"Retry-After": "1"}) from error
         except NotFoundError as error:
             raise HTTPException(503, error.cause) from error
         except (ConfigurationError, ValueError) as error:
             raise HTTPException(422, str(error)) from error
         quoted = f'"{tag}"'
-        if known_tag is not None and quoted in (part.strip() for part in known_tag.split(",")):
+        if known_tag is not None and _is_known(quoted, known_tag.split(",")):
             return Response(status_code=304, headers={"ETag": quoted})
         response.headers["ETag"] = quoted
         return found
@@ -60,7 +61,7 @@ def view_router(reader: ViewReader[Any], view: View[Any]) -> Any:
     ) -> Any:
         def make() -> tuple[Any, str]:
             seen = _seen(min_position, min_event)
-            read = reader.get(known[view.key](key), seen=seen, timeout_seconds=timeout_seconds)
+            read = reader.get(_value(view.key, key, known), seen=seen, timeout_seconds=timeout_seconds)
             if read.row is None:
                 raise HTTPException(404, f"{view.name} has no row {key}", headers={"ETag": f'"{read.tag}"'})
             return asdict(read.row), read.tag
@@ -85,7 +86,7 @@ def view_router(reader: ViewReader[Any], view: View[Any]) -> Any:
                     for name, value in request.query_params.multi_items()
                     if name not in PLAIN
                 ],
-                after=None if after is None else known[view.key](after),
+                after=None if after is None else _value(view.key, after, known),
                 limit=limit,
                 seen=_seen(min_position, min_event),
                 timeout_seconds=timeout_seconds,
@@ -105,7 +106,20 @@ def _filter(name: str, value: str, known: Mapping[str, Any]) -> Filter:
     field, _, comparing = name.partition(".")
     if field not in known:
         raise ConfigurationError(f"there is no field {field!r}", next_step=f"use one of {sorted(known)}")
-    return Filter(field, known[field](value), Comparing(comparing or "eq"))
+    return Filter(field, _value(field, value, known), Comparing(comparing or "eq"))
+
+
+def _value(field: str, text: str, known: Mapping[str, Any]) -> Any:
+    """Return a text as a value of a field. Raises ConfigurationError for what is none."""
+    try:
+        return known[field](text)
+    except (ValueError, LookupError, ArithmeticError, TypeError) as error:
+        raise ConfigurationError(f"{text!r} is no value of {field}", next_step="see the row's types") from error
+
+
+def _is_known(tag: str, told: Iterable[str]) -> bool:
+    """Return whether a reader has what it would be sent; a proxy that compresses makes a tag weak (RFC 9110)."""
+    return any(one.strip().removeprefix("W/") in (tag, "*") for one in told)
 
 
 def _plain_type(hint: Any) -> Any:
