@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from towpath.cli import output, saga_check, saga_instances, saga_requests, saga_upgrade, saga_versions, saga_why
-from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, recorded_path
-from towpath.errors import ContractError
+from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, read_recorded, recorded_path
+from towpath.errors import ConfigurationError, ContractError, NotFoundError
 from towpath.settings import Settings, load_settings
 
 saga_app = typer.Typer(help="Sagas: prove them before they run.", no_args_is_help=True)
@@ -56,7 +56,12 @@ def diagram(
     graph = flow_of(definition) if of is Drawing.FLOW else states_of(definition)
     text = to_mermaid(graph) if form is Form.MERMAID else to_svg(graph)
     if to is not None:
-        to.write_text(text, encoding="utf-8")
+        try:
+            to.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ConfigurationError(
+                f"the diagram cannot be written: {error}", next_step="name a file in a folder that is there"
+            ) from error
         output.note(f"wrote {to}")
     elif as_json:
         output.emit_json({"saga": definition.name, "version": definition.version, form.value: text})
@@ -101,6 +106,8 @@ def replay_histories(
     from towpath.project import load_sagas
 
     settings = load_settings()
+    if histories != HISTORIES_FOLDER and not (settings.root / histories).is_dir():
+        raise NotFoundError(f"there is no folder {histories}", next_step="name the folder that holds the histories")
     reports = [
         _against_records(settings, histories, definition)
         for versions in load_sagas(settings).values()
@@ -134,14 +141,18 @@ def _against_records(settings: Settings, histories: str, definition: Any) -> dic
     recorded = recorded_path(settings, histories, definition.name, definition.version)
     changed = []
     if recorded.exists():
-        before = json.loads(recorded.read_text(encoding="utf-8"))
-        changed += differences(before, json.loads(json.dumps(definition_snapshot_of(definition))))
+        changed += differences(read_recorded(recorded), json.loads(json.dumps(definition_snapshot_of(definition))))
     paths = sorted(recorded.parent.glob("*.jsonl"))
     for path in paths:
         try:
             replay(definition, read_history(path), str(path.relative_to(settings.root)))
         except HistoryChanged as error:
             changed.append(str(error))
+        except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigurationError(
+                f"{path} is no golden history of saga {definition.name} version {definition.version}: {error!r}",
+                next_step="move it away, or take it as `towpath saga history ... --golden` wrote it",
+            ) from error
     return {
         "saga": definition.name,
         "version": definition.version,

@@ -1,5 +1,6 @@
 """Where the verbs of `saga` find definitions: in the project, and among those that were recorded."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,24 @@ HISTORIES_FOLDER = "tests/histories"
 def recorded_path(settings: Settings, histories: str, name: str, version: int) -> Path:
     """Return where the definition of one version of a saga is recorded."""
     return settings.root / histories / name / f"v{version}" / "definition.json"
+
+
+def read_recorded(path: Path) -> dict[str, Any]:
+    """Return a definition as it was recorded. Raises ConfigurationError where the file holds none."""
+    try:
+        outline = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise _not_recorded(path, str(error)) from error
+    if not isinstance(outline, dict) or not isinstance(outline.get("steps"), list):
+        raise _not_recorded(path, "it has no steps")
+    return outline
+
+
+def _not_recorded(path: Path, why: str) -> ConfigurationError:
+    return ConfigurationError(
+        f"{path} is no recorded definition: {why}",
+        next_step="take the file as `towpath saga record` wrote it from your version control",
+    )
 
 
 def find_definition(settings: Settings, name: str, version: int | None = None) -> Any:

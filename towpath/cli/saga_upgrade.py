@@ -156,7 +156,7 @@ def _outline(settings: Settings, source: str) -> dict[str, Any]:
 
     What was recorded comes first: it is how the version was when its instances began.
     """
-    from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, recorded_path
+    from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, read_recorded, recorded_path
     from towpath.project import load_sagas
     from towpath.saga.definition_snapshot import definition_snapshot_of
 
@@ -180,8 +180,7 @@ def _outline(settings: Settings, source: str) -> dict[str, Any]:
         raise NotFoundError(
             f"{source} was never recorded", next_step="name a file or GITREF:FILE, or record it: towpath saga record"
         )
-    outline: dict[str, Any] = json.loads(recorded.read_text(encoding="utf-8"))
-    return outline
+    return read_recorded(recorded)
 
 
 def _outline_in(root: Path, file: Path, source: str) -> dict[str, Any]:
@@ -243,7 +242,12 @@ def _states(old: Any, path: Path) -> Iterator[Any]:
     """Yield the states in a file: one tree a line, as `towpath.saga.state_snapshot` writes it in JSON."""
     from towpath.saga.state_snapshot import state_from_tree, tree_from_json
 
-    text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(
+            f"{path} cannot be read: {error}", next_step="name what `towpath saga export NAME --output FILE` wrote"
+        ) from error
     for number, line in enumerate(filter(str.strip, text.splitlines()), start=1):
         try:
             tree = tree_from_json(json.loads(line))

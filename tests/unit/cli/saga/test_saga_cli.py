@@ -251,3 +251,37 @@ def test_what_cannot_be_compared_is_said(project: Path, old: str, new: str, kind
     assert isinstance(result.exception, kind)
     assert words in result.exception.cause
     assert result.exception.next_step
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b'{"a": 1}', b"[]", b"{nope"])
+@pytest.mark.parametrize("name", ["definition.json", "run.jsonl"])
+def test_a_damaged_record_is_named(project: Path, name: str, content: bytes) -> None:
+    """An empty file, other bytes, other JSON: the file, and where a whole one comes from."""
+    run("record")
+    path = project / "tests/histories/visit/v1" / name
+    path.write_bytes(content)
+    for arguments in [("test",), ("upgrade", "visit@1", "visit")][: 1 if name == "run.jsonl" else 2]:
+        error = run(*arguments).exception
+        assert isinstance(error, ConfigurationError)
+        assert str(path) in error.cause
+        assert error.next_step
+
+
+def test_a_file_that_cannot_be_read_or_written_is_named(project: Path) -> None:
+    """A folder that is not there: no traceback, and no success."""
+    missing = project / "nowhere/file"
+    drawn = run("diagram", "visit", "--output", str(missing)).exception
+    assert isinstance(drawn, ConfigurationError)
+    assert str(missing) in drawn.cause
+    histories = run("test", "--histories", "nowhere").exception
+    assert isinstance(histories, NotFoundError)
+
+
+def test_states_that_are_not_there_are_named(project: Path) -> None:
+    """The file that `--instances` names."""
+    run("record")
+    (project / "trips/visit.py").write_text(SAGA.replace("version=1", "version=2"), encoding="utf-8")
+    forget()
+    error = run("upgrade", "visit@1", "visit", "--instances", "nowhere.jsonl").exception
+    assert isinstance(error, ConfigurationError)
+    assert "nowhere.jsonl cannot be read" in error.cause
