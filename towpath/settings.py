@@ -403,7 +403,7 @@ def load_settings(root: Path | None = None, *, environment: bool = True) -> Sett
     root = root or find_project()
     try:
         content = tomllib.loads((root / PROJECT_FILE).read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{root / PROJECT_FILE}: {error}", next_step="fix the file") from error
     return _build(Settings if environment else _FileSettings, {**content, "root": root})
 

@@ -91,6 +91,17 @@ def main() -> None:
     except TowpathError as error:
         output.show_error(error)
         sys.exit(int(error.exit_code))
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise  # no file that the user named or owns: a mistake of ours
+        output.show_error(
+            TowpathError(
+                f"{error.filename}: {error.strerror}",
+                kept="what was written before it",
+                next_step="make room or give the rights, and run the same command again",
+            )
+        )
+        sys.exit(int(ExitCode.FAILED))
     except KeyboardInterrupt:
         output.note("interrupted")
         sys.exit(int(ExitCode.FAILED))

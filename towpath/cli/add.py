@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output
-from towpath.errors import ConfigurationError, NotFoundError
+from towpath.errors import ConfigurationError, NotFoundError, TowpathError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -65,6 +65,12 @@ def saga(
         _write(settings, Part({}, edit=(f"{path}: its steps",)), as_json=as_json)
         return
     asked = _asked(settings, known, asks)
+    if starts_in is not None and starts_in not in known.services(settings):
+        raise NotFoundError(
+            f"there is no service {starts_in!r}",
+            kept="the project as it was",
+            next_step=f"towpath add service {starts_in}",
+        )
     place = starts_in or known.first_service
     _write(settings, saga_part(name, settings.project.name, place, field_of(known.key), asked), as_json=as_json)
 
@@ -91,7 +97,16 @@ def record(
     values = {} if topic is None else {_events(topic): (made.full_name(settings.project.name),)}
     keys = {} if topic is None else {topic: made.fields[0].name}
     edit = (f"{avro_path(made)}: what its fields mean", f"schemas/examples/{place}.json: a record as it really is")
-    carried = () if topic else ("who sends it: a step, a handler, or --topic SERVICE.events: it travels nowhere yet",)
+    there = (settings.root / avro_path(made)).exists()
+    if there and fields:
+        written = [one.name for one in known.contracts.schemas.record(made.full_name(settings.project.name)).fields]
+        if written != [one.name for one in made.fields]:
+            output.note(f"{avro_path(made)} has other fields and stays as it is: {', '.join(written)}")
+    carried = (
+        ()
+        if topic or there
+        else ("who sends it: a step, a handler, or --topic SERVICE.events: it travels nowhere yet",)
+    )
     _write(settings, Part({}, (made,), values, keys, (*edit, *carried)), as_json=as_json)
 
 
@@ -190,6 +205,12 @@ class _Known:
     def first_service(self) -> str:
         return self.first_events.partition(".")[0]
 
+    def services(self, settings: Settings) -> set[str]:
+        """Return who has a database that a saga may start in, be it a service or an application."""
+        from towpath.project import load_services
+
+        return {*load_services(settings), *settings.postgres.urls, *(one.partition(".")[0] for one in self.topics)}
+
     @property
     def key(self) -> str:
         """Return what the project's records are about."""
@@ -226,7 +247,8 @@ def _asked(settings: Settings, known: _Known, names: Sequence[str] | None) -> li
     from towpath.scaffold.parts import Asked
 
     services = load_services(settings)
-    unknown = [name for name in names or () if name not in services]
+    names = list(dict.fromkeys(names or ()))
+    unknown = [name for name in names if name not in services]
     if unknown:
         raise NotFoundError(f"there is no service {unknown[0]!r}", next_step=f"towpath add service {unknown[0]}")
     shown = good_examples(known.contracts, settings)
@@ -287,7 +309,12 @@ def _write(settings: Settings, part: "Part", *, as_json: bool) -> None:
     from towpath.scaffold.writing import write_part
 
     written = list(write_part(settings.root, settings.project.name, part))
-    written += write_what_follows(load_settings(settings.root, environment=False))
+    try:
+        written += write_what_follows(load_settings(settings.root, environment=False))
+    except TowpathError as error:
+        if written and error.kept is None:
+            error.kept = f"what was written: {', '.join(path.as_posix() for path in written)}"
+        raise
     if as_json:
         output.emit_json({"written": [path.as_posix() for path in written], "edit": list(part.edit)})
         return

@@ -12,6 +12,7 @@ from towpath.errors import ConfigurationError, RefusedError
 from towpath.settings import load_settings
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*\Z")
+_NAME_CHARS_MAX = 40  # it is part of the names of replication slots, of which PostgreSQL keeps 63
 
 
 def register(app: typer.Typer) -> None:
@@ -35,6 +36,13 @@ def new(
             f"{name!r} is no name of a project: use lower case letters, digits, _ and -, a letter first",
             next_step="towpath new myshop",
         )
+    if len(name) > _NAME_CHARS_MAX:
+        raise ConfigurationError(
+            f"{name!r} is no name of a project: it has more than {_NAME_CHARS_MAX} letters",
+            next_step="towpath new myshop",
+        )
+    if root.exists() and not root.is_dir():
+        raise RefusedError(f"{folder} is a file", kept="it", next_step="name a folder that is not there yet")
     if root.exists() and any(one.name != ".git" for one in root.iterdir()):
         raise RefusedError(
             f"{folder} is not empty", kept="what it holds", next_step="name a folder that is not there yet"

@@ -4,6 +4,7 @@ A field is `name:type`: a type of Avro's own, `time`, `date` or `uuid`; `type[]`
 """
 
 import json
+import keyword
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,13 @@ from typing import Any, Final
 from towpath.errors import ConfigurationError
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
+_NAME_CHARS_MAX: Final = 40
+"""Of PostgreSQL's 63 for a table or slot, and a file system's 255 for a file: the rest is for what stands around it."""
+_TAKEN: Final[Mapping[str, frozenset[str]]] = {
+    # A service's name is its database's: these are PostgreSQL's own, and that of the views.
+    "service": frozenset({"postgres", "template0", "template1", "views"}),
+    "view": frozenset({"sagas"}),  # the engine's own, of all instances
+}
 _RECORD: Final = re.compile(r"[A-Z][A-Za-z0-9]*\Z")
 _TYPES: Final[Mapping[str, Any]] = {
     **{name: name for name in ("boolean", "int", "long", "float", "double", "string", "bytes")},
@@ -79,7 +87,15 @@ def namespace(project: str) -> str:
 
 def parse_fields(words: Iterable[str]) -> tuple[FieldSpec, ...]:
     """Return the fields that `name:type` words name. Raises ConfigurationError naming the one that is none."""
-    return tuple(field_of(word) for word in words)
+    fields = tuple(field_of(word) for word in words)
+    names = [field.name for field in fields]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise ConfigurationError(
+            f"the field {twice[0]!r} is given twice",
+            kept="the project as it was",
+            next_step="leave one of them out: towpath add record --help",
+        )
+    return fields
 
 
 def field_of(word: str, doc: str = "") -> FieldSpec:
@@ -110,7 +126,13 @@ def split_record(name: str) -> tuple[str, str]:
             f"{name!r} is no record: write <service>.<Record>, as in order.OrderPlaced",
             next_step="towpath add record --help",
         )
-    return service, record
+    if len(record) > _NAME_CHARS_MAX + len("Requested"):
+        raise ConfigurationError(
+            f"{record!r} is too long for the name of a record",
+            kept="the project as it was",
+            next_step=f"name it in at most {_NAME_CHARS_MAX + len('Requested')} letters",
+        )
+    return require_name(service, "service"), record
 
 
 def require_name(name: str, what: str) -> str:
@@ -118,6 +140,21 @@ def require_name(name: str, what: str) -> str:
     if not _NAME.match(name):
         raise ConfigurationError(
             f"{name!r} is no name of a {what}: use lower case letters, digits and _, a letter first",
+            next_step=f"call the {what} otherwise, as in order or order_status",
+        )
+    reason = (
+        "is a word of Python's own, so that nothing could import it"
+        if keyword.iskeyword(name)
+        else f"has more than {_NAME_CHARS_MAX} letters"
+        if len(name) > _NAME_CHARS_MAX
+        else "is taken already"
+        if name in _TAKEN.get(what, ())
+        else None
+    )
+    if reason is not None:
+        raise ConfigurationError(
+            f"{name!r} is no name of a {what}: it {reason}",
+            kept="the project as it was",
             next_step=f"call the {what} otherwise, as in order or order_status",
         )
     return name
