@@ -308,10 +308,11 @@ class _Watch:
     def keep_on(self, progress: "Progress") -> bool:
         """Take note of a transaction; return False where the run is to stop."""
         self.sent = self._before + progress.sent
+        # After each transaction: whoever is killed leaves the record at most one behind.
+        self.stopped = self._note(self.sent)
         now = time.monotonic()
         if now - self._told_at >= TELL_SECONDS:
             self._told_at = now
-            self.stopped = self._note(self.sent)
             rate = progress.sent / progress.seconds if progress.seconds else 0.0
             left = max(self._made.records - self.sent, 0)
             estimate = f", about {timedelta(seconds=int(left / rate))} left" if rate else ""

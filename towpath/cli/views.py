@@ -246,7 +246,11 @@ def drop(
         )
     decision = decided(name, "drop", version, None, actor, reason)
     if dry_run and found.published:
-        raise RefusedError(f"version {version} of {name} is the one that readers see", kept="every version")
+        raise RefusedError(
+            f"version {version} of {name} is the one that readers see",
+            kept="every version",
+            next_step=f"promote another one first: towpath views promote {name} --reason REASON",
+        )
     if not dry_run:
         output.ask(f"Drop version {version} of {name} with {found.rows} rows, for good?", yes=yes)
         with postgres.views_connection(settings) as connection:

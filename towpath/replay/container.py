@@ -5,6 +5,7 @@ cut before it. Any Avro library reads the file: it carries its schema (Avro 1.12
 """
 
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +16,7 @@ from towpath.stream.broker.record import ConsumedRecord
 
 MAGIC = b"Obj\x01"
 SUFFIX = ".avro"
+SYNC_BYTES = 16
 CUT_OFF = (StopIteration, ValueError, EOFError, IndexError, KeyError)
 """What the library raises where a file ends, or ends too early."""
 SCHEMA = fastavro.parse_schema(
@@ -65,14 +67,21 @@ def append(file: IO[bytes], records: Iterable[ConsumedRecord]) -> None:
 
 
 def whole_blocks(file: IO[bytes], name: str) -> Iterator[tuple[int, list[ConsumedRecord]]]:
-    """Yield each whole block of a file that stands at its beginning: where it ends, and its records.
+    """Yield each whole part of a file that stands at its beginning, the header first: where it ends, and its records.
 
-    Ends before a block that is not whole. Raises ConfigurationError for a file of other records.
+    Ends before a part that is not whole. Raises ConfigurationError for a file of other records.
     """
     try:
         blocks: Any = fastavro.block_reader(file)
-    except CUT_OFF:
-        return  # a header that is not whole: nothing follows it
+    except CUT_OFF as error:
+        file.seek(0)
+        if not _is_half_a_header(file.read()):
+            raise ConfigurationError(
+                f"the header of {name} cannot be read: {error}",
+                kept="the file, as it is",
+                next_step="capture anew: towpath replay plan --topic TOPIC --to-file FILE.avro",
+            ) from error
+        return  # nothing follows it
     written = blocks.writer_schema
     if not isinstance(written, dict) or written.get("name") != "towpath.replay.CapturedRecord":
         raise ConfigurationError(
@@ -80,6 +89,7 @@ def whole_blocks(file: IO[bytes], name: str) -> Iterator[tuple[int, list[Consume
             kept="the file, as it is",
             next_step="capture anew: towpath replay plan --topic TOPIC --to-file FILE.avro",
         )
+    yield file.tell(), []
     while True:
         try:
             block = next(blocks)
@@ -87,6 +97,14 @@ def whole_blocks(file: IO[bytes], name: str) -> Iterator[tuple[int, list[Consume
         except CUT_OFF:
             return  # the end, or cut off within the block
         yield block.offset + block.size, records
+
+
+def _is_half_a_header(found: bytes) -> bool:
+    """Return whether a killed run may have left this: what a header begins with, up to its random mark at the end."""
+    header = BytesIO()
+    fastavro.writer(header, SCHEMA, [], codec="deflate")
+    begins = header.getvalue()[:-SYNC_BYTES]
+    return len(found) < len(header.getvalue()) and found[: len(begins)] == begins[: len(found)]
 
 
 def _record_of(plain: dict[str, Any]) -> ConsumedRecord:
@@ -101,7 +119,7 @@ def read_container(path: Path) -> Iterator[ConsumedRecord]:
         for end, records in whole_blocks(file, str(path)):
             yield from records
             whole = end
-        if whole and whole != path.stat().st_size:
+        if whole != path.stat().st_size:
             raise ConfigurationError(
                 f"{path} is not whole: what follows byte {whole} is no block",
                 kept="the file, as it is",

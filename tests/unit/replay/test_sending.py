@@ -22,6 +22,7 @@ from towpath.clock import ManualClock
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, RefusedError, WorldError
 from towpath.orchestrator.envelope import headers_of
+from towpath.replay import container
 from towpath.replay.captured import record_of
 from towpath.replay.plan import Counted, Plan, Recognition, Target, chosen, problems_of
 from towpath.replay.progress import Progress, left_of
@@ -338,6 +339,38 @@ def test_any_avro_library_reads_a_captured_container(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"half a block")
     with pytest.raises(ConfigurationError, match="is not whole"):
         list(read_file(path))
+
+
+@pytest.mark.parametrize("damage", [b"avro.schemb", b"Obj\x01"])
+def test_a_container_with_a_damaged_header_is_neither_cut_nor_taken_for_an_empty_one(
+    tmp_path: Path, damage: bytes
+) -> None:
+    """A codec that is not here, another library's file: what cannot be read is said, and stays."""
+    broker, path = broker_with(20), tmp_path / "orders.avro"
+    write(broker, planned(broker), path)
+    whole = path.read_bytes()
+    damaged = damage * 400 if damage == b"Obj\x01" else whole.replace(b"avro.schema", damage)
+    path.write_bytes(damaged)
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        list(read_file(path))
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        write(broker, planned(broker), path)
+    assert path.read_bytes() == damaged
+    path.write_bytes(whole[:40])
+    with pytest.raises(ConfigurationError, match="is not whole"):
+        list(read_file(path))
+    assert write(broker, planned(broker), path).sent == 20
+
+
+def test_a_container_of_no_records_is_whole(tmp_path: Path) -> None:
+    """Another library may write one."""
+    path = tmp_path / "none.avro"
+    with path.open("wb") as file:
+        fastavro.writer(file, container.SCHEMA, [])
+    assert list(read_file(path)) == []
+    broker = broker_with(5)
+    assert write(broker, planned(broker), path).sent == 5
+    assert len(list(read_file(path))) == 5
 
 
 def test_a_container_of_other_records_is_refused(tmp_path: Path) -> None:

@@ -9,8 +9,12 @@ from typer.testing import CliRunner
 
 from sagas import place_order
 from towpath.cli import _register, app
+from towpath.cli.replay_plans import _Watch
 from towpath.errors import WorldError
+from towpath.replay.plan import Counted, Plan, Target
+from towpath.replay.progress import Progress
 from towpath.replay.runs import RecordedRun, runs_of_lines
+from towpath.replay.selection import Selection
 from towpath.saga.testing import inputs_of, read_history
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -186,3 +190,17 @@ def test_a_capture_that_fails_leaves_no_file_and_the_next_one_writes_it(
     assert run("capture", "place_order", "--output", path)[0] == 0
     assert path.read_text(encoding="utf-8").splitlines() == lines
     assert run("capture", "place_order", "--output", path)[0] == 6
+
+
+def test_each_transaction_is_written_down_however_fast_they_follow() -> None:
+    """A run that is killed leaves its record one transaction behind at most; one that is asked to stop stops then."""
+    plan = Plan("r1", Selection(), Target(), {}, {}, False, None, Counted().to_json(), ())
+    noted: list[int] = []
+
+    def note(sent: int) -> bool:
+        noted.append(sent)
+        return sent >= 130
+
+    watch = _Watch(plan, 100, note)
+    assert [watch.keep_on(Progress(sent, {}, 0.0)) for sent in (10, 20, 30)] == [True, True, False]
+    assert noted == [110, 120, 130]
