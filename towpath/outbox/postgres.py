@@ -48,7 +48,10 @@ LAG_BYTES_MAX = 64 * 1024 * 1024
 
 @contextmanager
 def connected(settings: Settings, database: str, *, kept: str) -> Iterator[Connection]:
-    """Connect to one of the project's databases; commits at the end. Raises WorldError, with `kept`, if it is away."""
+    """Connect to one of the project's databases; commits at the end.
+
+    Raises WorldError, with `kept`, if it is away, or goes away before the end.
+    """
     try:
         connection = psycopg.connect(
             settings.postgres.database_url(database),
@@ -59,8 +62,17 @@ def connected(settings: Settings, database: str, *, kept: str) -> Iterator[Conne
         raise WorldError(
             f"the database {database} is away: {str(error).strip()}", kept=kept, next_step="towpath status"
         ) from error
-    with connection:
-        yield connection
+    try:
+        with connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        if not connection.broken:  # what was asked of it, a lock for one: whoever asked knows
+            raise
+        raise WorldError(
+            f"the database {database} went away: {str(error).strip()}",
+            kept="what was committed",
+            next_step="towpath status, then run it again",
+        ) from error
 
 
 def write(connection: Connection, messages: Sequence[OutboxMessage]) -> None:

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient, Response
+from psycopg.errors import LockNotAvailable
 from pydantic import SecretStr
 
 from schemas.records.order import OrderConfirmed
 from tests.integration.view.test_folding import NOW
 from tests.integration.view.test_versions import TOPIC, Shop, Sum, shop, sum_view, until
 from tests.unit.orchestrator.desktop import CODEC
-from towpath.errors import ConfigurationError, ContractError, NotFoundError
+from towpath.errors import ConfigurationError, ContractError, NotFoundError, WorldError
 from towpath.orchestrator.envelope import headers_of
 from towpath.view import RowSource
 from towpath.view.reads import Filter, NotYetRead, Seen
@@ -164,3 +165,15 @@ def test_a_database_that_is_away_is_told_to_a_client_that_may_ask_again(shop: Sh
     app.include_router(view_router(ViewReader(away, VIEW), VIEW), prefix="/sums")
     found = asked(app, "/sums/k-1")
     assert (found.status_code, found.headers["Retry-After"]) == (503, "1")
+
+
+def test_a_database_that_goes_away_on_the_way_is_said_as_one_that_is_away(shop: Shop) -> None:
+    """A server that is restarted ends a long replay or build with what to run next, not with a traceback."""
+    with pytest.raises(WorldError, match="the database views went away"), views_connection(shop.settings) as connection:
+        connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    with views_connection(shop.settings) as connection:
+        connection.execute("CREATE TABLE held ()")
+        connection.commit()
+        connection.execute("LOCK held")
+        with pytest.raises(LockNotAvailable), views_connection(shop.settings) as other:
+            other.execute("LOCK held NOWAIT")
