@@ -1,6 +1,8 @@
 """The conversation itself: it is strict, and says what differs. Each of its expectations is seen to fail."""
 
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -19,11 +21,13 @@ from tests.unit.saga.support import (
     child,
     decision,
     diamond,
+    do,
     other,
     parent,
+    saga,
     service,
 )
-from towpath.saga import seconds
+from towpath.saga import NO_EFFECT, seconds
 from towpath.saga.effects import SubsagaCompleted
 from towpath.saga.inputs import Action, TimerFired, TimerKind
 from towpath.saga.state import Direction, ParentReference, Status, StepStatus
@@ -226,3 +230,28 @@ def test_what_is_left_over_is_told_unless_the_conversation_has_failed() -> None:
     with pytest.raises(AssertionError):
         failed.expect(Take("root"))
     assert failed.left_over == ""
+
+
+@pytest.mark.parametrize("item", ["", "7"])
+def test_a_reply_about_no_item_of_a_list_is_not_passed_over(item: str) -> None:
+    """The machine would refuse it, and the test would go on as if it had come."""
+    made = saga()
+    made.each(service, do("pick"), over=lambda _: ("a", "b"), limit=2, undo=NO_EFFECT, succeeds=Yes, within=seconds(1))
+    talk = given(made, OPENED).expect_anything()
+    with pytest.raises(AssertionError, match="say item= one of '0', '1'"):
+        talk.when(Yes("pick"), item=item)
+
+
+def test_what_no_conversation_can_take_is_told_so() -> None:
+    """A name for a saga, a class for a record, a number for a time, a step that there is not."""
+    wrong: Any = "chain"
+    with pytest.raises(TypeError, match="'chain' is no saga"):
+        given(wrong, OPENED)
+    number: Any = 7
+    for time in (number, timedelta(days=-1)):
+        with pytest.raises(TypeError, match="no time that passes"):
+            given(chain(), OPENED).expect_anything().when_time_passes(time)
+    with pytest.raises(AssertionError, match="Yes is a class"):
+        given(chain(), OPENED).expect_anything().when(Yes)
+    with pytest.raises(AssertionError, match="there is no step frist"):
+        given(chain(), OPENED).expect_anything().when_timer_fires("frist")

@@ -13,10 +13,11 @@ pytest runs the test (towpath.testing.plugin), before the test ends; a repetitio
 command) may be. Time is virtual, and stands still until it is told to pass.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from operator import methodcaller
 from typing import Any
 
 from towpath.saga.advance import Decision, advance
@@ -61,6 +62,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 begun: ContextVar[list["Conversation"] | None] = ContextVar("towpath_conversations_begun", default=None)
 """Where `given` notes each conversation, for whoever sees to it that none ends with something left over."""
 
+__tracebackhide__ = methodcaller("errisinstance", AssertionError)
+"""What failed is a line of the test: pytest leaves these frames out of an assertion, and of nothing else."""
+
 _DOING = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.STUCK, StepStatus.UNKNOWN)
 _UNDOING = (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF, StepStatus.UNDO_STUCK)
 
@@ -78,8 +82,11 @@ def given(
 
     Raises AssertionError if the saga refuses it.
     """
+    definition = saga.definition if isinstance(saga, Saga) else saga
+    if not isinstance(definition, Definition):
+        raise TypeError(f"{saga!r} is no saga: give the Saga itself, as in given(place_order.saga, event)")
     now = (at - _EPOCH) // timedelta(milliseconds=1)
-    made = Conversation(saga.definition if isinstance(saga, Saga) else saga, Started(id, now, event, key, parent))
+    made = Conversation(definition, Started(id, now, event, key, parent))
     noted = begun.get()
     if noted is not None:
         noted.append(made)
@@ -128,6 +135,8 @@ class Conversation:
     def when_time_passes(self, duration: timedelta) -> "Conversation":
         """Let time pass; timers that fall due on the way fire, each at its own time, in order."""
         self._nothing_unexpected()
+        if not isinstance(duration, timedelta) or duration < timedelta(0):
+            raise TypeError(f"{duration!r} is no time that passes: give it one, as in hours(2)")
         until = self.now_milliseconds + to_milliseconds(duration)
         while self._timers and min(due for due, _ in self._timers.values()) <= until:
             self._fire_next()
@@ -147,6 +156,9 @@ class Conversation:
         never falls due before the saga stands otherwise than now.
         """
         self._nothing_unexpected()
+        self._require(
+            not step or step in self.definition.index, f"there is no step {step}; there are:\n{self._step_words()}"
+        )
         status = self.state.status
         while self._timers and self.state.status is status:
             timer = self._next_timer()
@@ -402,6 +414,9 @@ class Conversation:
 
     def _addressee(self, message: object, step: str | None, item: str) -> tuple[str, StepState, Direction]:
         """Return step, cell and direction of the command that a reply answers."""
+        self._require(
+            not step or step in self.definition.index, f"there is no step {step}; there are:\n{self._step_words()}"
+        )
         found: list[tuple[str, StepState, Direction]] = []
         for defined, state in zip(self.definition.steps, self.state.steps, strict=True):
             cell = next((cell for cell in state.items if cell.key == item), state) if item else state
@@ -413,13 +428,26 @@ class Conversation:
             elif cell.status in _UNDOING and type(message) in undo:
                 found.append((defined.key, cell, Direction.UNDO))
         if len(found) != 1:
-            name = type(message).__name__
-            among = ", ".join(key for key, _, _ in found) or "none"
             self._failed = True
-            raise AssertionError(
-                f"{name} answers one command that is out; there are: {among}. Name the step.\n{self._step_words()}"
-            )
+            raise AssertionError(f"{self._not_one(message, [key for key, _, _ in found])}\n{self._step_words()}")
+        self._judge_item(*found[0][:2], item)
         return found[0]
+
+    def _not_one(self, message: object, steps: Sequence[str]) -> str:
+        """Say why a reply answers no command, or several."""
+        name = message.__name__ if isinstance(message, type) else type(message).__name__
+        if steps:
+            return f"{name} answers one command that is out; there are: {', '.join(steps)}. Name the step"
+        if isinstance(message, type):
+            return f"{name} is a class: say a record of it, as in .when({name}(...))"
+        return f"{name} answers one command that is out; there are: none"
+
+    def _judge_item(self, key: str, cell: StepState, item: str) -> None:
+        """A reply about an item names one that there is: another would be refused, and the test go on as if it came."""
+        items = [each.key for each in cell.items]
+        if items or (item and cell.key != item):
+            there = f"say item= one of {', '.join(map(repr, items))}" if items else "it is no list: leave item= out"
+            self._require(False, f"step {key} has no item {item!r}; {there}")
 
     def _step_words(self) -> str:
         """Return how each step stands, in lines."""
