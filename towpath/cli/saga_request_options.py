@@ -83,7 +83,7 @@ class Options:
 def _names_in(file: Path) -> frozenset[str]:
     try:
         return frozenset(line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip())
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{file} cannot be read: {error}", next_step="name another file") from error
 
 

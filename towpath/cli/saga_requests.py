@@ -200,6 +200,14 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
     show_outcomes(name, requests, answers, waited=options.wait > 0, as_json=options.as_json)
 
 
+def _name_unknown(names: frozenset[str], instances: Sequence["KeptInstance"], saga: str) -> None:
+    """Say which lines of a file of ids and keys name no instance: they are passed over."""
+    known = {name for one in instances for name in (one.state.saga_id, one.state.key)}
+    if unknown := sorted(names - known):
+        shown = ", ".join(map(repr, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+        output.note(f"{len(unknown)} of {len(names)} lines name no instance of {saga}, and are passed over: {shown}")
+
+
 def _choose(instances: Sequence["KeptInstance"], name: str, asked: _Asked, now: int) -> list["KeptInstance"]:
     selection = asked.options.selection(asked.which)
     if asked.which is None and selection.everything and asked.action in ("cancel", "compensate"):
@@ -209,6 +217,8 @@ def _choose(instances: Sequence["KeptInstance"], name: str, asked: _Asked, now: 
         )
     found = selection.of(instances, now)
     if asked.which is None:
+        if selection.names is not None:
+            _name_unknown(selection.names, instances, name)
         if asked.action in ("retry", "resume", "skip"):
             found = [instance for instance in found if instance.stuck]
         else:
