@@ -151,7 +151,7 @@ def _against_records(settings: Settings, histories: str, definition: Any) -> dic
         except (AssertionError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigurationError(
                 f"{path} is no golden history of saga {definition.name} version {definition.version}: {error!r}",
-                next_step="move it away, or take it as `towpath saga history ... --golden` wrote it",
+                next_step="move it away, or take it as `towpath saga history NAME ID --golden FILE` wrote it",
             ) from error
     return {
         "saga": definition.name,
