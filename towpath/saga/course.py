@@ -30,8 +30,10 @@ from towpath.saga.handles import (
 from towpath.saga.options import judge_builder, judge_words
 from towpath.saga.parts import StepParts
 from towpath.saga.rules import Draft
+from towpath.saga.spelling import spelt
 
 
+@spelt
 class Course(Generic[StartT]):
     """The sentences of a saga that concern no participant."""
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from towpath.saga.spelling import spelt
+
 # Limits, each with its arithmetic.
 STEPS_MAX = 64  # one bit a step in the masks below; the largest sagas published have about 20
 ITEMS_MAX = 1_000  # a state of 1,000 items of 100 bytes each is 100 kB, a tenth of Kafka's default message limit
@@ -67,6 +69,7 @@ class SecondStart(StrEnum):
     INDEPENDENT = "independent"  # every start begins an instance of its own
 
 
+@spelt
 @dataclass(frozen=True, slots=True)
 class Participant:
     """A service that executes commands; they travel in the topic `<name>.commands`."""

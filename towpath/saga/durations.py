@@ -2,25 +2,35 @@
 
 from datetime import timedelta
 
+from towpath.saga.errors import DefinitionError
+
 
 def seconds(count: float) -> timedelta:
     """Return a duration of `count` seconds."""
-    return timedelta(seconds=count)
+    return _lasting(seconds=count)
 
 
 def minutes(count: float) -> timedelta:
     """Return a duration of `count` minutes."""
-    return timedelta(minutes=count)
+    return _lasting(minutes=count)
 
 
 def hours(count: float) -> timedelta:
     """Return a duration of `count` hours."""
-    return timedelta(hours=count)
+    return _lasting(hours=count)
 
 
 def days(count: float) -> timedelta:
     """Return a duration of `count` days of 24 hours."""
-    return timedelta(days=count)
+    return _lasting(days=count)
+
+
+def _lasting(**count: float) -> timedelta:
+    try:
+        return timedelta(**count)
+    except (TypeError, ValueError, OverflowError) as error:
+        ((unit, said),) = count.items()
+        raise DefinitionError(f"{unit}({said!r}) is no duration: {error}", next_step=f"say {unit}(10)") from None
 
 
 def to_milliseconds(duration: timedelta) -> int:

@@ -10,6 +10,7 @@ from towpath.saga.errors import DefinitionError
 from towpath.saga.options import judge_builder, judge_words
 from towpath.saga.parts import Backoff, ProlongParts, RemindParts, UndoParts
 from towpath.saga.rules import Draft
+from towpath.saga.spelling import spelt
 from towpath.saga.state import Cause
 
 StartT = TypeVar("StartT")
@@ -106,6 +107,7 @@ class NoEffect:
 NO_EFFECT: Final = NoEffect()
 
 
+@spelt
 class Prolong:
     """An event that moves the deadline of a wait that is under way `by` so much, at most `times` times."""
 
@@ -114,6 +116,7 @@ class Prolong:
         self.parts = ProlongParts(on, by, times)
 
 
+@spelt
 class Remind:
     """An event that a wait publishes `every` so often while nobody answers, at most `times` times.
 
@@ -181,6 +184,7 @@ class StepOptions(Options[StartT], Timing, Generic[StartT], total=False):
     fails: type[Any] | tuple[type[Any], ...]
 
 
+@spelt
 class Undo(Generic[StartT]):
     """How a step is undone: a command to the same participant, and the reply that says it is undone.
 
@@ -227,6 +231,7 @@ class Undo(Generic[StartT]):
         )
 
 
+@spelt
 class UndoEach(Generic[StartT, ItemT]):
     """How one item of an `each` is undone: as `Undo`, but the function receives the item last."""
 
@@ -266,6 +271,7 @@ class UndoEach(Generic[StartT, ItemT]):
         )
 
 
+@spelt
 class UndoStart(Generic[StartT]):
     """How the start event is undone if the saga does not complete; the function receives the event and the cause.
 

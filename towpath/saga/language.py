@@ -35,9 +35,11 @@ from towpath.saga.handles import (
 from towpath.saga.options import judge_participant, judge_saga, judge_words
 from towpath.saga.parts import StepParts
 from towpath.saga.rules import Draft
+from towpath.saga.spelling import spelt
 from towpath.saga.subsagas import Subsagas
 
 
+@spelt
 class Saga(Subsagas[StartT]):
     """A saga in the making; `definition` compiles it, after which no step can be added."""
 

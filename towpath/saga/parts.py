@@ -9,11 +9,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Protocol
 
 from towpath.saga.definition import Activity, Definition, GatherDefinition, Kind, OnTimeout, Participant
+from towpath.saga.spelling import spelt
 
 if TYPE_CHECKING:
     from towpath.saga.rules import Draft
 
 
+@spelt
 @dataclass(frozen=True, slots=True)
 class Backoff:
     """The pause after failed attempt n lies between 0 and min(most, first * factor ** (n - 1)), evenly spread."""
@@ -23,6 +25,7 @@ class Backoff:
     factor: int = 2
 
 
+@spelt
 @dataclass(frozen=True, slots=True)
 class UndoSubsaga:
     """How long a sub-saga may take to undo itself; `in_order=False`: it waits for no other undo, and none for it."""

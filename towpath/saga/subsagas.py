@@ -14,6 +14,7 @@ from towpath.saga.errors import DefinitionError
 from towpath.saga.handles import AnyNeeds, ItemT, Needs, OtherT, ResultTs, StartT, Step
 from towpath.saga.options import judge_builder, judge_words
 from towpath.saga.parts import StepParts, UndoSubsaga
+from towpath.saga.spelling import spelt
 
 if TYPE_CHECKING:
     from towpath.saga.language import Saga
@@ -30,6 +31,7 @@ class SubsagaOptions(TypedDict, Generic[StartT], total=False):
     after: AnyNeeds[StartT]
 
 
+@spelt
 class Subsagas(Course[StartT]):
     """The sentences of a saga that start others."""
 

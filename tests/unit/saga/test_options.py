@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.unit.saga.support import OPENED, No, Opened, Undone, Yes, child, do, named, pivot, saga, service, step, take
+from towpath import saga as room
 from towpath.saga import (
     COMPENSATE,
     NO_EFFECT,
@@ -26,6 +27,7 @@ from towpath.saga.errors import BuilderError
 from towpath.saga.inputs import Started
 
 SAGA: Any = Saga
+ROOM: Any = room
 UNDO: Any = Undo  # what a type checker would not let through
 SAID: dict[str, Any] = {"succeeds": Yes, "within": seconds(10)}
 ITEMS: dict[str, Any] = {**SAID, "over": lambda event: event.lines, "limit": 3}
@@ -343,3 +345,41 @@ def test_what_is_right_is_taken() -> None:
     made = saga()
     step(made, "a", attempts=2, retry_for=hours(1), holds=("one", "two"), touches="three", when=lambda _: True)
     assert made.definition.step("a").holds == ("one", "two")
+
+
+@pytest.mark.parametrize(
+    ("call", "says", "step"),
+    [
+        (
+            lambda: ROOM.Saga("x", version=1, starts_on=int, dedline=days(1)),
+            "missing a required",
+            "did you mean deadline=?",
+        ),
+        (ROOM.Saga, "missing a required argument: 'name'", "it takes name=, version="),
+        (lambda: ROOM.Undo(do("a"), suceeds=int), "'succeeds'", "did you mean succeeds=?"),
+        (lambda: ROOM.UndoStart(do("a"), succeeds=int), "missing a required argument: 'by'", "it takes command=, by="),
+        (lambda: ROOM.Backoff(frst=days(1)), "unexpected keyword argument 'frst'", "did you mean first=?"),
+        (ROOM.UndoSubsaga, "'within'", "it takes within="),
+        (ROOM.Participant, "'name'", "it takes name="),
+        (
+            lambda: ROOM.Saga("x", version=1, starts_on=int, deadline=days(1)).merge("k", aftr=1),
+            "'aftr'",
+            "did you mean after=?",
+        ),
+        (
+            lambda: ROOM.Saga("x", version=1, starts_on=int, deadline=days(1)).step(service),
+            "'command'",
+            "it takes participant=",
+        ),
+        (lambda: ROOM.days("3"), "days('3') is no duration", "say days(10)"),
+        (lambda: hours(float("inf")), "hours(inf) is no duration", "say hours(10)"),
+        (lambda: seconds(float("nan")), "seconds(nan) is no duration", "say seconds(10)"),
+        (lambda: days(10**12), "is no duration", "say days(10)"),
+    ],
+)
+def test_a_call_that_python_cannot_bind_says_what_was_meant(call: Callable[[], object], says: str, step: str) -> None:
+    """As every other mistake in a definition, and not as Python's own error out of the library."""
+    with pytest.raises(DefinitionError) as caught:
+        call()
+    assert says in caught.value.cause
+    assert step in caught.value.next_step
