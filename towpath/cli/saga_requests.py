@@ -17,7 +17,7 @@ from towpath.cli.deciding import user_name
 from towpath.cli.saga_definitions import find_definition
 from towpath.cli.saga_request_options import WAIT_SECONDS, DryRun, Json, Name, Options, Wait, command_with
 from towpath.cli.saga_request_report import show_outcomes, show_previews
-from towpath.cli.saga_room import Room, own_topic
+from towpath.cli.saga_room import Room, json_of, own_topic
 from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError
 from towpath.settings import Settings, load_settings
@@ -25,6 +25,7 @@ from towpath.settings import Settings, load_settings
 if TYPE_CHECKING:
     from towpath.orchestrator.instance_status import KeptInstance
     from towpath.orchestrator.requests import Request
+    from towpath.orchestrator.selection import Selection
 
 _MANY = ("status", "version", "older_than", "key", "file", "limit", "rate", "wait", "dry_run", "yes", "as_json")
 _BY_CAUSE = ("reason", "actor", "cause", *_MANY)
@@ -90,6 +91,7 @@ class _Asked:
 def _asked(action: str, name: str, which: str | None, options: Options) -> None:
     if options.reply is None and (options.value is not None or options.like):
         raise ConfigurationError("--value and --like need --reply", next_step="name the reply's class: --reply NAME")
+    json_of(options.value)  # a slip of the pen is told before anything is asked of the stack
     _act(load_settings(), name, _Asked(action, which, options))
 
 
@@ -109,6 +111,7 @@ def signal(
     from towpath.orchestrator.asking import Answers, send
     from towpath.orchestrator.requests import signal_id as id_of_signal
 
+    json_of(json_value)
     room = Room(load_settings(), name)
     topic = own_topic(room.settings, room.catalogue, name, envelope.SIGNALS)
     record = room.record(type_, json_value, like=like, among=topic.values)
@@ -159,10 +162,11 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
     options = asked.options
     if not options.reason and not options.dry_run:
         raise ConfigurationError("a request names its reason", next_step="say why with --reason; the history keeps it")
+    selection = options.selection(asked.which)
     room = Room(settings, name)
     clock = SystemClock()
     now = epoch_milliseconds(clock)
-    chosen = _choose(room.instances(asked.which), name, asked, now)
+    chosen = _choose(room.instances(asked.which), name, asked, selection, now)
     requests, previews = [], {}
     for instance in chosen:
         definition = find_definition(settings, name, instance.state.version)
@@ -208,8 +212,9 @@ def _name_unknown(names: frozenset[str], instances: Sequence["KeptInstance"], sa
         output.note(f"{len(unknown)} of {len(names)} lines name no instance of {saga}, and are passed over: {shown}")
 
 
-def _choose(instances: Sequence["KeptInstance"], name: str, asked: _Asked, now: int) -> list["KeptInstance"]:
-    selection = asked.options.selection(asked.which)
+def _choose(
+    instances: Sequence["KeptInstance"], name: str, asked: _Asked, selection: "Selection", now: int
+) -> list["KeptInstance"]:
     if asked.which is None and selection.everything and asked.action in ("cancel", "compensate"):
         raise ConfigurationError(
             f"{asked.action} without an id would take every instance of {name}",
@@ -217,13 +222,14 @@ def _choose(instances: Sequence["KeptInstance"], name: str, asked: _Asked, now: 
         )
     found = selection.of(instances, now)
     if asked.which is None:
+        of_stuck = asked.action in ("retry", "resume", "skip")
+        fitting = [one for one in found if (one.stuck if of_stuck else not one.state.ended)]
         if selection.names is not None:
             _name_unknown(selection.names, instances, name)
-        if asked.action in ("retry", "resume", "skip"):
-            found = [instance for instance in found if instance.stuck]
-        else:
-            found = [instance for instance in found if not instance.state.ended]
-        return found if asked.options.limit is None else found[: asked.options.limit]
+            if left := len(found) - len(fitting):
+                why = "are not stuck" if of_stuck else "have ended"
+                output.note(f"{left} of the instances that the file names {why}, and are left out")
+        return fitting if asked.options.limit is None else fitting[: asked.options.limit]
     if not found:
         raise NotFoundError(
             f"saga {name} has no instance {asked.which}",

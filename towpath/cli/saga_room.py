@@ -26,6 +26,14 @@ def own_topic(settings: Settings, catalogue: "Catalogue", saga: str, kind: str) 
     return catalogue.topic(name)
 
 
+def json_of(text: str | None) -> Any:
+    """Return what a person wrote as JSON, an empty object for nothing. Raises ConfigurationError."""
+    try:
+        return json.loads(text or "{}")
+    except ValueError as error:
+        raise ConfigurationError(f"this is no JSON: {error}", next_step="write an object: '{...}'") from error
+
+
 class Room:
     """The catalogue, the codec and the broker of one saga."""
 
@@ -66,10 +74,7 @@ class Room:
                 f"{name} is none of the records that fit here",
                 next_step=f"one of: {', '.join(sorted(full.rpartition('.')[2] for full in among))}",
             )
-        try:
-            value = json.loads(text or "{}")
-        except ValueError as error:
-            raise ConfigurationError(f"this is no JSON: {error}", next_step="write an object: '{...}'") from error
+        value = json_of(text)
         if like and isinstance(value, dict):
             value = {**self._example(fitting[0]), **value}
         return self.codec.from_json(fitting[0], value)
