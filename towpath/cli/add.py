@@ -321,6 +321,6 @@ def _write(settings: Settings, part: "Part", *, as_json: bool) -> None:
     for path in written:
         output.results.print(path.as_posix(), highlight=False, soft_wrap=True)
     if not written:
-        output.note("it is all there already")
+        output.note("it is all there already, and stays as it is: options are for what is new")
     for line in part.edit:
         output.note(f"edit {line}" if ": " in line and "/" in line.partition(":")[0] else line)
