@@ -34,6 +34,7 @@ OF_A_SMALL_PROJECT = (
     Case("saga show nobody x", 5, ()),
     Case("views build nobody", 5, (Step("views list", 1, "towpath status"),)),
     Case("migrate", 1, (Step("status", 1, "not running"),)),
+    Case("replay plan --topic order.events", 1, (Step("status", 1, "not running"),)),
     Case("new myshop", 0, ()),
     Case("new myshop", 6, ()),
     Case("contracts import registry", 1, (Step("status", 1, "not running"),)),

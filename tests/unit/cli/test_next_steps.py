@@ -29,7 +29,6 @@ OF_THIS_PROJECT = (
     Case("saga skip place_order o-1 --reason t --reply PaymentAuthorised --value '{bad'", 2, ()),
     Case("saga signal place_order o-1 OrderApproved --value '{bad'", 2, ()),
     Case("saga cancel place_order --file HERE/none --reason t", 2, ()),
-    Case("replay plan --topic order.events", 1, (Step("status", 1, "not running"),)),
 )
 """In this project, whose stack was never started; HERE is a folder of the test's own."""
 
