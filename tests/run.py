@@ -1,13 +1,16 @@
 """Runs rings of tests: `python -m tests.run unit integration acceptance`. Exits with 1 if any ring fails.
 
-`unit` runs on two processes. Rings on real parts run in one pytest each way, so that they share one stack.
+`unit` runs on two processes. Rings on real parts run as two pytests side by side, each with a stack of its own: much of
+their time is waiting. What the second one prints comes when the first has ended.
 Arguments after `--` go to pytest: `python -m tests.run integration -- -k outbox`.
 """
 
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,8 @@ FOLDERS = {
     "crash": ("conformance", "integration", "crash", "acceptance"),
     "chaos": ("chaos",),
 }
+BESIDE = ("crash", "acceptance", "chaos")
+"""Of the folders on real parts, those whose tests run beside the others': half of the time."""
 REAL_PARTS = frozenset({"conformance", "integration", "acceptance"})
 SHORT_FORMS = ("-m", "not crash and not chaos")
 OPTIONS = {"unit": ("-n", "2"), "crash": ("-m", "crash"), "chaos": ("-m", "chaos", "-s")}
@@ -31,10 +36,10 @@ OPTIONS = {"unit": ("-n", "2"), "crash": ("-m", "crash"), "chaos": ("-m", "chaos
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One pytest: the rings that it covers, its folders and its options."""
+    """One pytest, or two side by side: the rings that they cover, the folders of each and their options."""
 
     rings: tuple[str, ...]
-    folders: tuple[str, ...]
+    folders: tuple[tuple[str, ...], ...]
     options: tuple[str, ...]
 
 
@@ -55,7 +60,10 @@ def plan(rings: list[str]) -> Iterator[Run]:
 
 def _run(rings: tuple[str, ...], options: tuple[str, ...]) -> Run:
     wanted = dict.fromkeys(folder for ring in rings for folder in FOLDERS[ring])
-    return Run(rings, tuple(f"tests/{name}" for name in wanted if _has_tests(ROOT / "tests" / name)), options)
+    there = [name for name in wanted if _has_tests(ROOT / "tests" / name)]
+    apart = REAL_PARTS.issuperset(rings)
+    groups = ([name for name in there if (apart and name in BESIDE) is beside] for beside in (False, True))
+    return Run(rings, tuple(tuple(f"tests/{name}" for name in group) for group in groups if group), options)
 
 
 def _has_tests(folder: Path) -> bool:
@@ -84,9 +92,29 @@ def _carry_out(run: Run, extra: list[str]) -> tuple[Run, int, float]:
     if not run.folders:
         sys.stdout.write("no tests yet\n")
         return run, NO_TESTS_COLLECTED, 0.0
-    command = [sys.executable, "-m", "pytest", "-q", *run.options, *extra, *run.folders]
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
-    return run, code, time.monotonic() - began
+    commands = [[sys.executable, "-m", "pytest", "-q", *run.options, *extra, *group] for group in run.folders]
+    return run, side_by_side(commands), time.monotonic() - began
+
+
+def side_by_side(commands: list[list[str]]) -> int:
+    """Run commands at the same time; print what each said one after the other, and return a code that is not 0, if any.
+
+    The first one prints as it goes.
+    """
+    with ExitStack() as files:
+        outputs = [None, *(files.enter_context(tempfile.TemporaryFile()) for _ in commands[1:])]
+        processes = [
+            subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output and subprocess.STDOUT)
+            for command, output in zip(commands, outputs, strict=True)
+        ]
+        codes = []
+        for process, output in zip(processes, outputs, strict=True):
+            codes.append(process.wait())
+            if output is not None:
+                output.seek(0)
+                sys.stdout.write(output.read().decode("utf-8", "replace"))
+                sys.stdout.flush()
+    return next(filter(None, codes), 0)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,37 @@
 """The runner of the rings: what runs together, and what is refused."""
 
+import sys
+
 import pytest
 
-from tests.run import main, plan
+from tests.run import Run, main, plan, side_by_side
 
 
-def test_rings_on_real_parts_share_one_run() -> None:
-    """Integration and acceptance are one pytest, so that one stack serves both; unit runs apart on two processes."""
+def test_rings_on_real_parts_run_as_two_halves_side_by_side() -> None:
+    """Each half is one pytest with one stack; unit runs apart on two processes. No folder is run twice or left out."""
     unit, real = plan(["unit", "integration", "acceptance"])
     assert unit.rings == ("unit",)
     assert unit.options == ("-n", "2")
+    assert len(unit.folders) == 1
     assert real.rings == ("integration", "acceptance")
+    first, second = real.folders
+    assert first == ("tests/conformance", "tests/integration")
+    assert second == ("tests/crash", "tests/acceptance", "tests/chaos")
+
+
+def test_a_failure_in_either_half_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever half fails, the run does; the other one is seen to its end."""
+    for halves, code in (((0, 0), 0), ((1, 0), 1), ((0, 1), 1)):
+        ran: list[tuple[str, ...]] = []
+
+        def carried_out(run: Run, _: list[str], codes: tuple[int, ...] = halves) -> tuple[Run, int, float]:
+            ran.append(run.rings)  # noqa: B023 - called within the loop
+            programs = [[sys.executable, "-c", f"raise SystemExit({one})"] for one in codes]
+            return run, side_by_side(programs), 0.0
+
+        monkeypatch.setattr("tests.run._carry_out", carried_out)
+        assert main(["integration"]) == code
+        assert ran == [("integration",)]
 
 
 def test_long_forms_run_alone() -> None:
