@@ -33,8 +33,7 @@ def give_up_item(builder: DecisionBuilder, position: int, item: StepState) -> No
 
 def others_are_being_undone(builder: DecisionBuilder) -> bool:
     """Say whether the saga must wait for the undo of an item that was not needed."""
-    return any(
-        item.status in BEING_UNDONE
-        for position in builder.definition.contests
-        for item in builder.steps[position].items
+    contests = builder.definition.contests
+    return bool(contests) and any(
+        item.status in BEING_UNDONE for position in contests for item in builder.steps[position].items
     )

@@ -189,10 +189,10 @@ class DecisionBuilder:
 
     def arguments(self, needs: tuple[int, ...]) -> list[Any]:
         """Return what a function receives: the start event, then the results needed, in order."""
-        arguments: list[Any] = [self.event]
         steps, composed = self.steps, self.definition.composed
-        arguments += [self._value(need) if composed >> need & 1 else steps[need].result for need in needs]
-        return arguments
+        if not composed:
+            return [self.event, *[steps[need].result for need in needs]]
+        return [self.event, *[self._value(need) if composed >> need & 1 else steps[need].result for need in needs]]
 
     def _value(self, position: int) -> Any:
         """Return the result of a step: its own, all of a list, or that of the step whose place it takes."""
@@ -274,7 +274,9 @@ class DecisionBuilder:
             participant, build, arguments = undo.participant, undo.build, self.arguments(undo.needs)
             if undo.takes_cause:
                 arguments.append(self.cause)
-        return participant, self.call(step, build, [*arguments, *self._item(step, item)])
+        if item:
+            arguments.extend(self._item(step, item))
+        return participant, self.call(step, build, arguments)
 
     # --- sending ----------------------------------------------------------------------------------------------------
 
@@ -302,7 +304,6 @@ class DecisionBuilder:
         """Send one attempt of a step's command, or of its undo, and set the timer of its deadline."""
         step = self.definition.steps[position]
         name, due, attempt, round_ = self.definition.name, sent.due_milliseconds, sent.attempt, sent.round
-        asked = (name, self.saga_id, self.key, step.key, attempt, round_)
         effect: Effect
         child = step.child
         if child is None:
@@ -310,11 +311,13 @@ class DecisionBuilder:
             effect = SendCommand(
                 name, self.saga_id, self.key, to, step.key, item, direction, attempt, round_, command, due
             )
-        elif direction is Direction.DO:
-            _, event = self._command(step, item, direction)
-            effect = StartSaga(*asked, child.name, child.version, event, item, self.child_key(step, item))
         else:
-            effect = CompensateSaga(*asked, child.name, item, self.child_key(step, item))
+            asked = (name, self.saga_id, self.key, step.key, attempt, round_)
+            if direction is Direction.DO:
+                _, event = self._command(step, item, direction)
+                effect = StartSaga(*asked, child.name, child.version, event, item, self.child_key(step, item))
+            else:
+                effect = CompensateSaga(*asked, child.name, item, self.child_key(step, item))
         self.put(position, item, sent)
         timer = Timer(TimerKind.ATTEMPT, step.key, item, direction, attempt, round_)
         self.effects += (effect, SetTimer(self.saga_id, timer, due))
