@@ -5,11 +5,13 @@ commands, timers, history) names a step by its stable key. Steps stand in an ord
 it requires; index 0 is always the start event itself, whose "do" has happened when a saga begins.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from towpath.saga.errors import DefinitionError
 from towpath.saga.spelling import spelt
 
 # Limits, each with its arithmetic.
@@ -18,6 +20,7 @@ ITEMS_MAX = 1_000  # a state of 1,000 items of 100 bytes each is 100 kB, a tenth
 ATTEMPTS_MAX = 1_000_000  # "no limit but the time": at 1 s each this is 11 days
 RECENT_MAX = 16  # requests of people, who make a few an hour at most
 START_KEY = "start"
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")  # what Kafka takes as a topic's name, with room for ".commands"
 
 
 class Kind(StrEnum):
@@ -72,9 +75,20 @@ class SecondStart(StrEnum):
 @spelt
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """A service that executes commands; they travel in the topic `<name>.commands`."""
+    """A service that executes commands; they travel in the topic `<name>.commands`.
+
+    Raises DefinitionError for a name that no topic can have.
+    """
 
     name: str
+
+    def __post_init__(self) -> None:
+        """Refuse a name that nothing could reach, whatever the participant is asked for."""
+        if not isinstance(self.name, str) or not _TOPIC.fullmatch(self.name):
+            raise DefinitionError(
+                f"no topic can be called {self.name}.commands, so nothing reaches that participant",
+                next_step="name the service in plain letters, digits, ., _ and -",
+            )
 
     @property
     def commands_topic(self) -> str:

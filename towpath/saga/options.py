@@ -5,7 +5,6 @@ an `attemps=7` that nobody reads would leave the default in force, in silence.
 """
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
@@ -18,7 +17,6 @@ from towpath.saga.parts import Backoff, ProlongParts, RemindParts
 
 VERSION_MAX = 2**31 - 1  # states, history and headers keep it in 32 bits
 DEADLINE_MAX = days(36_525)  # a hundred years: what is due stays a date that every tool can write
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,200}")  # what Kafka takes as a topic's name, with room for ".commands"
 
 _TIMING = ("within", "attempts", "retry_for", "backoff")
 _SHARED = ("after", "key", "holds", "touches", "needs", "succeeds", *_TIMING)
@@ -181,11 +179,6 @@ def judge_participant(where: str, participant: object, command: object) -> None:
         fix = f'Participant("{participant}")' if isinstance(participant, str) else 'Participant("payments")'
         raise DefinitionError(
             f"{where}: {participant!r} is no participant", next_step=f"name it once, as in payments = {fix}"
-        )
-    if not isinstance(participant.name, str) or not _TOPIC.fullmatch(participant.name):
-        raise DefinitionError(
-            f"{where}: no topic can be called {participant.name}.commands, so nothing reaches that participant",
-            next_step="name the service in plain letters, digits, ., _ and -",
         )
     judge_builder(where, command)
 

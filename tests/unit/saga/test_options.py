@@ -216,6 +216,11 @@ WRONG: dict[str, tuple[Says, str, str]] = {
         "no topic can be called büro 1.commands",
         "plain letters",
     ),
+    "a participant that has no topic, for the undo of the start": (
+        lambda _: UndoStart(take("start"), by=Participant("büro 1"), succeeds=Undone, within=hours(1)),
+        "no topic can be called büro 1.commands",
+        "plain letters",
+    ),
     "a builder that yields": (lambda s: s.pivot(service, yields, **SAID), "yields yields", "return its value"),
     "a list that is yielded": (
         lambda s: s.each(service, do("a"), undo=NO_EFFECT, **{**ITEMS, "over": yields}),
