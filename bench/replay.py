@@ -20,8 +20,9 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from bench.stream import create_topics, machine, note, produce
+from towpath.cli.collecting import few_collections
 from towpath.replay.plan import Plan, Target, chosen
-from towpath.replay.reading import few_collections, read_ranges
+from towpath.replay.reading import read_ranges
 from towpath.replay.selection import Selection
 from towpath.replay.sending import Sending
 from towpath.replay.source import source_of

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from towpath.cli import output
+from towpath.cli.collecting import few_collections
 from towpath.cli.files import read_text
 from towpath.cli.view_versions import broker_of
 from towpath.errors import ConfigurationError, NotFoundError, TowpathError
@@ -53,7 +54,6 @@ def make_plan(settings: Settings, asked: Asked) -> "Plan":
     part of the stack is away.
     """
     from towpath.replay.plan import Counted, problems_of
-    from towpath.replay.reading import few_collections
     from towpath.replay.selection import Judged
 
     target = asked.target

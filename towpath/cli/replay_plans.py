@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output
+from towpath.cli.collecting import few_collections
 from towpath.cli.deciding import require_reason, user_name
 from towpath.cli.files import read_text, require_writable, write_text
 from towpath.cli.replay_planning import (
@@ -278,7 +279,6 @@ def _left(settings: Settings, made: "Plan") -> "Ranges":
 
 def _carry_out(settings: Settings, made: "Plan", keep_on: "KeepOn") -> "Progress":
     """Send what is left of a plan, or write it."""
-    from towpath.replay.reading import few_collections
     from towpath.replay.sending import Sending
     from towpath.replay.writing import write_file
 

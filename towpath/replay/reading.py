@@ -3,10 +3,8 @@
 The one rule: a partition is read by one reader, in the order in which it lies.
 """
 
-import gc
 import heapq
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
@@ -20,22 +18,6 @@ from towpath.stream.broker.reader.ranges import read_range
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 SILENCE_SECONDS_MAX = 60.0
-COLLECTION_THRESHOLD = 100_000
-"""Objects between two looks of the cycle collector, in place of 700: a record is a tuple and part of no cycle, and half
-of the processor time of reading was spent on looking."""
-
-
-@contextmanager
-def few_collections() -> Iterator[None]:
-    """Let the cycle collector look seldom, and not at what is there already, while many records pass."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(COLLECTION_THRESHOLD, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def read_ranges(broker: Broker, ranges: Ranges, *, by_time: bool = False) -> Iterator[ConsumedRecord]:
