@@ -36,16 +36,19 @@ async def ended(pid: int) -> None:
 async def end_orphans(own: Set[int]) -> None:
     """SIGKILL every child of this process that is none of `own`, and reap it: the kernel gave them here as orphans.
 
-    Waits for each a few seconds at most: one that hangs in the kernel ends later, and its parent's next start says so.
+    Waits a few seconds at most: one that hangs in the kernel ends later, and its parent's next start says so. One that
+    this process may not end stays: an error here would end the task that keeps the parent running.
     """
-    for orphan in psutil.Process().children():
-        if orphan.pid in own:
-            continue
-        with suppress(psutil.NoSuchProcess, ProcessLookupError, TimeoutError, ChildProcessError):
-            orphan.kill()
-            async with asyncio.timeout(ORPHAN_SECONDS):
-                await ended(orphan.pid)
-            os.waitpid(orphan.pid, os.WNOHANG)
+    orphans = [child for child in psutil.Process().children() if child.pid not in own]
+    await asyncio.gather(*map(_end_orphan, orphans))
+
+
+async def _end_orphan(orphan: psutil.Process) -> None:
+    with suppress(psutil.Error, ProcessLookupError, TimeoutError, ChildProcessError):
+        orphan.kill()
+        async with asyncio.timeout(ORPHAN_SECONDS):
+            await ended(orphan.pid)
+        os.waitpid(orphan.pid, os.WNOHANG)
 
 
 def wait_ended(pid: int, seconds: float) -> None:
