@@ -74,8 +74,7 @@ def whole_blocks(file: IO[bytes], name: str) -> Iterator[tuple[int, list[Consume
     try:
         blocks: Any = fastavro.block_reader(file)
     except CUT_OFF as error:
-        file.seek(0)
-        if not _is_half_a_header(file.read()):
+        if not _is_half_a_header(file):
             raise ConfigurationError(
                 f"the header of {name} cannot be read: {error}",
                 kept="the file, as it is",
@@ -99,12 +98,15 @@ def whole_blocks(file: IO[bytes], name: str) -> Iterator[tuple[int, list[Consume
         yield block.offset + block.size, records
 
 
-def _is_half_a_header(found: bytes) -> bool:
+def _is_half_a_header(file: IO[bytes]) -> bool:
     """Return whether a killed run may have left this: what a header begins with, up to its random mark at the end."""
-    header = BytesIO()
-    fastavro.writer(header, SCHEMA, [], codec="deflate")
-    begins = header.getvalue()[:-SYNC_BYTES]
-    return len(found) < len(header.getvalue()) and found[: len(begins)] == begins[: len(found)]
+    written = BytesIO()
+    append(written, ())
+    header = written.getvalue()
+    begins = header[:-SYNC_BYTES]
+    file.seek(0)
+    found = file.read(len(header))  # no more: it may be anybody's file, of any size
+    return len(found) < len(header) and found[: len(begins)] == begins[: len(found)]
 
 
 def _record_of(plain: dict[str, Any]) -> ConsumedRecord:
