@@ -50,11 +50,16 @@ def record_of(line: str | bytes) -> ConsumedRecord:
             tuple((_text(name), data(value)) for name, value in plain["headers"]),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigurationError(
-            f"a line is no captured record: {error}",
-            kept="the file, as it is",
-            next_step="capture anew: towpath replay plan --topic TOPIC --to-file FILE",
-        ) from error
+        raise no_record(str(error)) from error
+
+
+def no_record(why: str) -> ConfigurationError:
+    """Return the error for a line that `line_of` did not write."""
+    return ConfigurationError(
+        f"a line is no captured record: {why}",
+        kept="the file, as it is",
+        next_step="capture anew: towpath replay plan --topic TOPIC --to-file FILE",
+    )
 
 
 def _text(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import IO, Protocol
 from towpath.clock import Clock, SystemClock
 from towpath.errors import ConfigurationError, RefusedError
 from towpath.replay import container
-from towpath.replay.captured import LINE_BEGINS, line_of, record_of
+from towpath.replay.captured import LINE_BEGINS, line_of, no_record, record_of
 from towpath.replay.plan import Plan
 from towpath.replay.progress import RECORDS_AT_ONCE, Choose, KeepOn, Progress, chunks, left_of, reached
 from towpath.replay.source import Source
@@ -38,8 +38,8 @@ class _Lines:
         for line in iter(file.readline, b""):
             if line.endswith(b"\n"):
                 yield file.tell(), [record_of(line)]
-            elif line[: len(LINE_BEGINS)] != LINE_BEGINS[: len(line)]:
-                record_of(line)
+            elif not (line.startswith(LINE_BEGINS) or LINE_BEGINS.startswith(line)):
+                raise no_record("the last one has no end, and begins like none")
 
     def append(self, file: IO[bytes], records: Iterable[ConsumedRecord]) -> None:
         """Write a line for each record."""

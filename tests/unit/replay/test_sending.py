@@ -541,6 +541,18 @@ def test_a_file_of_something_else_is_left_as_it_is(tmp_path: Path, suffix: str, 
         list(read_file(path))
 
 
+def test_a_record_that_another_program_wrote_last_is_not_cut(tmp_path: Path) -> None:
+    """It has no line's end, but it is whole, and in another form than ours: no killed run left it half."""
+    broker, path = broker_with(5), tmp_path / "orders.jsonl"
+    write(broker, planned(broker), path)
+    *_, last = path.read_text(encoding="utf-8").splitlines()
+    path.write_text(json.dumps(json.loads(last), sort_keys=True), encoding="utf-8")
+    content = path.read_bytes()
+    with pytest.raises(ConfigurationError, match="no captured record"):
+        write(broker, planned(broker), path)
+    assert path.read_bytes() == content
+
+
 def test_a_file_of_another_plan_is_left_as_it_is(tmp_path: Path) -> None:
     """Its records would count as sent."""
     broker, path = broker_with(20), tmp_path / "orders.jsonl"
