@@ -40,13 +40,12 @@ def can_deploy(
     format_of(form)
     from towpath.contract.deploy import can_deploy as judge
     from towpath.contract.deploy import with_outsiders
-    from towpath.contract.deployments import load_environment
 
     project = ContractsProject.load(load_settings())
     now = datetime.now(UTC)
     here = _here(project, now)
     new = _chosen(project, what, here, now)
-    environment = with_outsiders(load_environment(_folder(project), to), project.parties(), now)
+    environment = with_outsiders(_environment(project, to), project.parties(), now)
     found = judge(new, environment, project.catalogue, here=here, now=now)
     title = f"can-deploy {new.label} to {to}, beside {_words(environment)}"
     emit("json" if as_json else form, title, project.finish(found))
@@ -64,7 +63,7 @@ def deployed(
     from contextlib import nullcontext
 
     from towpath.contract.deploy import forgotten
-    from towpath.contract.deployments import load_environment, recording, save_party
+    from towpath.contract.deployments import recording, save_party
 
     project = ContractsProject.load(load_settings())
     now = datetime.now(UTC).replace(microsecond=0)
@@ -73,8 +72,12 @@ def deployed(
     deadline = max((one.party.deadline_days or 0 for one in here.values()), default=0)
     name = new.party.name
     with nullcontext() if dry_run else recording(_folder(project)):
-        environment = load_environment(_folder(project), to).deployed(new, beside=beside)
-        kept = tuple(one for one in environment.retired if not forgotten(one, project.catalogue, now, deadline))
+        environment = _environment(project, to).deployed(new, beside=beside)
+        kept = tuple(
+            one
+            for one in environment.retired
+            if not forgotten(one, project.catalogue, now, deadline, environment.outbox_days)
+        )
         environment = replace(environment, retired=kept)
         if not dry_run:
             path = save_party(_folder(project), environment, name)
@@ -95,11 +98,10 @@ def deploy_order(
     """Say in which order what this folder holds can be deployed; exit code 3 where there is none."""
     from towpath.contract.deploy import deploy_order as plan
     from towpath.contract.deploy import with_outsiders
-    from towpath.contract.deployments import load_environment
 
     project = ContractsProject.load(load_settings())
     now = datetime.now(UTC)
-    environment = with_outsiders(load_environment(_folder(project), to), project.parties(), now)
+    environment = with_outsiders(_environment(project, to), project.parties(), now)
     changed = [one for one in _here(project, now).values() if not _runs(one, environment)]
     done, left = plan(changed, environment, project.catalogue, now)
     names, stuck = [one.party.name for one in done], [one.party.name for one in left]
@@ -120,6 +122,15 @@ def _folder(project: ContractsProject) -> Path:
     from towpath.contract.deployments import FOLDER
 
     return project.schemas_folder / FOLDER
+
+
+def _environment(project: ContractsProject, name: str) -> "Environment":
+    """Return what is recorded of an environment, with the time for which its outboxes hold what was written."""
+    from towpath.contract.deployments import load_environment
+    from towpath.contract.retention import OUTBOX_DAY
+
+    days = project.settings.outbox.keep_days + OUTBOX_DAY
+    return replace(load_environment(_folder(project), name), outbox_days=days)
 
 
 def _here(project: ContractsProject, now: datetime) -> "dict[str, Deployment]":

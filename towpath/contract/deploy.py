@@ -64,11 +64,15 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What runs in one environment, and what ran there not long ago."""
+    """What runs in one environment, and what ran there not long ago.
+
+    `outbox_days` is for how long a service's outbox holds what it wrote: an audit may send it again on the last day.
+    """
 
     name: str
     running: tuple[Deployment, ...] = ()
     retired: tuple[Deployment, ...] = ()
+    outbox_days: float = 0.0
 
     def of(self, party: str) -> tuple[Deployment, ...]:
         """Return the versions of `party` that run."""
@@ -86,7 +90,7 @@ class Environment:
             one for one in self.running if one not in same and not any(one.label == gone.label for gone in replaced)
         ]
         again = [one for one in self.retired if one.label != new.label]
-        return Environment(self.name, (*kept, new), (*again, *replaced))
+        return replace(self, running=(*kept, new), retired=(*again, *replaced))
 
 
 def with_outsiders(environment: Environment, parties: Parties, now: datetime) -> Environment:
@@ -108,7 +112,9 @@ def with_outsiders(environment: Environment, parties: Parties, now: datetime) ->
     return replace(environment, running=(*environment.running, *found))
 
 
-def forgotten(deployment: Deployment, catalogue: Catalogue, now: datetime, deadline_days: float) -> bool:
+def forgotten(
+    deployment: Deployment, catalogue: Catalogue, now: datetime, deadline_days: float, outbox_days: float = 0.0
+) -> bool:
     """Return whether nothing that a retired version wrote can be met any more.
 
     `deadline_days` is the longest deadline of any saga: it may carry a record for so long after it read it.
@@ -117,6 +123,7 @@ def forgotten(deployment: Deployment, catalogue: Catalogue, now: datetime, deadl
     if deployment.until is None or None in windows:
         return False
     longest = max((window or 0 for window in windows), default=0) + deadline_days
+    longest += _outbox_days(deployment, outbox_days)
     return deployment.until + timedelta(days=longest) < now
 
 
@@ -184,7 +191,7 @@ def _met(
         kept = is_kept(use, catalogue)
         for other in (*environment.running, *environment.retired):
             wrote = any(one.record == use.record and (kept or one.topic == use.topic) for one in other.party.writes)
-            if wrote and _still_met(other, use, new.party, catalogue, now):
+            if wrote and _still_met(other, use, new.party, catalogue, now, environment.outbox_days):
                 words = f"cannot read what {other.label} {'writes' if other.until is None else 'wrote'}"
                 why = f"{new.label} ({use.why}, {use.topic})"
                 yield from ((one, why) for one in _compared(new, new, other, use, words))
@@ -216,14 +223,21 @@ def _compared(new: Deployment, reader: Deployment, writer: Deployment, use: Use,
         )
 
 
-def _still_met(writer: Deployment, use: Use, reader: Party, catalogue: Catalogue, now: datetime) -> bool:
+def _still_met(
+    writer: Deployment, use: Use, reader: Party, catalogue: Catalogue, now: datetime, outbox_days: float
+) -> bool:
     if writer.until is None:
         return True
     window = _window(use, catalogue)
     if window is None:
         # Kept until an instance has ended: for as long as the saga that keeps it may run.
         window = reader.deadline_days if is_kept(use, catalogue) else None
-    return window is None or writer.until + timedelta(days=window) >= now
+    return window is None or writer.until + timedelta(days=window + _outbox_days(writer, outbox_days)) >= now
+
+
+def _outbox_days(writer: Deployment, outbox_days: float) -> float:
+    """Return for how many days what it wrote lies in an outbox: a service's does, sagas write to Kafka themselves."""
+    return outbox_days if writer.party.kind is PartyKind.SERVICE else 0.0
 
 
 def _window(use: Use, catalogue: Catalogue) -> float | None:

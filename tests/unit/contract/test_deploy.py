@@ -102,6 +102,18 @@ def test_what_a_retired_version_wrote_is_met_for_as_long_as_the_topic_keeps_it()
     assert not forgotten(retired, CATALOGUE, NOW, 5)  # a saga may still carry it
 
 
+def test_what_lies_in_an_outbox_may_be_sent_again_on_its_last_day() -> None:
+    """The topic keeps it from then on; what a saga wrote went to Kafka and lies in no outbox."""
+    reader = version(STATUS, "2", *V1, field("currency"))
+    by_saga = Party("order", PartyKind.SAGA, writes=ORDER.writes)
+    for writer, days, broken in ((ORDER, 47, True), (ORDER, 49, False), (by_saga, 39, True), (by_saga, 41, False)):
+        retired = replace(version(writer, "1"), until=NOW - timedelta(days=days))
+        environment = Environment("production", (), (retired,), outbox_days=8)
+        found = can_deploy(reader, environment, CATALOGUE, here={}, now=NOW)
+        assert bool(found) == broken
+        assert forgotten(retired, CATALOGUE, NOW, 0, outbox_days=8) == (not broken)
+
+
 def test_a_saga_meets_what_it_carries_until_its_deadline() -> None:
     """Its state holds the start event as it came, whatever the topic has forgotten since."""
     uses = (Use(PLACED, "buy.state", "kept in its state"),)
