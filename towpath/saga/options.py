@@ -7,13 +7,13 @@ an `attemps=7` that nobody reads would leave the default in force, in silence.
 import inspect
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Any
 
 from towpath.saga.definition import OnTimeout, Participant, SecondStart
 from towpath.saga.durations import days
 from towpath.saga.errors import DefinitionError
 from towpath.saga.parts import Backoff, ProlongParts, RemindParts
+from towpath.saga.spelling import word_meant
 
 VERSION_MAX = 2**31 - 1  # states, history and headers keep it in 32 bits
 DEADLINE_MAX = days(36_525)  # a hundred years: what is due stays a date that every tool can write
@@ -169,8 +169,7 @@ def judge_words(where: str, method: str, said: Mapping[str, Any]) -> None:
 def _instead(method: str, name: str, known: tuple[str, ...]) -> str:
     if (method, name) in _WHY_NOT:
         return _WHY_NOT[method, name]
-    near = get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}=?" if near else f"it takes {', '.join(f'{each}=' for each in sorted(known))}"
+    return word_meant((name,), sorted(known))
 
 
 def judge_participant(where: str, participant: object, command: object) -> None:

@@ -4,7 +4,7 @@ Python's own TypeError says it too, and looks like a fault of the library.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from functools import wraps
 from typing import Any, TypeVar
@@ -35,14 +35,15 @@ def _judged(shown: str, function: Callable[..., Any]) -> Callable[..., Any]:
             signature.bind(*arguments, **said)
         except TypeError as error:
             raise DefinitionError(
-                f"{shown}(...): {error}", next_step=_instead(said.keys() - set(words), words)
+                f"{shown}(...): {error}", next_step=word_meant(said.keys() - set(words), words)
             ) from None
         return function(*arguments, **said)
 
     return called
 
 
-def _instead(unknown: set[str], words: list[str]) -> str:
+def word_meant(unknown: Iterable[str], words: Sequence[str]) -> str:
+    """Return which of the words that are known was probably meant by one that is not; all of them if none is near."""
     for name in sorted(unknown):
         if near := get_close_matches(name, words, n=1):
             return f"did you mean {near[0]}=?"
