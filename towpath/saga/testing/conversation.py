@@ -156,9 +156,7 @@ class Conversation:
         never falls due before the saga stands otherwise than now.
         """
         self._nothing_unexpected()
-        self._require(
-            not step or step in self.definition.index, f"there is no step {step}; there are:\n{self._step_words()}"
-        )
+        self._require_step(step)
         status = self.state.status
         while self._timers and self.state.status is status:
             timer = self._next_timer()
@@ -355,6 +353,11 @@ class Conversation:
             self._failed = True
             raise AssertionError(words)
 
+    def _require_step(self, step: str | None) -> None:
+        """Raise AssertionError for the name of no step; none at all is right."""
+        if step and step not in self.definition.index:
+            self._require(False, f"there is no step {step}; there are:\n{self._step_words()}")
+
     def _take(
         self,
         is_wanted: Callable[[Sending], bool],
@@ -414,9 +417,7 @@ class Conversation:
 
     def _addressee(self, message: object, step: str | None, item: str) -> tuple[str, StepState, Direction]:
         """Return step, cell and direction of the command that a reply answers."""
-        self._require(
-            not step or step in self.definition.index, f"there is no step {step}; there are:\n{self._step_words()}"
-        )
+        self._require_step(step)
         found: list[tuple[str, StepState, Direction]] = []
         for defined, state in zip(self.definition.steps, self.state.steps, strict=True):
             cell = next((cell for cell in state.items if cell.key == item), state) if item else state
@@ -428,8 +429,7 @@ class Conversation:
             elif cell.status in _UNDOING and type(message) in undo:
                 found.append((defined.key, cell, Direction.UNDO))
         if len(found) != 1:
-            self._failed = True
-            raise AssertionError(f"{self._not_one(message, [key for key, _, _ in found])}\n{self._step_words()}")
+            self._require(False, f"{self._not_one(message, [key for key, _, _ in found])}\n{self._step_words()}")
         self._judge_item(*found[0][:2], item)
         return found[0]
 
