@@ -146,6 +146,11 @@ class Topic:
         return {**config, **self.config}
 
 
+def is_engines(record: str) -> bool:
+    """Return whether a record is the engine's own: it changes with the engine, and not with the project."""
+    return record.startswith("towpath.")
+
+
 @dataclass(frozen=True, slots=True)
 class Catalogue:
     """All topics, by name, dead-letter topics included."""
@@ -188,8 +193,8 @@ class Catalogue:
         return tuple(sorted({value for topic in self.topics.values() for value in topic.values}))
 
     def own_values(self) -> tuple[str, ...]:
-        """Return those of the project itself: the engine's own change with the engine."""
-        return tuple(value for value in self.values() if not value.startswith("towpath."))
+        """Return those of the project itself."""
+        return tuple(value for value in self.values() if not is_engines(value))
 
     def values_in(self, topics: Iterable[str]) -> tuple[str, ...]:
         """Return the full names of the records that travel in `topics`, each once, in alphabetical order."""

@@ -6,12 +6,11 @@ the step does not declare would halt the saga; one that nobody answers is a wait
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from towpath.contract.catalogue import Catalogue, Topic, TopicKind
+from towpath.contract.catalogue import Catalogue, Topic, TopicKind, is_engines
 from towpath.contract.finding import Finding
 from towpath.contract.parties import Answering, Parties, Party, PartyKind, StepAsking, Use
 
 RULE = "closed-set"
-_ENGINE = "towpath."
 
 
 def closed_set_findings(parties: Parties, catalogue: Catalogue) -> tuple[Finding, ...]:
@@ -161,7 +160,7 @@ def _untaken(saga: Party, catalogue: Catalogue) -> Iterator[Finding]:
         topic = catalogue.topics.get(f"{saga.name}.{kind}")
         taken = {use.record for use in saga.reads if topic is not None and use.topic == topic.name}
         for value in topic.values if topic else ():
-            if value not in taken and not value.startswith(_ENGINE):
+            if value not in taken and not is_engines(value):
                 yield Finding(
                     RULE,
                     f"{saga.name}.{kind}",

@@ -10,15 +10,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from towpath.contract.catalogue import Catalogue
+from towpath.contract.catalogue import Catalogue, is_engines
 from towpath.contract.codec import WIRE_PREFIX_BYTES, Codec, schema_id_of, wire_prefix
 from towpath.contract.registry import RegistryClient
 from towpath.contract.subjects import SubjectStrategy, subjects_of
 from towpath.errors import ConfigurationError, ContractError, NotFoundError
 from towpath.replay.nested import with_payloads
 from towpath.settings import KafkaSettings, RegistrySettings
-
-ENGINE = "towpath."
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,5 +102,5 @@ class SchemaTranslation:
                     f"no topic of the catalogue carries {writer.name}, so its schema has no subject there",
                     next_step="towpath contracts check",
                 )
-            self._known[schema_id] = ids[0], writer.name.startswith(ENGINE)
+            self._known[schema_id] = ids[0], is_engines(writer.name)
         return self._known[schema_id]
