@@ -41,13 +41,13 @@ def record_of(line: str | bytes) -> ConsumedRecord:
     try:
         plain = json.loads(line)
         return ConsumedRecord(
-            _text(plain["topic"]),
+            text_of(plain["topic"]),
             int(plain["partition"]),
             int(plain["offset"]),
             int(plain["timestamp_milliseconds"]),
             data(plain["key"]),
             data(plain["value"]),
-            tuple((_text(name), data(value)) for name, value in plain["headers"]),
+            tuple((text_of(name), data(value)) for name, value in plain["headers"]),
         )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise no_record(str(error)) from error
@@ -62,7 +62,8 @@ def no_record(why: str) -> ConfigurationError:
     )
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """Return what is a text. Raises TypeError for anything else."""
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no text")
     return value

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from towpath.errors import ConfigurationError, TowpathError
+from towpath.replay.captured import text_of
 from towpath.replay.selection import Predicate, Selection
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
@@ -209,7 +210,7 @@ class Plan:
                 selection=Selection.from_json(plain["selection"]),
                 target=Target(**plain["to"]),
                 ranges={
-                    TopicPartition(_text(one["topic"]), _number(one["partition"])): (
+                    TopicPartition(text_of(one["topic"]), _number(one["partition"])): (
                         _number(one["begin"]),
                         _number(one["end"]),
                     )
@@ -223,7 +224,7 @@ class Plan:
                 problems=tuple(plain["problems"]),
                 source=plain["source"],
                 outbox=None if plain["outbox"] is None else OutboxRange(**plain["outbox"]),
-                partition_counts={_text(name): _number(one) for name, one in plain["partition_counts"].items()},
+                partition_counts={text_of(name): _number(one) for name, one in plain["partition_counts"].items()},
             )
             lacking = sorted(Counted().to_json().keys() - made.counted.keys())
             if lacking or not isinstance(made.counted["records"], int):
@@ -233,12 +234,6 @@ class Plan:
             raise ConfigurationError(
                 f"{name} is no plan: {error}", next_step="make one: towpath replay plan --topic TOPIC --output FILE"
             ) from error
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
 
 
 def _number(value: Any) -> int:
