@@ -83,3 +83,8 @@ class PartlyDoneError(TowpathError):
     """Some of it was done; running the same command again does the rest."""
 
     exit_code = ExitCode.PARTLY_DONE
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library's error says, its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -6,7 +6,7 @@ from typing import Any
 
 import psycopg
 
-from towpath.errors import NotFoundError, RefusedError, WorldError
+from towpath.errors import NotFoundError, RefusedError, WorldError, first_line
 from towpath.positions.decision import PositionDecision, Standing
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.position import PartitionHeld, judge, lost_tail, read_lost_tail, recreated
@@ -46,9 +46,8 @@ def _connected(url: str, options: Mapping[str, Any]) -> Iterator[psycopg.Connect
     except psycopg.errors.UndefinedTable as error:
         raise NotFoundError("no worker has kept a position in this database yet", next_step="towpath run") from error
     except psycopg.OperationalError as error:
-        text = str(error).strip().splitlines()
         raise WorldError(
-            f"the database does not answer: {text[0] if text else type(error).__name__}",
+            f"the database does not answer: {first_line(error)}",
             kept="every position",
             next_step="towpath status",
         ) from error

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, first_line
 from towpath.stream.broker.record import ConsumedRecord
 
 Predicate = Callable[[Any, ConsumedRecord], bool]
@@ -112,7 +112,7 @@ def compile_predicate(text: str, plain: Callable[[Any], Any], counted: Judged | 
         program = environment.program(environment.compile(text))
     except (celpy.CELParseError, TypeError) as error:
         raise ConfigurationError(
-            f"the expression cannot be read: {str(error).strip().splitlines()[0]}",
+            f"the expression cannot be read: {first_line(error)}",
             next_step="write one like: record.total_cents > 100000",
         ) from error
 

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, first_line
 from towpath.settings import Settings
 from towpath.view.declaring import checks_of
 from towpath.view.versions.postgres import (
@@ -139,7 +139,7 @@ class ViewTable(Generic[Row]):
             connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(parts)))
         except (psycopg.ProgrammingError, psycopg.DataError) as error:
             raise ConfigurationError(
-                f"view {self.view.name}: its table cannot be created: {str(error).strip().splitlines()[0]}",
+                f"view {self.view.name}: its table cannot be created: {first_line(error)}",
                 kept="every version that is there",
                 next_step="fix the condition of a RowCheck: it is SQL about the row's columns",
             ) from error

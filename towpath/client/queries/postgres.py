@@ -10,7 +10,7 @@ from psycopg import errors, sql
 from towpath.client.awaiting import Which
 from towpath.client.base import Home
 from towpath.client.driver.postgres import AsyncConnection, Connection
-from towpath.errors import WorldError
+from towpath.errors import WorldError, first_line
 from towpath.orchestrator.sagas_view import NAME, SagaInstance
 
 _SELECT = sql.SQL("SELECT {} FROM {}").format(
@@ -46,7 +46,7 @@ def reading() -> Iterator[None]:
         ) from error
     except errors.UndefinedColumn as error:
         raise WorldError(
-            f"the view of instances was kept by an older release: {str(error).splitlines()[0]}",
+            f"the view of instances was kept by an older release: {first_line(error)}",
             kept="the sagas themselves, which do not depend on it",
             next_step="towpath run view:sagas, of this release: it builds the view anew beside the old one",
         ) from error

@@ -17,7 +17,7 @@ import psycopg
 import structlog
 
 from towpath.clock import epoch_milliseconds
-from towpath.errors import ConfigurationError, ProgrammerError, WorldError
+from towpath.errors import ConfigurationError, ProgrammerError, WorldError, first_line
 from towpath.outbox.message import HEADER_COLUMNS, INT4_MAX, PAYLOAD_BYTES_MAX, OutboxMessage
 from towpath.outbox.postgres import write
 from towpath.stream.broker.dead_letter import DeadLetter, as_reference, dead_topic, key_name, with_original
@@ -222,7 +222,7 @@ class DatabaseTransaction:
             with connection.transaction():
                 create_stream_tables(connection)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise DatabaseAway(f"{self.application}: cannot reach the database: {_text(error)}") from error
+            raise DatabaseAway(f"{self.application}: cannot reach the database: {first_line(error)}") from error
         self._connection = connection
 
     @property
@@ -258,7 +258,7 @@ class DatabaseTransaction:
                     (self.application,),
                 ).fetchall()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise DatabaseAway(f"{self.application}: cannot read its offsets: {_text(error)}") from error
+            raise DatabaseAway(f"{self.application}: cannot read its offsets: {first_line(error)}") from error
         self.parked = {(partition, key): parked_of(text) for partition, key, text in parked}
         self._expected.update({place: stored.next_offset for place, stored in rows.items()})
         self.epochs.update({place: stored.leader_epoch for place, stored in rows.items()})
@@ -281,7 +281,7 @@ class DatabaseTransaction:
             with connection.transaction():
                 connection.execute(_NOTE, (text, self.application, *partition))
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise DatabaseAway(f"{self.application}: cannot write a note: {_text(error)}") from error
+            raise DatabaseAway(f"{self.application}: cannot write a note: {first_line(error)}") from error
 
     def _lock(self, connection: Connection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, _Stored]:
         places = list(partitions)
@@ -310,7 +310,7 @@ class DatabaseTransaction:
         except (psycopg.Error, RecordFailed) as error:
             cause = error.cause if isinstance(error, RecordFailed) else error
             if isinstance(cause, psycopg.Error) and self._blames_world(cause):
-                raise DatabaseAway(f"{self.application}: {_text(cause)}") from error
+                raise DatabaseAway(f"{self.application}: {first_line(cause)}") from error
             raise
 
     def _blames_world(self, error: psycopg.Error) -> bool:
@@ -328,7 +328,7 @@ class DatabaseTransaction:
             try:
                 rows = self._lock(connection, unit.groups)
             except psycopg.Error as error:
-                raise DatabaseAway(f"{self.application}: {_text(error)}") from error
+                raise DatabaseAway(f"{self.application}: {first_line(error)}") from error
             for place, records in unit.groups.items():
                 found = rows[place].next_offset if place in rows else -1
                 if found != self._expected.get(place) or (records and records[0].offset < found):
@@ -409,7 +409,7 @@ class DatabaseTransaction:
 
     def _refused(self, connection: Connection, error: psycopg.Error) -> Exception:
         """Return what a commit that failed means: the server's answer is definite, silence is not."""
-        text = f"{self.application}: {_text(error)}"
+        text = f"{self.application}: {first_line(error)}"
         if connection.closed:
             self._drop_connection()
             return OutcomeUnknown(f"{text}: the commit was not answered")
@@ -466,7 +466,3 @@ class DatabaseTransaction:
         """Close the client; what is open is rolled back."""
         await self._in_thread(self._drop_connection)
         self._executor.shutdown(wait=False)
-
-
-def _text(error: psycopg.Error) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -12,7 +12,7 @@ from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from towpath.clock import Clock, SystemClock, wait_until
-from towpath.errors import ConfigurationError, ContractError, NotFoundError
+from towpath.errors import ConfigurationError, ContractError, NotFoundError, first_line
 from towpath.settings import Settings
 from towpath.view.postgres import COLUMN_TYPES
 from towpath.view.reads.reading import LIMIT_MAX, Comparing, Filter, NotYetRead, Page, Read, Seen, tag_of
@@ -98,13 +98,14 @@ class ViewReader(Generic[Row]):
             return cursor.execute(query, values).fetchall()
         except errors.UndefinedColumn as error:
             raise ContractError(
-                f"version {version} of view {self._view.name}, which is published, lacks what is read: {_said(error)}",
+                f"version {version} of view {self._view.name}, which is published, lacks what is read: "
+                f"{first_line(error)}",
                 kept="every version",
                 next_step=f"read with that version's row, or: towpath views rollback {self._view.name} --reason REASON",
             ) from error
         except (psycopg.DataError, errors.UndefinedFunction, UnicodeEncodeError) as error:
             raise ConfigurationError(
-                f"view {self._view.name}: a value does not fit what it is compared with: {_said(error)}",
+                f"view {self._view.name}: a value does not fit what it is compared with: {first_line(error)}",
                 next_step="compare each field with a value of its type",
             ) from error
 
@@ -164,8 +165,3 @@ def _has_seen(connection: psycopg.Connection[Any], group: str, vector: Vector, s
         ([each.topic for each in vector], [each.partition for each in vector], group, seen.event_id),
     ).fetchone()
     return found is not None
-
-
-def _said(error: Exception) -> str:
-    """Return the first line of what the database said."""
-    return str(error).strip().partition("\n")[0]
