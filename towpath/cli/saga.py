@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from towpath.cli import output, saga_check, saga_instances, saga_requests, saga_upgrade, saga_versions, saga_why
+from towpath.cli.files import write_text
 from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, read_recorded, recorded_path
 from towpath.errors import ConfigurationError, ContractError, NotFoundError
 from towpath.settings import Settings, load_settings
@@ -56,12 +57,7 @@ def diagram(
     graph = flow_of(definition) if of is Drawing.FLOW else states_of(definition)
     text = to_mermaid(graph) if form is Form.MERMAID else to_svg(graph)
     if to is not None:
-        try:
-            to.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise ConfigurationError(
-                f"the diagram cannot be written: {error}", next_step="name a file in a folder that is there"
-            ) from error
+        write_text(to, text)
         output.note(f"wrote {to}")
     elif as_json:
         output.emit_json({"saga": definition.name, "version": definition.version, form.value: text})

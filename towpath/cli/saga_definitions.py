@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from towpath.cli.files import read_text
 from towpath.errors import ConfigurationError, NotFoundError
 from towpath.settings import Settings
 
@@ -61,7 +62,10 @@ def runnable_definition(settings: Settings, source: str) -> Any:
         name, _, version = source.partition("@")
         return find_definition(settings, name, int(version) if version.isdigit() else None)
     ref, colon, path = source.rpartition(":")
-    text = _text_at(settings.root, ref, path) if colon else _text_of(settings.root / source)
+    if colon:
+        text = _text_at(settings.root, ref, path)
+    else:
+        text = read_text(settings.root / source, next_step="name a file with a saga")
     if str(settings.root) not in sys.path:
         sys.path.insert(0, str(settings.root))
     names: dict[str, Any] = {"__name__": f"towpath_shadow_{Path(path).stem}", "__file__": source}
@@ -73,13 +77,6 @@ def runnable_definition(settings: Settings, source: str) -> Any:
     if not isinstance(found, Saga):
         raise ConfigurationError(f"{source} has no Saga called 'saga'", next_step="name a file with a saga")
     return found.definition
-
-
-def _text_of(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise NotFoundError(f"{file} cannot be read: {error}", next_step="name a file with a saga") from error
 
 
 def _text_at(root: Path, ref: str, path: str) -> str:

@@ -1,6 +1,7 @@
 """`towpath replay shadow` from a captured file, without any part running."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -145,7 +146,7 @@ def test_ci_is_not_told_that_nothing_differs_where_nothing_was_compared(captured
 
 
 def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
-    """Of a plan, of captured runs, of ids: never a traceback."""
+    """Of a plan, of captured runs, of ids, of a saga: never a traceback."""
     path = tmp_path / "picture.png"
     path.write_bytes(b"\x89PNG\xff\xfe")
     for arguments in (
@@ -153,6 +154,7 @@ def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
         ("shadow", "place_order", "--with", "place_order", "--from", path),
         ("plan", "--topic", "order.events", "--ids", path),
         ("plan", "--from", path),
+        ("shadow", "place_order", "--with", shutil.copy(path, tmp_path / "saga.py"), "--from", path),
     ):
         assert run(*arguments)[0] == 2, arguments
 
