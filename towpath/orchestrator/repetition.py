@@ -48,12 +48,13 @@ class UnheldReplies:
 
     def has(self, context: RecordContext, saga_id: str, reply: Replied) -> bool:
         """Return whether this very reply was decided before."""
-        return self._digest(reply) in _kept(context, saga_id)
+        kept = _kept(context, saga_id)
+        return self._digest(reply) in (kept[at : at + _DIGEST_BYTES] for at in range(0, len(kept), _DIGEST_BYTES))
 
     def add(self, context: RecordContext, saga_id: str, reply: Replied) -> None:
         """Keep a reply that was decided, in place of the oldest where there are too many."""
-        kept = (*_kept(context, saga_id), self._digest(reply))[-REPLIES_KEPT_MAX:]
-        context.state.put(_REPLIES + saga_id.encode(), b"".join(kept))
+        kept = _kept(context, saga_id) + self._digest(reply)
+        context.state.put(_REPLIES + saga_id.encode(), kept[-REPLIES_KEPT_MAX * _DIGEST_BYTES :])
 
     @staticmethod
     def forget(context: RecordContext, saga_id: str) -> None:
@@ -66,9 +67,8 @@ class UnheldReplies:
         return blake2b(reply.id.encode() + b"\0" + payload, digest_size=_DIGEST_BYTES).digest()
 
 
-def _kept(context: RecordContext, saga_id: str) -> tuple[bytes, ...]:
-    content = context.state.get(_REPLIES + saga_id.encode()) or b""
-    return tuple(content[at : at + _DIGEST_BYTES] for at in range(0, len(content), _DIGEST_BYTES))
+def _kept(context: RecordContext, saga_id: str) -> bytes:
+    return context.state.get(_REPLIES + saga_id.encode()) or b""
 
 
 def _same(cell: StepState, reply: Replied) -> bool:
