@@ -111,7 +111,7 @@ def shadow(
     require_writable(html)
     new = runnable_definition(settings, with_)
     before = None if old is None else runnable_definition(settings, old)
-    worth = None if value is None else load_function(settings, value)
+    worth = None if value is None else _worth(settings, value)
     comparisons, left_out, values = [], dict[str, int](), dict[str, float]()
     for number, run in enumerate(_runs(settings, name, file, since, until, before, left_out)):
         if limit is not None and number >= limit:
@@ -127,7 +127,7 @@ def shadow(
             left_out[str(error)] = left_out.get(str(error), 0) + 1
             continue
         if worth is not None:
-            values[run.saga_id] = _worth(value or "", worth, run)
+            values[run.saga_id] = worth(run)
     report = report_of(name, comparisons, left_out, values)
     if html is not None:
         write_text(html, report.to_html(old or f"{name} as recorded", with_))
@@ -165,16 +165,21 @@ def _show(report: "Report") -> None:
         output.show_rows([_without_empty_value(row) for row in report.groups])
 
 
-def _worth(path: str, function: "Callable[..., Any]", run: "RecordedRun") -> float:
-    """Return what a person's function makes of a start event. Raises ConfigurationError for what is no number."""
-    try:
-        return float(function(run.inputs[0].event))  # type: ignore[union-attr]
-    except Exception as error:
-        raise ConfigurationError(
-            f"{path} gives no number for {run.saga_id}: {type(error).__name__}: {error}",
-            kept="everything: a shadow run sends nothing",
-            next_step="let it return a number for each start event",
-        ) from error
+def _worth(settings: Settings, path: str) -> "Callable[[RecordedRun], float]":
+    """Return what a person's function makes of a run's start; it raises ConfigurationError for what is no number."""
+    function = load_function(settings, path)
+
+    def worth(run: "RecordedRun") -> float:
+        try:
+            return float(function(run.inputs[0].event))  # type: ignore[union-attr]
+        except Exception as error:
+            raise ConfigurationError(
+                f"{path} gives no number for {run.saga_id}: {type(error).__name__}: {error}",
+                kept="everything: a shadow run sends nothing",
+                next_step="let it return a number for each start event",
+            ) from error
+
+    return worth
 
 
 def _without_empty_value(row: dict[str, Any]) -> dict[str, Any]:
