@@ -34,7 +34,8 @@ ABSENT_SECONDS: Final = 60.0
 ABSENT_MAX: Final = 10_000
 """Ids remembered as absent: garbage names a new one with each record."""
 ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024
-_USER_IN_URL: Final = re.compile("//[^/@]*@")
+_USER_IN_URL: Final = re.compile(r"^(\w+://)?.*@")
+"""Up to the last @: a password may hold another one, or what ends an address, and the scheme may be forgotten."""
 _DELETED: Final = "?deleted=true"
 
 
@@ -81,7 +82,7 @@ class RegistryClient:
             headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
         self._strategy = SubjectStrategy(settings.subject_strategy)
         url = settings.url.rstrip("/")
-        self._url = _USER_IN_URL.sub("//", url)
+        self._url = _USER_IN_URL.sub(r"\1", url)
         self._timeout_seconds = settings.timeout_seconds
         try:
             self._http = httpx.Client(
@@ -92,7 +93,9 @@ class RegistryClient:
             )
         except httpx.InvalidURL as error:
             raise ConfigurationError(
-                f"[registry] url = {self._url!r} is no address: {error}", next_step="correct it in towpath.toml"
+                # What httpx says of it would name a part of a password.
+                f"[registry] url = {self._url!r} is no address",
+                next_step="correct it in towpath.toml; a user belongs into [registry] username and password",
             ) from error
 
     def __enter__(self) -> Self:

@@ -145,11 +145,21 @@ def test_a_refusal_without_a_reason_is_a_refusal(content: bytes) -> None:
         client.add("s", {"type": "record", "name": "X", "fields": []})
 
 
-def test_a_password_in_the_address_is_never_said() -> None:
-    settings = RegistrySettings(url="http://user:secret@127.0.0.1:9", timeout_seconds=1)
-    with RegistryClient(settings) as client, pytest.raises(WorldError) as caught:
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        ("http://user:secret@127.0.0.1:9", WorldError),
+        ("http://user:a@secret@127.0.0.1:9", WorldError),
+        ("user:secret@127.0.0.1:9", WorldError),
+        ("http://user:secret/secret@127.0.0.1:9", ConfigurationError),
+    ],
+)
+def test_a_password_in_the_address_is_never_said(address: str, error: type[Exception]) -> None:
+    """Nor a part of one: whatever is in it, and with an address that is none because of it."""
+    settings = RegistrySettings(url=address, timeout_seconds=1)
+    with pytest.raises(error) as caught, RegistryClient(settings) as client:
         client.writer(1)
-    assert "http://127.0.0.1:9" in str(caught.value)
+    assert f"{'http://' if address.startswith('http') else ''}127.0.0.1:9" in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
