@@ -127,8 +127,8 @@ class ViewReader(Generic[Row]):
                     vector = vector_of(connection, group)
                     if seen is not None:
                         _require_folded(self._view, vector, seen)
-                    if seen is not None and not _has_seen(connection, group, vector, seen):
-                        return None
+                        if not _has_seen(connection, group, vector, seen):
+                            return None
                     with connection.cursor(row_factory=class_row(self._view.row)) as cursor:
                         return self._rows(cursor, query, values, version), tag_of(version, vector)
 
