@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NO_TESTS_COLLECTED = 5
-# Ring -> the folders of its tests. Rings of one group that follow each other share one pytest, and so one stack.
+# Ring -> the folders of its tests. Rings on real parts that follow each other share their runs, and so the stacks.
 FOLDERS = {
     "unit": ("unit", "tidy", "scenarios", "properties", "histories", "contracts"),
     "conformance": ("conformance",),
