@@ -15,6 +15,7 @@ from towpath.errors import ConfigurationError
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*\Z")
 _NAME_CHARS_MAX: Final = 40
 """Of PostgreSQL's 63 for a table or slot, and a file system's 255 for a file: the rest is for what stands around it."""
+_RECORD_CHARS_MAX: Final = _NAME_CHARS_MAX + len("Requested")  # of the longest saga's name, its start event
 _TAKEN: Final[Mapping[str, frozenset[str]]] = {
     # A service's name is its database's: these are PostgreSQL's own, and that of the views.
     "service": frozenset({"postgres", "template0", "template1", "views"}),
@@ -126,11 +127,11 @@ def split_record(name: str) -> tuple[str, str]:
             f"{name!r} is no record: write <service>.<Record>, as in order.OrderPlaced",
             next_step="towpath add record --help",
         )
-    if len(record) > _NAME_CHARS_MAX + len("Requested"):
+    if len(record) > _RECORD_CHARS_MAX:
         raise ConfigurationError(
             f"{record!r} is too long for the name of a record",
             kept="the project as it was",
-            next_step=f"name it in at most {_NAME_CHARS_MAX + len('Requested')} letters",
+            next_step=f"name it in at most {_RECORD_CHARS_MAX} letters",
         )
     return require_name(service, "service"), record
 
