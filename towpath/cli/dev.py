@@ -90,6 +90,7 @@ class Session:
         self._quiet = quiet
         self._console = Console(soft_wrap=True, highlight=False)
         self._loaded: Loaded | None = None
+        self._untaken: set[Path] = set()  # saved, and not running yet: something was wrong, there or in another file
         self._ended = threading.Event()
         self._asked: list[str] = []
         self._positions: dict[str, int] = {}
@@ -136,7 +137,7 @@ class Session:
 
         for work in (self._tail, self._watch_sagas, self._listen):
             threading.Thread(target=work, daemon=True).start()
-        self._take(client, loaded, ())
+        self._take(client, loaded)
         self._prove()
         folders = [path for name in FOLDERS if (path := self._settings.root / name).is_dir()]
         root = self._settings.root
@@ -159,13 +160,15 @@ class Session:
         shown = ", ".join(path.relative_to(self._settings.root).as_posix() for path in paths[:3])
         self.say("dev", f"saved {shown}{f' and {len(paths) - 3} more' if len(paths) > 3 else ''}")
         loaded = self._look()
+        self._untaken.update(paths, (self._settings.root / path for path in loaded.written))
         if loaded.problem:
             return
         proof = self._checks.prove()  # beside the restart: what is proved wrong is shown, and runs all the same
         try:
-            self._take(client, loaded, paths, began)
+            self._take(client, loaded, began)
         except TowpathError as error:
-            self.say("dev", f"{error.cause}{f'; {error.next_step}' if error.next_step else ''}", "red")
+            fix = f"; {error.next_step}" if error.next_step else ""
+            self.say("dev", f"{error.cause}{fix}; what ran before goes on", "red")
         self._show_proof(proof)
 
     def _look(self) -> "Loaded":
@@ -187,14 +190,17 @@ class Session:
         for said in proof():
             self.show(proof_line(self._width, said))
 
-    def _take(self, client: "StackClient", loaded: "Loaded", paths: Iterable[Path], began: float | None = None) -> None:
-        """Let what runs be what the files say: new workers start, gone ones stop, those that are concerned restart."""
+    def _take(self, client: "StackClient", loaded: "Loaded", began: float | None = None) -> None:
+        """Let what runs be what the files say: new workers start, gone ones stop, those that are concerned restart.
+
+        What was saved is forgotten once it runs, not before: the save that mends one file takes the others along.
+        """
         if loaded.problem:
             return
-        before, self._loaded = self._loaded, loaded
+        before = self._loaded
         self._width = max([12, *map(len, loaded.workers)])
         root = self._settings.root
-        changed = [*paths, *(root / path for path in loaded.written)]
+        changed = sorted(self._untaken)
         if before is not None:
             self._provide(changed, loaded, before)
         concerned = Imports(root, ("sagas", "pipelines", "schemas")).concerned(loaded.workers, changed)
@@ -208,6 +214,8 @@ class Session:
         again = [name for name in loaded.workers if name in concerned and name not in started]
         self._start(client, started)
         self._restart(again)
+        self._loaded = loaded
+        self._untaken.clear()
         for name in gone:
             client.stop(name)
             self.say(name, "stopped: it is no longer part of the project")

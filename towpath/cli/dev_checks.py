@@ -6,7 +6,7 @@ The process is a fork of one that has imported the engine and no project, so eac
 import pkgutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -46,11 +46,15 @@ def load(root: str) -> Loaded:
 
 def _load(root: Path) -> Loaded:
     settings = load_settings(root)
-    written = write_what_follows(settings)
+    written = tuple(path.as_posix() for path in write_what_follows(settings))
+    # Told also where the import fails: the next save writes these no more, and those that import them must restart.
+    return replace(_told(lambda: _imported(settings), Loaded), written=written)
+
+
+def _imported(settings: Settings) -> Loaded:
     catalogue = Catalogue.load(settings)
     workers = _workers(settings)
     return Loaded(
-        written=tuple(path.as_posix() for path in written),
         workers=workers,
         topics={
             name: repr([topic_to_json(catalogue.topics[one]) for one in catalogue.topics_of(_party(name))])

@@ -4,17 +4,23 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from towpath.cli.dev import _concerns
+from towpath.cli.dev import Session, _concerns
+from towpath.cli.dev_checks import Loaded
 from towpath.cli.dev_imports import Imports
 from towpath.cli.dev_lines import colour_of, log_lines, proof_line
 from towpath.cli.dev_processes import Checks
 from towpath.clock import SystemClock, wait_until
+from towpath.errors import ConfigurationError
 from towpath.scaffold.plan import project_files
 from towpath.scaffold.writing import write_missing
+from towpath.settings import load_settings
+from towpath.stack.client import StackClient
+from towpath.stack.supervisor.spec import Group, ProcessStatus, State
 
 FILES = {
     "sagas/__init__.py": "",
@@ -31,7 +37,7 @@ FILES = {
     "schemas/records/order.py": "",
     "schemas/records/payment.py": "",
 }
-WORKERS = {
+WORKERS: dict[str, tuple[str, ...]] = {
     "saga:place_order": ("sagas.place_order",),
     "service:order": ("pipelines.services.order",),
     "service:payment": ("pipelines.services.payment",),
@@ -151,3 +157,67 @@ def test_an_interrupt_waits_for_no_check(tmp_path: Path) -> None:
         assert time.time() - begun.stat().st_mtime < 50
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+class Ready(StackClient):
+    """A stack in which each worker runs."""
+
+    def __init__(self) -> None:
+        pass
+
+    def status(self) -> dict[str, ProcessStatus]:
+        return {name: ProcessStatus(name, Group.WORKER, State.READY, "1", (), "", 1, 1.0, 1, None) for name in WORKERS}
+
+
+class Unproved(Checks):
+    """Checks that find nothing."""
+
+    def prove(self) -> Callable[[], tuple[str, ...]]:
+        return tuple
+
+
+class Saves(Session):
+    """A session whose project stands as it is told, and which notes what it restarts."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(load_settings(root))
+        self._checks = Unproved(root)
+        self.stands = Loaded(workers=WORKERS)
+        self.refuses = False
+        self.restarted: list[str] = []
+
+    def _look(self) -> Loaded:
+        return self.stands
+
+    def _provide(self, *_: object) -> None:
+        if self.refuses:
+            raise ConfigurationError("a migration is wrong")
+
+    def _restart(self, names: Iterable[str]) -> None:
+        self.restarted = sorted(names)
+
+    def _start(self, *_: object) -> None:
+        pass
+
+    def _await(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.parametrize("wrong", ["a file cannot be imported", "a migration cannot be applied"])
+def test_what_was_saved_while_another_file_was_wrong_runs_once_that_is_mended(tmp_path: Path, wrong: str) -> None:
+    """Its worker went on with the old code, and nothing said so: only the file that was saved last counted."""
+    for name, text in {**FILES, "towpath.toml": '[project]\nname = "shop"\n'}.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    session, client = Saves(tmp_path), Ready()
+    session._take(client, session.stands)
+    session.stands = Loaded("sagas.rules cannot be imported" if "import" in wrong else "", workers=WORKERS)
+    session.refuses = "migration" in wrong
+    session._saved(client, [tmp_path / "pipelines/services/order/service.py"])
+    assert session.restarted == []
+    session.stands, session.refuses = Loaded(workers=WORKERS), False
+    session._saved(client, [tmp_path / "sagas/rules.py"])
+    assert session.restarted == ["saga:place_order", "service:order"]
+    session._saved(client, [tmp_path / "sagas/rules.py"])
+    assert session.restarted == ["saga:place_order"]
