@@ -1,5 +1,7 @@
 """`towpath dev`: the stack and all workers in one terminal; what is saved is checked, and runs a moment later."""
 
+import fcntl
+import os
 import signal
 import sys
 import threading
@@ -16,7 +18,7 @@ from rich.text import Text
 
 from towpath.cli.dev_imports import Imports
 from towpath.cli.dev_processes import Checks
-from towpath.errors import ConfigurationError, NotFoundError, TowpathError
+from towpath.errors import ConfigurationError, NotFoundError, RefusedError, TowpathError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -66,8 +68,35 @@ def dev(
         raise ConfigurationError(
             "the package watchfiles is not installed: it tells what was saved", next_step=STACK_EXTRA
         ) from error
-    with _interrupted_by_sigterm():
-        Session(load_settings(), quiet=quiet).run()
+    settings = load_settings()
+    with _interrupted_by_sigterm(), _alone(settings.stack_home):
+        Session(settings, quiet=quiet).run()
+
+
+@contextmanager
+def _alone(stack_home: Path) -> Iterator[None]:
+    """Hold the stack for one `towpath dev`: of two, each restarts what both saw saved, and the end of one stops both's.
+
+    Raises RefusedError where another one runs. The lock goes with the process that holds it, however that ends.
+    """
+    from towpath.stack.home import Home
+
+    home = Home(Path(stack_home).resolve())
+    home.make()
+    with home.dev_lock.open("a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise RefusedError(
+                f"towpath dev runs already on the stack in {home.root} (pid {lock.read() or 'unknown'})",
+                kept="it goes on, and so do its workers",
+                next_step="go on in its terminal, or press Ctrl-C there and run towpath dev again",
+            ) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
 
 
 @contextmanager
@@ -250,8 +279,6 @@ class Session:
     # --- workers ----------------------------------------------------------------------------------------------------
 
     def _start(self, client: "StackClient", names: Iterable[str]) -> None:
-        import os
-
         from towpath.stack.workers import worker_process
 
         for name in names:

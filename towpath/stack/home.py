@@ -44,6 +44,11 @@ class Home:
         return self.run / "supervisor.lock"
 
     @property
+    def dev_lock(self) -> Path:
+        """Return the file that the running `towpath dev` holds locked; its content is that one's pid."""
+        return self.run / "dev.lock"
+
+    @property
     def socket(self) -> Path:
         """Return the control socket."""
         return self.run / "supervisor.sock"

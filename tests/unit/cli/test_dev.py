@@ -1,6 +1,7 @@
 """What `towpath dev` restarts for a save, and how one log shows who says what."""
 
 import json
+import os
 import signal
 import threading
 import time
@@ -9,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from towpath.cli.dev import Session, _concerns
+from towpath.cli.dev import Session, _alone, _concerns
 from towpath.cli.dev_checks import Loaded
 from towpath.cli.dev_imports import Imports
 from towpath.cli.dev_lines import colour_of, log_lines, proof_line
 from towpath.cli.dev_processes import Checks
 from towpath.clock import SystemClock, wait_until
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, RefusedError
 from towpath.scaffold.plan import project_files
 from towpath.scaffold.writing import write_missing
 from towpath.settings import load_settings
@@ -221,3 +222,13 @@ def test_what_was_saved_while_another_file_was_wrong_runs_once_that_is_mended(tm
     assert session.restarted == ["saga:place_order", "service:order"]
     session._saved(client, [tmp_path / "sagas/rules.py"])
     assert session.restarted == ["saga:place_order"]
+
+
+def test_one_stack_has_one_dev_at_a_time(tmp_path: Path) -> None:
+    """A second one ran beside the first, and its Ctrl-C stopped the workers of both."""
+    with _alone(tmp_path):
+        with pytest.raises(RefusedError) as refused, _alone(tmp_path):
+            pass
+        assert str(os.getpid()) in refused.value.cause
+    with _alone(tmp_path):
+        pass
