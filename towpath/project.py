@@ -119,7 +119,10 @@ def _import(settings: Settings, name: str) -> ModuleType:
 def _failed(name: str, error: Exception) -> ConfigurationError:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
-    return ConfigurationError(f"{name} cannot be imported: {type(error).__name__}: {error}{where}")
+    said = str(error)
+    if isinstance(error, SyntaxError) and error.filename:  # its last frame is Python's own importer
+        said, where = error.msg, f" ({error.filename}:{error.lineno})"
+    return ConfigurationError(f"{name} cannot be imported: {type(error).__name__}: {said}{where}")
 
 
 def _attribute(module: ModuleType, name: str, kind: type[Wanted]) -> Wanted:

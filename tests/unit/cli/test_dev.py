@@ -232,3 +232,15 @@ def test_one_stack_has_one_dev_at_a_time(tmp_path: Path) -> None:
         assert str(os.getpid()) in refused.value.cause
     with _alone(tmp_path):
         pass
+
+
+def test_a_syntax_error_is_told_with_its_place_in_the_file(tmp_path: Path) -> None:
+    """It named a line of Python's own importer."""
+    write_missing(tmp_path, project_files("myshop", "0.1.0"))
+    service = tmp_path / "pipelines/services/payment/service.py"
+    service.write_text("def broken(:\n", encoding="utf-8")
+    checks = Checks(tmp_path)
+    problem = checks.load().problem
+    checks.close()
+    assert f"({service}:1)" in problem
+    assert "importlib" not in problem
