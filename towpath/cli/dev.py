@@ -111,6 +111,17 @@ def _interrupted_by_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Let a second Ctrl-C pass: who presses it twice wants it to end, and not half of the workers to run on."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 class Session:
     """One run of `towpath dev`. The thread that runs it alone starts and stops workers."""
 
@@ -141,13 +152,14 @@ class Session:
         except KeyboardInterrupt:
             self.say("dev", "stopping")
         finally:
-            self._ended.set()
-            self._checks.close()
-            if was_up:
-                self._stop_workers()
-            else:
-                down(self._settings)
-            self.say("dev", "stopped; the data stays")
+            with _uninterrupted():
+                self._ended.set()
+                self._checks.close()
+                if was_up:
+                    self._stop_workers()
+                else:
+                    down(self._settings)
+                self.say("dev", "stopped; the data stays")
 
     def say(self, who: str, text: str, style: str = "") -> None:
         """Show one line."""

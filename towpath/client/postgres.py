@@ -111,23 +111,23 @@ class Client(ClientBase):
             self._write(connection, sent.message)
         return sent
 
-    def standing(self, saga_id: str) -> InstanceStatus | None:
+    def standing(self, saga_id: str | UUID) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
         with self._views() as connection:
-            return next(iter(self._read(connection, Which(saga_id))), None)
+            return next(iter(self._read(connection, Which(str(saga_id)))), None)
 
     def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
         with self._views() as connection:
             return self._read(connection, Which(None, saga, key))
 
-    def await_ending(self, saga_id: str, *, timeout_seconds: float) -> InstanceStatus:
+    def await_ending(self, saga_id: str | UUID, *, timeout_seconds: float) -> InstanceStatus:
         """Wait until a saga completed or compensated, or is stuck, and return how it stands then.
 
         The saga need not have begun; one whose start is refused is compensated, and its `reason` says why. Raises
         NotEnded when the time is over, WorldError where the views cannot be read.
         """
-        return self._await(Ending(saga_id, timeout_seconds))
+        return self._await(Ending(str(saga_id), timeout_seconds))
 
     def await_answer(self, sent: Sent, *, timeout_seconds: float) -> Answer:
         """Wait until a signal or a request was decided, and return whether it was applied, or why it was refused.
@@ -136,7 +136,7 @@ class Client(ClientBase):
         """
         return self._await(AnswerTo(sent, timeout_seconds))
 
-    def result(self, saga_id: str, kind: type[Result], *, timeout_seconds: float) -> Result:
+    def result(self, saga_id: str | UUID, kind: type[Result], *, timeout_seconds: float) -> Result:
         """Wait until a saga has completed, and return what it came to: the record that `saga.result` declares.
 
         Raises NotCompleted where it was undone or is stuck, NotEnded when the time is over.

@@ -204,6 +204,9 @@ def test_how_a_saga_stands_can_be_asked_from_anywhere(client: Client, views: psy
     standing = client.standing(first.saga_id)
     assert standing is not None
     assert (standing.status, standing.reason, standing.ended) == ("compensated", "vase is out of stock", True)
+    assert (
+        client.standing(UUID(first.saga_id)) == client.await_ending(UUID(first.saga_id), timeout_seconds=1) == standing
+    )
     assert [one.saga_id for one in client.find("place_order", "o-1")] == [second.saga_id, first.saga_id]
     assert client.find("place_order", "o-2") == []
 

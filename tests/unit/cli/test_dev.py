@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from towpath.cli.dev import Session, _alone, _concerns
+from towpath.cli.dev import Session, _alone, _concerns, _uninterrupted
 from towpath.cli.dev_checks import Loaded
 from towpath.cli.dev_imports import Imports
 from towpath.cli.dev_lines import colour_of, log_lines, proof_line
@@ -244,3 +244,12 @@ def test_a_syntax_error_is_told_with_its_place_in_the_file(tmp_path: Path) -> No
     checks.close()
     assert f"({service}:1)" in problem
     assert "importlib" not in problem
+
+
+def test_a_second_interrupt_does_not_cut_the_stop_short() -> None:
+    """It left half of the workers running, without a word; once all has stopped, interrupts are interrupts again."""
+    with _uninterrupted():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(os.getpid(), number)
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)

@@ -93,25 +93,25 @@ class AsyncClient(ClientBase):
             await self._write(connection, sent.message)
         return sent
 
-    async def standing(self, saga_id: str) -> InstanceStatus | None:
+    async def standing(self, saga_id: str | UUID) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
         async with self._views() as connection:
-            return next(iter(await self._read(connection, Which(saga_id))), None)
+            return next(iter(await self._read(connection, Which(str(saga_id)))), None)
 
     async def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
         async with self._views() as connection:
             return await self._read(connection, Which(None, saga, key))
 
-    async def await_ending(self, saga_id: str, *, timeout_seconds: float) -> InstanceStatus:
+    async def await_ending(self, saga_id: str | UUID, *, timeout_seconds: float) -> InstanceStatus:
         """Wait until a saga completed or compensated, or is stuck (`Client.await_ending`)."""
-        return await self._await(Ending(saga_id, timeout_seconds))
+        return await self._await(Ending(str(saga_id), timeout_seconds))
 
     async def await_answer(self, sent: Sent, *, timeout_seconds: float) -> Answer:
         """Wait until a signal or a request was decided, and return what became of it (`Client.await_answer`)."""
         return await self._await(AnswerTo(sent, timeout_seconds))
 
-    async def result(self, saga_id: str, kind: type[Result], *, timeout_seconds: float) -> Result:
+    async def result(self, saga_id: str | UUID, kind: type[Result], *, timeout_seconds: float) -> Result:
         """Wait until a saga has completed, and return what it came to (`Client.result`)."""
         return result_of(await self.await_ending(saga_id, timeout_seconds=timeout_seconds), kind)
 
