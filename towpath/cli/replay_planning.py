@@ -353,9 +353,9 @@ def _clock_problems(settings: Settings, target: "Target", topics: Iterable[str])
 
 def problem_of(codec: "Codec", record: "ConsumedRecord") -> str | None:
     """Return why this release cannot decode a record, or what lies inside it; None where it can."""
-    from towpath.replay.nested import payloads_in
+    from towpath.replay.nested import kept_otherwise, payloads_in
 
-    if record.value is None:
+    if record.value is None or kept_otherwise(record.topic, record.key):
         return None
     try:
         for payload in payloads_in(codec.decode(record.value)):
@@ -400,12 +400,15 @@ def load_function(settings: Settings, path: str) -> Callable[..., Any]:
 
 
 def codec_of_topics(settings: Settings, topics: Iterable[str]) -> "Codec":
-    """Return the codec for the records of those topics that the catalogue has."""
+    """Return the codec for the records of those topics that the catalogue has, and for what may lie inside them."""
     from towpath.contract.catalogue import Catalogue
     from towpath.contract.registry import load_codec
 
     catalogue = Catalogue.load(settings)
-    return load_codec(settings, catalogue, [topic for topic in topics if topic in catalogue.topics])
+    known = [topic for topic in topics if topic in catalogue.topics]
+    if any(name.startswith("towpath.") for topic in known for name in catalogue.topics[topic].values):
+        return load_codec(settings, catalogue)  # the engine's own records have any of the project's inside
+    return load_codec(settings, catalogue, known)
 
 
 def milliseconds(at: datetime | None) -> int | None:

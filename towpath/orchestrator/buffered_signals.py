@@ -12,7 +12,7 @@ EARLY_SIGNALS_MAX = 16
 EARLY_SIGNAL_MILLISECONDS = 24 * 3600 * 1000
 """How long they are kept. Their saga's start was committed before them, so its record is at most an outage away."""
 
-_EARLY = "e"
+EARLY = "e"
 
 
 class BufferedSignals:
@@ -25,12 +25,12 @@ class BufferedSignals:
     @staticmethod
     def subject(key: str) -> str:
         """Return what the timer that gives the signals of `key` up is about: no saga's id begins like that."""
-        return f"{_EARLY}:{key}"
+        return f"{EARLY}:{key}"
 
     @staticmethod
     def key_of(subject: str) -> str | None:
         """Return the key that `subject` names, None if it is an instance's id."""
-        return subject[2:] if subject.startswith(f"{_EARLY}:") else None
+        return subject[2:] if subject.startswith(f"{EARLY}:") else None
 
     def keep(self, context: RecordContext, key: str, input_: Signalled) -> str:
         """Keep a signal, or return why it cannot be kept. One that is kept already is not kept twice."""
@@ -65,4 +65,4 @@ class BufferedSignals:
 
     @staticmethod
     def _state_key(key: str) -> bytes:
-        return f"{_EARLY}{key}".encode()
+        return f"{EARLY}{key}".encode()

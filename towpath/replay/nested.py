@@ -7,7 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
+from towpath.orchestrator.buffered_signals import EARLY
+from towpath.orchestrator.instances import INSTANCE
 from towpath.orchestrator.records import Message
+
+HELD_AS_RECORDS = (INSTANCE, EARLY.encode())
+"""How the keys of a state begin whose values are records; the rest are marks, ids and clocks in forms of their own."""
+
+
+def kept_otherwise(topic: str, key: bytes | None) -> bool:
+    """Return whether a value is no record at all: of a saga's state, all but instances and early signals."""
+    return topic.endswith(".state") and not (key or b"").startswith(HELD_AS_RECORDS)
 
 
 def payloads_in(value: Any) -> Iterator[bytes]:
