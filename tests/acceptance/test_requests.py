@@ -77,7 +77,13 @@ def test_several_are_cancelled_by_a_list_each_once(stack: RunningStack, waiting:
 
 def test_a_persons_mistakes_are_told(stack: RunningStack, waiting: list[str]) -> None:
     """No reason, no such instance, no such record, everything at once: each ends with a code and a next step."""
-    del waiting
+    one = ("place_order", waiting[-1])
+    assert run_here(stack, "saga", "cancel", *one, "--reason", "  ").returncode == 2
+    stepless = run_here(
+        stack, "saga", "skip", *one, "--step", "payment", "--reply", "PaymentAuthorised", "--reason", "why"
+    )
+    assert stepless.returncode == 5, stepless.stderr
+    assert "place_order version 1 has no step payment" in stepless.stderr
     assert run_here(stack, "saga", "cancel", "place_order", "nobody", "--reason", "why").returncode == 5
     assert run_here(stack, "saga", "cancel", "place_order", "nobody").returncode == 2
     assert run_here(stack, "saga", "cancel", "place_order", "--reason", "why").returncode == 2

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output
-from towpath.cli.deciding import user_name
+from towpath.cli.deciding import require_reason, user_name
 from towpath.cli.saga_definitions import find_definition
 from towpath.cli.saga_request_options import WAIT_SECONDS, DryRun, Json, Name, Options, Wait, command_with
 from towpath.cli.saga_request_report import show_outcomes, show_previews
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _MANY = ("status", "version", "older_than", "key", "file", "limit", "rate", "wait", "dry_run", "yes", "as_json")
 _BY_CAUSE = ("reason", "actor", "cause", *_MANY)
 _REPLY = ("reply", "value", "like")
+_OF_STUCK = ("retry", "resume", "skip")
+"""What is asked of instances that need a person; of many, of those alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,8 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
     from towpath.orchestrator.requests import preview
 
     options = asked.options
-    if not options.reason and not options.dry_run:
-        raise ConfigurationError("a request names its reason", next_step="say why with --reason; the history keeps it")
+    if not options.dry_run:
+        require_reason(options.reason, "a request")
     selection = options.selection(asked.which)
     room = Room(settings, name)
     clock = SystemClock()
@@ -178,7 +180,8 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
             )
     if not requests:
         raise NotFoundError(
-            f"no instance of {name} can be asked to {asked.action}", next_step=f"towpath saga list {name} --stuck"
+            f"no instance of {name} can be asked to {asked.action}",
+            next_step=f"towpath saga list {name}{' --stuck' if asked.action in _OF_STUCK else ''}",
         )
     if options.dry_run:
         show_previews(requests, previews, as_json=options.as_json)
@@ -222,7 +225,7 @@ def _choose(
         )
     found = selection.of(instances, now)
     if asked.which is None:
-        of_stuck = asked.action in ("retry", "resume", "skip")
+        of_stuck = asked.action in _OF_STUCK
         fitting = [one for one in found if (one.stuck if of_stuck else not one.state.ended)]
         if selection.names is not None:
             _name_unknown(selection.names, instances, name)
@@ -247,10 +250,17 @@ def _choose(
 
 def _request(room: Room, definition: Any, instance: "KeptInstance", asked: _Asked) -> "Request | None":
     """Return the request for one instance; None for one of many that it cannot be about."""
+    from towpath.contract.parse import misspelt
     from towpath.orchestrator.requests import OF_A_STEP, request_of
     from towpath.saga.inputs import Action
 
     action, options = Action(asked.action), asked.options
+    if options.step and options.step not in definition.index:
+        raise NotFoundError(
+            f"{definition.name} version {definition.version} has no step {options.step}"
+            f"{misspelt(options.step, definition.index)}",
+            next_step=f"one of: {', '.join(definition.index)}",
+        )
     step, item = (options.step, options.item) if action in OF_A_STEP else ("", "")
     try:
         request = request_of(instance.state, action, actor=asked.actor, reason=options.reason, step=step, item=item)
