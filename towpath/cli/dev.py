@@ -89,9 +89,9 @@ def _alone(stack_home: Path) -> Iterator[None]:
         except BlockingIOError as error:
             lock.seek(0)
             raise RefusedError(
-                f"towpath dev runs already on the stack in {home.root} (pid {lock.read() or 'unknown'})",
+                f"another `towpath dev` runs on the stack in {home.root} (pid {lock.read() or 'unknown'})",
                 kept="it goes on, and so do its workers",
-                next_step="go on in its terminal, or press Ctrl-C there and run towpath dev again",
+                next_step="go on in its terminal, or press Ctrl-C there, then: towpath dev",
             ) from error
         lock.truncate(0)
         lock.write(str(os.getpid()))
@@ -234,7 +234,7 @@ class Session:
     def _take(self, client: "StackClient", loaded: "Loaded", began: float | None = None) -> None:
         """Let what runs be what the files say: new workers start, gone ones stop, those that are concerned restart.
 
-        What was saved is forgotten once it runs, not before: the save that mends one file takes the others along.
+        What was saved is forgotten once it runs, not before: the save that fixes one file takes the others along.
         """
         if loaded.problem:
             return
