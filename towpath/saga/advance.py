@@ -8,7 +8,7 @@ The rules that it follows stand on top of this room, in __init__.py, with their 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from towpath.saga.beginning import is_skipped, settle_at_once
@@ -48,9 +48,12 @@ from towpath.saga.state import (
 )
 from towpath.saga.state import StepStatus as S
 from towpath.saga.turning import close, committed, find, halt, turn_round
+from towpath.saga.value import value
 
 # Bound once: looking a member up in its enum costs as much as the rest of a comparison.
 _DO, _UNDO = Direction.DO, Direction.UNDO
+_RUNNING, _COMPENSATING = Status.RUNNING, Status.COMPENSATING
+_COMPLETED, _COMPENSATED = Status.COMPLETED, Status.COMPENSATED
 _PENDING, _SENT, _BACKOFF, _WAITING = S.PENDING, S.SENT, S.BACKOFF, S.WAITING
 _SUCCEEDED, _SKIPPED, _DECLINED, _FAILED = S.SUCCEEDED, S.SKIPPED, S.DECLINED, S.FAILED
 _UNKNOWN, _ABANDONED, _STUCK, _UNDONE = S.UNKNOWN, S.ABANDONED, S.STUCK, S.UNDONE
@@ -61,7 +64,7 @@ _TAKE_REPLY = (_SENT, _BACKOFF, _STUCK)
 _TAKE_UNDO_REPLY = (_UNDOING, _UNDO_BACKOFF, _UNDO_STUCK)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """The state after an input, and what the world must do; the first effect is the entry for the history.
 
@@ -117,7 +120,7 @@ def _stranger(definition: Definition, state: SagaState | None, handle: object) -
 
 def _settle(builder: DecisionBuilder) -> None:
     """Begin, or undo, whatever may begin or be undone now, and say how the saga stands after that."""
-    if builder.status is Status.COMPENSATED or (builder.status is Status.COMPLETED and builder.direction is _DO):
+    if builder.status is _COMPENSATED or (builder.status is _COMPLETED and builder.direction is _DO):
         return  # a sub-saga that had ended answered its parent once more
     unsettled = builder.direction is _UNDO or _begin_what_is_ready(builder)
     # Asked again: what began may have turned the saga round.
@@ -128,9 +131,9 @@ def _settle(builder: DecisionBuilder) -> None:
     elif need_a_person(builder.steps):
         builder.status = Status.STUCK
     elif builder.direction is _UNDO:
-        builder.status = Status.COMPENSATING
+        builder.status = _COMPENSATING
     else:
-        builder.status = Status.RUNNING
+        builder.status = _RUNNING
         builder.cause = None  # nothing is too large any more
 
 
@@ -182,9 +185,9 @@ def _owes(step: StepDefinition, state: StepState) -> bool:
 
 def _finish(builder: DecisionBuilder) -> None:
     if builder.direction is _DO:
-        builder.status, builder.cause = Status.COMPLETED, None
+        builder.status, builder.cause = _COMPLETED, None
     else:
-        builder.status = Status.COMPENSATED
+        builder.status = _COMPENSATED
     builder.cancel_deadline()
     builder.answer_parent()
     builder.effects.append(Finish(builder.saga_id, builder.status))
@@ -275,7 +278,7 @@ def _undo(builder: DecisionBuilder, position: int) -> None:
 
 def _timer_fired(builder: DecisionBuilder, input_: TimerFired) -> str | None:
     timer = input_.timer
-    if timer == SAGA_TIMER:
+    if timer.kind is TimerKind.SAGA and timer == SAGA_TIMER:
         refusal = _refused_timer(builder, timer, builder.deadline)
         if refusal is None:
             _deadline_passed(builder)
@@ -372,7 +375,7 @@ def _started(builder: DecisionBuilder, input_: Started) -> str | None:
 
 def _started_again(builder: DecisionBuilder, input_: Started) -> str | None:
     parent, asks = builder.parent, input_.parent
-    ended = builder.status is Status.COMPLETED or builder.status is Status.COMPENSATED
+    ended = builder.status is _COMPLETED or builder.status is _COMPENSATED
     if parent is None or asks is None or parent.saga_id != asks.saga_id or not ended or parent.direction is _UNDO:
         return "the saga has already started"
     if (asks.round, asks.attempt) <= (parent.round, parent.attempt):
@@ -447,7 +450,7 @@ def _parent_asked(builder: DecisionBuilder, input_: ParentAsked) -> str | None:
     if builder.direction is _DO and committed(builder):
         return "the saga is past its point of no return: what was done stays done"
     builder.parent = input_.parent
-    if builder.status is Status.COMPENSATED:
+    if builder.status is _COMPENSATED:
         builder.answer_parent()
     elif builder.direction is _DO:
         turn_round(builder, Cause(CauseKind.PARENT))

@@ -38,6 +38,12 @@ from towpath.saga.state import (
 
 SAGA_TIMER = Timer(TimerKind.SAGA)
 
+# Bound once: looking a member up in its enum costs as much as the rest of a comparison.
+_DO, _UNDO = Direction.DO, Direction.UNDO
+_SENT, _WAITING, _UNDOING = StepStatus.SENT, StepStatus.WAITING, StepStatus.UNDOING
+_BACKOFF, _UNDO_BACKOFF = StepStatus.BACKOFF, StepStatus.UNDO_BACKOFF
+_ATTEMPT, _WAIT, _PAUSE = TimerKind.ATTEMPT, TimerKind.WAIT, TimerKind.BACKOFF
+
 # How an `each` stands: as the first of these that any of its items has.
 _PRECEDENCE = (
     StepStatus.UNDO_FAILED,
@@ -133,7 +139,7 @@ class DecisionBuilder:
                 self.at,
                 input_.event,
                 Status.RUNNING,
-                Direction.DO,
+                _DO,
                 0 if input_.refused else self.at + definition.deadline_milliseconds,
                 tuple(steps),
                 parent=input_.parent,
@@ -266,7 +272,7 @@ class DecisionBuilder:
         return (self.items_of(step)[int(item)],) if item else ()
 
     def _command(self, step: StepDefinition, item: str, direction: Direction) -> tuple[str, object]:
-        if direction is Direction.DO:
+        if direction is _DO:
             participant, build, arguments = step.participant, step.build, self.arguments(step.needs)
         else:
             undo = step.undo
@@ -287,14 +293,14 @@ class DecisionBuilder:
         policy = policy_of(self.definition.steps[position], direction)
         due = self.at + policy.within_milliseconds
         last, give_up = attempt + policy.attempts - 1, self.at + policy.retry_for_milliseconds
-        status = StepStatus.SENT if direction is Direction.DO else StepStatus.UNDOING
+        status = _SENT if direction is _DO else _UNDOING
         sent = StepState(cell.key, status, attempt, round_, due, last, give_up, cell.result)
         self._send(position, item, sent, direction)
 
     def send_next(self, position: int, item: str, cell: StepState) -> None:
         """Send the attempt that follows the pause in which the step is."""
-        direction = Direction.DO if cell.status is StepStatus.BACKOFF else Direction.UNDO
-        status = StepStatus.SENT if direction is Direction.DO else StepStatus.UNDOING
+        direction = _DO if cell.status is _BACKOFF else _UNDO
+        status = _SENT if direction is _DO else _UNDOING
         due = self.at + policy_of(self.definition.steps[position], direction).within_milliseconds
         last, give_up = cell.attempt_last, cell.give_up_milliseconds
         sent = StepState(cell.key, status, cell.attempt + 1, cell.round, due, last, give_up, cell.result)
@@ -313,13 +319,13 @@ class DecisionBuilder:
             )
         else:
             asked = (name, self.saga_id, self.key, step.key, attempt, round_)
-            if direction is Direction.DO:
+            if direction is _DO:
                 _, event = self._command(step, item, direction)
                 effect = StartSaga(*asked, child.name, child.version, event, item, self.child_key(step, item))
             else:
                 effect = CompensateSaga(*asked, child.name, item, self.child_key(step, item))
         self.put(position, item, sent)
-        timer = Timer(TimerKind.ATTEMPT, step.key, item, direction, attempt, round_)
+        timer = Timer(_ATTEMPT, step.key, item, direction, attempt, round_)
         self.effects += (effect, SetTimer(self.saga_id, timer, due))
 
     def publish(self, step: StepDefinition, event: object, number: int = 0) -> None:
@@ -355,7 +361,7 @@ class DecisionBuilder:
             give_up = over
             last = attempt + (step.remind.reminders_max if step.remind is not None else 0)
         round_ = 1 if step.gather is None else max(1, cell.round)
-        waiting = StepState(step.key, StepStatus.WAITING, attempt, round_, over, last, give_up, cell.result)
+        waiting = StepState(step.key, _WAITING, attempt, round_, over, last, give_up, cell.result)
         self._await(position, waiting)
 
     def remind(self, position: int, cell: StepState) -> None:
@@ -465,7 +471,7 @@ def wrong_list(found: object) -> str:
 
 def policy_of(step: StepDefinition, direction: Direction) -> Policy:
     """Return the policy of a command or of its undo."""
-    if direction is Direction.UNDO:
+    if direction is _UNDO:
         assert step.undo is not None  # only what has an undo is undone
         return step.undo.policy
     assert step.policy is not None  # only what has a policy is sent
@@ -474,7 +480,7 @@ def policy_of(step: StepDefinition, direction: Direction) -> Policy:
 
 def outcomes_of(step: StepDefinition, direction: Direction) -> Mapping[type, bool]:
     """Return the replies that a command, or its undo, may have, and whether each is a success."""
-    if direction is Direction.UNDO:
+    if direction is _UNDO:
         assert step.undo is not None  # only what has an undo is undone
         return step.undo.outcomes
     return step.outcomes
@@ -483,12 +489,9 @@ def outcomes_of(step: StepDefinition, direction: Direction) -> Mapping[type, boo
 def timer_of(step: str, item: str, cell: StepState) -> Timer:
     """Return the timer that runs while a step or item stands as it does."""
     status = cell.status
-    if status is StepStatus.SENT or status is StepStatus.UNDOING:
-        kind = TimerKind.ATTEMPT
-    else:
-        kind = TimerKind.WAIT if status is StepStatus.WAITING else TimerKind.BACKOFF
-    undo = status is StepStatus.UNDOING or status is StepStatus.UNDO_BACKOFF
-    return Timer(kind, step, item, Direction.UNDO if undo else Direction.DO, cell.attempt, cell.round)
+    kind = _ATTEMPT if status is _SENT or status is _UNDOING else _WAIT if status is _WAITING else _PAUSE
+    undo = status is _UNDOING or status is _UNDO_BACKOFF
+    return Timer(kind, step, item, _UNDO if undo else _DO, cell.attempt, cell.round)
 
 
 def becoming(cell: StepState, status: StepStatus, result: object | None = None) -> StepState:

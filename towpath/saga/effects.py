@@ -1,17 +1,17 @@
 """All that a decision can ask the world to do. The orchestrator performs them, in order, in one transaction."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
 from towpath.saga.inputs import Timer
 from towpath.saga.keys import idempotency_key_of, saga_id_of, start_id_of_child
 from towpath.saga.state import Direction, ParentReference, Status
+from towpath.saga.value import value
 
 ResultT = TypeVar("ResultT")
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubsagaCompleted(Generic[ResultT]):
     """A sub-saga completed: the result that its parent's step has. `result` is the sub-saga's own, None if it has none.
 
@@ -23,7 +23,7 @@ class SubsagaCompleted(Generic[ResultT]):
     result: ResultT = None  # type: ignore[assignment]  # a saga without a result is a SubsagaCompleted[None]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SubsagaCompensated:
     """A sub-saga left nothing behind: a business failure of its step, or the answer to its undo.
 
@@ -34,7 +34,7 @@ class SubsagaCompensated:
     saga_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SendCommand:
     """Send a command to a participant, answer to this saga's replies by `deadline_milliseconds`."""
 
@@ -66,7 +66,7 @@ class SendCommand:
         return idempotency_key_of(self.saga_id, self.step, self.item, Direction.DO, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StartSaga:
     """Start a sub-saga with `event`, under the business key `child_key`. Its instance is `child_saga_id`."""
 
@@ -99,7 +99,7 @@ class StartSaga:
         return ParentReference(self.saga, self.saga_id, self.key, self.step, *asked, self.item)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CompensateSaga:
     """Ask a sub-saga (`ParentAsked`) to undo itself, whether it still runs or has completed."""
 
@@ -125,7 +125,7 @@ class CompensateSaga:
         return ParentReference(self.saga, self.saga_id, self.key, self.step, *asked, self.item)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class AnswerParent:
     """Tell the parent how this sub-saga ended, as a `Replied` to the step that `parent` names."""
 
@@ -134,7 +134,7 @@ class AnswerParent:
     reply: SubsagaCompleted[object] | SubsagaCompensated
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class PublishEvent:
     """Publish an event in this saga's own topic of events; nobody answers. `number` counts a wait's reminders."""
 
@@ -151,7 +151,7 @@ class PublishEvent:
         return idempotency_key_of(self.saga_id, self.step, str(self.number or ""), Direction.DO, 1)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StartNext:
     """Start the next instance of this saga with `event`, under the business key `next_key`."""
 
@@ -167,7 +167,7 @@ class StartNext:
         return start_id_of_child(self.saga_id, self.step)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SetTimer:
     """Deliver `TimerFired(timer)` once `due_milliseconds` has come. Setting a timer that runs moves it."""
 
@@ -176,7 +176,7 @@ class SetTimer:
     due_milliseconds: int
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class CancelTimer:
     """The timer is no longer wanted; one that fires all the same is refused."""
 
@@ -197,7 +197,7 @@ class Happened(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """One entry of the history; each decision has exactly one, its first effect.
 
@@ -221,7 +221,7 @@ class Record:
     status: Status | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Finish:
     """The saga has ended: `status` is completed or compensated."""
 

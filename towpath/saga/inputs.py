@@ -1,9 +1,9 @@
 """All that can happen to a saga. Each carries `id` (the message's) and `at_milliseconds` (the record's own time)."""
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from towpath.saga.state import Direction, ParentReference
+from towpath.saga.value import value
 
 
 class TimerKind(StrEnum):
@@ -15,7 +15,7 @@ class TimerKind(StrEnum):
     SAGA = "saga"  # the deadline of the whole saga
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Timer:
     """The identity of a timer; `key` is unique within its saga for ever, since attempts and rounds only grow."""
 
@@ -33,7 +33,7 @@ class Timer:
         return f"{self.kind._value_}:{self.step}:{self.item}:{self.direction._value_}:{self.attempt}:{self.round}"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Started:
     """The start event arrived. `id` is the event's, and the saga's id is derived from it.
 
@@ -49,7 +49,7 @@ class Started:
     refused: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Replied:
     """A participant answered; step, item, direction, attempt and round are those of the command it answers."""
 
@@ -63,7 +63,7 @@ class Replied:
     item: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class TimerFired:
     """A timer that the machine set fell due, and every input known at that time was applied before."""
 
@@ -72,7 +72,7 @@ class TimerFired:
     timer: Timer
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Signalled:
     """An event or a person's decision that a wait may be waiting for; its class says which."""
 
@@ -91,7 +91,7 @@ class Action(StrEnum):
     RESUME = "resume"  # the cause is fixed: retry every step that is stuck
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class OperatorAsked:
     """A person asked for something; who and why are part of it, and of the history.
 
@@ -111,7 +111,7 @@ class OperatorAsked:
     round: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ParentAsked:
     """The parent of this sub-saga compensates: undo what was done, and answer `parent`."""
 
@@ -120,7 +120,7 @@ class ParentAsked:
     parent: ParentReference
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class UpgradeAsked:
     """A person asked that the instance goes on under another version of its definition (`towpath.saga.migrate`)."""
 
@@ -131,7 +131,7 @@ class UpgradeAsked:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unrecognised:
     """Something else arrived for this saga; `what` names it (its class, not its content)."""
 
@@ -143,7 +143,7 @@ class Unrecognised:
 PlainInput = Started | Replied | TimerFired | Signalled | OperatorAsked | ParentAsked | UpgradeAsked | Unrecognised
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Unfit:
     """What `input` leads to cannot be written: the state, or a message, would be larger than its topic takes.
 

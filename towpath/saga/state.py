@@ -4,8 +4,9 @@ The machine has no clock: every time here was read from a record (milliseconds s
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+from towpath.saga.value import value
 
 
 class Status(StrEnum):
@@ -74,7 +75,7 @@ class CauseKind(StrEnum):
     TOO_LARGE = "too_large"  # not started compensating, but stuck: what follows is larger than its topic takes
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cause:
     """Why a saga compensates, or is stuck because what follows is too large. The start event's undo receives it.
 
@@ -104,7 +105,7 @@ class Cause:
         return f"{self.step}: {self.kind.value}" if self.step else self.kind.value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class StepState:
     """One step, or one item of an `each` (then `key` is the item's, and an `each` step carries them in `items`).
 
@@ -134,7 +135,7 @@ def need_a_person(steps: Iterable[StepState]) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class ParentReference:
     """Where a sub-saga sends its ending: the step (and item) of its parent, and what that last asked (`direction`)."""
 
@@ -148,7 +149,7 @@ class ParentReference:
     item: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class SagaState:
     """One instance of a saga.
 
