@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from towpath.saga.check.abstract import Call, Role
+from towpath.saga.check.bounded import BoundedCalls, Endless
 from towpath.saga.check.elsewhere import Elsewhere, Tried, spread
 from towpath.saga.check.explore import Exploration
 from towpath.saga.check.properties import Breach, Property
@@ -97,6 +98,7 @@ class Sampler:
         self.samples = samples
         self.elsewhere = elsewhere
         self.result = Sampled()
+        self._call = BoundedCalls()
         self._tried: dict[tuple[str, Role], list[Tried]] = {}
 
     def run(self) -> Sampled:
@@ -145,8 +147,8 @@ class Sampler:
         if len(rows) < ROWS_TELLING:
             return
         try:
-            answers = {bool(function(*arguments)) for arguments in rows}
-        except Exception:  # it is told where the condition itself is tried
+            answers = {bool(self._call(function, arguments)) for arguments in rows}
+        except (Exception, Endless):  # it is told where the condition itself is tried
             return
         if len(answers) == 1:
             name = getattr(function, "__name__", "a function")
@@ -252,9 +254,9 @@ class Sampler:
         """Return the items of an `each` for these arguments; none where that fails, which is told of the list."""
         assert step.over is not None
         try:
-            found = step.over(*arguments[: len(step.needs) + 1])
+            found = self._call(step.over, arguments[: len(step.needs) + 1])
             return () if wrong_list(found) else found
-        except Exception:  # it is told where the list itself is tried
+        except (Exception, Endless):  # it is told where the list itself is tried
             return ()
 
     def _causes(self) -> Iterator[Cause]:
@@ -279,7 +281,8 @@ class Sampler:
         def returned(value: object) -> None:
             self._tried.setdefault((step.key, call.role), []).append(Tried(step.key, call.role, given, value))
 
-        for breach in try_function(step, call.role, function, given, self.samples.complaint, returned):
+        tried = try_function(step, call.role, function, given, self.samples.complaint, returned, self._call)
+        for breach in tried:
             missing_is_to_blame = breach.rule is Property.BUILDER_RAISES and any(call.missing)
             rule = Property.MISSING_RESULT if missing_is_to_blame else breach.rule
             self._note(rule, step.key, breach.words, call.role, arguments, item, cause)
@@ -332,6 +335,7 @@ def try_function(
     given: tuple[object, ...],
     complaint: Callable[[str, object], str] = _no_complaint,
     returned: Callable[[object], None] | None = None,
+    call: BoundedCalls | None = None,
 ) -> Iterator[Breach]:
     """Call a function twice on the same data; yield what is wrong with that.
 
@@ -339,8 +343,12 @@ def try_function(
     """
     name = getattr(function, "__name__", "a function")
     before = _copied(given)
+    call = call or BoundedCalls()
     try:
-        first, second = function(*given), function(*given)
+        first, second = call(function, given), call(function, given)
+    except Endless:
+        yield Breach(Property.BUILDER_RAISES, step.key, f"{name} does not come to an end: it was given up")
+        return
     except (Exception, SystemExit) as error:  # whatever it is, it is what is looked for
         yield Breach(Property.BUILDER_RAISES, step.key, f"{name} raises {type(error).__name__}: {error}")
         return

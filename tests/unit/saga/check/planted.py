@@ -4,6 +4,7 @@ Each function returns the saga (or sagas, side by side) with its mistake, or, if
 them by name, with the property that is broken and the step where it is.
 """
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -216,6 +217,41 @@ def a_condition_raises_on_valid_data(fixed: bool) -> Built:
 def a_list_raises_on_valid_data(fixed: bool) -> Built:
     def over(event: Begun) -> list[str]:
         return event.lines[: 10 if fixed else 10 // (event.quantity - 1)]
+
+    saga = begin()
+    saga.each(
+        shop,
+        ask_item,
+        key="items",
+        over=over,
+        limit=5,
+        succeeds=Well,
+        undo=UndoEach(take_back_item, succeeds=TakenBack),
+        within=seconds(10),
+    )
+    return saga
+
+
+def ask_for_ever(event: Begun) -> Ask:
+    """Wait for something that no loop of its own changes, whatever is raised meanwhile."""
+    while event.quantity:
+        with contextlib.suppress(Exception):
+            assert event.lines
+    return Ask("never")
+
+
+@planted(Property.BUILDER_RAISES, "second")
+def a_builder_does_not_come_to_an_end(fixed: bool) -> Built:
+    return two_steps(command=ask if fixed else ask_for_ever)
+
+
+@planted(Property.BUILDER_RAISES, "items")
+def a_list_does_not_come_to_an_end(fixed: bool) -> Built:
+    def over(event: Begun) -> list[str]:
+        lines = list(event.lines)
+        while not fixed and lines is not None:
+            pass
+        return lines
 
     saga = begin()
     saga.each(
