@@ -12,7 +12,7 @@ from towpath.cli import output
 from towpath.cli.deciding import require_reason
 from towpath.cli.replay_planning import outbox_records, writers_of
 from towpath.cli.view_versions import BUILD_SLOT, codec_of, decided, published_of, version_of
-from towpath.clock import SystemClock, epoch_milliseconds
+from towpath.clock import Clock, SystemClock, epoch_milliseconds
 from towpath.errors import RefusedError
 from towpath.settings import Settings
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from towpath.view.versions.standing import Version, VersionDecision
 
 LOOK_SECONDS = 1.0
+FOLDED_SECONDS = 15.0
 
 
 class Source(StrEnum):
@@ -32,6 +33,40 @@ class Source(StrEnum):
     SNAPSHOT = "snapshot"
 
 
+def rehearse(settings: Settings, view: "View[Any]", source: Source) -> dict[str, int]:
+    """Return what a beginning would take over beside what its topics have; raise what `begin` would raise before."""
+    from towpath.view.versions.building.postgres import require_not_begun, require_rows
+    from towpath.view.versions.postgres import views_connection
+
+    before = _version_before(settings, view, source)
+    if source is Source.OUTBOX:
+        _writers(settings, view)
+    with views_connection(settings) as connection:
+        if before is None:
+            require_not_begun(connection, settings.project.name, view)
+        else:
+            require_rows(connection, settings.project.name, view, before)
+        connection.rollback()
+    if before is None:
+        return {}
+    found = version_of(settings, view.name, before)
+    return {"rows": found.rows, "records": found.lag}
+
+
+def _version_before(settings: Settings, view: "View[Any]", source: Source) -> int | None:
+    """Return the version whose rows a snapshot takes; None for another source. Raises RefusedError if there is none."""
+    if source is not Source.SNAPSHOT:
+        return None
+    before = published_of(settings, view.name)
+    if before in (None, view.version):
+        raise RefusedError(
+            f"view {view.name} has no other version to begin with",
+            kept="everything",
+            next_step=f"towpath views build {view.name} --version {view.version}",
+        )
+    return before
+
+
 def begin(
     settings: Settings, view: "View[Any]", source: Source, bounds: Any, lacking: Any, actor: str, reason: str | None
 ) -> int:
@@ -40,13 +75,7 @@ def begin(
     from towpath.view.versions.postgres import views_connection
 
     why = require_reason(reason)
-    before = published_of(settings, view.name) if source is Source.SNAPSHOT else None
-    if source is Source.SNAPSHOT and before in (None, view.version):
-        raise RefusedError(
-            f"view {view.name} has no other version to begin with",
-            kept="everything",
-            next_step=f"towpath views build {view.name} --version {view.version}",
-        )
+    before = _version_before(settings, view, source)
     decision = decided(
         view.name,
         "build",
@@ -72,13 +101,7 @@ def _begin_with_outboxes(settings: Settings, view: "View[Any]", bounds: Any, dec
     from towpath.view.versions.postgres import views_connection
     from towpath.view.view import group_name
 
-    writers = writers_of(settings, view.topics)
-    if not writers:
-        raise RefusedError(
-            f"view {view.name} folds no topic that an outbox writes: {', '.join(view.topics)}",
-            kept="every version that is there; nothing was read",
-            next_step=f"towpath views build {view.name} --version {view.version} --from snapshot --reason REASON",
-        )
+    writers = _writers(settings, view)
     application = group_name(settings.project.name, view.name, view.version)
     horizon_milliseconds = int(settings.stream.dedup_horizon_days * 86_400_000)
     folding = Folding(application, view, codec_of(settings, view.topics), horizon_milliseconds)
@@ -92,6 +115,18 @@ def _begin_with_outboxes(settings: Settings, view: "View[Any]", bounds: Any, dec
         return begin_with_records(
             connection, settings.project.name, view, folding, records, bounds, decision, now_milliseconds=now
         )
+
+
+def _writers(settings: Settings, view: "View[Any]") -> Any:
+    """Return whose outboxes write the view's topics. Raises RefusedError where none does."""
+    writers = writers_of(settings, view.topics)
+    if not writers:
+        raise RefusedError(
+            f"view {view.name} folds no topic that an outbox writes: {', '.join(view.topics)}",
+            kept="every version that is there; nothing was read",
+            next_step=f"towpath views build {view.name} --version {view.version} --from snapshot --reason REASON",
+        )
+    return writers
 
 
 def fold_until_caught_up(settings: Settings, view: "View[Any]") -> None:
@@ -128,6 +163,33 @@ def watch_workers(settings: Settings, view: "View[Any]") -> bool:
             return False
         output.note(told)
     return True
+
+
+class Watched:
+    """A version that is waited for: that it has workers is looked at now and then.
+
+    Twice in a row it must have none to be given up: a worker that restarts is gone for a moment.
+    """
+
+    def __init__(self, settings: Settings, name: str, version: int, clock: Clock) -> None:
+        self._settings, self._name, self._version, self._clock = settings, name, version, clock
+        self._unfolded = False
+        self._next_seconds = 0.0
+
+    def look(self) -> None:
+        """Raise RefusedError where nobody folds the version."""
+        now = self._clock.monotonic_seconds()
+        if now < self._next_seconds:
+            return
+        self._next_seconds = now + FOLDED_SECONDS
+        found = version_of(self._settings, self._name, self._version)
+        if not found.workers and self._unfolded:
+            raise RefusedError(
+                f"nobody folds version {self._version} of view {self._name}, which is {found.lag} offsets behind",
+                kept="the published version; readers go on with it",
+                next_step=f"towpath views build {self._name} --version {self._version}, then promote it again",
+            )
+        self._unfolded = not found.workers
 
 
 def _is_there(found: "Version") -> bool:

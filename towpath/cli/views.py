@@ -7,7 +7,7 @@ import typer
 
 from towpath.cli import output
 from towpath.cli.deciding import Actor, DryRun, Reason, Yes, show_done, user_name
-from towpath.cli.view_building import Source, begin, fold_until_caught_up, progress_of, watch_workers
+from towpath.cli.view_building import Source, Watched, begin, fold_until_caught_up, progress_of, rehearse, watch_workers
 from towpath.cli.view_versions import (
     broker_of,
     codec_of,
@@ -134,12 +134,13 @@ def build(
         "expired": {str(place): begin for place, begin in sorted(lacking.items())},
         "workers": found.workers,
     }
-    if dry_run:
-        show_done({**plan, "done": False}, as_json=as_json)
-        return
     if source is None:
         require_whole(view, lacking)
-    elif not watch:
+    if dry_run:
+        taken = rehearse(settings, view, source) if source is not None and not watch else {}
+        show_done({**plan, **taken, "done": False}, as_json=as_json)
+        return
+    if source is not None and not watch:
         plan["rows"] = begin(settings, view, source, bounds, lacking, actor or user_name(), reason)
     # A worker that was killed is a member until its session ends: if nobody is left to watch, this one folds.
     if not watch and not watch_workers(settings, view):
@@ -300,6 +301,8 @@ def _swap(
     ends = bounds_of(broker, {place.topic for place in found.ends}).ends
     told = ""
 
+    watched = Watched(settings, name, target, SystemClock())
+
     def try_it() -> str | None:
         nonlocal told
         with views_connection(settings) as connection:
@@ -314,6 +317,8 @@ def _swap(
         if reason is not None and reason != told:
             output.note(f"waiting: {reason}")
             told = reason
+        if reason is not None and when_ready:
+            watched.look()
         return reason
 
     reason = wait_until(

@@ -21,6 +21,7 @@ from towpath import cli
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.registry import load_codec
+from towpath.errors import ConfigurationError, RefusedError
 from towpath.orchestrator.envelope import headers_of
 from towpath.stack.workers import worker_process
 from towpath.stream.broker.kafka import KafkaBroker
@@ -133,6 +134,15 @@ def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
         running.enter_context(worker(stack, "view:customers", environment))
         customers.register(CUSTOMERS)
 
+        # A rehearsal refuses what the run would refuse, and says as much where it would not.
+        for arguments in (("--dry-run",), ("--reason", "a test")):
+            with pytest.raises(ConfigurationError, match="does not say how a row of it is made"):
+                views("build", "customers", "--version", "2", "--from", "snapshot", *arguments, "--json")
+        rehearsed = views("build", "customers", "--version", "2", "--from", "topic", "--dry-run", "--json")
+        assert (rehearsed["done"], rehearsed["from"]) == (False, "topic")
+        assert rehearsed["records"] >= CUSTOMERS
+        assert views("status", "customers", "--json")[1]["state"] == "not begun"
+
         command = [*COMMAND, "views", "build", "customers", "--version", "2", "--json"]
         options: dict[str, Any] = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, **options, stderr=subprocess.PIPE) as killed:
@@ -142,6 +152,9 @@ def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
         built = subprocess.run(command, **options, stderr=subprocess.PIPE, check=False, timeout=240)
         assert built.returncode == 0, built.stderr
         assert json.loads(built.stdout)["rows"] >= CUSTOMERS
+        for arguments in (("--dry-run",), ("--reason", "a test")):
+            with pytest.raises(RefusedError, match="has begun"):
+                views("build", "customers", "--version", "2", "--from", "topic", *arguments, "--json")
 
         running.enter_context(worker(stack, "view:customers@2", environment))
         before = set(customers.ids)

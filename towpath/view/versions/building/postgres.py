@@ -39,9 +39,8 @@ def begin_at_topics(
     connection: Connection, project: str, view: View[Any], bounds: Bounds, decision: VersionDecision
 ) -> None:
     """Let a version begin at what its topics (`bounds`) still have. Raises RefusedError where it has begun."""
-    create_stream_tables(connection)
+    application = require_not_begun(connection, project, view)
     ViewTable(view).create(connection)
-    application = _require_not_begun(connection, project, view)
     for place, begin in sorted(bounds.begins.items()):
         connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
     note_decision(connection, decision)
@@ -57,17 +56,9 @@ def begin_with_rows(connection: Connection, project: str, view: View[Any], decis
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     before = decision.version_before
     assert before is not None
-    if view.from_row is None:
-        raise ConfigurationError(
-            f"view {view.name} version {view.version} does not say how a row of it is made of one of version {before}",
-            kept="both versions",
-            next_step="declare from_row on the view: a function of the other row's columns by name",
-        )
-    create_stream_tables(connection)
+    require_rows(connection, project, view, before)
     table = ViewTable(view)
     table.create(connection)
-    _require_not_begun(connection, project, view)
-    _require_whole(connection, project, view, before)
     rows = 0
     with connection.cursor("towpath_snapshot", row_factory=dict_row) as cursor:
         cursor.itersize = ROWS_PER_STATEMENT
@@ -92,6 +83,18 @@ def begin_with_rows(connection: Connection, project: str, view: View[Any], decis
     return rows
 
 
+def require_rows(connection: Connection, project: str, view: View[Any], before: int) -> None:
+    """Raise what `begin_with_rows` would raise."""
+    if view.from_row is None:
+        raise ConfigurationError(
+            f"view {view.name} version {view.version} does not say how a row of it is made of one of version {before}",
+            kept="both versions",
+            next_step="declare from_row on the view: a function of the other row's columns by name",
+        )
+    require_not_begun(connection, project, view)
+    _require_whole(connection, project, view, before)
+
+
 def begin_with_records(
     connection: Connection,
     project: str,
@@ -109,9 +112,8 @@ def begin_with_records(
     they come again. Returns how many rows there are. Raises RefusedError where the version has begun, or where one of
     the records cannot be folded.
     """
-    create_stream_tables(connection)
+    application = require_not_begun(connection, project, view)
     ViewTable(view).create(connection)
-    application = _require_not_begun(connection, project, view)
     for place, begin in sorted(bounds.begins.items()):
         connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
     waiting = iter(records)
@@ -145,7 +147,9 @@ def _rows_of(view: View[Any], found: list[dict[str, Any]]) -> Mapping[str, Any]:
     return {getattr(row, view.key): row for row in made if row is not None}
 
 
-def _require_not_begun(connection: Connection, project: str, view: View[Any]) -> str:
+def require_not_begun(connection: Connection, project: str, view: View[Any]) -> str:
+    """Return the version's group. Raises RefusedError where it has begun."""
+    create_stream_tables(connection)
     application = group_name(project, view.name, view.version)
     if vector_of(connection, application):
         raise RefusedError(
