@@ -1,5 +1,4 @@
-"""The saga machine: every transition of every saga, in this one file (what begins and ends at once:
-beginning.py; what stops: turning.py).
+"""The saga machine: all transitions in this file (beginning and ending at once: beginning.py; stopping: turning.py).
 
 `advance(definition, state, input) -> Decision(state, effects)` is total and pure. It reads no clock, draws no lots, and
 never changes what it is given: the same three values give the same decision on every machine, for ever.

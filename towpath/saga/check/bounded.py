@@ -1,11 +1,11 @@
 """Calls of an author's functions that come to an end: one that does not is given up, and not called again.
 
 What is counted is the time of the processor, by the timer that POSIX gives a process for it (setitimer(2)), so that a
-busy machine makes nothing endless. Only the main thread can be interrupted so; in any other the call is a plain one.
+busy machine makes nothing endless. It is the one clock of this room, and nothing but giving up depends on it. Only the
+main thread can be interrupted so; in any other, and where there is no such timer, the call is a plain one.
 """
 
 import signal
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,14 +28,15 @@ class BoundedCalls:
         """Return what the function does. Raises whatever it raises, and `Endless`."""
         if id(function) in self._endless:
             raise Endless
-        if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
-            return function(*arguments)
 
         def give_up(*_: object) -> None:
             self._endless.add(id(function))
             raise Endless
 
-        before = signal.signal(signal.SIGVTALRM, give_up)
+        try:
+            before = signal.signal(signal.SIGVTALRM, give_up)
+        except (AttributeError, ValueError):
+            return function(*arguments)
         signal.setitimer(signal.ITIMER_VIRTUAL, self._seconds_max, _AGAIN_SECONDS)
         try:
             return function(*arguments)
