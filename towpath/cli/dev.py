@@ -294,8 +294,8 @@ class Session:
         from towpath.stack.workers import worker_process
 
         for name in names:
-            spec = worker_process(self._settings, name, environment={**os.environ, "TOWPATH_LOG_JSON": "true"})
-            client.start(spec)
+            environment = {**os.environ, "TOWPATH_LOG_JSON": "true"}
+            client.start(worker_process(self._settings, name, environment=environment, waits_to_begin=True))
 
     def _restart(self, names: Iterable[str]) -> None:
         """Stop and start workers side by side: each stop waits for its worker to leave its group."""

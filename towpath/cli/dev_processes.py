@@ -4,6 +4,7 @@ The project's modules are imported anew for each save, and whatever they do at i
 """
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from towpath.cli.dev_checks import Loaded
 
 CHECKS = "towpath.cli.dev_checks"
+PROOF_NICE = 10  # the workers that restart beside it are waited for
 _GONE = "the project ended the process that imported it"
 
 
@@ -70,4 +72,6 @@ def _answer(sender: Connection, work: str, root: str) -> None:
 
     # Ctrl-C reaches every process of the terminal; the one that shows the log alone answers it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if work == "prove":
+        os.nice(PROOF_NICE)
     sender.send(getattr(dev_checks, work)(root))

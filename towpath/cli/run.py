@@ -1,6 +1,8 @@
 """The verb `run`: one worker process, until it is told to stop."""
 
+import importlib
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -20,6 +22,17 @@ if TYPE_CHECKING:
     from towpath.stream.engine.worker_status import WorkerStatus
 
 
+ENGINE = (
+    "uvloop",
+    "towpath.contract.registry",
+    "towpath.deadletter.watch.kafka",
+    "towpath.orchestrator.agent",
+    "towpath.outbox.kafka",
+    "towpath.participant.agent",
+    "towpath.view.agent",
+)
+"""What workers are made of, beside the project: it takes most of the time of a start."""
+
 Tell = Callable[["WorkerStatus"], None]
 """Tells whoever supervises this process how its worker stands."""
 
@@ -38,8 +51,11 @@ def run(
         str, typer.Option(help="Tells this worker from its siblings: stable over restarts, unique among live ones.")
     ] = "1",
     as_json: Annotated[bool, typer.Option("--json", help="List the workers as JSON.")] = False,
+    wait: Annotated[bool, typer.Option("--wait-to-begin", hidden=True)] = False,
 ) -> None:
     """Run one worker of this project, until SIGTERM or SIGINT."""
+    if wait:
+        _wait_to_begin()
     settings = load_settings()
     if name is None:
         from towpath.project import worker_names
@@ -51,6 +67,17 @@ def run(
             output.results.print("\n".join(names), highlight=False)
         return
     _run_worker(settings, name, slot)
+
+
+def _wait_to_begin() -> None:
+    """Import the engine, and nothing of the project, which may change meanwhile; go on once a line is told.
+
+    Ends the process where nobody is left to tell one.
+    """
+    for name in ENGINE:
+        importlib.import_module(name)
+    if not sys.stdin.buffer.readline():
+        sys.exit()
 
 
 def _run_worker(settings: Settings, name: str, slot: str) -> None:

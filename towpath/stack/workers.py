@@ -49,9 +49,16 @@ def told_status(home: Home, process: str, pid: int | None) -> dict[str, Any] | N
 
 
 def worker_process(
-    settings: Settings, name: str, slot: str = "1", environment: Mapping[str, str] | None = None
+    settings: Settings,
+    name: str,
+    slot: str = "1",
+    environment: Mapping[str, str] | None = None,
+    *,
+    waits_to_begin: bool = False,
 ) -> ProcessSpec:
     """Return the process of one worker; `environment` (default: this process's) holds what the settings came from.
+
+    With `waits_to_begin` its successor has imported the engine, and no project, before it is needed.
 
     Its name in the stack is the worker's own, with the slot after it from the second on: `service:order`,
     `service:order/2`.
@@ -59,11 +66,12 @@ def worker_process(
     home = Home(settings.stack_home)
     process = name if slot == "1" else f"{name}/{slot}"
     ready = home.ready_file(process)
+    wait = ("--wait-to-begin",) if waits_to_begin else ()
     return ProcessSpec(
         name=process,
         group=Group.WORKER,
         version=metadata.version("towpath"),
-        arguments=(sys.executable, "-P", "-c", _RUN, "run", name, "--slot", slot),
+        arguments=(sys.executable, "-P", "-c", _RUN, "run", name, "--slot", slot, *wait),
         environment={
             # Beside the data of the stack whose topics it mirrors: two stacks of one project do not share it.
             "TOWPATH_STREAM__STATE_FOLDER": str(home.data / "state"),
@@ -79,6 +87,7 @@ def worker_process(
         # However long its stores, or a part that is away, keep it waiting: it says so, and dies by itself.
         ready_seconds=None,
         stop_seconds=15.0,
+        waits_to_begin=waits_to_begin,
     )
 
 

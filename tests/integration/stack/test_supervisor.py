@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,44 @@ def test_a_frozen_orphan_in_a_session_of_its_own_is_ended_too(
     client.kill("parent")
     assert eventually(lambda: is_gone(child))
     assert pid_of(client, "other") == other
+
+
+def test_a_process_that_waits_to_begin_has_a_successor_that_waits(
+    client: StackClient, python: SpecMaker, tmp_path: Path
+) -> None:
+    """It takes over, by a restart or a death; killed as it waits, it is missed by nobody; it goes with the process."""
+    notes = tmp_path / "waiting"
+    notes.mkdir()
+    line = f"open(os.path.join({str(notes)!r}, str(os.getpid())), 'w'); sys.stdin.readline() or sys.exit(9); {RUNS}"
+
+    def waiting() -> set[int]:
+        """Return who has come as far as to wait, and is neither gone nor the process itself."""
+        return {int(path.name) for path in notes.iterdir()} - {pid_of(client, "quick")} - gone
+
+    def runs_as(pid: int) -> bool:
+        return client.status()["quick"].pid == pid
+
+    gone: set[int] = set()
+    client.start(python("quick", line, waits_to_begin=True))
+    client.wait_ready(["quick"], 10)
+    for end in (client.restart, client.kill):
+        assert eventually(lambda: len(waiting()) == 1)
+        before, (successor,) = pid_of(client, "quick"), waiting()
+        end("quick")
+        assert eventually(partial(runs_as, successor))
+        client.wait_ready(["quick"], 10)
+        gone.add(before)
+    assert eventually(lambda: len(waiting()) == 1)
+    (killed,) = waiting()
+    os.kill(killed, signal.SIGKILL)
+    gone.add(killed)
+    client.restart("quick")
+    client.wait_ready(["quick"], 10)
+    assert eventually(lambda: len(waiting()) == 1)
+    (left,) = waiting()
+    client.stop("quick")
+    assert is_gone(left)
+    assert client.status()["quick"].starts == 4
 
 
 def test_nothing_outlives_a_killed_supervisor(client: StackClient, python: SpecMaker) -> None:

@@ -104,7 +104,8 @@ class ProcessSpec:
     `rank` orders stopping: the highest rank stops first. `ready_seconds` is how long a start may take, None
     for as long as it needs;
     `stop_seconds` how long after `stop_signal` SIGKILL follows; `death_signal` is what the kernel sends it should
-    the supervisor itself die.
+    the supervisor itself die. One that `waits_to_begin` does what takes long, then waits for a line on its standard
+    input: while it runs, its successor is kept waiting there, so that a restart is quick.
     """
 
     name: str
@@ -123,6 +124,7 @@ class ProcessSpec:
     stop_signal: int = signal.SIGTERM
     death_signal: int = signal.SIGKILL
     restart: RestartPolicy = RestartPolicy()
+    waits_to_begin: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the wire."""

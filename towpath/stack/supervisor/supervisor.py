@@ -29,6 +29,7 @@ PROBE_TIMEOUT_SECONDS = 5.0
 WATCH_SECONDS = 1.0
 """Between two looks whether a worker still says that it is ready."""
 ANSWER_BYTES_MAX = 64 * 1024
+SUCCESSOR_SECONDS = 2.0
 
 
 class Supervised:
@@ -44,9 +45,11 @@ class Supervised:
         self._changed = changed
         self._end_orphans = end_orphans
         self._process: subprocess.Popen[bytes] | None = None
+        self._successor: subprocess.Popen[bytes] | None = None
         self._started_seconds = 0.0
         self._wanted = False
         self._keeper: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -71,6 +74,11 @@ class Supervised:
         """Its process id, while it is not reaped."""
         return self._process.pid if self._process else None
 
+    @property
+    def pids(self) -> set[int]:
+        """The process ids of it and of its successor."""
+        return {one.pid for one in (self._process, self._successor) if one is not None}
+
     def start(self) -> None:
         """Begin to keep it running, with its count of deaths at nought; does nothing if it is kept already."""
         if self._wanted:
@@ -84,6 +92,7 @@ class Supervised:
         """End it: its stop signal, then SIGKILL after its time; returns once it is gone. Those who ask take turns."""
         async with self._turn:
             await self._end()
+            self._end_successor()
 
     async def restart(self, may_start: Callable[[], bool]) -> None:
         """Stop it, and start it again if it may still be started then."""
@@ -95,6 +104,8 @@ class Supervised:
     async def _end(self) -> None:
         self._wanted = False
         self._wake.set()
+        if self._preparing is not None:
+            self._preparing.cancel()
         if self._process is not None:
             self._set(State.STOPPING)
             self.send(self.spec.stop_signal)
@@ -133,6 +144,7 @@ class Supervised:
             delay = self.spec.restart.delay_seconds(deaths)
             if delay is None:
                 self._wanted = False
+                self._end_successor()
                 self._set(State.FAILED, f"{reason}; died {deaths.unready} times in a row")
                 return
             self._set(State.WAITING, f"{reason}; starts again in {delay:.1f} s")
@@ -159,6 +171,8 @@ class Supervised:
                 self._end_group()
             elif not gone.is_set() and self.state is State.STARTING:
                 self._set(State.READY)
+                if self.spec.waits_to_begin:
+                    self._preparing = asyncio.create_task(self._prepare_successor())
             await self._watch_until(gone)
         finally:
             for task in (asking, waiting, watching):
@@ -175,16 +189,42 @@ class Supervised:
             Path(self.spec.probe.path).unlink(missing_ok=True)
         with open(self.spec.log_file, "ab", buffering=0) as log:  # append: it can be cut in use
             log.write(f"{START_MARK} {self.spec.name} {self.spec.version}, start {self.starts}\n".encode())
+        if not self.spec.waits_to_begin:
+            return self._launch()
+        successor, self._successor = self._successor, None
+        if successor is not None and _begins(successor):
+            return successor
+        process = self._launch()
+        _begins(process)  # one that is gone already is seen to be
+        return process
+
+    def _launch(self) -> "subprocess.Popen[bytes]":
+        with open(self.spec.log_file, "ab", buffering=0) as log:
             return subprocess.Popen(
                 self.spec.arguments,
                 env=dict(self.spec.environment),
                 cwd=self.spec.folder,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if self.spec.waits_to_begin else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                bufsize=0,
                 start_new_session=True,
                 preexec_fn=before_exec(self.spec.identity, self.spec.death_signal),  # noqa: PLW1509 - no threads here
             )
+
+    async def _prepare_successor(self) -> None:
+        """Keep a successor waiting, once those that restart together with this one have had the processor."""
+        await asyncio.sleep(SUCCESSOR_SECONDS)
+        if self._successor is None:
+            with suppress(OSError):  # without one, the next start takes longer
+                self._successor = self._launch()
+
+    def _end_successor(self) -> None:
+        if self._successor is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._successor.pid, signal.SIGKILL)
+            self._successor.wait()
+            self._successor = None
 
     async def _watch_until(self, gone: asyncio.Event) -> None:
         """Wait until it is gone; one that tells by a file goes on being asked, since it may take its word back."""
@@ -211,6 +251,14 @@ class Supervised:
         if self._process is not None:
             with suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def _begins(process: "subprocess.Popen[bytes]") -> bool:
+    """Let a process that waits to begin do so; return whether it was there."""
+    assert process.stdin is not None  # a pipe was asked for
+    with suppress(BrokenPipeError), process.stdin as told:
+        told.write(b"\n")
+    return process.poll() is None
 
 
 async def _tell_end(pid: int, gone: asyncio.Event) -> None:
@@ -300,7 +348,7 @@ class Supervisor:
 
         A frozen one would keep the shared memory, and no server could start over its data.
         """
-        await end_orphans({one.pid for one in self.processes.values() if one.pid is not None})
+        await end_orphans({pid for one in self.processes.values() for pid in one.pids})
 
     async def restart(self, process: Supervised) -> None:
         """Stop a process and start it again; one that stops while the whole stack is asked to stays stopped."""
