@@ -33,12 +33,24 @@ def test_a_signal_answers_the_wait(stack: RunningStack, waiting: list[str]) -> N
     refused = run_here(stack, *approve)
     assert refused.returncode == 3, refused.stderr
     assert "approver" in refused.stderr
+    tried = found_here(stack, *approve, "--like", "--dry-run")
+    (seen,) = tried["instances"]
+    assert (seen["refusal"], seen["status_after"], tried["kept"]) == (None, "running", False)
+    assert next(change[:2] for change in seen["changes"]) == ["approval", "waiting"]
+    assert any(sent.startswith("ConfirmOrder") for sent in seen["sends"])
+    standing = instance(stack, order_id)
+    assert standing is not None
+    assert waits_for_approval(standing)
     done = found_here(stack, *approve, "--like")
     assert (done["outcome"], done["reason"]) == ("applied", None)
     assert await_instance(stack, order_id, lambda one: one.state.status == "completed")
     late = run_here(stack, *approve, "--like", "--id", "another")
     assert late.returncode == 6, late.stderr
     assert "the saga has ended" in late.stderr
+    (seen,) = found_here(stack, *approve, "--like", "--dry-run")["instances"]
+    assert seen["refusal"] == "the saga has ended"
+    early = found_here(stack, "saga", "signal", "place_order", "nobody", *approve[4:], "--like", "--dry-run")
+    assert (early["instances"], early["kept"]) == ([], True)
 
 
 def test_a_cancelled_order_is_undone_and_a_finished_one_is_not(stack: RunningStack, waiting: list[str]) -> None:

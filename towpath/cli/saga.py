@@ -6,7 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from towpath.cli import output, saga_check, saga_instances, saga_requests, saga_upgrade, saga_versions, saga_why
+from towpath.cli import (
+    output,
+    saga_check,
+    saga_instances,
+    saga_requests,
+    saga_signal,
+    saga_upgrade,
+    saga_versions,
+    saga_why,
+)
 from towpath.cli.files import write_text
 from towpath.cli.saga_definitions import HISTORIES_FOLDER, find_definition, read_recorded, recorded_path
 from towpath.errors import ConfigurationError, ContractError, NotFoundError
@@ -22,6 +31,7 @@ def register(app: typer.Typer) -> None:
     saga_versions.register(saga_app)
     saga_instances.register(saga_app)
     saga_requests.register(saga_app)
+    saga_signal.register(saga_app)
     saga_why.register(saga_app)
     app.add_typer(saga_app, name="saga")
 

@@ -70,6 +70,19 @@ class InstanceReader:
                 return found
         return ()
 
+    def state_of_key(self, saga: str, key: str) -> dict[bytes, bytes]:
+        """Return what the state of a saga has about a business key, by its own keys: instances and early signals."""
+        from towpath.orchestrator import envelope
+
+        topic, kept = envelope.topic_of(saga, envelope.STATE), dict[bytes, bytes]()
+        for numbers in self._numbers(topic, key)[:1]:
+            for record in self._read(topic, numbers, None):
+                if record.value is None:
+                    kept.pop(record.key or b"", None)
+                elif _may_be_about(record, key.encode()):
+                    kept[record.key or b""] = record.value
+        return kept
+
     def history(self, saga: str, which: str, codec: "Codec") -> "dict[str, list[tuple[int, HistoryEntry]]]":
         """Return the entries about a business key or an id, by instance, each with its offset."""
         from towpath.orchestrator import envelope

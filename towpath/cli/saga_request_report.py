@@ -10,6 +10,7 @@ from towpath.cli import output
 from towpath.errors import PartlyDoneError, RefusedError
 
 if TYPE_CHECKING:
+    from towpath.orchestrator.rehearsal import Rehearsed
     from towpath.orchestrator.requests import Answer, Preview, Request, UpgradeRequest
 
 SHOWN_MAX = 20
@@ -24,17 +25,44 @@ def show_previews(requests: Sequence["Request"], previews: dict[str, "Preview"],
     for request in requests[:SHOWN_MAX]:
         seen = previews[request.id]
         about = f"{request.action.value} {_place(request)}of {request.saga_id} (key {request.key})"
-        if seen.refusal is not None:
-            output.results.print(escape(f"{about}: would be refused: {seen.refusal}"), highlight=False, soft_wrap=True)
-            continue
-        after = f": {seen.status_before} -> {seen.status_after}"
-        output.results.print(escape(about + after), highlight=False, soft_wrap=True)
-        for step, was, becomes in seen.changes:
-            output.results.print(escape(f"  {step}: {was or 'new'} -> {becomes}"), highlight=False, soft_wrap=True)
-        for sent in seen.sends:
-            output.results.print(escape(f"  would send {sent}"), highlight=False, soft_wrap=True)
+        _show_preview(about, seen)
     refused = sum(seen.refusal is not None for seen in previews.values())
     output.note(f"{len(requests)} requests, {refused} of which would be refused; nothing was sent")
+
+
+def show_rehearsal(saga: str, about: Mapping[str, str], seen: "Rehearsed", *, as_json: bool) -> None:
+    """Say what would become of a signal; `about` has its topic, key, type and id."""
+    if as_json:
+        instances = [{"saga_id": saga_id, **asdict(preview)} for saga_id, preview in seen.decided.items()]
+        more = {"instances": instances, "refusal": seen.refusal, "waits": seen.waits, "kept": seen.kept}
+        output.emit_json({**about, **more})
+        return
+    signal = f"signal {about['type'].rpartition('.')[2]}"
+    for saga_id, preview in seen.decided.items():
+        _show_preview(f"{signal} to {saga_id} (key {about['key']})", preview)
+    to_key = f"{signal} to key {about['key']}"
+    if seen.refusal is not None:
+        _line(f"{to_key}: would be refused: {seen.refusal}")
+    if seen.waits is not None:
+        _line(f"{to_key}: would wait, and its partition with it: {seen.waits}")
+    if seen.kept:
+        _line(f"{to_key}: no instance of {saga} has this key; it would be kept a day for one that starts")
+    output.note(f"its id would be {about['id']}, in {about['topic']}; nothing was sent")
+
+
+def _show_preview(about: str, seen: "Preview") -> None:
+    if seen.refusal is not None:
+        _line(f"{about}: would be refused: {seen.refusal}")
+        return
+    _line(f"{about}: {seen.status_before} -> {seen.status_after}")
+    for step, was, becomes in seen.changes:
+        _line(f"  {step}: {was or 'new'} -> {becomes}")
+    for sent in seen.sends:
+        _line(f"  would send {sent}")
+
+
+def _line(text: str) -> None:
+    output.results.print(escape(text), highlight=False, soft_wrap=True)
 
 
 def show_outcomes(

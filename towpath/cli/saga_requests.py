@@ -1,4 +1,4 @@
-"""Verbs by which a person acts on sagas: retry, skip, resume, cancel, compensate, and signal.
+"""Verbs by which a person acts on sagas: retry, skip, resume, cancel, and compensate.
 
 Each tries the request on the instance as it stands (the machine is a pure function), shows what it would do, and sends
 it. Asked again about the same situation it is the same request: a run that was interrupted is simply run again.
@@ -8,18 +8,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from towpath.cli import output
 from towpath.cli.deciding import require_reason, user_name
 from towpath.cli.saga_definitions import find_definition
-from towpath.cli.saga_request_options import WAIT_SECONDS, DryRun, Json, Name, Options, Wait, command_with
+from towpath.cli.saga_request_options import Options, command_with
 from towpath.cli.saga_request_report import show_outcomes, show_previews
-from towpath.cli.saga_room import Room, json_of, own_topic
+from towpath.cli.saga_room import Room, json_of
 from towpath.clock import SystemClock, epoch_milliseconds
-from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError
+from towpath.errors import ConfigurationError, NotFoundError, RefusedError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -73,7 +73,6 @@ def register(saga_app: typer.Typer) -> None:
     """Add the verbs to `saga`."""
     for verb in _VERBS:
         saga_app.command(verb.action)(command_with(verb.options, partial(_asked, verb.action), verb.help))
-    saga_app.command()(signal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,62 +94,6 @@ def _asked(action: str, name: str, which: str | None, options: Options) -> None:
         raise ConfigurationError("--value and --like need --reply", next_step="name the reply's class: --reply NAME")
     json_of(options.value)  # a slip of the pen is told before anything is asked of the stack
     _act(load_settings(), name, _Asked(action, which, options))
-
-
-def signal(
-    name: Name,
-    key: Annotated[str, typer.Argument(help="The business key of the instance that waits.")],
-    type_: Annotated[str, typer.Argument(metavar="TYPE", help="The record that the wait takes, OrderApproved say.")],
-    json_value: Annotated[str, typer.Option("--value", help="The record as JSON, held against its contract.")] = "{}",
-    like: Annotated[bool, typer.Option("--like", help="Fill what is left out from the contract's example.")] = False,
-    signal_id: Annotated[str | None, typer.Option("--id", help="Its id; the same id is taken once.")] = None,
-    wait: Wait = WAIT_SECONDS,
-    dry_run: DryRun = False,
-    as_json: Json = False,
-) -> None:
-    """Give a wait its answer: an event, or what a person decided."""
-    from towpath.orchestrator import envelope
-    from towpath.orchestrator.asking import Answers, send
-    from towpath.orchestrator.requests import signal_id as id_of_signal
-
-    json_of(json_value)
-    room = Room(load_settings(), name)
-    topic = own_topic(room.settings, room.catalogue, name, envelope.SIGNALS)
-    record = room.record(type_, json_value, like=like, among=topic.values)
-    id_ = signal_id or str(id_of_signal(name, key, record))
-    if dry_run:
-        shown = {"topic": topic.name, "key": key, "type": record.SCHEMA_NAME, "id": id_}
-        output.emit_json(shown) if as_json else output.show_rows([shown])
-        return
-    headers = envelope.headers_of(id=id_, type=record.SCHEMA_NAME)
-    answers = Answers(room.broker, room.codec, name, SystemClock())
-    try:
-        message = (topic.name, key.encode(), room.codec.encode(record), headers)
-        send(room.broker, [message], transactional_id=room.transactional_id(user_name()), sleep=time.sleep)
-        found = list(answers.wait([id_], seconds=wait)) if wait > 0 else []
-    finally:
-        answers.close()
-    shown = {
-        "signal": type_,
-        "key": key,
-        "id": id_,
-        "outcome": ("sent" if not found else "applied" if found[0].refusal is None else "refused"),
-        "reason": found[0].refusal if found else None,
-        "status": found[0].status if found else None,
-    }
-    output.emit_json(shown) if as_json else output.show_rows([shown])
-    if found and found[0].refusal is not None:
-        raise RefusedError(
-            f"the signal was refused: {found[0].refusal}",
-            kept="the saga, as it was",
-            next_step=f"towpath saga show {name} {key}",
-        )
-    if not found and wait > 0:
-        raise PartlyDoneError(
-            "it is sent and not answered yet",
-            kept="the signal, in its topic; one that comes before its saga is kept for it",
-            next_step=f"towpath saga show {name} {key}, and towpath status to see whether the saga's worker runs",
-        )
 
 
 # --- how it is done ---------------------------------------------------------------------------------------------------

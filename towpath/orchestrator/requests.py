@@ -14,7 +14,7 @@ from towpath.errors import RefusedError
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages
-from towpath.saga.advance import advance
+from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
 from towpath.saga.effects import (
     AnswerParent,
@@ -186,7 +186,11 @@ def preview(definition: Definition, state: SagaState, request: Request, at_milli
     """Return what the machine would decide if `request` arrived at `at_milliseconds` (UTC, since 1970) and nothing else
     came before it.
     """
-    decision = advance(definition, state, request.as_input(at_milliseconds))
+    return preview_of(state, advance(definition, state, request.as_input(at_milliseconds)))
+
+
+def preview_of(state: SagaState, decision: Decision) -> Preview:
+    """Return what was decided about an instance that stood as `state`, in words."""
     entry = next(effect for effect in decision.effects if isinstance(effect, Record))
     after = decision.state or state
     return Preview(
