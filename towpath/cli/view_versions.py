@@ -20,7 +20,7 @@ def versions_of(settings: Settings, name: str) -> "list[Version]":
     """Return how each version of a view stands. Raises NotFoundError where there is no such view."""
     from towpath.stream.engine.slot import holder_in
     from towpath.view.versions import postgres
-    from towpath.view.versions.log import bounds_of
+    from towpath.view.versions.log import bounds_of, ends_of_records
     from towpath.view.versions.standing import Version
     from towpath.view.view import group_name, table_name
 
@@ -43,7 +43,7 @@ def versions_of(settings: Settings, name: str) -> "list[Version]":
                     built=number in built,
                     published=number == published,
                     vector=vector,
-                    ends=bounds.ends,
+                    ends=ends_of_records(broker, vector, bounds.ends),
                     begins=bounds.begins,
                     rows=postgres.count_rows(connection, table_name(name, number)) if number in built else 0,
                     workers=sum(

@@ -10,6 +10,8 @@ from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.view.versions.standing import Vector
 
 SILENCE_SECONDS_MAX = 30.0
+MARKERS_MAX = 16
+"""Up to so many offsets of a partition are read, to see whether there is a record: a transaction ends with a marker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +56,17 @@ def any_between(broker: Broker, ranges: Mapping[TopicPartition, tuple[int, int]]
     return any(
         next(iter(records_between(broker, {place: bounds})), None) is not None for place, bounds in ranges.items()
     )
+
+
+def ends_of_records(broker: Broker, vector: Vector, ends: Vector) -> Vector:
+    """Return `ends` without the markers of transactions that alone lie between `vector` and them.
+
+    Where transactions follow each other closely, whoever reads stands before the last one's marker most of the time.
+    """
+    near = {
+        place: (vector[place], end) for place, end in ends.items() if 0 < end - vector.get(place, end) <= MARKERS_MAX
+    }
+    return {
+        **ends,
+        **{place: low for place, (low, high) in near.items() if not any_between(broker, {place: (low, high)})},
+    }
