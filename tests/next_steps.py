@@ -8,6 +8,7 @@ to what the code can print.
 import contextlib
 import io
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest.mock import patch
 
-from tests.tidy.test_advice import commands_in
+from tests.tidy.test_advice import VALUE, commands_in
 from towpath.cli import main
 
 
@@ -106,15 +107,49 @@ LEFT_TO_A_PERSON = {
     "REASON": "found by a test",
     "...": "found by a test",
     "NAME": "place_order",
+    "SLOT": "of-a-test",
     "TOPIC": "order.events",
     "payment@VERSION": "payment@1",
+    "payment.NAME": "payment.Refunded",
 }
 
 
 def filled(printed: str, here: Path) -> list[str]:
     """Return the words of a step, with what it leaves to a person; files are written into `here`."""
     given = {**LEFT_TO_A_PERSON, "FILE": str(here / "file.json")}
-    return [given.get(word, word) for word in shlex.split(printed)]
+    return [_put(word, given) for word in shlex.split(printed)]
+
+
+def _put(word: str, given: Mapping[str, str]) -> str:
+    """Return a word with what a person puts in the place of its capitals, a name beside them kept."""
+    whole = given.get(word)
+    return whole or re.sub("NAME|SLOT|FILE", lambda part: given[part[0]], word)
+
+
+def is_one_of(printed: str, shape: str) -> bool:
+    """Say whether a printed step is what the code has, with its gaps filled."""
+    wanted, words = shlex.split(shape), shlex.split(printed)
+    return len(wanted) == len(words) and all(map(_fits, wanted, words))
+
+
+def _fits(shape: str, word: str) -> bool:
+    if shape == word or shape.isupper() or shape in ("...", "{...}"):
+        return True
+    pattern = ".+".join(map(re.escape, re.split(rf"(?<![a-z-]){VALUE}(?![a-z-])", shape)))
+    return re.fullmatch(pattern, word) is not None
+
+
+def step_in(text: object, shape: str, **given: str) -> list[str]:
+    """Return the words of the one next step of this shape that a text or an error has, ready to be run.
+
+    `shape` is the step as the code has it (`capture recover x`): `tests/tidy/test_followed_advice.py` takes each call
+    for a step that is followed. `given` is what a person puts in the place of words in capitals.
+    """
+    printed = dict.fromkeys(words for line in str(text).splitlines() for words in commands_in(line))
+    found = [words for words in printed if is_one_of(shlex.join(words), shape)]
+    assert len(found) == 1, f"{len(found)} steps are like {shape!r}, in: {text}"
+    put = {"FILE": "FILE", **LEFT_TO_A_PERSON, **given}
+    return [_put(word, put) for word in found[0]]
 
 
 def check(case: Case, runner: Runner, folder: Path, here: Path) -> None:

@@ -22,11 +22,14 @@ VALUE = "x"
 """Stands for what is filled in when the text is printed."""
 _GOES_ON = (
     r"(a|and|as|does|else|for|from|gives|if|in|it|its|lists|makes|names|once|or|says|sends|shows|starts|takes|that|then|"
-    r"to|until|where|whose|with)"
+    r"to|until|where|whose|with|writes)"
 )
 """Words by which a sentence goes on behind a command that it names."""
-NO_COMMANDS = ("towpath outbox'", "towpath inbox'", "towpath service'", "towpath stream'", "towpath view'")
+_LOCKS = ("outbox", "inbox", "replay", "service", "stream", "view")
+NO_COMMANDS = tuple(f"towpath {name}'" for name in _LOCKS)
 """Names of advisory locks."""
+TOOL = "towpath contracts"
+"""Who reports, in a report for other tools."""
 
 
 BUILT_UP = frozenset({("positions", "accept"), ("positions", "rewrite")})
@@ -57,7 +60,7 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
 def commands_in(text: str) -> Iterator[tuple[str, ...]]:
     """Yield the words of each command in a text."""
     for found in re.finditer(r"(?:^|(?<=[ `(\"']))towpath ([a-z](?:[^\n,;:)`]|:(?=\S))*)", text):
-        if text[found.start() :].startswith(NO_COMMANDS):
+        if text[found.start() :].startswith(NO_COMMANDS) or text == TOOL:
             continue
         said = re.split(r"\.(?:\s|$)|\[/\]| \(", found[1])[0]
         try:

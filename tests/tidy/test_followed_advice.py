@@ -1,18 +1,19 @@
 """Which next steps of the code are run as printed by a test, in the state in which they are printed, and which not yet.
 
 Each command that a text of the code names is in a table of cases (`tests/next_steps.py`), is run as printed by
-another test, or is parsed alone (`test_advice.py`), which only so many may be.
+another test, which takes it out of what is printed (`step_in`) or is named here, or is parsed alone
+(`test_advice.py`), which only so many may be.
 """
 
 import ast
-import re
 import shlex
+from functools import cache
 
 import pytest
 
 from tests.integration.stack.test_next_steps import CASES as ON_THE_STACK
-from tests.next_steps import Case
-from tests.tidy.test_advice import ROOT, VALUE, advices
+from tests.next_steps import Case, is_one_of
+from tests.tidy.test_advice import ROOT, advices
 from tests.unit.cli.test_next_steps import CASES as WITHOUT_A_STACK
 
 CASES: tuple[Case, ...] = (*WITHOUT_A_STACK, *ON_THE_STACK)
@@ -34,7 +35,7 @@ ELSEWHERE: dict[str, str] = {
 }
 """Next step, as the code has it -> the test that runs it as printed."""
 
-PARSED_ALONE_MAX = 85
+PARSED_ALONE_MAX = 57
 """Next steps that no test runs in their state: that they can be run is all that is known of them."""
 
 
@@ -43,28 +44,29 @@ def shapes() -> dict[str, str]:
     return {shlex.join(advice.words): advice.where for advice in advices()}
 
 
-def is_one_of(printed: str, shape: str) -> bool:
-    """Say whether a printed step is what the code has, with its gaps filled."""
-    wanted, words = shlex.split(shape), shlex.split(printed)
-    return len(wanted) == len(words) and all(map(_fits, wanted, words))
-
-
-def _fits(shape: str, word: str) -> bool:
-    if shape == word or shape.isupper() or shape in ("...", "{...}"):
-        return True
-    pattern = ".+".join(map(re.escape, re.split(rf"(?<![a-z-]){VALUE}(?![a-z-])", shape)))
-    return re.fullmatch(pattern, word) is not None
-
-
 def followed() -> set[str]:
     """Return the next steps of the code that the cases run."""
     printed = {step.printed.removeprefix("towpath ") for case in CASES for step in case.steps}
     return {shape for shape in shapes() if any(is_one_of(step, shape) for step in printed)}
 
 
+@cache
+def taken() -> dict[str, str]:
+    """Return the shapes that tests take out of what is printed (`step_in`), and a place that does so."""
+    found = {}
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if "step_in(" in text else ():
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "step_in":
+                shape = node.args[1]
+                assert isinstance(shape, ast.Constant), f"{path}:{node.lineno}: the shape is written out"
+                found[str(shape.value)] = f"{path.relative_to(ROOT)}:{node.lineno}"
+    return found
+
+
 def test_most_next_steps_are_followed_or_known_not_to_be() -> None:
     """Those that are parsed alone become fewer, never more."""
-    alone = sorted(shapes().keys() - followed() - ELSEWHERE.keys())
+    alone = sorted(shapes().keys() - followed() - taken().keys() - ELSEWHERE.keys())
     assert len(alone) <= PARSED_ALONE_MAX, {shape: shapes()[shape] for shape in alone}
 
 
@@ -72,6 +74,12 @@ def test_the_table_of_other_tests_names_what_the_code_prints() -> None:
     """What the code no longer has, or a case follows, is in no other table."""
     assert ELSEWHERE.keys() <= shapes().keys()
     assert not ELSEWHERE.keys() & followed()
+
+
+def test_what_a_test_takes_out_of_a_text_is_what_the_code_prints() -> None:
+    """A shape that the code no longer has is followed by nobody."""
+    gone = taken().keys() - shapes().keys()
+    assert not gone, {shape: taken()[shape] for shape in gone}
 
 
 @pytest.mark.parametrize("node", sorted(set(ELSEWHERE.values())))

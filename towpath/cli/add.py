@@ -126,7 +126,7 @@ def topic(
     if name in known.topics:
         _write(settings, Part({}, edit=edit), as_json=as_json)
         return
-    free = known.free_records(settings, owner)
+    free = known.free_records(settings, owner, name)
     if not free:
         raise NotFoundError(
             f"every record of {owner} travels already, so {name} would carry nothing",
@@ -216,15 +216,20 @@ class _Known:
         """Return what the project's records are about."""
         return str(self.topics[self.first_events]["key"]) if self.topics else KEY
 
-    def free_records(self, settings: Settings, service: str) -> dict[str, list[str]]:
-        """Return the fields of each record of `service` that travels in no topic and is nobody's reply."""
+    def free_records(self, settings: Settings, service: str, topic: str) -> dict[str, list[str]]:
+        """Return the fields of each record of `service` that travels in no topic but `topic` and is nobody's reply.
+
+        The derived file is that of before: it may still have what a topic carried whose own file is gone.
+        """
         from towpath.contract.catalogue import Catalogue
         from towpath.contract.schema import RecordSchema
         from towpath.parties import load_parties
 
         catalogue = Catalogue.load(settings)
         answers = [one for party in load_parties(settings, catalogue).by_name.values() for one in party.answers]
-        taken = {name for value in catalogue.values() for name in self.contracts.schemas.reachable(value)}
+        others = [one for name, one in catalogue.topics.items() if name not in (topic, f"{topic}.dead")]
+        values = {value for one in others for value in one.values}
+        taken = {name for value in values for name in self.contracts.schemas.reachable(value)}
         taken |= {reply for one in answers for reply in one.succeeds | one.fails}
         own = [
             name for loaded in self.contracts.sets if loaded.source.is_package for name in loaded.of_service(service)

@@ -124,7 +124,7 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
     if not requests:
         raise NotFoundError(
             f"no instance of {name} can be asked to {asked.action}",
-            next_step=f"towpath saga list {name}{' --stuck' if asked.action in _OF_STUCK else ''}",
+            next_step=f"towpath saga list {name} --stuck" if asked.action in _OF_STUCK else f"towpath saga list {name}",
         )
     if options.dry_run:
         show_previews(requests, previews, as_json=options.as_json)

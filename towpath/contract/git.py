@@ -28,7 +28,7 @@ def snapshot_at(settings: Settings, reference: str) -> Snapshot:
             if not source.folder.is_dir():
                 raise NotFoundError(
                     f"at {reference}, {schemas}/avro is not in the repository: a submodule, or left out of archives",
-                    next_step="compare with a file that towpath contracts snapshot wrote",
+                    next_step="compare with a file: towpath contracts snapshot FILE writes one",
                 )
             contracts = load_contracts((engine_set(), source))
             return Snapshot.of(reference, contracts, Catalogue.read(root / schemas / "topics"))
@@ -42,7 +42,7 @@ def snapshot_at(settings: Settings, reference: str) -> Snapshot:
 def _unusable(reference: str, problem: str) -> ContractError:
     return ContractError(
         f"as it was at {reference}: {problem}",
-        next_step="name another commit, or compare with a file that towpath contracts snapshot wrote",
+        next_step="name another commit, or compare with a file: towpath contracts snapshot FILE writes one",
     )
 
 
@@ -94,6 +94,6 @@ def _git(root: Path, *arguments: str) -> bytes:
         said = done.stderr.decode(errors="replace").strip() or f"git {' '.join(arguments)} failed"
         step = "git fetch, or name a commit that has the project's contracts"
         if "not a git repository" in said:
-            step = "git init and commit, or compare with a file that towpath contracts snapshot wrote"
+            step = "git init and commit, or compare with a file: towpath contracts snapshot FILE writes one"
         raise NotFoundError(f"git: {said}", next_step=step)
     return done.stdout

@@ -14,6 +14,8 @@ AS_UP_LEFT_IT = (
     Case(f"capture resend order {NOBODYS}", 5, (Step("capture skipped"),)),
     Case("positions accept nobody order.events 0 --reason t", 5, (Step("positions list"),)),
     Case("replay show nobody", 5, (Step("replay list"),)),
+    Case("contracts diff . registry", 3, (Step("contracts diff registry ."),)),
+    Case("contracts import registry --subject nobodys", 5, (Step("contracts import --help", says="--subject"),)),
     Case("replay run HERE/none", 5, (Step("replay plan --topic TOPIC --output FILE"),)),
 )
 """Nothing has been ordered, nothing is dead, nothing is built beside what the project declares."""
@@ -23,6 +25,7 @@ OF_A_SMALL_PROJECT = (
     Case("add record shipping.Parcel weight:heavy", 2, (Step("add record --help", says="Types: boolean"),)),
     Case("add topic shipping.commands", 2, (Step("contracts generate"),)),
     Case("contracts generate --check", 0, ()),
+    Case("contracts diff HEAD", 5, (Step("contracts snapshot FILE"),)),
     Case("add service storing", 0, (Step("add saga NAME --asks storing"),)),
     Case("contracts test", 0, (Step("contracts release"),)),
     Case(
@@ -35,13 +38,29 @@ OF_A_SMALL_PROJECT = (
     Case("views build nobody", 5, (Step("views list", 1, "towpath status"),)),
     Case("migrate", 1, (Step("status", 1, "not running"),)),
     Case("replay plan --topic order.events", 1, (Step("status", 1, "not running"),)),
-    Case("new myshop", 0, ()),
+    Case("new Myshop", 2, (Step("new myshop", says="towpath dev"),)),
     Case("new myshop", 6, ()),
     Case("contracts import registry", 1, (Step("status", 1, "not running"),)),
 )
 """In a project as `towpath new` makes it; each line finds it as the one before has left it."""
 
-CASES = (*AS_UP_LEFT_IT, *OF_A_SMALL_PROJECT)
+WITH_A_LOST_TOPIC = (
+    Case("contracts generate", 3, (Step("add topic order.events"),)),
+    Case("contracts generate", 0, ()),
+    Case("add topic payment.events", 5, (Step("add record payment.NAME --topic payment.events"),)),
+)
+"""In the same project, where somebody has removed the file of a topic."""
+
+WITH_A_BROKEN_EXAMPLE = (
+    Case("contracts test", 3, (Step("contracts waive --help", says="--until"),)),
+    Case("contracts release", 3, (Step("contracts test", 3),)),
+)
+"""In the same project, with an example that does not fit its schema."""
+
+WITHOUT_SAGAS = (Case("saga show nobody x", 5, (Step("add saga NAME"),)),)
+"""In the same project, with its one saga removed."""
+
+CASES = (*AS_UP_LEFT_IT, *OF_A_SMALL_PROJECT, *WITH_A_LOST_TOPIC, *WITH_A_BROKEN_EXAMPLE, *WITHOUT_SAGAS)
 
 
 @pytest.mark.parametrize("case", AS_UP_LEFT_IT, ids=lambda case: case.words)
@@ -55,9 +74,23 @@ def test_what_a_stack_as_up_left_it_prints_is_run_as_printed(stack: RunningStack
 def test_what_a_small_project_prints_is_run_as_printed(tmp_path: Path) -> None:
     """Each next step of the table, one after the other, in a process of its own: it has modules of its own.
 
-    Needs no stack, but a dozen processes: it is in the long form.
+    Needs no stack, but some dozens of processes: it is in the long form.
     """
     made = apart(tmp_path, "new", "shop").leads_on()
     assert made.code == 0, made.text
+    shop = tmp_path / "shop"
     for case in OF_A_SMALL_PROJECT:
-        check(case, apart, tmp_path / "shop", tmp_path)
+        check(case, apart, shop, tmp_path)
+    (shop / "schemas/topics/order.events.yaml").unlink()
+    for case in WITH_A_LOST_TOPIC:
+        check(case, apart, shop, tmp_path)
+    example = shop / "schemas/examples/order.json"
+    whole = example.read_text(encoding="utf-8")
+    example.write_text(whole.replace('"total_cents": ', '"total_cents": -1.5, "was": '), encoding="utf-8")
+    for case in WITH_A_BROKEN_EXAMPLE:
+        check(case, apart, shop, tmp_path)
+    example.write_text(whole, encoding="utf-8")
+    for path in shop.glob("sagas/[a-z]*.py"):
+        path.unlink()
+    for case in WITHOUT_SAGAS:
+        check(case, apart, shop, tmp_path)

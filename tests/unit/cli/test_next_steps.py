@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import fastavro
 import pytest
 
 from tests.commands import CODEC
@@ -24,6 +25,7 @@ OF_THIS_PROJECT = (
     Case("contracts diff HERE/unread.json HERE/unread.json", 3, (Step("contracts snapshot HERE/unread.json"),)),
     Case("contracts diff HERE/other.json HERE/other.json", 3, (Step("contracts snapshot FILE"),)),
     Case("saga upgrade place_order@77 place_order@78", 5, (Step("saga record"),)),
+    Case("contracts release nothing", 3, (Step("contracts test", says="every promise holds"),)),
     Case("saga show nobody o-1", 5, ()),
     Case("saga list nobody", 5, ()),
     Case("saga skip place_order o-1 --reason t --reply PaymentAuthorised --value '{bad'", 2, ()),
@@ -39,10 +41,32 @@ WITH_NOTHING_ORDERED = (
     Case("saga retry place_order --reason t", 5, (Step("saga list place_order --stuck"),)),
     Case("dead show catalog.commands 0:0", 5, (Step("dead list catalog.commands"),)),
     Case("saga why nobody o-1", 5, (Step("saga list"),)),
+    Case("dead show catalog.comands 0:0", 5, (Step("dead list"),)),
+    Case("dead show identity.events 0:0", 5, (Step("dead list"),)),
+    Case(
+        "replay shadow place_order --with place_order --from HERE/none",
+        5,
+        (Step("replay capture NAME --output FILE", says="0 runs"),),
+    ),
+    Case(
+        "saga upgrade place_order@1 tests/acceptance/newer/place_order.py --instances HERE/none",
+        2,
+        (Step("saga export NAME --output FILE"),),
+    ),
+    Case(
+        "saga upgrade place_order@1 tests/acceptance/newer/place_order.py --apply --reason t --yes",
+        5,
+        (Step("saga versions"),),
+    ),
+    Case("replay plan --from HERE/none", 5, (Step("replay plan --topic TOPIC --to-file FILE"),)),
+    Case("replay plan --from HERE/other.avro", 2, (Step("replay plan --topic TOPIC --to-file FILE.avro"),)),
 )
 """In this project, with topics that hold nothing yet (a broker in memory)."""
 
-CASES = (*OF_THIS_PROJECT, *WITH_NOTHING_ORDERED)
+IN_A_FOLDER = (Case("compose --check", 3, (Step("compose", says="wrote docker-compose.yml"),)),)
+"""In a folder that has a towpath.toml and nothing else."""
+
+CASES = (*OF_THIS_PROJECT, *WITH_NOTHING_ORDERED, *IN_A_FOLDER)
 
 
 @pytest.fixture
@@ -110,6 +134,12 @@ def test_what_this_project_prints_without_a_stack_is_run_as_printed(
     check(case.at(tmp_path), run, without_stack, tmp_path)
 
 
+@pytest.mark.parametrize("case", IN_A_FOLDER, ids=lambda case: case.words)
+def test_what_is_printed_in_a_new_folder_is_run_as_printed(new_project: Path, case: Case) -> None:
+    """Each next step of the table."""
+    check(case, run, new_project, new_project)
+
+
 @pytest.mark.parametrize("case", WITH_NOTHING_ORDERED, ids=lambda case: case.words)
 def test_what_is_printed_where_nothing_was_ordered_is_run_as_printed(
     without_stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: Case
@@ -121,4 +151,6 @@ def test_what_is_printed_where_nothing_was_ordered_is_run_as_printed(
     monkeypatch.setattr("towpath.stream.broker.kafka.KafkaBroker", lambda *_: broker)
     monkeypatch.setattr("towpath.stream.broker.kafka.read_records", lambda *_: iter(()))
     monkeypatch.setattr("towpath.contract.registry.load_codec", lambda *_: CODEC)
+    with (tmp_path / "other.avro").open("wb") as file:
+        fastavro.writer(file, {"type": "record", "name": "Other", "fields": []}, [])
     check(case.at(tmp_path), run, without_stack, tmp_path)
