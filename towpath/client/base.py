@@ -6,6 +6,7 @@ from typing import Any, Self
 from uuid import UUID
 
 from towpath import tracing
+from towpath.client.arguments import require_action, require_named
 from towpath.client.messages import ClientMessages, Named, Sent
 from towpath.client.saga import Started
 from towpath.clock import Clock, SystemClock
@@ -98,6 +99,8 @@ class ClientBase:
         self, instance: Named, action: Action, *, actor: str, reason: str, request_id: UUID | None, **more: Any
     ) -> Iterator[Sent]:
         """Give a request, to be written within its span; `more` are step, item and reply, and headers."""
+        require_named(instance)
+        action = require_action(action)
         about = {"towpath.saga": instance.saga, "towpath.saga_id": instance.saga_id, "towpath.key": instance.key}
         with tracing.span(f"{action.value} {instance.saga}", about, kind=SpanKind.PRODUCER):
             yield self._messages.request(instance, action, actor=actor, reason=reason, id=request_id, **more)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID, uuid5
 
+from towpath.client.arguments import require_id, require_key
 from towpath.client.saga import NOTHING_WRITTEN, InstanceStatus, Started, require_start, start_topic, versions_of
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
@@ -58,6 +59,18 @@ class Sent:
     """The outbox row: what `hand_over` takes to Kafka."""
 
 
+def require_sent(sent: Any) -> Sent:
+    """Return what a client sent. Raises ConfigurationError for anything else: nobody answers it."""
+    if isinstance(sent, Sent):
+        return sent
+    starts = "a start is followed by await_ending(started.saga_id)"
+    raise ConfigurationError(
+        f"a signal or a request is answered, not a {type(sent).__name__}",
+        kept="everything as it was",
+        next_step=f"pass what signal, cancel or ask returned; {starts}",
+    )
+
+
 class ClientMessages:
     """Makes the messages. `definitions` returns the project's sagas by name and version."""
 
@@ -68,6 +81,7 @@ class ClientMessages:
 
     def start(self, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any) -> Started:
         """Return the start of a saga. Raises ConfigurationError, ContractError."""
+        key, event_id = require_key(key), require_id(event_id, "event_id")
         require_start(self._definitions(), saga, type(event))
         topic = start_topic(self._catalogue, saga, type(event))
         return Started.by(saga, key, event_id, from_record(self._codec, topic, key, event, id=event_id, **headers))
@@ -83,6 +97,7 @@ class ClientMessages:
         **headers: Any,
     ) -> Sent:
         """Return a signal. Raises ConfigurationError for one that no version of the saga takes, ContractError."""
+        key = require_key(key)
         taken = {kind for definition in self._versions(saga).values() for kind in definition.signals}
         if type(record) not in taken:
             names = ", ".join(sorted(kind.__name__ for kind in taken))
@@ -91,11 +106,11 @@ class ClientMessages:
                 kept=NOTHING_WRITTEN,
                 next_step=f"send one of {names}" if names else f"nothing: no wait of {saga} takes a signal",
             )
-        id_ = id or signal_id(saga, key, record)
-        named: dict[str, Any] = {} if saga_id is None else {"saga_id": UUID(saga_id), "saga": saga}
+        id_ = signal_id(saga, key, record) if id is None else require_id(id, "signal_id")
+        named: dict[str, Any] = {} if saga_id is None else {"saga_id": require_id(saga_id, "saga_id"), "saga": saga}
         topic = self._topic(saga, envelope.SIGNALS)
         message = from_record(self._codec, topic, key, record, id=id_, **named, **headers)
-        return Sent(saga, key, id_, saga_id, message)
+        return Sent(saga, key, id_, None if saga_id is None else str(named["saga_id"]), message)
 
     def request(
         self,
@@ -111,7 +126,7 @@ class ClientMessages:
         **headers: Any,
     ) -> Sent:
         """Return a person's request. Raises ConfigurationError for one that no version could take, ContractError."""
-        if not (actor and reason):
+        if not ((actor or "").strip() and (reason or "").strip()):
             raise ConfigurationError(
                 "a request names who asks and why",
                 kept=NOTHING_WRITTEN,
@@ -121,7 +136,8 @@ class ClientMessages:
             self._require_step(instance.saga, action, step, reply)
         seen = instance.updated_at.isoformat() if isinstance(instance, InstanceStatus) else ""
         known_by = [instance.saga_id, action.value, step, item, "" if reply is None else repr(reply), seen]
-        id_ = id or uuid5(REQUEST_NAMESPACE, json.dumps(["client", *known_by]))
+        derived = uuid5(REQUEST_NAMESPACE, json.dumps(["client", *known_by]))
+        id_ = derived if id is None else require_id(id, "request_id")
         request = Request(
             str(id_), instance.saga, instance.saga_id, instance.key, action, actor, reason, step, item, reply
         )
@@ -131,7 +147,7 @@ class ClientMessages:
             instance.key,
             to_wire(self._codec, request),
             id=id_,
-            saga_id=UUID(instance.saga_id),
+            saga_id=require_id(instance.saga_id, "saga_id"),
             saga=instance.saga,
             **headers,
         )

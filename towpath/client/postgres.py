@@ -13,10 +13,11 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import class_row
 
+from towpath.client.arguments import require_instance_id, require_seconds
 from towpath.client.awaiting import LOOK_SECONDS, AnswerTo, Ending, Found, Wanted, Which
 from towpath.client.base import ClientBase
 from towpath.client.driver.postgres import Caller, Connection, driver_of
-from towpath.client.messages import Named, Sent
+from towpath.client.messages import Named, Sent, require_sent
 from towpath.client.queries.postgres import LISTEN, home_of, query_of, reading
 from towpath.client.saga import InstanceStatus, Result, Started, result_of, standing_of
 from towpath.contract.record import Record
@@ -114,7 +115,7 @@ class Client(ClientBase):
     def standing(self, saga_id: str | UUID) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
         with self._views() as connection:
-            return next(iter(self._read(connection, Which(str(saga_id)))), None)
+            return next(iter(self._read(connection, Which(require_instance_id(saga_id)))), None)
 
     def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
@@ -127,14 +128,14 @@ class Client(ClientBase):
         The saga need not have begun; one whose start is refused is compensated, and its `reason` says why. Raises
         NotEnded when the time is over, WorldError where the views cannot be read.
         """
-        return self._await(Ending(str(saga_id), timeout_seconds))
+        return self._await(Ending(require_instance_id(saga_id), require_seconds(timeout_seconds)))
 
     def await_answer(self, sent: Sent, *, timeout_seconds: float) -> Answer:
         """Wait until a signal or a request was decided, and return whether it was applied, or why it was refused.
 
         Raises NotAnswered when the time is over, WorldError where the views cannot be read.
         """
-        return self._await(AnswerTo(sent, timeout_seconds))
+        return self._await(AnswerTo(require_sent(sent), require_seconds(timeout_seconds)))
 
     def result(self, saga_id: str | UUID, kind: type[Result], *, timeout_seconds: float) -> Result:
         """Wait until a saga has completed, and return what it came to: the record that `saga.result` declares.

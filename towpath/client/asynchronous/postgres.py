@@ -12,10 +12,11 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import class_row
 
+from towpath.client.arguments import require_instance_id, require_seconds
 from towpath.client.awaiting import LOOK_SECONDS, AnswerTo, Ending, Found, Wanted, Which
 from towpath.client.base import ClientBase
 from towpath.client.driver.postgres import AsyncCaller, AsyncConnection, async_driver_of
-from towpath.client.messages import Named, Sent
+from towpath.client.messages import Named, Sent, require_sent
 from towpath.client.queries.postgres import LISTEN, home_of, query_of, reading
 from towpath.client.saga import InstanceStatus, Result, Started, result_of, standing_of
 from towpath.contract.record import Record
@@ -96,7 +97,7 @@ class AsyncClient(ClientBase):
     async def standing(self, saga_id: str | UUID) -> InstanceStatus | None:
         """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
         async with self._views() as connection:
-            return next(iter(await self._read(connection, Which(str(saga_id)))), None)
+            return next(iter(await self._read(connection, Which(require_instance_id(saga_id)))), None)
 
     async def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
@@ -105,11 +106,11 @@ class AsyncClient(ClientBase):
 
     async def await_ending(self, saga_id: str | UUID, *, timeout_seconds: float) -> InstanceStatus:
         """Wait until a saga completed or compensated, or is stuck (`Client.await_ending`)."""
-        return await self._await(Ending(str(saga_id), timeout_seconds))
+        return await self._await(Ending(require_instance_id(saga_id), require_seconds(timeout_seconds)))
 
     async def await_answer(self, sent: Sent, *, timeout_seconds: float) -> Answer:
         """Wait until a signal or a request was decided, and return what became of it (`Client.await_answer`)."""
-        return await self._await(AnswerTo(sent, timeout_seconds))
+        return await self._await(AnswerTo(require_sent(sent), require_seconds(timeout_seconds)))
 
     async def result(self, saga_id: str | UUID, kind: type[Result], *, timeout_seconds: float) -> Result:
         """Wait until a saga has completed, and return what it came to (`Client.result`)."""

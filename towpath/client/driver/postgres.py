@@ -5,12 +5,13 @@ through it commits or rolls back with that. No library but psycopg is imported: 
 """
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Any, Protocol
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
+from towpath.client.mistakes.postgres import finding, is_one_of, kind_of, require_open, taking, writing
 from towpath.client.saga import NOTHING_WRITTEN
 from towpath.errors import ConfigurationError
 
@@ -46,61 +47,71 @@ _DJANGO = {"django.db.backends.base.base.BaseDatabaseWrapper", "django.utils.con
 def driver_of(caller: Caller) -> Iterator[Connection]:
     """Give psycopg's connection beneath `caller`; of a pool one of its own, committed at the end.
 
-    Raises ConfigurationError where there is none, or only an asynchronous one.
+    Raises ConfigurationError where there is none, only an asynchronous one, or one that is closed or cannot write;
+    WorldError where it was lost.
     """
     if isinstance(caller, ConnectionPool):
-        with caller.connection() as pooled:
+        with ExitStack() as stack:
+            with taking(caller):
+                pooled = stack.enter_context(caller.connection())
+            stack.enter_context(writing(pooled))
             yield pooled
         return
-    found = _beneath(caller)
+    with finding(caller):
+        found = _beneath(caller)
     if not isinstance(found, psycopg.Connection):
         raise _not_psycopg(caller, found, asynchronous=False)
-    yield found
+    require_open(caller, found)
+    with writing(found):
+        yield found
 
 
 @asynccontextmanager
 async def async_driver_of(caller: AsyncCaller) -> AsyncIterator[AsyncConnection]:
     """Give psycopg's asynchronous connection beneath `caller`; of a pool one of its own, committed at the end.
 
-    Raises ConfigurationError where there is none, or only a synchronous one.
+    Raises what `driver_of` raises.
     """
     if isinstance(caller, AsyncConnectionPool):
-        async with caller.connection() as pooled:
+        async with AsyncExitStack() as stack:
+            with taking(caller):
+                pooled = await stack.enter_async_context(caller.connection())
+            stack.enter_context(writing(pooled))
             yield pooled
         return
     found: Any = caller
-    if _is(found, _ASYNC_SESSIONS):
-        found = await found.connection()
-    if _is(found, _ASYNC_CONNECTIONS):
-        found = (await found.get_raw_connection()).driver_connection
+    with finding(caller):
+        if is_one_of(found, _ASYNC_SESSIONS):
+            found = await found.connection()
+        if is_one_of(found, _ASYNC_CONNECTIONS):
+            found = (await found.get_raw_connection()).driver_connection
     if not isinstance(found, psycopg.AsyncConnection):
         raise _not_psycopg(caller, found, asynchronous=True)
-    yield found
+    require_open(caller, found)
+    with writing(found):
+        yield found
 
 
 def _beneath(caller: Any) -> Any:
     found = caller
-    if _is(found, _SESSIONS):
+    if is_one_of(found, _SESSIONS):
         found = found.connection()
-    if _is(found, _CONNECTIONS):
+    if is_one_of(found, _CONNECTIONS):
         return found.connection.driver_connection
-    if _is(found, _DJANGO):
+    if is_one_of(found, _DJANGO):
         found.ensure_connection()
         return found.connection
     return found
 
 
-def _is(value: Any, names: set[str]) -> bool:
-    return any(f"{kind.__module__}.{kind.__qualname__}" in names for kind in type(value).__mro__)
-
-
 def _not_psycopg(caller: Any, found: Any, *, asynchronous: bool) -> ConfigurationError:
-    kind = f"{type(caller).__module__}.{type(caller).__qualname__}"
-    beneath = "" if found is caller else f", beneath which is a {type(found).__module__}.{type(found).__qualname__}"
-    other = isinstance(found, psycopg.Connection if asynchronous else psycopg.AsyncConnection)
+    beneath = "" if found is caller else f", beneath which is a {kind_of(found)}"
+    of_other = (psycopg.Connection, ConnectionPool) if asynchronous else (psycopg.AsyncConnection, AsyncConnectionPool)
+    wrapped = _SESSIONS | _CONNECTIONS | _DJANGO if asynchronous else _ASYNC_SESSIONS | _ASYNC_CONNECTIONS
+    other = isinstance(found, of_other) or is_one_of(caller, wrapped)
     own, another = ("AsyncClient", "Client") if asynchronous else ("Client", "AsyncClient")
     return ConfigurationError(
-        f"{own} cannot write through a {kind}{beneath}",
+        f"{own} cannot write through a {kind_of(caller)}{beneath}",
         kept=NOTHING_WRITTEN,
         next_step=f"pass it to {another}"
         if other

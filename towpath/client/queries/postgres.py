@@ -10,7 +10,7 @@ from psycopg import errors, sql
 from towpath.client.awaiting import Which
 from towpath.client.base import Home
 from towpath.client.driver.postgres import AsyncConnection, Connection
-from towpath.errors import WorldError, first_line
+from towpath.errors import ConfigurationError, WorldError, first_line
 from towpath.orchestrator.sagas_view import NAME, SagaInstance
 
 _SELECT = sql.SQL("SELECT {} FROM {}").format(
@@ -35,7 +35,7 @@ def home_of(connection: Connection | AsyncConnection, topic: str) -> Home:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Raise WorldError where the views cannot be read."""
+    """Raise WorldError where the views cannot be read, ConfigurationError where they may not."""
     try:
         yield
     except psycopg.OperationalError as error:
@@ -43,6 +43,12 @@ def reading() -> Iterator[None]:
             f"the views' database cannot be read: {str(error).strip()}",
             kept="the sagas themselves, which do not depend on it",
             next_step="towpath status, or check [postgres] in towpath.toml",
+        ) from error
+    except errors.InsufficientPrivilege as error:
+        raise ConfigurationError(
+            f"the view of instances may not be read: {first_line(error)}",
+            kept="the sagas themselves, which do not depend on it",
+            next_step=f"connect as another role, or let this one read: GRANT SELECT ON {NAME} TO it",
         ) from error
     except errors.UndefinedColumn as error:
         raise WorldError(
