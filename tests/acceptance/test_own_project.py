@@ -43,6 +43,11 @@ def test_the_page_of_the_first_project_holds(project: OwnProject) -> None:
         saves_are_checked_and_run(project, running)
         running.interrupt()
     assert "not running" in status_of(project)
+    with dev(project) as running:
+        running.wait_for(lambda said: said.count("  runs") >= workers, "that all workers run again")
+        project.towpath("down")
+        running.wait_for(lambda said: "the stack was stopped elsewhere" in said, "that the stack is gone")
+        assert running.process.wait(60) == 0
     assert project.towpath("add", "service", "flight") == "", "it is all there already"
     for check in (
         ("contracts", "generate", "--check"),

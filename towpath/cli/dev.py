@@ -176,6 +176,8 @@ class Session:
     def _follow(self, client: "StackClient", loaded: "Loaded") -> None:
         from watchfiles import watch
 
+        from towpath.stack.client import running
+
         for work in (self._tail, self._watch_sagas, self._listen):
             threading.Thread(target=work, daemon=True).start()
         self._take(client, loaded)
@@ -193,6 +195,9 @@ class Session:
         ):
             while self._asked:
                 self._restart_by_hand(client, self._asked.pop(0))
+            if not running(self._settings.stack_home):
+                self.say("dev", "the stack was stopped elsewhere; go on with: towpath dev", "yellow")
+                return
             if changes:
                 self._saved(client, sorted({Path(path) for _, path in changes}))
 
