@@ -106,6 +106,9 @@ EXPLAINED: dict[str, str] = {
     "advance._begin: `builder.definition.conditional >> position & 1 and is_skipped(builder, step)` becomes "
     "`is_skipped(builder, step)`": "the mask only spares the question: what has no condition is never skipped",
     "advance._begin_each: `_SENT` is taken for `_BACKOFF`": "a place for the item, which sending it fills at once",
+    "contest.others_are_being_undone: `bool(contests) and any((item.status in BEING_UNDONE for position in contests "
+    "for item i...` becomes `any((item.status in BEING_UNDONE for position in contests for item in "
+    "builder.steps[position].items))`": "without contests there is nothing to look at: that only spares the loop",
     "decision_builder.begin: `Status.RUNNING` is taken for COMPENSATING": "every decision ends in saying how the saga "
     "stands",
     "decision_builder._value: `defined.instead_of is not None and state.status is StepStatus.SKIPPED` becomes "
