@@ -104,7 +104,7 @@ def reading(url: str, customer: str, orders: int) -> Iterator[list[str]]:
     finally:
         stopped.set()
         thread.join()
-    assert looks > 50
+    assert looks > 50, wrong
 
 
 def test_order_status_is_rebuilt_from_200000_events_while_orders_flow(monkeypatch: pytest.MonkeyPatch) -> None:

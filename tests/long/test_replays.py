@@ -148,7 +148,7 @@ def test_a_day_of_orders_replayed_into_the_live_consumers_changes_nothing(
     options = [part for topic in topics for part in ("--topic", topic)]
     made = towpath(os.environ, "replay", "plan", *options, "--output", str(file), "--json")
     assert made["problems"] == []
-    assert made["counted"]["records"] > 20 * ORDERS
+    assert made["counted"]["records"] > 15 * ORDERS  # some twenty messages an order, fewer where it ends early
     done = towpath(os.environ, "replay", "run", str(file), "--reason", "a test", "--yes", "--json")
     assert (done["sent"], done["done"]) == (made["counted"]["records"], True)
     wanted: dict[str, int] = {}
