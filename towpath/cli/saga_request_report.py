@@ -72,8 +72,12 @@ def show_outcomes(
     *,
     waited: bool,
     as_json: bool,
+    next_step: str | None = None,
 ) -> None:
-    """Say what became of each request. Raises RefusedError for the only one, PartlyDoneError for some of many."""
+    """Say what became of each request. Raises RefusedError for the only one, PartlyDoneError for some of many.
+
+    `next_step` is what to do where not all were applied; by default, to look at the saga.
+    """
     rows = [_outcome(request, answers.get(request.id)) for request in requests]
     if as_json:
         output.emit_json(rows)
@@ -87,14 +91,15 @@ def show_outcomes(
         raise RefusedError(
             f"the saga refused it: {refused[0]['reason']}",
             kept="the saga, as it was",
-            next_step=f"towpath saga show {name} {refused[0]['saga_id']}",
+            next_step=next_step or f"towpath saga show {name} {refused[0]['saga_id']}",
         )
     if refused or (unanswered and waited):
         raise PartlyDoneError(
             f"{len(rows) - len(refused) - len(unanswered)} applied, {len(refused)} refused, "
             f"{len(unanswered)} not answered yet",
             kept="each request in its topic: it takes effect once, however often it is sent",
-            next_step=f"towpath saga list {name} --stuck, and towpath status to see whether the saga's worker runs",
+            next_step=next_step
+            or f"towpath saga list {name} --stuck, and towpath status to see whether the saga's worker runs",
         )
 
 

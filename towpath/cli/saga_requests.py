@@ -141,7 +141,7 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
         room.codec,
         clock,
         requests,
-        transactional_id=room.transactional_id(asked.actor),
+        transactional_id=room.transactional_id(asked.actor, asked.action, asked.which),
         wait_seconds=options.wait,
         rate_per_second=options.rate,
         sleep=time.sleep,

@@ -48,9 +48,13 @@ class Room:
         self.codec: Codec = load_codec(settings, self.catalogue, self.catalogue.topics_of(saga))
         self.broker = KafkaBroker(settings.kafka, settings.stream)
 
-    def transactional_id(self, actor: str) -> str:
-        """Return the id of a person's producer: of two runs of one person the later one ends the earlier."""
-        return f"{self.settings.project.name}-operator-{actor}"
+    def transactional_id(self, actor: str, action: str, which: str | None) -> str:
+        """Return the id of a person's producer: of two runs that do the same, the later one ends the earlier.
+
+        `which` is the one instance, or the one signal, that the run is about; None where it is about several.
+        """
+        about = "" if which is None else f"-{which}"
+        return f"{self.settings.project.name}-operator-{actor}-{action}-{self.saga}{about}"
 
     def instances(self, which: str | None = None, *, opened: bool = True) -> Sequence["KeptInstance"]:
         """Return all instances, or those of one business key or id; by default with the business's records open."""

@@ -57,7 +57,8 @@ def signal(
         return
     answers = Answers(room.broker, room.codec, name, SystemClock())
     try:
-        send(room.broker, [message], transactional_id=room.transactional_id(user_name()), sleep=time.sleep)
+        mine = room.transactional_id(user_name(), "signal", id_)
+        send(room.broker, [message], transactional_id=mine, sleep=time.sleep)
         found = list(answers.wait([id_], seconds=wait)) if wait > 0 else []
     finally:
         answers.close()

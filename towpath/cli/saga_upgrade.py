@@ -77,12 +77,17 @@ def upgrade(
     old_definition, new_definition = definition_of(before), definition_of(after)
     reasons = comparable(old_definition, new_definition)
     if reasons:
-        raise ContractError("; ".join(reasons), next_step="compare two versions of one saga, the older one first")
+        raise ContractError(
+            "; ".join(reasons),
+            next_step="name two versions of one saga, the older one first; NAME alone is the newest in the project; "
+            f"there are: {_known(settings, old_definition.name)}",
+        )
     if do_drain:
         drain(settings, old_definition, new_definition, as_json=as_json)
         return
     if do_apply:
-        apply(settings, old_definition, new_definition, Moving(reason, actor, limit, rate, wait, yes, as_json))
+        again = f"towpath saga upgrade {old} {new}"
+        apply(settings, old_definition, new_definition, Moving(reason, actor, limit, rate, wait, yes, as_json, again))
         return
     walked = _walked(old_definition)
     reachable = report_on(old_definition, new_definition, walked.states())
@@ -178,9 +183,23 @@ def _outline(settings: Settings, source: str) -> dict[str, Any]:
         return beside
     if not recorded.exists():
         raise NotFoundError(
-            f"{source} was never recorded", next_step="name a file or GITREF:FILE, or record it: towpath saga record"
+            f"{source} is neither in the project nor recorded",
+            next_step=f"name a file, GITREF:FILE, or one of: {_known(settings, name)}",
         )
     return read_recorded(recorded)
+
+
+def _known(settings: Settings, name: str) -> str:
+    """Return the versions of a saga that can be named: of the project, and recorded; of all sagas for one unknown."""
+    from towpath.cli.saga_definitions import HISTORIES_FOLDER
+    from towpath.project import load_sagas
+
+    known = {saga: set(versions) for saga, versions in load_sagas(settings).items()}
+    for path in (settings.root / HISTORIES_FOLDER).glob("*/v*/definition.json"):
+        if (number := path.parent.name.removeprefix("v")).isdigit():
+            known.setdefault(path.parents[1].name, set()).add(int(number))
+    shown = {name: known[name]} if name in known else known
+    return ", ".join(f"{saga}@{number}" for saga in sorted(shown) for number in sorted(shown[saga])) or "none"
 
 
 def _outline_in(root: Path, file: Path, source: str) -> dict[str, Any]:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from towpath.cli import output
-from towpath.cli.deciding import user_name
+from towpath.cli.deciding import require_reason, user_name
 from towpath.cli.saga_request_report import show_outcomes
 from towpath.cli.saga_room import Room
 from towpath.clock import SystemClock
-from towpath.errors import ConfigurationError, NotFoundError
+from towpath.errors import NotFoundError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -31,7 +31,10 @@ def register(saga_app: typer.Typer) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """How instances are moved to a newer version. `wait` in seconds, `rate` in requests a second."""
+    """How instances are moved to a newer version. `wait` in seconds, `rate` in requests a second.
+
+    `command` is what the person ran, without its options.
+    """
 
     reason: str
     actor: str | None
@@ -40,6 +43,7 @@ class Moving:
     wait: float
     yes: bool
     as_json: bool
+    command: str
 
 
 def apply(settings: Settings, old: "Definition", new: "Definition", moving: Moving) -> None:
@@ -51,15 +55,14 @@ def apply(settings: Settings, old: "Definition", new: "Definition", moving: Movi
     from towpath.orchestrator.asking import ask
     from towpath.orchestrator.requests import upgrade_of
 
-    if not moving.reason:
-        raise ConfigurationError("a request names its reason", next_step="say why with --reason; the history keeps it")
+    require_reason(moving.reason, "moving instances")
     room, actor = Room(settings, old.name), moving.actor or user_name()
     kept = _kept_by(old, new, room.instances(opened=False))
     going = [one.state for one, outcome, _ in kept if outcome == "migrate"]
     if not going:
         raise NotFoundError(
             f"none of {len(kept)} instances of {old.name} version {old.version} can go on under {new.version}",
-            next_step="towpath saga versions says what keeps each version alive",
+            next_step=f"{moving.command} --drain says why each stays, towpath saga versions what may be removed",
         )
     chosen = going if moving.limit is None else going[: moving.limit]
     output.ask(
@@ -73,13 +76,21 @@ def apply(settings: Settings, old: "Definition", new: "Definition", moving: Movi
         room.codec,
         SystemClock(),
         requests,
-        transactional_id=room.transactional_id(actor),
+        transactional_id=room.transactional_id(actor, "upgrade", None),
         wait_seconds=moving.wait,
         rate_per_second=moving.rate,
         sleep=time.sleep,
         progress=lambda sent: output.note(f"{sent} of {len(requests)} sent"),
     )
-    show_outcomes(old.name, requests, answers, waited=moving.wait > 0, as_json=moving.as_json)
+    show_outcomes(
+        old.name,
+        requests,
+        answers,
+        waited=moving.wait > 0,
+        as_json=moving.as_json,
+        next_step=f"see that towpath status has saga:{old.name} running with version {new.version}; "
+        f"{moving.command} --drain says what stays; the same --apply again moves what is left",
+    )
 
 
 def drain(settings: Settings, old: "Definition", new: "Definition", *, as_json: bool) -> None:

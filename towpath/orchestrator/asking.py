@@ -9,10 +9,18 @@ from itertools import islice
 
 from towpath.clock import Clock
 from towpath.contract.codec import Codec
+from towpath.errors import PartlyDoneError, WorldError
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.requests import Answer, Request, UpgradeRequest, answer_of, to_record
-from towpath.stream.broker.port import Broker, PartitionReader
+from towpath.stream.broker.port import (
+    Broker,
+    BrokerAway,
+    OutcomeUnknown,
+    PartitionReader,
+    ProducerFenced,
+    TransactionAborted,
+)
 from towpath.stream.broker.record import Headers, TopicPartition
 
 REQUESTS_PER_TRANSACTION_MAX = 100
@@ -72,13 +80,14 @@ def send(
 ) -> None:
     """Send `messages` in their order, in transactions, at most `rate_per_second` of them; tell `progress` how many.
 
-    Raises BrokerAway, TransactionAborted or OutcomeUnknown: what `progress` was last told is sent for certain, and to
-    send the rest, or all, again does no harm.
+    Raises PartlyDoneError where another run under the same `transactional_id` has begun since, WorldError where the
+    broker does not take them: what `progress` was last told is sent for certain, and to send the rest, or all, again
+    does no harm.
     """
-    producer = broker.producer(transactional_id)
+    producer, sent = broker.producer(transactional_id), 0
     try:
         producer.start()
-        pending, sent = iter(messages), 0
+        pending = iter(messages)
         size = REQUESTS_PER_TRANSACTION_MAX
         if rate_per_second is not None:
             size = max(1, min(size, int(rate_per_second)))
@@ -91,6 +100,18 @@ def send(
             progress(sent)
             if rate_per_second is not None and sent < len(messages):
                 sleep(len(chunk) / rate_per_second)
+    except ProducerFenced as error:
+        raise PartlyDoneError(
+            f"another run has begun the same, and this one gave way to it: {sent} of {len(messages)} were sent",
+            kept="what was sent: each takes effect once, however often it is sent",
+            next_step="let the other run end, then run this again: it does what is left",
+        ) from error
+    except (BrokerAway, TransactionAborted, OutcomeUnknown) as error:
+        raise WorldError(
+            f"{sent} of {len(messages)} were sent for certain, the rest perhaps not: {error.cause}",
+            kept="what was sent: each takes effect once, however often it is sent",
+            next_step="towpath status, then run this again: it does what is left",
+        ) from error
     finally:
         producer.close()
 

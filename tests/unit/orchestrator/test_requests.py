@@ -14,8 +14,9 @@ from schemas.records.payment import PaymentAuthorised, PaymentCaptured
 from tests.unit.orchestrator.desktop import CODEC, Desktop, commands, desktop, history, order_placed
 from tests.unit.orchestrator.test_instance_status import changelog
 from tests.unit.orchestrator.village import Village
+from towpath.cli.saga_room import Room
 from towpath.clock import ManualClock, SystemClock
-from towpath.errors import RefusedError
+from towpath.errors import PartlyDoneError, RefusedError, WorldError
 from towpath.orchestrator.asking import Answers, ask, send
 from towpath.orchestrator.instance_status import instances_in
 from towpath.orchestrator.mapping import Messages
@@ -24,6 +25,8 @@ from towpath.orchestrator.saga_metrics import Decided
 from towpath.orchestrator.selection import Selection
 from towpath.saga.inputs import Action
 from towpath.saga.state import SagaState
+from towpath.settings import load_settings
+from towpath.stream.broker.port import BrokerAway
 
 DAY_SECONDS = 86_400
 
@@ -191,6 +194,47 @@ def test_requests_are_sent_and_answered_on_a_broker(tmp_path: Path) -> None:
     assert by_id[nothing.id].refusal == "no step of this saga is stuck"
     assert (by_id[cancelled.id].refusal, by_id[cancelled.id].status) == (None, "compensating")
     assert ask(village.broker, CODEC, clock, [], transactional_id="grace", wait_seconds=1, sleep=lambda _: None) == {}
+
+
+def test_a_run_that_gives_way_to_another_says_how_far_it_came(tmp_path: Path) -> None:
+    """The same was begun by someone else in the middle of it: what was sent is sent, the other run does the rest."""
+    village = Village(tmp_path, {})
+    messages = [("buy.operator", b"order-1", b"value", ())] * 3
+
+    def other_run(sent: int) -> None:
+        village.broker.producer("grace").start()
+
+    def run(progress: Callable[[int], None]) -> None:
+        send(
+            village.broker,
+            messages,
+            transactional_id="grace",
+            rate_per_second=1,
+            sleep=lambda _: None,
+            progress=progress,
+        )
+
+    with pytest.raises(PartlyDoneError, match="1 of 3 were sent") as gave_way:
+        run(other_run)
+    assert gave_way.value.kept
+    assert len(list(village.broker.records("buy.operator"))) == 1
+
+    def away(sent: int) -> None:
+        raise BrokerAway("no broker answers")
+
+    with pytest.raises(WorldError, match="1 of 3 were sent for certain, the rest perhaps not: no broker") as stopped:
+        run(away)
+    assert "run this again" in str(stopped.value.next_step)
+
+
+def test_runs_that_do_something_else_do_not_end_each_other() -> None:
+    """A signal to one order, while many are resumed: each has a producer's id of its own, and the same run the same."""
+    room = Room.__new__(Room)
+    room.settings, room.saga = load_settings(), "place_order"
+    runs = [("resume", None), ("cancel", None), ("resume", "order-1"), ("signal", "s-1"), ("signal", "s-2")]
+    ids = [room.transactional_id("grace", action, which) for action, which in runs]
+    assert len(set(ids)) == len(runs)
+    assert ids[0] == room.transactional_id("grace", "resume", None)
 
 
 def test_a_wait_for_answers_ends(tmp_path: Path) -> None:

@@ -237,7 +237,8 @@ def test_the_old_version_may_come_from_a_git_ref(project: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "kind", "words"),
     [
-        ("visit@7", "visit", NotFoundError, "visit@7 was never recorded"),
+        ("visit@7", "visit", NotFoundError, "visit@7 is neither in the project nor recorded"),
+        ("visti@1", "visit", NotFoundError, "visti@1 is neither in the project nor recorded"),
         ("visit@1", "visit", ContractError, "version 1 does not follow version 1"),
         ("trips/visit.py", "visit", ContractError, "version 1 does not follow version 1"),
         ("trips/__init__.py", "visit", ConfigurationError, "has no Saga called 'saga'"),
@@ -251,6 +252,17 @@ def test_what_cannot_be_compared_is_said(project: Path, old: str, new: str, kind
     assert isinstance(result.exception, kind)
     assert words in result.exception.cause
     assert result.exception.next_step
+    if "@" in old:
+        assert result.exception.next_step.endswith(": visit@1"), "the versions that there are, are named"
+
+
+@pytest.mark.parametrize("reason", ["", "  "])
+def test_instances_are_moved_for_a_reason(project: Path, reason: str) -> None:
+    """One that says something, before anything is asked of the stack."""
+    (project / "trips/visit_2.py").write_text(SAGA.replace("version=1", "version=2"), encoding="utf-8")
+    refused = run("upgrade", "visit@1", "visit", "--apply", "--reason", reason).exception
+    assert isinstance(refused, ConfigurationError)
+    assert "needs a reason" in refused.cause
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b'{"a": 1}', b"[]", b"{nope"])
