@@ -12,6 +12,7 @@ from schemas.records.order import OrderApproved
 from tests.acceptance.newer.place_order import saga as newer
 from tests.acceptance.shop import LARGE_CENTS, SMALL_CENTS, await_instances, open_shop, waits_for_approval
 from tests.acceptance.verbs import found_here, run_here
+from tests.next_steps import step_in
 from tests.stack_fixture import ROOT, RunningStack, variables
 from towpath.client import Client
 from towpath.orchestrator.instance_status import KeptInstance
@@ -82,7 +83,10 @@ def test_instances_move_as_the_proof_says_and_all_end_well(
         assert len(some) == count // 4
         moved = {one["key"]: one for one in some + rest}
         assert set(large) == set(moved) & set(judged)
-        assert run_here(stack, *moving).returncode == 5, "what was moved is moved again"
+        nothing_left = run_here(stack, *moving)
+        assert nothing_left.returncode == 5, "what was moved is moved again"
+        drained = run_here(stack, *step_in(nothing_left.stderr, "saga upgrade x x --drain"))
+        assert "keep version 1 of place_order alive" in drained.stderr
         listed = {one["key"]: one["version"] for one in found_here(stack, "saga", "list", "place_order")}
         assert {key: listed[key] for key in judged} == {**dict.fromkeys(small, 1), **dict.fromkeys(large, 2)}
         finish(stack, settings, large)

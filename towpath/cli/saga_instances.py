@@ -241,7 +241,7 @@ def history(
         output.emit_json([{"seconds": at, **_told(one)} for at, one in zip(elapsed, entries, strict=True)])
         return
     output.results.print(
-        f"[bold]{name}[/] version {entries[0].version}, {entries[0].saga_id}, key {entries[0].key}, "
+        f"[bold]{name}[/] version {_versions_of(entries)}, {entries[0].saga_id}, key {entries[0].key}, "
         f"from {_moment(entries[0].at_milliseconds)} on",
         highlight=False,
         soft_wrap=True,
@@ -255,6 +255,11 @@ def history(
             entry.status,
         )
     output.show_table(table)
+
+
+def _versions_of(entries: Sequence[Any]) -> str:
+    """Return the version of an instance, or the versions that it went through."""
+    return ", then ".join(map(str, dict.fromkeys(entry.version for entry in entries)))
 
 
 # --- what is read -----------------------------------------------------------------------------------------------------
@@ -342,11 +347,13 @@ def show_moments(
     """Show an instance as it stood at a time or an offset of its history; with `step`, each step up to there."""
     from towpath.cli.saga_definitions import find_definition
     from towpath.orchestrator.time_travel import moments, until
+    from towpath.project import load_sagas
     from towpath.saga.state_snapshot import state_to_snapshot, tree_to_json
 
     codec, placed = read_placed_history(settings, name, which)
     chosen = until(placed, **_place_of(at))
-    found = list(moments(find_definition(settings, name, chosen[0][1].version), chosen, codec))
+    definition = find_definition(settings, name, chosen[0][1].version)
+    found = list(moments(definition, chosen, codec, load_sagas(settings)[name]))
     last = found[-1]
     there = {}
     if around:

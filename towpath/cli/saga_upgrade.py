@@ -72,6 +72,9 @@ def upgrade(
         raise ConfigurationError(
             "--live, --instances, --apply and --drain exclude each other", next_step="say one of them"
         )
+    said = {"--reason": reason, "--actor": actor, "--limit": limit, "--rate": rate, "--yes": yes}
+    if not do_apply:
+        _refuse_alone(said)
     settings = load_settings()
     before, after = _outline(settings, old), _outline(settings, new)
     old_definition, new_definition = definition_of(before), definition_of(after)
@@ -86,8 +89,8 @@ def upgrade(
         drain(settings, old_definition, new_definition, as_json=as_json)
         return
     if do_apply:
-        again = f"towpath saga upgrade {old} {new}"
-        apply(settings, old_definition, new_definition, Moving(reason, actor, limit, rate, wait, yes, as_json, again))
+        moving = Moving(reason, actor, limit, rate, wait, yes, as_json, said=(old, new))
+        apply(settings, old_definition, new_definition, moving)
         return
     walked = _walked(old_definition)
     reachable = report_on(old_definition, new_definition, walked.states())
@@ -125,6 +128,17 @@ def upgrade(
             f"{real.count(Outcome.REFUSE)} instances are not of the old version",
             kept="every instance stays where it is",
             next_step="compare each with its own version",
+        )
+
+
+def _refuse_alone(said: dict[str, object]) -> None:
+    """Raise ConfigurationError where something was said of moving instances, and not that they are to be moved."""
+    alone = [name for name, value in said.items() if value]
+    if alone:
+        raise ConfigurationError(
+            f"{', '.join(alone)}: without --apply no instance is moved",
+            kept="every instance, as it was",
+            next_step="say --apply to move instances, or leave that out",
         )
 
 

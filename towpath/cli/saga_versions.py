@@ -33,7 +33,7 @@ def register(saga_app: typer.Typer) -> None:
 class Moving:
     """How instances are moved to a newer version. `wait` in seconds, `rate` in requests a second.
 
-    `command` is what the person ran, without its options.
+    `said` are the old version and the new one, as the person named them.
     """
 
     reason: str
@@ -43,7 +43,7 @@ class Moving:
     wait: float
     yes: bool
     as_json: bool
-    command: str
+    said: tuple[str, str]
 
 
 def apply(settings: Settings, old: "Definition", new: "Definition", moving: Moving) -> None:
@@ -62,7 +62,7 @@ def apply(settings: Settings, old: "Definition", new: "Definition", moving: Movi
     if not going:
         raise NotFoundError(
             f"none of {len(kept)} instances of {old.name} version {old.version} can go on under {new.version}",
-            next_step=f"{moving.command} --drain says why each stays, towpath saga versions what may be removed",
+            next_step=f"towpath saga upgrade {moving.said[0]} {moving.said[1]} --drain says why each stays",
         )
     chosen = going if moving.limit is None else going[: moving.limit]
     output.ask(
@@ -88,8 +88,8 @@ def apply(settings: Settings, old: "Definition", new: "Definition", moving: Movi
         answers,
         waited=moving.wait > 0,
         as_json=moving.as_json,
-        next_step=f"see that towpath status has saga:{old.name} running with version {new.version}; "
-        f"{moving.command} --drain says what stays; the same --apply again moves what is left",
+        next_step="towpath status to see whether the saga's worker runs, with version "
+        f"{new.version}; the same command again moves what is left",
     )
 
 

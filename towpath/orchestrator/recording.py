@@ -5,7 +5,7 @@ definition as it is, and each entry that would be written now must be the entry 
 how the saga stood, why, and every message by its class, step, attempt and id). Only then is there a golden history.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
@@ -32,6 +32,7 @@ from towpath.saga.inputs import (
     Unrecognised,
     UpgradeAsked,
 )
+from towpath.saga.migrate import migrate
 from towpath.saga.state import Direction, SagaState
 from towpath.saga.testing.golden import history_of
 from towpath.stream.broker.record import ConsumedRecord
@@ -82,25 +83,33 @@ class DecidedAgain(NamedTuple):
     decision: Decision
 
 
-def decided_again(definition: Definition, entries: Sequence[wire.HistoryEntry], codec: Codec) -> Iterator[DecidedAgain]:
+def decided_again(
+    definition: Definition,
+    entries: Sequence[wire.HistoryEntry],
+    codec: Codec,
+    others: Mapping[int, Definition] | None = None,
+) -> Iterator[DecidedAgain]:
     """Yield the decisions of the instance whose history `entries` is, from its start on.
 
-    Raises NotAsRecorded where its beginning is gone, or where a decision differs from what was recorded.
+    `others` are further versions, under which it may have gone on. Raises NotAsRecorded where its beginning is gone,
+    where a decision differs from what was recorded, or where it went on under a version that is not among them.
     """
     messages = Messages(codec)
     message_builder = MessageBuilder(definition.name, messages)
     state: SagaState | None = None
     for number, entry in enumerate(entries, start=1):
-        if entry.input == UpgradeAsked.__name__:
-            raise NotAsRecorded(
-                entry.saga_id, number, f"a person asked that it goes on {entry.detail}", "record a run of one version"
-            )
         if number == 1 and entry.input.removeprefix(UNFIT) != Started.__name__:
             raise NotAsRecorded(
                 entry.saga_id, number, "it is not the start: the topic no longer has that", "record a younger run"
             )
         input_ = input_of(entry, messages)
-        decision = advance(definition, state, input_)
+        if isinstance(input_, UpgradeAsked):
+            if entry.happened == Happened.REFUSED.value:  # it stays as it was, and why depends on the worker
+                yield DecidedAgain(entry, input_, Decision(state, ()))
+                continue
+            definition, decision = _upgraded(definition, others or {}, state, input_, entry, number)
+        else:
+            decision = advance(definition, state, input_)
         state = decision.state
         if state is not None:
             outgoing = message_builder.outgoing(decision, state)
@@ -115,9 +124,33 @@ def decided_again(definition: Definition, entries: Sequence[wire.HistoryEntry], 
         yield DecidedAgain(entry, input_, decision)
 
 
+def _upgraded(
+    old: Definition,
+    others: Mapping[int, Definition],
+    state: SagaState | None,
+    asked: UpgradeAsked,
+    entry: wire.HistoryEntry,
+    number: int,
+) -> tuple[Definition, Decision]:
+    """Return the definition under which an instance went on, and what that decided. Raises NotAsRecorded."""
+    new = others.get(asked.version)
+    if new is None or state is None:
+        raise NotAsRecorded(
+            entry.saga_id,
+            number,
+            f"a person asked that it goes on {entry.detail}",
+            f"record a run of one version; or look at it with version {asked.version} in the project",
+        )
+    return new, migrate(old, new, state, asked)
+
+
 def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], codec: Codec) -> dict[str, Any]:
-    """Return the golden history of the instance whose history `entries` is. Raises NotAsRecorded."""
-    decided = list(decided_again(definition, entries, codec))
+    """Return the golden history of the instance whose history `entries` is. Raises NotAsRecorded.
+
+    What a person asked for in vain, to go on under another version, is no part of it.
+    """
+    every = decided_again(definition, entries, codec)
+    decided = [one for one in every if not isinstance(one.input, UpgradeAsked)]
     return history_of(definition, [one.input for one in decided], [one.decision for one in decided])
 
 

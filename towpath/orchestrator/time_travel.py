@@ -45,10 +45,15 @@ def until(placed: Placed, *, at_milliseconds: int | None = None, offset: int | N
     return kept
 
 
-def moments(definition: Definition, placed: Placed, codec: Codec) -> Iterator[Moment]:
-    """Yield each step of a run. Raises NotAsRecorded where it cannot be decided again as it was."""
+def moments(
+    definition: Definition, placed: Placed, codec: Codec, others: Mapping[int, Definition] | None = None
+) -> Iterator[Moment]:
+    """Yield each step of a run, of which a part may be under `others`, further versions.
+
+    Raises NotAsRecorded where it cannot be decided again as it was.
+    """
     before: Mapping[str, Any] = {}
-    decided = decided_again(definition, [entry for _, entry in placed], codec)
+    decided = decided_again(definition, [entry for _, entry in placed], codec, others)
     for number, ((offset, entry), one) in enumerate(zip(placed, decided, strict=True), start=1):
         state = one.decision.state
         after = {} if state is None else dict(_flat(tree_to_json(state_to_snapshot(state)), ""))

@@ -15,6 +15,7 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.instance_status import KeptInstance, instances_in
 from towpath.orchestrator.recording import NotAsRecorded, golden_of
 from towpath.orchestrator.requests import UpgradeRequest, to_record, upgrade_of
+from towpath.orchestrator.time_travel import moments
 from towpath.saga import Saga, hours, seconds
 from towpath.saga.upgrade import Outcome, judge
 from towpath.stream.broker.record import ConsumedRecord
@@ -205,3 +206,25 @@ def test_a_run_that_was_moved_makes_no_golden_history() -> None:
     entries += history(ask(desk, moving(desk, "order-1")))
     with pytest.raises(NotAsRecorded, match="a person asked that it goes on to version 2"):
         golden_of(VERSION_1.definition, entries, CODEC)
+
+
+def test_a_run_that_was_moved_is_shown_as_it_was_under_each_version() -> None:
+    """Each entry is decided again by the version that decided it; what was asked in vain changed nothing."""
+    one, both = desktop(VERSION_1), desktop(VERSION_1, VERSION_2)
+    entries: list[wire.HistoryEntry] = history(
+        one.give("order.events", order_placed("order-1"), key="order-1", id="e-1")
+    )
+    in_vain = history(ask(one, moving(one, "order-1")))
+    entries += in_vain
+    assert [entry.happened for entry in in_vain] == ["refused"]
+    assert golden_of(VERSION_1.definition, entries, CODEC)
+    one.orchestrator = both.orchestrator
+    entries += history(ask(one, moving(one, "order-1")))
+    placed = list(enumerate(entries))
+    versions = {1: VERSION_1.definition, 2: VERSION_2.definition}
+    found = list(moments(VERSION_1.definition, placed, CODEC, versions))
+    assert [None if step.state is None else step.state.version for step in found] == [1, 1, 2]
+    assert found[1].changes == ()
+    assert "version: 1 -> 2" in found[2].changes
+    with pytest.raises(NotAsRecorded, match="a person asked that it goes on to version 2"):
+        list(moments(VERSION_1.definition, placed, CODEC))

@@ -265,6 +265,14 @@ def test_instances_are_moved_for_a_reason(project: Path, reason: str) -> None:
     assert "needs a reason" in refused.cause
 
 
+def test_what_is_said_of_moving_instances_is_not_passed_over(project: Path) -> None:
+    """A limit for a report that moves nothing: whoever says it means to move some."""
+    for words in (("--limit", "5"), ("--reason", "it is out"), ("--drain", "--yes")):
+        refused = run("upgrade", "visit@1", "visit", *words).exception
+        assert isinstance(refused, ConfigurationError)
+        assert "without --apply no instance is moved" in refused.cause
+
+
 @pytest.mark.parametrize("content", [b"", b"\xff\xfe", b'{"a": 1}', b"[]", b"{nope"])
 @pytest.mark.parametrize("name", ["definition.json", "run.jsonl"])
 def test_a_damaged_record_is_named(project: Path, name: str, content: bytes) -> None:
