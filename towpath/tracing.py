@@ -71,6 +71,22 @@ def traceparent(of: Span | None = None) -> str | None:
     return carrier.get(_HEADER)
 
 
+def goes_on_in(home: str) -> str | None:
+    """Return the header for what goes on in the trace of `home`, a traceparent, because of the span that is open here.
+
+    Where that span is of another trace (a person's signal, a timer), it stands in the trace of `home` as well, and each
+    of the two links to the other.
+    """
+    here = trace.get_current_span()
+    there = trace.get_current_span(_PROPAGATOR.extract({_HEADER: home}, Context())).get_span_context()
+    if _tracer is None or not there.is_valid or there.trace_id == here.get_span_context().trace_id:
+        return traceparent()
+    with span(getattr(here, "name", _NAME), getattr(here, "attributes", None), parent=home) as twin:
+        twin.add_link(here.get_span_context())
+        here.add_link(twin.get_span_context())
+        return traceparent(twin)
+
+
 def configure_tracing(settings: Settings, *, service: str) -> None:
     """Export the spans of this process, called `service`, as the settings say.
 

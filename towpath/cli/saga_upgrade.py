@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -131,7 +131,7 @@ def upgrade(
         )
 
 
-def _refuse_alone(said: dict[str, object]) -> None:
+def _refuse_alone(said: Mapping[str, object]) -> None:
     """Raise ConfigurationError where something was said of moving instances, and not that they are to be moved."""
     alone = [name for name, value in said.items() if value]
     if alone:

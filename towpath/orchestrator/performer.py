@@ -75,7 +75,8 @@ class Performer:
         outgoing = self._message_builder.outgoing(decision, state)
         timers = tuple(self._timer(effect) for effect in decision.effects if isinstance(effect, SetTimer))
         entry = self._message_builder.entry(definition, state, input_, decision, outgoing)
-        return Plan(_linked_all(outgoing), timers, self._written(context, entry))
+        own = _traceparent_in(state.headers)
+        return Plan(_linked_all(outgoing, own), timers, self._written(context, entry, own))
 
     def weigh(self, plan: Plan, state: SagaState, content: bytes, input_: Input, content_before: int) -> None:
         """Raise OutputRefused where a topic does not take a part of `plan`, or `content`, the encoded `state`.
@@ -133,10 +134,11 @@ class Performer:
         The answer carries on what the input carried, as that of an instance would.
         """
         outgoing = () if answer is None else self._message_builder.answer(answer, envelope.carried(context.record))
-        _send(context, _linked_all(outgoing))
+        own = _traceparent_in(())
+        _send(context, _linked_all(outgoing, own))
         key = envelope.business_key(context.record)
         entry = self._message_builder.refusal(key, version, input_, detail, reason, outgoing)
-        self._write(context, self._written(context, entry))
+        self._write(context, self._written(context, entry, own))
 
     def pass_on(self, context: RecordContext, key: str) -> None:
         """Send a start event as it came to this saga's own topic of signals, where it lies under the saga's own key."""
@@ -164,10 +166,10 @@ class Performer:
         headers = envelope.headers_of(id=key.decode(), type=fired.SCHEMA_NAME, saga_id=fired.saga_id)
         return _Timer(key, fired.due_milliseconds, self._codec.encode(fired), headers)
 
-    def _written(self, context: RecordContext, entry: wire.HistoryEntry) -> _Written:
+    def _written(self, context: RecordContext, entry: wire.HistoryEntry, own: str | None) -> _Written:
         id_ = f"{self._saga}:{context.record.position}:{entry.saga_id}:{entry.input_id}"
         headers = envelope.headers_of(id=id_, type=entry.SCHEMA_NAME, saga_id=entry.saga_id, saga=entry.saga)
-        return _Written(entry.key.encode(), self._codec.encode(entry), _linked(headers))
+        return _Written(entry.key.encode(), self._codec.encode(entry), _linked(headers, own))
 
     def _write(self, context: RecordContext, entry: _Written) -> None:
         context.unit.send(
@@ -193,22 +195,30 @@ def _send(context: RecordContext, outgoing: tuple[Outgoing, ...]) -> None:
         context.unit.send(message.topic, message.payload, key=message.key, headers=message.headers)
 
 
-def _linked_all(outgoing: tuple[Outgoing, ...]) -> tuple[Outgoing, ...]:
-    """Return messages with the headers that they are sent with."""
-    if not tracing.is_on():
-        return outgoing
-    return tuple(message._replace(headers=_linked(message.headers)) for message in outgoing)
+def _traceparent_in(carried: tuple[tuple[str, str], ...]) -> str | None:
+    """Return the traceparent of what is sent, where spans are recorded: in the trace of its saga's start event.
 
-
-def _linked(headers: Headers) -> Headers:
-    """Return `headers` as those of a child of the span that is open, where spans are recorded.
-
-    Otherwise a message carries the traceparent of its saga's start event, if that had one.
+    `carried` are the headers that came with that.
     """
-    own = tracing.traceparent() if tracing.is_on() else None
+    if not tracing.is_on():
+        return None
+    home = dict(carried).get("traceparent")
+    return tracing.traceparent() if home is None else tracing.goes_on_in(home)
+
+
+def _linked_all(outgoing: tuple[Outgoing, ...], own: str | None) -> tuple[Outgoing, ...]:
+    """Return messages with the headers that they are sent with."""
     if own is None:
-        return headers
-    return with_header(headers, "traceparent", own.encode())
+        return outgoing
+    return tuple(message._replace(headers=_linked(message.headers, own)) for message in outgoing)
+
+
+def _linked(headers: Headers, own: str | None) -> Headers:
+    """Return `headers` as those of a child of the span `own`, a traceparent.
+
+    Without it a message carries the traceparent of its saga's start event, if that had one.
+    """
+    return headers if own is None else with_header(headers, "traceparent", own.encode())
 
 
 def attempt_timer(saga: str, command: ConsumedRecord) -> bytes | None:

@@ -90,6 +90,32 @@ def test_what_is_sent_is_below_the_span_that_sent_it(spans: InMemorySpanExporter
         assert {str(header).split("-")[1] for header in headers} == {"0af7651916cd43dd8448eb211c80319c"}
 
 
+def test_what_another_trace_moves_goes_on_in_the_trace_of_the_saga(spans: InMemorySpanExporter) -> None:
+    """A person's signal or request, and a timer, come from a trace of their own: a saga is one trace all the same."""
+    context = desktop(place_order.saga)
+    given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    context.give("order.events", order_placed(), id="event-1", traceparent=given)
+    context.clock.advance(11)
+    with tracing.span("place_order attempt", {"towpath.key": "order-1"}, parent="") as outer:
+        sent = context.fire_timers()
+        context.clock.advance(60)
+        sent += context.fire_timers()
+    assert commands(sent), "the attempts were not repeated"
+    assert {str(one.headers["traceparent"]).split("-")[1] for one in sent} == {given.split("-")[1]}
+    found = [span for span in spans.get_finished_spans() if span.name == "place_order attempt" and span.context]
+    here = outer.get_span_context()
+    twins = [span for span in found if span.context and span.context.trace_id != here.trace_id]
+    assert twins
+    for twin in twins:
+        assert twin.parent is not None
+        assert f"{twin.parent.span_id:016x}" == given.split("-")[2]
+        assert [link.context.span_id for link in twin.links] == [here.span_id]
+        assert dict(twin.attributes or {}) == {"towpath.key": "order-1"}
+    (outer_span,) = (span for span in found if span.context and span.context.trace_id == here.trace_id)
+    linked = {link.context.span_id for link in outer_span.links}
+    assert linked == {span.context.span_id for span in twins if span.context}
+
+
 def test_an_outbox_row_carries_the_span_that_is_open(spans: InMemorySpanExporter) -> None:
     """Whoever opened it: an application's own instrumentation counts as well. What the caller says wins."""
     order = order_placed()
