@@ -85,7 +85,8 @@ def diff(
     project = ContractsProject.load(load_settings())
     before, after = _load(project, old), _load(project, new)
     if after.catalogue is None:
-        raise ContractError(f"{new} holds no topics", next_step=f"towpath contracts diff {new} {old}")
+        turned = f"towpath contracts diff {new}" if old == HERE else f"towpath contracts diff {new} {old}"
+        raise ContractError(f"{new} holds no topics", next_step=turned)
     parties = project.parties() if new == HERE else Parties.of((), after.catalogue)
     label = "the form of today" if new == HERE else after.label
     found = in_order((*compare(before, after, parties, new_label=label), *differences(before, after)))

@@ -37,6 +37,21 @@ class NotRunning(NotFoundError):
         super().__init__(f"the stack in {home.root} is not running", next_step="towpath up")
 
 
+class SupervisorSilent(WorldError):
+    """The supervisor of a stack home is there and does not answer: it is frozen, or its machine is."""
+
+    def __init__(self, home: Home, verb: str) -> None:
+        try:
+            pid = home.lock.read_text(encoding="ascii").strip()
+        except OSError:
+            pid = "PID"
+        super().__init__(
+            f"the supervisor, process {pid}, does not answer {verb!r}",
+            kept="the data, and what it runs as long as it lives",
+            next_step=f"ask again; if it stays silent: kill -KILL {pid} ends it and all that it runs, then: towpath up",
+        )
+
+
 class ProcessFailed(WorldError):
     """A process of the stack died or never became ready; its own last words are the cause."""
 
@@ -183,7 +198,7 @@ class StackClient:
             self._socket.sendall(json.dumps(request).encode() + b"\n")
             line = self._lines.readline()
         except TimeoutError as error:
-            raise WorldError(f"the supervisor does not answer {verb!r}", next_step="towpath doctor") from error
+            raise SupervisorSilent(self.home, verb) from error
         except BrokenPipeError as error:
             raise NotRunning(self.home) from error
         if not line:

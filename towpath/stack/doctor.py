@@ -14,7 +14,7 @@ from towpath.settings import Settings
 from towpath.stack import findings as judge
 from towpath.stack import machine
 from towpath.stack.cache import cache_folder
-from towpath.stack.client import StackClient, running
+from towpath.stack.client import StackClient, SupervisorSilent, running
 from towpath.stack.config import captured_databases
 from towpath.stack.findings import Finding
 from towpath.stack.home import Home
@@ -32,7 +32,10 @@ TRANSACTION_TIMEOUTS = 4
 def examine(settings: Settings) -> list[Finding]:
     """Return what was looked at: what is well, what deserves attention, what is a problem."""
     home = Home(settings.stack_home)
-    statuses = running(home)
+    try:
+        statuses = running(home)
+    except SupervisorSilent as error:  # what runs is not known: only that is said
+        return [*_safely(lambda: _machine(settings, home)), judge.cannot_look(error)]
     looks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _machine(settings, home),
         lambda: _ports(settings, statuses),

@@ -124,7 +124,8 @@ def down(settings: Settings) -> bool:
         client = StackClient(home)
     except NotRunning:
         return False
-    client.shutdown()
+    with client:
+        client.shutdown()
     keep_recordings(cache_folder(settings.stack), home)
     return True
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.next_steps import Case, Step, apart, check, run
-from tests.stack_fixture import ROOT, RunningStack
+from tests.stack_fixture import ROOT, RunningStack, stack_environment
 
 NOBODYS = "00000000-0000-4000-8000-000000000001"
 
@@ -14,7 +14,8 @@ AS_UP_LEFT_IT = (
     Case(f"capture resend order {NOBODYS}", 5, (Step("capture skipped"),)),
     Case("positions accept nobody order.events 0 --reason t", 5, (Step("positions list"),)),
     Case("replay show nobody", 5, (Step("replay list"),)),
-    Case("contracts diff . registry", 3, (Step("contracts diff registry ."),)),
+    Case("contracts diff . registry", 3, (Step("contracts diff registry"),)),
+    Case("contracts diff HEAD registry", 3, (Step("contracts diff registry HEAD"),)),
     Case("contracts import registry --subject nobodys", 5, (Step("contracts import --help", says="--subject"),)),
     Case("replay run HERE/none", 5, (Step("replay plan --topic TOPIC --output FILE"),)),
 )
@@ -71,11 +72,13 @@ def test_what_a_stack_as_up_left_it_prints_is_run_as_printed(stack: RunningStack
 
 
 @pytest.mark.crash
-def test_what_a_small_project_prints_is_run_as_printed(tmp_path: Path) -> None:
+def test_what_a_small_project_prints_is_run_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each next step of the table, one after the other, in a process of its own: it has modules of its own.
 
     Needs no stack, but some dozens of processes: it is in the long form.
     """
+    for name, value in stack_environment(tmp_path / "stack").items():  # not the session's stack
+        monkeypatch.setenv(name, value)
     made = apart(tmp_path, "new", "shop").leads_on()
     assert made.code == 0, made.text
     shop = tmp_path / "shop"

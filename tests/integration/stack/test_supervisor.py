@@ -2,9 +2,12 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import stat
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +18,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.stack.conftest import SpecMaker, is_gone, kill
+from tests.next_steps import run, step_in
+from tests.stack_fixture import ROOT, variables
 from towpath.errors import NotFoundError, RefusedError
 from towpath.stack.client import NotRunning, ProcessFailed, StackClient, start_supervisor
 from towpath.stack.home import Home
@@ -346,9 +351,33 @@ def test_a_supervisor_of_another_version_is_told_apart(
     monkeypatch.setattr("towpath.stack.client.PROTOCOL", -1)
     with pytest.raises(RefusedError, match="another version") as refused:
         client.start(python("one", RUNS))
-    assert refused.value.next_step is not None
-    assert "towpath down" in refused.value.next_step
     assert client.status() == {}
+    pid = client.supervisor().pid
+    assert pid is not None
+    with variables({"TOWPATH_STACK__HOME": str(client.home.root)}):
+        done = run(ROOT, *step_in(refused.value, "down")).leads_on()
+    assert (done.code, is_gone(pid)) == (0, True), done.text
+
+
+def test_a_frozen_supervisor_is_ended_by_what_every_command_says(
+    client: StackClient, home: Home, python: SpecMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by `doctor`, which sends nobody back to itself; then nothing runs, and `up` is told."""
+    client.start(python("one", RUNS))
+    client.wait_ready(["one"], 10)
+    pid, one = client.supervisor().pid, pid_of(client, "one")
+    assert pid is not None
+    monkeypatch.setattr("towpath.stack.client.ANSWER_SECONDS", 0.5)
+    os.kill(pid, signal.SIGSTOP)
+    with variables({"TOWPATH_STACK__HOME": str(home.root)}):
+        for verb in ("status", "doctor", "down"):
+            said = run(ROOT, verb).leads_on()
+            assert (said.code, said.next_steps()) == (1, [("up",)]), said.text
+            (kill,) = re.findall("kill -KILL [0-9]+", said.text)
+        subprocess.run(shlex.split(kill), check=True)
+        assert eventually(lambda: is_gone(pid) and is_gone(one))
+        said = run(ROOT, "status")
+        assert ("not running" in said.text, said.next_steps()) == (True, [("up",)]), said.text
 
 
 def test_an_idle_supervisor_costs_next_to_nothing(client: StackClient, python: SpecMaker) -> None:
