@@ -126,17 +126,26 @@ def _put(word: str, given: Mapping[str, str]) -> str:
     return whole or re.sub("NAME|SLOT|FILE", lambda part: given[part[0]], word)
 
 
+_BETWEEN = "\x1f"
+_WORD = f"[^{_BETWEEN}]+"
+
+
 def is_one_of(printed: str, shape: str) -> bool:
-    """Say whether a printed step is what the code has, with its gaps filled."""
-    wanted, words = shlex.split(shape), shlex.split(printed)
-    return len(wanted) == len(words) and all(map(_fits, wanted, words))
+    """Say whether a printed step is what the code has, with its gaps filled.
+
+    A gap is one word; one before an option may be several (`saga retry place_order o-1 --step payment`).
+    """
+    wanted = shlex.split(shape)
+    pattern = _BETWEEN.join(map(_pattern, wanted, [*wanted[1:], ""]))
+    return re.fullmatch(pattern, _BETWEEN.join(shlex.split(printed))) is not None
 
 
-def _fits(shape: str, word: str) -> bool:
-    if shape == word or shape.isupper() or shape in ("...", "{...}"):
-        return True
-    pattern = ".+".join(map(re.escape, re.split(rf"(?<![a-z-]){VALUE}(?![a-z-])", shape)))
-    return re.fullmatch(pattern, word) is not None
+def _pattern(word: str, following: str) -> str:
+    if word == VALUE and following.startswith("--"):
+        return f"{_WORD}(?:{_BETWEEN}{_WORD})*"
+    if word.isupper() or word in ("...", "{...}"):
+        return _WORD
+    return _WORD.join(map(re.escape, re.split(rf"(?<![a-z-]){VALUE}(?![a-z-])", word)))
 
 
 def step_in(text: object, shape: str, **given: str) -> list[str]:

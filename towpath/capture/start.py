@@ -16,6 +16,8 @@ from towpath.outbox.names import connector_name, slot_name
 from towpath.settings import Settings
 
 POLL_SECONDS = 0.05
+RESTART_SECONDS = 5.0
+"""For so long after a restart Connect may still tell of the failure before it."""
 
 
 def start_capture(
@@ -36,25 +38,43 @@ def start_capture(
     with ConnectClient(settings.connect) as connect:
         connectors = [outbox_connector(settings, catalogue, service) for service in services]
         changed = tuple(connector.name for connector in connectors if connect.apply(connector))
-        for connector in connectors:
-            if connector.name not in changed and connect.status(connector.name).failure:
-                connect.restart(connector.name)
+        failed = [one.name for one in connectors if one.name not in changed and connect.status(one.name).failure]
+        for name in failed:
+            connect.restart(name)
         for service in services:
-            wait_until_captured(connect, settings, service, timeout_seconds=timeout_seconds, clock=clock)
+            restarted = connector_name(settings.project.name, service) in failed
+            wait_until_captured(
+                connect, settings, service, timeout_seconds=timeout_seconds, restarted=restarted, clock=clock
+            )
     return changed
 
 
 def wait_until_captured(
-    connect: ConnectClient, settings: Settings, service: str, *, timeout_seconds: float, clock: Clock | None = None
+    connect: ConnectClient,
+    settings: Settings,
+    service: str,
+    *,
+    timeout_seconds: float,
+    restarted: bool = False,
+    clock: Clock | None = None,
 ) -> None:
-    """Wait until Debezium reads the outbox of `service`. Raises WorldError with the cause where it does not."""
+    """Wait until Debezium reads the outbox of `service`. Raises WorldError with the cause where it does not.
+
+    A failure ends the wait; of a connector that was `restarted` only once it cannot be that of before.
+    """
+    clock = clock or SystemClock()
+    believed = clock.monotonic_seconds() + (RESTART_SECONDS if restarted else 0.0)
+
+    def failed(status: ConnectorStatus | None) -> bool:
+        return status is not None and status.failure is not None and clock.monotonic_seconds() >= believed
+
     name = connector_name(settings.project.name, service)
     slot = slot_name(settings.project.name, service)
     with postgres.connect(settings, service) as connection:
         state, status = wait_until(
-            clock or SystemClock(),
+            clock,
             lambda: (postgres.slot_state(connection, slot), _status(connect, name)),
-            holds=lambda found: _reads(*found) or (found[1] is not None and found[1].failure),
+            holds=lambda found: _reads(*found) or failed(found[1]),
             seconds=timeout_seconds,
             every_seconds=POLL_SECONDS,
         )

@@ -80,7 +80,7 @@ def restart(services: Services = None) -> None:
     with ConnectClient(settings.connect) as connect:
         for service in _services(settings, services):
             connect.restart(connector_name(settings.project.name, service))
-            wait_until_captured(connect, settings, service, timeout_seconds=60.0)
+            wait_until_captured(connect, settings, service, timeout_seconds=60.0, restarted=True)
             output.note(f"{service}: its outbox is read")
 
 

@@ -13,6 +13,8 @@ import psycopg
 import pytest
 
 from schemas.records.identity import CustomerRegistered
+from tests import next_steps as follow
+from tests.next_steps import step_in
 from tests.stack_fixture import ROOT, RunningStack
 from towpath.capture.connect import ConnectClient
 from towpath.contract.catalogue import Catalogue
@@ -68,6 +70,9 @@ def test_an_outbox_that_is_not_read_is_an_exit_code(stack: RunningStack) -> None
             code, _, said = towpath("re-emit", "identity", "--hours", "1", "--reason", "test", "--yes")
             assert code == 6
             assert "on their way" in said
+            looked = follow.run(ROOT, *step_in(said, "capture status x")).leads_on()
+            assert looked.code == 1, looked.text
+            assert ("capture", "recover", "identity") in looked.next_steps(), looked.text
         finally:
             connect.resume(name)
     assert towpath("restart", "identity")[0] == 0
@@ -75,6 +80,45 @@ def test_an_outbox_that_is_not_read_is_an_exit_code(stack: RunningStack) -> None
     assert code == 0, rows
     code, done, _ = towpath("re-emit", "identity", "--hours", "1", "--reason", "test", "--dry-run", "--json")
     assert (code, done["messages"]) == (0, 0)
+
+
+def test_what_an_audit_misses_is_written_anew_by_what_it_prints(stack: RunningStack) -> None:
+    """A message that the publication did not carry, as one before a lost slot."""
+    with psycopg.connect(stack.settings.postgres.database_url("identity"), autocommit=True) as database:
+        database.execute("ALTER PUBLICATION towpath_outbox SET (publish = 'delete')")
+        try:
+            register_somebody(stack)
+        finally:
+            database.execute("ALTER PUBLICATION towpath_outbox SET (publish = 'insert')")
+    register_somebody(stack)
+    audited = follow.run(ROOT, "capture", "audit", "identity", "--hours", "1").leads_on()
+    assert audited.code == 1, audited.text
+    done = follow.run(ROOT, *step_in(audited.text, "capture re-emit x --reason ..."), "--yes").leads_on()
+    assert done.code == 0, done.text
+    code, rows, _ = towpath("audit", "identity", "--hours", "1", "--json")
+    assert code == 0, rows
+
+
+def test_a_task_that_failed_is_restarted_by_what_is_printed(stack: RunningStack) -> None:
+    """Once its cause is removed: here a publication that somebody dropped."""
+    name = connector_name(stack.settings.project.name, "identity")
+    with (
+        psycopg.connect(stack.settings.postgres.database_url("identity"), autocommit=True) as database,
+        ConnectClient(stack.settings.connect) as connect,
+    ):
+        database.execute("ALTER PUBLICATION towpath_outbox RENAME TO elsewhere")
+        try:
+            connect.restart(name, only_failed=False)
+            deadline = time.monotonic() + 60
+            while connect.status(name).failure is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        finally:
+            database.execute("ALTER PUBLICATION elsewhere RENAME TO towpath_outbox")
+    looked = follow.run(ROOT, "capture", "status", "identity").leads_on()
+    assert looked.code == 1, looked.text
+    assert follow.run(ROOT, *step_in(looked.text, "capture restart x")).leads_on().code == 0
+    assert towpath("status", "identity", "--json")[0] == 0
 
 
 def test_a_service_that_is_not_there_is_a_mistake_in_usage(stack: RunningStack) -> None:
@@ -163,7 +207,8 @@ def test_a_row_that_kafka_refuses_is_stepped_over_by_what_is_said(stack: Running
     code, outcome, said = towpath(*skip, "--yes", "--json")
     assert (code, outcome["skipped"]) == (0, 1), said
     assert towpath("status", "identity", "--json")[:2][0] == 0
-    code, kept, _ = towpath("skipped", "identity", "--json")
+    examined = follow.run(ROOT, "doctor").leads_on()
+    code, kept, _ = towpath(*step_in(examined.text, "capture skipped x")[1:], "--json")
     assert [one["id"] for one in kept] == [str(bad)]
     code, _, said = towpath("resend", "identity", str(bad))
     assert code == 6
