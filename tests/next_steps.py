@@ -133,7 +133,7 @@ _WORD = f"[^{_BETWEEN}]+"
 def is_one_of(printed: str, shape: str) -> bool:
     """Say whether a printed step is what the code has, with its gaps filled.
 
-    A gap is one word; one before an option may be several (`saga retry place_order o-1 --step payment`).
+    A gap is one word that is no option; before an option it may be several (`saga retry place_order o-1 --step pay`).
     """
     wanted = shlex.split(shape)
     pattern = _BETWEEN.join(map(_pattern, wanted, [*wanted[1:], ""]))
@@ -143,6 +143,8 @@ def is_one_of(printed: str, shape: str) -> bool:
 def _pattern(word: str, following: str) -> str:
     if word == VALUE and following.startswith("--"):
         return f"{_WORD}(?:{_BETWEEN}{_WORD})*"
+    if word == VALUE:
+        return f"(?!--){_WORD}"
     if word.isupper() or word in ("...", "{...}"):
         return _WORD
     return _WORD.join(map(re.escape, re.split(rf"(?<![a-z-]){VALUE}(?![a-z-])", word)))

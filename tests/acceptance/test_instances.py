@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.acceptance.verbs import found_here, run_here
+from tests.next_steps import step_in
 from tests.stack_fixture import ROOT, RunningStack
 
 ORDERS = 30
@@ -122,6 +123,13 @@ def test_a_run_in_production_becomes_a_golden_history(
     assert [entry["input"]["input"] for entry in golden["entries"]] == [entry["input"] for entry in told]
     assert golden["entries"][-1]["decision"]["status"] == status
     assert run_here(stack, "saga", "history", "place_order", one["key"], "--golden", str(path)).returncode == 6
+    damaged, again = tmp_path / "histories/place_order/v1/run.jsonl", tmp_path / "again.jsonl"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{}\n", encoding="utf-8")
+    refused = run_here(stack, "saga", "test", "--histories", str(tmp_path / "histories"))
+    taking = step_in(refused.stderr, "saga history NAME ID --golden FILE", ID=one["saga_id"], FILE=str(again))
+    assert run_here(stack, *taking).returncode == 0, refused.stderr
+    assert read_history(again) == golden
 
 
 def test_a_changed_saga_decides_over_real_runs(
@@ -139,6 +147,9 @@ def test_a_changed_saga_decides_over_real_runs(
     live = found_here(stack, *shadow, str(stricter))
     assert live == found_here(stack, *shadow, str(stricter), "--from", str(captured))
     changed = {one["saga_id"] for one in live["different_instances"]}
+    failing = run_here(stack, *shadow, str(stricter), "--from", str(captured), "--fail-on", "possibly")
+    look = step_in(failing.stderr, "saga history NAME ID", ID=min(changed))
+    assert run_here(stack, *look).returncode == 0, failing.stderr
     completed = {one["saga_id"] for one in instances if one["status"] == "completed"}
     assert completed
     assert changed & completed

@@ -4,11 +4,15 @@ import json
 from pathlib import Path
 from uuid import uuid4
 
+import psycopg
 import pytest
 
+from schemas.records.order import OrderApproved
 from tests.acceptance.shop import await_instance, instance, open_shop, waits_for_approval
 from tests.acceptance.verbs import found_here, run_here
+from tests.next_steps import step_in
 from tests.stack_fixture import RunningStack
+from towpath.client import Client, NotAnswered
 
 ORDERS = 5
 
@@ -47,10 +51,25 @@ def test_a_signal_answers_the_wait(stack: RunningStack, waiting: list[str]) -> N
     late = run_here(stack, *approve, "--like", "--id", "another")
     assert late.returncode == 6, late.stderr
     assert "the saga has ended" in late.stderr
+    shown = run_here(stack, *step_in(late.stderr, "saga show x x"))
+    assert (shown.returncode, order_id in shown.stdout) == (0, True), shown.stderr
     (seen,) = found_here(stack, *approve, "--like", "--dry-run")["instances"]
     assert seen["refusal"] == "the saga has ended"
     early = found_here(stack, "saga", "signal", "place_order", "nobody", *approve[4:], "--like", "--dry-run")
     assert (early["instances"], early["kept"]) == ([], True)
+
+
+def test_who_waits_for_an_answer_in_vain_is_told_where_to_ask(stack: RunningStack, waiting: list[str]) -> None:
+    """Here the signal was never sent: its transaction did not commit."""
+    client, order_id = Client.load(stack.settings), waiting[-1]
+    with psycopg.connect(stack.settings.postgres.database_url("order")) as connection:
+        approved = OrderApproved(order_id=order_id, approver="ada")
+        unsent = client.signal(connection, "place_order", order_id, approved)
+        connection.rollback()
+    with pytest.raises(NotAnswered) as waited:
+        client.await_answer(unsent, timeout_seconds=0.1)
+    why = run_here(stack, *step_in(waited.value, "saga why x x"))
+    assert (why.returncode, f"place_order {order_id}" in why.stdout) == (0, True), why.stderr or why.stdout
 
 
 def test_a_cancelled_order_is_undone_and_a_finished_one_is_not(stack: RunningStack, waiting: list[str]) -> None:

@@ -17,6 +17,7 @@ from schemas.records.order import OrderApproved, OrderConfirmed, OrderDeclined
 from schemas.records.payment import AuthorisationVoided
 from tests.acceptance.shop import LARGE_CENTS, SMALL_CENTS, Shop, await_instance, await_instances, open_shop
 from tests.acceptance.verbs import found_here, run_here
+from tests.next_steps import step_in
 from tests.stack_fixture import ROOT, RunningStack, variables
 from towpath.client import Action, Client, InstanceStatus
 from towpath.contract.catalogue import Catalogue
@@ -160,7 +161,9 @@ def test_stuck_orders_are_found_explained_and_resolved(desk: Desk) -> None:
         told = run_here(stack, "saga", "why", "place_order", pivot).stdout
     assert "no worker's code has version 2 of place_order" in told
     resolve_without_services(desk, captured, undone, pivoted)
-    assert desk.said(capture, "retry") is None
+    said = run_here(stack, "saga", "why", "place_order", capture).stdout
+    retried = run_here(stack, *step_in(said, "saga retry x x --reason ..."))
+    assert retried.returncode == 0, retried.stderr
     assert desk.said(pivot, "resume") is None
     assert desk.asked(undo, Action.RETRY, step="authorise_payment") is None
     assert desk.asked(resumed, Action.RESUME) is None

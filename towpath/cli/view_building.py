@@ -124,7 +124,8 @@ def _writers(settings: Settings, view: "View[Any]") -> Any:
         raise RefusedError(
             f"view {view.name} folds no topic that an outbox writes: {', '.join(view.topics)}",
             kept="every version that is there; nothing was read",
-            next_step=f"towpath views build {view.name} --version {view.version} --from snapshot --reason REASON",
+            next_step=f"towpath views build {view.name} --version {view.version}; where it follows another version: "
+            f"towpath views build {view.name} --version {view.version} --from snapshot --reason REASON",
         )
     return writers
 

@@ -84,7 +84,7 @@ def consumers_of(catalogue: Catalogue, parties: Parties, topics: Iterable[str]) 
             continue
         if known.kind in NEVER:
             fix = (
-                f"towpath dead redrive {known.dead_for} sends back what is in it"
+                f"towpath dead redrive {known.dead_for} --all sends back what is in it"
                 if known.kind is TopicKind.DEAD
                 else ""
             )

@@ -10,11 +10,12 @@ from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from tests.integration.contract.shop import Shop
+from tests.next_steps import step_in
 from tests.unit.contract.workshop import field
 from towpath.cli.contracts import contracts_app
 from towpath.contract.kafka import ensure_topics
 from towpath.contract.registry import RegistryClient
-from towpath.errors import TowpathError
+from towpath.errors import ContractError, TowpathError
 
 pytestmark = pytest.mark.stack
 
@@ -65,7 +66,9 @@ def test_registering_is_releasing(project: Shop) -> None:
     assert (code, [item["is_new"] for item in json.loads(text)], versions(project)) == (0, [True], [])
     with RegistryClient(project.settings.registry) as client:
         assert client.writers(project.record) == ()
-        code, text = run(project, "register", "--json")
+        code, text = run(project, "test")
+        assert code == 0
+        code, text = run(project, *step_in(text, "contracts register")[1:], "--json")
         (first,) = json.loads(text)
         assert (code, first["is_new"], versions(project)) == (0, True, ["OrderPlaced.v1.avsc"])
         assert [writer.schema_id for writer in client.writers(project.record)] == [first["schema_id"]]
@@ -87,7 +90,9 @@ def test_a_change_is_held_against_the_registry(project: Shop) -> None:
     assert run(project, "check", "--against", "registry")[0] == 0
     project.define(field("order_id"), field("total", "string"))
     assert run(project, "generate")[0] == 0
-    code, text = run(project, "check", "--against", "registry", "--json")
+    with RegistryClient(project.settings.registry) as client, pytest.raises(ContractError) as refused:
+        client.register(project.contracts(), project.catalogue())
+    code, text = run(project, *step_in(refused.value, "contracts check --against registry")[1:], "--json")
     (found,) = json.loads(text)["findings"]
     assert (code, found["place"]) == (3, "OrderPlaced.total")
     assert "view (reading" in found["breaks"][0]

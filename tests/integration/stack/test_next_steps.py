@@ -17,6 +17,17 @@ AS_UP_LEFT_IT = (
     Case("contracts diff . registry", 3, (Step("contracts diff registry"),)),
     Case("contracts diff HEAD registry", 3, (Step("contracts diff registry HEAD"),)),
     Case("contracts import registry --subject nobodys", 5, (Step("contracts import --help", says="--subject"),)),
+    Case(
+        "views build towpath_saga_instances --version 3 --from outbox --reason t",
+        6,
+        (
+            Step(
+                "views build towpath_saga_instances --version 3 --from snapshot --reason REASON",
+                6,
+                "towpath views build towpath_saga_instances --version 3\n",
+            ),
+        ),
+    ),
     Case("replay run HERE/none", 5, (Step("replay plan --topic TOPIC --output FILE"),)),
 )
 """Nothing has been ordered, nothing is dead, nothing is built beside what the project declares."""

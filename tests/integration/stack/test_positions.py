@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shlex
+import subprocess
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.integration.stack.test_running import problems, towpath
+from tests.integration.stack.test_running import COMMAND, problems, towpath
 from tests.integration.stack.test_supervisor import eventually
-from tests.stack_fixture import RunningStack
+from tests.next_steps import step_in
+from tests.stack_fixture import ROOT, RunningStack
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.stack.workers import worker_process
 from towpath.stream.broker.kafka import KafkaBroker
@@ -132,6 +134,13 @@ def test_a_worker_waits_for_a_broker_that_is_away_when_it_starts(stack: RunningS
         stack.client.stop(spec.name)
 
 
+def members(stack: RunningStack, worker: str) -> list[Any]:
+    """Return the members of a worker's group, as `status` shows them."""
+    groups = {one["worker"]: one for one in json.loads(towpath(stack, "status", "--json").stdout)["groups"]}
+    found: list[Any] = groups[worker]["members"]
+    return found
+
+
 def test_a_second_worker_in_a_slot_ends_and_names_the_first(stack: RunningStack) -> None:
     """Exit code 6, before it joins: the first one goes on, and is a member with nothing to complain of."""
     spec = worker_process(stack.settings, "view:order_status", environment=stack.environment)
@@ -142,8 +151,13 @@ def test_a_second_worker_in_a_slot_ends_and_names_the_first(stack: RunningStack)
         second = towpath(stack, "run", "view:order_status")
         assert second.returncode == 6, second.stderr
         assert f"slot 1 is held by process {pid} on" in second.stderr
-        groups = {one["worker"]: one for one in json.loads(towpath(stack, "status", "--json").stdout)["groups"]}
-        assert len(groups["view:order_status"]["members"]) == 1
+        assert len(members(stack, "view:order_status")) == 1
         assert stack.client.status()[spec.name].starts == 1
+        beside = step_in(second.stderr, "run NAME --slot SLOT", NAME="view:order_status")
+        with subprocess.Popen([*COMMAND, *beside], cwd=ROOT, env=stack.environment, stderr=subprocess.DEVNULL) as third:
+            try:
+                assert eventually(lambda: len(members(stack, "view:order_status")) == 2, 60)
+            finally:
+                third.terminate()
     finally:
         stack.client.stop(spec.name)

@@ -19,6 +19,7 @@ from schemas.records.payment import PaymentCaptured
 from tests.integration.stack.test_running import COMMAND
 from tests.integration.stack.test_supervisor import eventually
 from tests.integration.stack.test_views import Customers, dead_letter_topic, worker
+from tests.next_steps import run, step_in
 from tests.stack_fixture import ROOT, RunningStack
 from towpath import cli
 from towpath.cli.replay_planning import outbox_records
@@ -76,12 +77,14 @@ def test_a_replay_into_live_consumers_is_sent_once_and_changes_nothing(
         ids = tmp_path / "ids"
         ids.write_text("\n".join(f"event-of-{id_}" for id_ in customers.ids), encoding="utf-8")
         file = tmp_path / "plan.json"
-        made = replay("plan", "--topic", TOPIC, "--ids", str(ids), "--rate", "100", "--output", str(file))
+        chosen = ("--topic", TOPIC, "--ids", str(ids), "--rate", "100")
+        planned = run(ROOT, "replay", "plan", *chosen, "--output", str(file)).leads_on()
+        made = json.loads(file.read_text(encoding="utf-8"))
         assert made["counted"]["records"] == CUSTOMERS
         assert [(one["consumer"], one["records"], one["beyond"]) for one in made["consumers"]] == [
             ("view customers", CUSTOMERS, 0)
         ]
-        command = [*COMMAND, "replay", "run", str(file), "--reason", "a test", "--yes"]
+        command = [*COMMAND, *step_in(planned.text, "replay run x --reason REASON"), "--yes"]
         with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as killed:
             assert killed.stderr is not None
             assert any("records," in line for line in killed.stderr)
@@ -149,11 +152,16 @@ def test_an_outbox_gives_back_what_its_topic_has_let_expire(
         as_told(record) for record in carried
     ]
 
+    early = tmp_path / "early.json"
+    replay("plan", "--topic", OUTBOX_TOPIC, "--output", str(early))
     expired = [RdTopicPartition(*place, end) for place, end in bounds_of(broker, [OUTBOX_TOPIC]).ends.items()]
     admin = AdminClient({"bootstrap.servers": stack.settings.kafka.bootstrap_servers})
     for deleted in admin.delete_records(expired).values():
         deleted.result()
     assert records_of(broker, set(ids)) == []
+    late = run(ROOT, "replay", "run", str(early), "--reason", "t", "--yes").leads_on()
+    anew = run(ROOT, *step_in(late.text, "replay plan --topic TOPIC", TOPIC=OUTBOX_TOPIC)).leads_on()
+    assert (late.code, anew.code) == (6, 0), late.text + anew.text
     wanted = tmp_path / "ids"
     wanted.write_text("\n".join(ids), encoding="utf-8")
     options = ("--outbox", "payment", "--topic", OUTBOX_TOPIC, "--ids", str(wanted))
@@ -162,6 +170,10 @@ def test_an_outbox_gives_back_what_its_topic_has_let_expire(
     assert (made["counted"]["records"], made["order"]) == (PAYMENTS, "as they were committed, across partitions")
     assert replay("run", str(file), "--reason", "a test", "--yes")["sent"] == PAYMENTS
     assert [as_told(record) for record in read_file(copy)] == [as_told(record) for record in again]
+    again_there = run(ROOT, "replay", "plan", *options, "--to-file", str(copy)).leads_on()
+    elsewhere = step_in(again_there.text, "replay plan --to-file FILE", FILE=str(tmp_path / "another.avro"))
+    planned = run(ROOT, *elsewhere, *options).leads_on()
+    assert (again_there.code, planned.code) == (6, 0), again_there.text + planned.text
     file = tmp_path / "plan.json"
     replay("plan", *options, "--output", str(file))
     for sent in (PAYMENTS, 0):
@@ -171,3 +183,9 @@ def test_an_outbox_gives_back_what_its_topic_has_let_expire(
         record._replace(offset=replayed[number].offset)
         for number, record in enumerate(sorted(again, key=lambda one: one.partition))
     ]
+    replay("plan", *options, "--output", str(file))
+    with psycopg.connect(stack.settings.postgres.database_url("payment")) as connection:
+        connection.execute("DELETE FROM outbox WHERE id = %s", (ids[0],))
+    gone = run(ROOT, "replay", "run", str(file), "--reason", "t", "--yes").leads_on()
+    anew = run(ROOT, *step_in(gone.text, "replay plan --outbox x")).leads_on()
+    assert (gone.code, anew.code) == (6, 0), gone.text + anew.text

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from tests.integration.stack.test_supervisor import eventually
-from tests.next_steps import run
+from tests.next_steps import run, step_in
 from tests.stack_fixture import ROOT, RunningStack
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.kafka import compare_topics
@@ -131,6 +131,21 @@ def test_doctor_finds_no_problem_in_a_sound_stack(stack: RunningStack) -> None:
     assert answer.returncode == 0, answer.stdout
     subjects = {one["subject"] for one in json.loads(answer.stdout)}
     assert {"java", "disk: data", "disk: cache", "memory", "kafka", "topics"} <= subjects
+
+
+def test_the_logs_that_doctor_names_are_there(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of Connect where an outbox is far behind, of the supervisor where a look breaks off."""
+    del stack
+
+    def broken(*_: object) -> object:
+        raise FileNotFoundError("/no/such/folder")
+
+    monkeypatch.setattr("towpath.stack.findings.LAG_BYTES_WARNING", -1)
+    monkeypatch.setattr("towpath.stack.machine.find_machine", broken)
+    said = run(ROOT, "doctor").leads_on()
+    for step in (step_in(said.text, "logs connect"), step_in(said.text, "logs supervisor")):
+        log = run(ROOT, *step).leads_on()
+        assert log.code == 0, log.text
 
 
 def test_doctor_finds_a_topic_that_is_not_as_the_catalogue_has_it(stack: RunningStack) -> None:

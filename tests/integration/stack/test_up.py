@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.integration.stack.test_supervisor import eventually
+from tests.next_steps import step_in
 from tests.stack_fixture import ROOT, stack_environment, variables
 from towpath.errors import RefusedError, WorldError
 from towpath.settings import Settings, load_settings
@@ -113,7 +114,9 @@ def test_the_life_of_a_stack(own: Settings) -> None:
     down(own)
     assert processes_of(own.stack_home) == []
 
-    up(own)
+    rests = towpath("status")
+    assert rests.returncode == 1
+    assert towpath(*step_in(rests.stdout + rests.stderr, "up")).returncode == 0
     assert remembered(own) == ("kept", b"kept", True)
 
     assert up(own) == ()
@@ -122,12 +125,15 @@ def test_the_life_of_a_stack(own: Settings) -> None:
         up(load_settings(ROOT))
     with (
         variables({"TOWPATH_STACK__BROKERS": "3"}),
-        pytest.raises(RefusedError, match=r"1 Kafka broker\(s\), not of 3"),
+        pytest.raises(RefusedError, match=r"1 Kafka broker\(s\), not of 3") as other_shape,
     ):
         up(load_settings(ROOT))
+    with variables({"TOWPATH_STACK__BROKERS": "3"}):
+        as_it_was = towpath(*step_in(other_shape.value, "up --brokers x"), "--json")
+    assert (as_it_was.returncode, json.loads(as_it_was.stdout)["started"]) == (0, []), as_it_was.stderr
     assert remembered(own) == ("kept", b"kept", True)
 
-    refused = towpath("up", "--fresh")
+    refused = towpath(*step_in(other_shape.value, "up --fresh"))
     assert refused.returncode == 6
     assert "towpath up --fresh --yes" in refused.stderr
     done = towpath("up", "--fresh", "--yes", "--json")

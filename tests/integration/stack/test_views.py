@@ -16,7 +16,8 @@ from typer.testing import CliRunner
 
 from schemas.records.identity import CustomerRegistered
 from tests.integration.stack.test_running import COMMAND
-from tests.stack_fixture import ROOT, RunningStack
+from tests.next_steps import run, step_in
+from tests.stack_fixture import ROOT, RunningStack, variables
 from towpath import cli
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
@@ -29,7 +30,6 @@ from towpath.stream.broker.port import Producer
 
 VIEWS = ["tests.integration.stack.customers:first", "tests.integration.stack.customers:second"]
 CUSTOMERS = 400
-REASON = ("--reason", "a test", "--yes", "--json")
 
 
 def views(*arguments: str) -> Any:
@@ -40,6 +40,32 @@ def views(*arguments: str) -> Any:
     if answer.exception is not None and not isinstance(answer.exception, SystemExit):
         raise answer.exception
     return json.loads(answer.stdout)
+
+
+def swapped(step: list[str]) -> str:
+    """Let readers see another version by a step that is printed; return what is printed then."""
+    said = run(ROOT, *step, "--yes", "--timeout", "60").leads_on()
+    assert said.code == 0, said.text
+    return said.text
+
+
+def swap_as_printed(customers: "Customers", early: str, built: str) -> None:
+    """Promote the new version and take it back, each time by another step that was printed.
+
+    `early` was printed when it was behind, `built` when it had been built.
+    """
+    customers.register(20)
+    promote = step_in(early, "views promote x --version x --when-ready --reason REASON")
+    back = swapped(promote)
+    customers.register(20)
+    swapped(step_in(back, "views rollback x --reason REASON"))
+    twice = run(ROOT, "views", "rollback", "customers", "--reason", "t", "--yes").leads_on()
+    promote = step_in(twice.text, "views promote x --version VERSION --reason REASON", VERSION="2")
+    swapped(step_in(swapped(promote), "views rollback x --reason REASON"))
+    swapped(step_in(built, "views promote x --reason REASON"))
+    with variables({"TOWPATH_PROJECT__VIEWS": json.dumps(VIEWS[:1])}):  # somebody takes it out of the project
+        told = run(ROOT, "views", "status", "customers").leads_on()
+        swapped(step_in(told.text, "views promote x --when-ready --reason REASON"))
 
 
 class Customers:
@@ -160,7 +186,10 @@ def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
         assert rehearsed["records"] >= CUSTOMERS
         assert views("status", "customers", "--json")[1]["state"] == "not begun"
 
-        command = [*COMMAND, "views", "build", "customers", "--version", "2", "--json"]
+        # What is printed is run as printed, from here to the end.
+        unbuilt = run(ROOT, "views", "promote", "customers", "--version", "2", "--reason", "t", "--yes").leads_on()
+        assert unbuilt.code == 5, unbuilt.text
+        command = [*COMMAND, *step_in(unbuilt.text, "views build x --version x"), "--json"]
         options: dict[str, Any] = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "text": True}
         with subprocess.Popen(command, **options, stderr=subprocess.PIPE) as killed:
             assert killed.stderr is not None
@@ -172,19 +201,23 @@ def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
         assert built.returncode == 0, built.stderr
         assert json.loads(built.stdout)["rows"] >= CUSTOMERS
         for arguments in (("--dry-run",), ("--reason", "a test")):
-            with pytest.raises(RefusedError, match="has begun"):
+            with pytest.raises(RefusedError, match="has begun") as begun:
                 views("build", "customers", "--version", "2", "--from", "topic", *arguments, "--json")
+        assert views(*step_in(begun.value, "views build x --version x")[1:], "--json")["rows"] >= CUSTOMERS
+        assert run(ROOT, *step_in(built.stderr, "views diff x")).leads_on().code == 0
+        customers.register(20)
+        early = run(ROOT, "views", "promote", "customers", "--reason", "t", "--yes", "--timeout", "1").leads_on()
+        assert early.code == 6, early.text
+        assert run(ROOT, *step_in(early.text, "views status x")).leads_on().code == 0
 
         running.enter_context(worker(stack, "view:customers@2", environment))
         before = set(customers.ids)
         with reading(url, before) as wrong:
-            for verb in ("promote", "rollback"):
-                customers.register(20)
-                done = views(verb, "customers", *REASON, "--timeout", "60")
-                assert (done["done"], done["action"]) == (True, verb)
+            swap_as_printed(customers, early.text, built.stderr)
         assert wrong == []
         compared = views("diff", "customers", "--json")
         assert (compared["same"], compared["columns_only_new"]) == (True, ["verified"])
         first, second = views("status", "customers", "--json")
         assert (first["published"], second["published"], first["workers"], second["workers"]) == (True, False, 1, 1)
-    assert views("drop", "customers", "--version", "2", *REASON)["done"]
+    dropped = views(*step_in(begun.value, "views drop x --version x --reason REASON")[1:], "--yes", "--json")
+    assert dropped["done"]

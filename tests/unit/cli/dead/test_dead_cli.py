@@ -10,12 +10,15 @@ from typer.testing import CliRunner, Result
 
 from schemas.records.catalog import ReserveStock, StockLine
 from tests.commands import CODEC, Asking
+from tests.next_steps import step_in
 from tests.stack_fixture import ROOT
 from tests.tidy.test_advice import commands_in
 from tests.unit.stream.support import SETTINGS, options_for, working
 from towpath.cli.dead import register
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError, TowpathError, WorldError
+from towpath.orchestrator.envelope import MalformedHeaders
+from towpath.participant.core import BeyondInbox, Malformed
 from towpath.settings import load_settings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
@@ -191,7 +194,19 @@ def test_what_dies_again_is_an_exit_code(stand: Stand) -> None:
     stand.work()
     result = run("redrive", TOPIC, "0:0", "--wait", "0")
     assert isinstance(result.exception, PartlyDoneError)
-    assert (result.exception.next_step or "").startswith(f"towpath dead show {TOPIC} 0:")
+    assert run(*step_in(result.exception, "dead show x x")[1:]).exit_code == 0
+
+
+@pytest.mark.parametrize("kind", [Malformed, MalformedHeaders, BeyondInbox])
+def test_the_next_step_of_a_dead_records_own_error_finds_it(stand: Stand, kind: type[TowpathError]) -> None:
+    """It names the record where it lay; show and drop take that."""
+    record = stand.broker.records(TOPIC)[0]
+    if kind is BeyondInbox:
+        done = run(*step_in(BeyondInbox(record), "dead drop x x --reason REASON")[1:], "--yes")
+    else:
+        error = Malformed(record, "odd") if kind is Malformed else MalformedHeaders(record, "odd")
+        done = run(*step_in(error, "dead show x x")[1:])
+    assert done.exit_code == 0, done.exception or done.output
 
 
 def test_all_of_a_topic_is_asked_about(stand: Stand) -> None:
@@ -364,3 +379,15 @@ def test_the_release_that_is_printed_lets_the_key_go_on(stand: Stand) -> None:
         run(*release, "--wait", "0")
         stand.work()
     assert stand.applied == [("o-2", "1"), ("o-1", "2"), ("o-1", "3")]
+
+
+def test_a_letter_whose_record_is_gone_is_dropped_as_printed(stand: Stand) -> None:
+    """The record was too large to go with its letter, and has expired where it died."""
+    stand.bad = {"o-9"}
+    value = CODEC.encode(ReserveStock(order_id="o-9", lines=(StockLine(sku="v" * 1_048_400, quantity=1),)))
+    stand.send("o-9", value=value)
+    stand.work()
+    stand.broker.log_of(TopicPartition(TOPIC, 0)).expire(5)
+    shown = run("show", TOPIC, f"{TOPIC}[0]@4")
+    done = run(*step_in(shown.output, "dead drop x x --reason 'its record is no longer at x'")[1:], "--yes")
+    assert done.exit_code == 0, done.exception or done.output
