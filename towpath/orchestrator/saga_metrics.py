@@ -4,7 +4,7 @@ The one rule: nothing here can fail a unit or change a decision; it only reads w
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -31,9 +31,11 @@ _OUTCOMES = (
     StepStatus.UNDO_STUCK,
     StepStatus.UNDO_FAILED,
 )
-_UNDER_WAY = (StepStatus.SENT, StepStatus.WAITING, StepStatus.UNDOING)
 _ANSWERS = (Replied, Signalled)
 _DO, _UNDO = Direction.DO.value, Direction.UNDO.value
+_FORWARD, _REFUSED = Direction.DO, Happened.REFUSED
+_PENDING, _SENT, _UNDOING, _WAITING = StepStatus.PENDING, StepStatus.SENT, StepStatus.UNDOING, StepStatus.WAITING
+_UNDER_WAY = (_SENT, _WAITING, _UNDOING)
 
 
 class Decided(NamedTuple):
@@ -48,13 +50,13 @@ class Decided(NamedTuple):
 class Tally:
     """What a unit's decisions come to, noted as they are made, and told to the metrics once the unit is committed.
 
-    Counts are kept by counter and labels, so that a unit of 500 records looks each up once; of the decisions themselves
-    nothing is kept, or the collector of garbage would walk over their states again and again.
+    Counts are kept by counter and labels, so that a unit of 500 records looks each up once. Nothing is kept that the
+    collector of garbage would walk over again and again: no decision, and no tuple for each of them.
     """
 
     def __init__(self) -> None:
         self._counted: defaultdict[tuple[Any, ...], int] = defaultdict(int)
-        self._observed: list[tuple[Histogram, float]] = []
+        self._observed: defaultdict[Histogram, list[float]] = defaultdict(list)
 
     def note(self, one: Decided) -> None:
         """Note one decision."""
@@ -62,12 +64,12 @@ class Tally:
         entry = one.decision.effects[0]
         assert isinstance(entry, Record), "the first effect of each decision is its entry for the history"
         counted = self._counted
-        if entry.happened is Happened.REFUSED:
+        if entry.happened is _REFUSED:
             counted[metrics.SAGA_INPUTS_REFUSED, saga, type(one.input).__name__] += 1
         for effect in one.decision.effects:
-            if isinstance(effect, SendCommand):
+            if type(effect) is SendCommand:
                 again = "first" if effect.attempt == 1 else "again"
-                direction = _DO if effect.direction is Direction.DO else _UNDO
+                direction = _DO if effect.direction is _FORWARD else _UNDO
                 counted[metrics.STEP_COMMANDS, saga, effect.step, direction, again] += 1
         if after is None or after is before:
             return
@@ -78,8 +80,8 @@ class Tally:
             if isinstance(one.input, _ANSWERS) and was is not None and was.status in _UNDER_WAY:
                 seconds = _under_way_seconds(one.definition, step, was, one.input.at_milliseconds)
                 if seconds is not None:
-                    direction = _UNDO if was.status is StepStatus.UNDOING else _DO
-                    self._observed.append((_labelled(metrics.STEP_SECONDS, saga, step, direction), seconds))
+                    direction = _UNDO if was.status is _UNDOING else _DO
+                    self._observed[_labelled(metrics.STEP_SECONDS, saga, step, direction)].append(seconds)
 
     def _note_status(self, saga: str, before: SagaState | None, after: SagaState, at_milliseconds: int) -> None:
         if before is None:
@@ -91,7 +93,7 @@ class Tally:
         elif after.ended:
             self._counted[metrics.SAGAS_ENDED, saga, after.status._value_] += 1
             seconds = max(at_milliseconds - after.started_milliseconds, 0) / 1000
-            self._observed.append((_labelled(metrics.SAGA_SECONDS, saga, after.status._value_), seconds))
+            self._observed[_labelled(metrics.SAGA_SECONDS, saga, after.status._value_)].append(seconds)
 
     def clear(self) -> None:
         """Forget what was noted: its unit was aborted."""
@@ -102,16 +104,17 @@ class Tally:
         """Return what tells the metrics what was noted, and begin anew; None where nothing was."""
         if not self._counted and not self._observed:
             return None
-        told = partial(_tell, dict(self._counted), tuple(self._observed))
-        self.clear()
+        told = partial(_tell, self._counted, self._observed)
+        self._counted, self._observed = defaultdict(int), defaultdict(list)
         return told
 
 
-def _tell(counted: dict[tuple[Any, ...], int], observed: tuple[tuple[Histogram, float], ...]) -> None:
+def _tell(counted: dict[tuple[Any, ...], int], observed: dict[Histogram, list[float]]) -> None:
     for (counter, *labels), number in counted.items():
         counter.labels(*labels).inc(number)
-    for histogram, seconds in observed:
-        histogram.observe(seconds)
+    for histogram, found in observed.items():
+        for seconds in found:
+            histogram.observe(seconds)
 
 
 @cache
@@ -120,25 +123,25 @@ def _labelled(histogram: Histogram, *labels: str) -> Histogram:
     return histogram.labels(*labels)
 
 
-def _changed(before: SagaState | None, after: SagaState) -> Iterator[tuple[str, StepState | None, StepState]]:
-    """Yield each step, and item of an each, whose status changed, with its state before and after."""
-    pairs: Iterable[tuple[StepState | None, StepState]]
+def _changed(before: SagaState | None, after: SagaState) -> list[tuple[str, StepState | None, StepState]]:
+    """Return each step, and item of an each, whose status changed, with its state before and after."""
+    pairs: list[tuple[StepState | None, StepState]]
     if before is None or len(before.steps) != len(after.steps):
         earlier = {} if before is None else {step.key: step for step in before.steps}
-        pairs = ((earlier.get(step.key), step) for step in after.steps)
+        pairs = [(earlier.get(step.key), step) for step in after.steps]
     else:
-        pairs = zip(before.steps, after.steps, strict=True)
+        pairs = [(was, is_) for was, is_ in zip(before.steps, after.steps, strict=True) if was is not is_]
+    changed: list[tuple[str, StepState | None, StepState]] = []
     for was, is_ in pairs:
-        if was is is_:
-            continue
         if is_.items:
             items = {} if was is None else {item.key: item for item in was.items}
             for item in is_.items:
                 known = items.get(item.key)
                 if known is None or known.status is not item.status:
-                    yield is_.key, known, item
-        elif (was is None or was.status is not is_.status) and is_.status is not StepStatus.PENDING:
-            yield is_.key, was, is_
+                    changed.append((is_.key, known, item))
+        elif (was is None or was.status is not is_.status) and is_.status is not _PENDING:
+            changed.append((is_.key, was, is_))
+    return changed
 
 
 def _under_way_seconds(definition: Definition, step: str, was: StepState, at_milliseconds: int) -> float | None:
@@ -146,12 +149,12 @@ def _under_way_seconds(definition: Definition, step: str, was: StepState, at_mil
     declared = definition.steps[definition.index[step]]
     if not was.due_milliseconds:
         return None
-    if was.status is StepStatus.WAITING:
+    if was.status is _WAITING:
         if declared.activity is not Activity.WAIT or declared.remind is not None or was.round > 1:
             return None
         within = declared.wait_milliseconds
     else:
-        policy = declared.policy if was.status is StepStatus.SENT else declared.undo and declared.undo.policy
+        policy = declared.policy if was.status is _SENT else declared.undo and declared.undo.policy
         if not policy:
             return None
         within = policy.within_milliseconds
