@@ -99,6 +99,10 @@ KEPT_AND_NEXT: dict[str, tuple[str, str]] = {
     ),
     # What is asked for
     "NotFoundError": ("Everything as it was.", "The message lists what there is."),
+    "SupervisorSilent": (
+        "The data, and what it runs as long as it lives.",
+        "The same command again; if it stays silent, `kill -KILL` the process that is named, then `towpath up`.",
+    ),
     "NotRunning": ("The data of the stack.", "`towpath up`"),
     "PartlyDoneError": ("What was done.", "Run the same command again: it does the rest."),
     "NotEnded": ("The saga, which goes on.", "Await again; `towpath saga why SAGA KEY` says what it waits for."),

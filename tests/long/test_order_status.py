@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from schemas.records.order import OrderConfirmed, OrderLine, OrderPlaced
-from tests.integration.stack.test_views import REASON, views, worker
+from tests.integration.stack.test_views import views, worker
 from tests.long.stacks import another_stack
 from tests.stack_fixture import ROOT, RunningStack, variables
 from towpath.contract.catalogue import Catalogue
@@ -22,6 +22,7 @@ from towpath.orchestrator.envelope import headers_of
 from towpath.stream.broker.kafka import KafkaBroker
 
 EVENTS = 200_000
+REASON = ("--reason", "a test", "--yes", "--json")
 SECONDS_MAX = 900
 VIEWS = ["pipelines.views.order_status:view", "tests.long.order_status_v2:view"]
 EVENTS_PER_TRANSACTION = 5_000
