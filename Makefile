@@ -43,8 +43,8 @@ test-long: $(READY) ## a whole project of its own from the wheel, for minutes: n
 
 ##@ For those who change Towpath
 setup: $(READY) ## make .venv from the lock files
-check: $(READY) ## format, lint, types, stale records, contracts, proof of the sagas, stale docker-compose.yml
-	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/towpath contracts test && $(BIN)/towpath saga check sagas && $(BIN)/towpath compose --check
+check: $(READY) ## format, lint, types, stale records, contracts, proof of the sagas, stale docker-compose.yml, names, docs, links
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/towpath contracts test && $(BIN)/towpath saga check sagas && $(BIN)/towpath compose --check && $(BIN)/python -m pytest -q -n 2 tests/tidy tests/unit/docs
 format: $(READY) ## fix what the formatter and the linter can fix
 	@$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 records: $(READY) ## write the record classes anew from schemas/avro
