@@ -10,7 +10,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Producer, TopicPartition
+from confluent_kafka import Producer
+from confluent_kafka import TopicPartition as Place
 from psycopg.rows import dict_row
 
 from schemas.records.identity import VerifyCustomer
@@ -24,7 +25,8 @@ from towpath.contract.registry import load_codec
 from towpath.outbox.message import HEADER_COLUMNS
 from towpath.stream.broker.dead_letter import read_dead_letter
 from towpath.stream.broker.port import Groups
-from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.broker.reader.ranges import read_range
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.options import DatabaseOptions, StreamOptions
 from towpath.stream.engine.postgres import DatabaseUnit
@@ -52,7 +54,7 @@ class Bench:
         self.state = self.cluster.topic(PARTITIONS)
         self.codec = load_codec(stack.settings, Catalogue.load(stack.settings), [TOPIC])
         self.bad: set[tuple[str, int]] = set()
-        self.applied: list[tuple[str, int]] = []
+        self.out = self.cluster.topic(1)
         self.application = f"t-{self.run}"
 
     def send(self, *attempts: tuple[str, int]) -> None:
@@ -81,7 +83,19 @@ class Bench:
     async def apply(self, unit: KafkaUnit, groups: Groups) -> None:
         """Apply commands."""
         found = [self.check(record) for records in groups.values() for record in records]
-        self.applied += [name for name in found if name is not None]
+        for name in found:
+            if name is not None:
+                unit.send(self.out, json.dumps(name).encode(), key=name[0].encode())
+
+    @property
+    def applied(self) -> list[tuple[str, int]]:
+        """Return what was applied, in its order: a unit that was cut off has applied nothing."""
+        place = TopicPartition(self.out, 0)
+        end = self.cluster.broker.end_offsets([place])[place]
+        records = read_range(
+            self.cluster.broker, place, 0, end, silence_seconds_max=30.0, kept="everything", next_step="towpath status"
+        )
+        return [(customer, attempt) for customer, attempt in (json.loads(record.value or b"") for record in records)]
 
     def options(self, **changes: Any) -> StreamOptions:
         """Return the options of the application's worker."""
@@ -178,7 +192,7 @@ def test_a_key_whose_dead_letter_retention_has_taken_goes_on(bench: Bench) -> No
     bench.work(lambda: bench.died(1, 2))
     (row,) = bench.letters()
     partition, _, offset = row["example"].partition(":")
-    up_to = TopicPartition(f"{TOPIC}.dead", int(partition), int(offset) + 1)
+    up_to = Place(f"{TOPIC}.dead", int(partition), int(offset) + 1)
     (gone,) = bench.cluster.admin.delete_records([up_to]).values()
     gone.result(10)
     results: list[tuple[int, Any, str]] = []
