@@ -8,12 +8,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import psycopg
 import pytest
 
 from schemas.records.order import OrderConfirmed, OrderLine, OrderPlaced
-from tests.integration.stack.test_views import views, worker
+from tests.integration.stack.test_views import flowing, views, worker
 from tests.long.stacks import another_stack
 from tests.stack_fixture import ROOT, RunningStack, variables
 from towpath.contract.catalogue import Catalogue
@@ -54,24 +55,6 @@ def send(stack: RunningStack, orders: int, *, customer: str) -> None:
             producer.commit({}, None)
     finally:
         producer.close()
-
-
-@contextmanager
-def flowing(stack: RunningStack) -> Iterator[None]:
-    """Let orders flow all the while, some hundred events a second."""
-    stopped = threading.Event()
-
-    def flow() -> None:
-        while not stopped.wait(0.5):
-            send(stack, 50, customer="somebody")
-
-    thread = threading.Thread(target=flow)
-    thread.start()
-    try:
-        yield
-    finally:
-        stopped.set()
-        thread.join()
 
 
 @contextmanager
@@ -127,7 +110,8 @@ def test_order_status_is_rebuilt_from_200000_events_while_orders_flow(monkeypatc
             while connection.execute(query, (customer,)).fetchall() != [(orders,)]:
                 assert time.monotonic() < deadline
                 time.sleep(1)
-        with reading(url, customer, orders) as wrong, flowing(stack):
+        flow = partial(send, stack, 50, customer="somebody")
+        with reading(url, customer, orders) as wrong, flowing(flow, every_seconds=0.5):
             assert views("build", "order_status", "--version", "2", "--json")["rows"] >= orders
             running.enter_context(worker(stack, "view:order_status@2", environment))
             for verb in ("promote", "rollback", "promote"):

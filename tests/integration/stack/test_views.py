@@ -5,7 +5,7 @@ import signal
 import subprocess
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -68,6 +68,24 @@ def swap_as_printed(customers: "Customers", early: str, built: str) -> None:
         swapped(step_in(told.text, "views promote x --when-ready --reason REASON"))
 
 
+@contextmanager
+def flowing(send: Callable[[], None], *, every_seconds: float) -> Iterator[None]:
+    """Send again and again meanwhile, from a thread of its own."""
+    stopped = threading.Event()
+
+    def flow() -> None:
+        while not stopped.wait(every_seconds):
+            send()
+
+    thread = threading.Thread(target=flow)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
 class Customers:
     """Registers customers straight into the topic."""
 
@@ -87,23 +105,6 @@ class Customers:
             self._producer.produce("identity.events", self._codec.encode(record), key=id_.encode(), headers=headers)
             self.ids.add(id_)
         self._producer.commit({}, None)
-
-    @contextmanager
-    def flowing(self) -> Iterator[None]:
-        """Register one customer after another, in a transaction each."""
-        stopped = threading.Event()
-
-        def flow() -> None:
-            while not stopped.wait(0.4):
-                self.register(1)
-
-        thread = threading.Thread(target=flow)
-        thread.start()
-        try:
-            yield
-        finally:
-            stopped.set()
-            thread.join()
 
     def close(self) -> None:
         """Close what was opened."""
@@ -196,7 +197,7 @@ def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
             assert any("offsets" in line for line in killed.stderr)
             killed.send_signal(signal.SIGKILL)
         # Each transaction ends with a marker: what follows each other closely keeps nobody from having caught up.
-        with customers.flowing():
+        with flowing(lambda: customers.register(1), every_seconds=0.4):
             built = subprocess.run(command, **options, stderr=subprocess.PIPE, check=False, timeout=60)
         assert built.returncode == 0, built.stderr
         assert json.loads(built.stdout)["rows"] >= CUSTOMERS

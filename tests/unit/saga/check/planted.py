@@ -213,11 +213,8 @@ def a_condition_raises_on_valid_data(fixed: bool) -> Built:
     return two_steps(when=when)
 
 
-@planted(Property.BUILDER_RAISES, "items")
-def a_list_raises_on_valid_data(fixed: bool) -> Built:
-    def over(event: Begun) -> list[str]:
-        return event.lines[: 10 if fixed else 10 // (event.quantity - 1)]
-
+def items_over(over: Callable[[Begun], list[str]]) -> Built:
+    """Return a saga with a step for each item of a list."""
     saga = begin()
     saga.each(
         shop,
@@ -230,6 +227,14 @@ def a_list_raises_on_valid_data(fixed: bool) -> Built:
         within=seconds(10),
     )
     return saga
+
+
+@planted(Property.BUILDER_RAISES, "items")
+def a_list_raises_on_valid_data(fixed: bool) -> Built:
+    def over(event: Begun) -> list[str]:
+        return event.lines[: 10 if fixed else 10 // (event.quantity - 1)]
+
+    return items_over(over)
 
 
 def ask_for_ever(event: Begun) -> Ask:
@@ -253,18 +258,7 @@ def a_list_does_not_come_to_an_end(fixed: bool) -> Built:
             pass
         return lines
 
-    saga = begin()
-    saga.each(
-        shop,
-        ask_item,
-        key="items",
-        over=over,
-        limit=5,
-        succeeds=Well,
-        undo=UndoEach(take_back_item, succeeds=TakenBack),
-        within=seconds(10),
-    )
-    return saga
+    return items_over(over)
 
 
 @planted(Property.BUILDER_RAISES, "second")
