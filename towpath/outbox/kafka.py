@@ -65,13 +65,16 @@ class KafkaHandover:
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
             return
-        self._off_until_seconds = self._clock.monotonic_seconds() + OFF_SECONDS
-        log.warning(
-            "hand-over was not taken; capture brings the message",
-            topic=message.topic(),
-            reason=error.str(),
-            off_for_seconds=OFF_SECONDS,
-        )
+        now_seconds = self._clock.monotonic_seconds()
+        off_already = now_seconds < self._off_until_seconds
+        self._off_until_seconds = now_seconds + OFF_SECONDS
+        if not off_already:  # the others under way fail with it
+            log.warning(
+                "hand-over was not taken; capture brings the message",
+                topic=message.topic(),
+                reason=error.str(),
+                off_for_seconds=OFF_SECONDS,
+            )
 
     def close(self) -> None:
         """Close, whatever has not arrived: Debezium brings it."""

@@ -4,6 +4,7 @@ import time
 from uuid import UUID
 
 import pytest
+import structlog
 
 from towpath.clock import ManualClock
 from towpath.outbox import kafka
@@ -72,4 +73,22 @@ def test_after_a_message_that_was_not_taken_nothing_is_handed_over_for_a_while(
     assert handover.hand_over((message,)) == 0
     clock.advance(2)
     assert handover.hand_over((message,)) == 1
+    handover.close()
+
+
+def test_messages_that_were_not_taken_together_are_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that is away is one thing to know of, not as many as were under way to it."""
+    monkeypatch.setattr(kafka, "DELIVERY_MILLISECONDS", 100)
+    clock = ManualClock()
+    handover = kafka.KafkaHandover(
+        KafkaSettings(bootstrap_servers="127.0.0.1:1"), per_second=50, name="test", clock=clock
+    )
+    message = OutboxMessage(id=ID, topic="t", key="k", type="T", payload=b"")
+    with structlog.testing.capture_logs() as told:
+        for _ in range(3):
+            clock.advance(1)
+            assert handover.hand_over((message,)) == 1
+        assert handover._producer is not None
+        handover._producer.flush(30)
+    assert [one["event"] for one in told] == ["hand-over was not taken; capture brings the message"]
     handover.close()
