@@ -235,7 +235,7 @@ class Ours:
         return {
             "sagas": sagas,
             "all_ended": ended,
-            **self._verified(keys),
+            **self.verified(keys),
             "sagas_per_second": round(sagas / elapsed, 1) if ended else None,
             "start_to_end": self._start_to_end(placed),
             "seconds": seconds,
@@ -255,7 +255,8 @@ class Ours:
         backlog["cpu_milliseconds_per_saga"] = round(sum(spent.values()), 2)
         backlog["ceiling_sagas_per_second"] = round(1000 * len(os.sched_getaffinity(0)) / sum(spent.values()), 1)
 
-    def _verified(self, keys: list[str]) -> dict[str, Any]:
+    def verified(self, keys: list[str]) -> dict[str, Any]:
+        """Return how many of these sagas have completed, and of how many of those every service has all its work."""
         completed = [key for key in keys if self.follower.ended.get(key, ("", 0, ""))[2] == "completed"]
         return {"completed": len(completed), "verified_in_databases": self.form.done(self.settings, completed)}
 
@@ -282,7 +283,7 @@ class Ours:
             frozenset(key.encode() for key in keys),
         )
 
-    def _start(self, connection: Any, key: str) -> None:
+    def place(self, connection: Any, key: str) -> None:
         """Start one saga as an application does: commit, then hand the start over."""
         message = self.form.start(connection, self.codec, key)
         connection.commit()
@@ -301,7 +302,7 @@ class Ours:
                 if wait > 0:
                     time.sleep(wait)
                 placed[key] = time.time()
-                self._start(connection, key)
+                self.place(connection, key)
         ended = self.follower.wait_for(keys, 30)
         after = self.snapshot()
         passed_seconds = after.at_seconds - before.at_seconds
@@ -313,7 +314,7 @@ class Ours:
             "held": held,
             "started_late_seconds": round(late_seconds, 2),
             "start_to_end": found,
-            **self._verified(keys),
+            **self.verified(keys),
             "units": after.counts.since(before.counts, passed_seconds),
             "processes_share_of_a_core": {
                 name: round(spent / passed_seconds, 3) for name, spent in after.spent(before).items()
@@ -328,7 +329,7 @@ class Ours:
         with connect(self.settings, self.form.start_service) as connection:
             for key in keys:
                 begin = time.time()
-                self._start(connection, key)
+                self.place(connection, key)
                 if self.follower.wait_for([key], ALONE_SECONDS_MAX):
                     found.append((self.follower.ended[key][0] - begin) * 1000)
         found.sort()
