@@ -14,6 +14,7 @@ PROCESS: Shape = {
     "pid": 0,
     "ports": [0],
     "memory_bytes": 0,
+    "successor_memory_bytes": 0,
     "version": "",
     "uptime_seconds": 0.0,
     "starts": 0,

@@ -99,7 +99,8 @@ def status(as_json: AsJson = False) -> None:
     """Show each process: state, pid, port, memory (shared pages counted once), version, uptime."""
     settings = load_settings()
     rows = _rows(settings)
-    total = sum(row["memory_bytes"] or 0 for row in rows)
+    waiting = sum(row["successor_memory_bytes"] for row in rows)
+    total = sum(row["memory_bytes"] or 0 for row in rows) + waiting
     problems = _problems(settings, rows)
     if as_json:
         report = {"running": bool(rows), "memory_bytes": total, "processes": rows, "groups": _groups(settings, rows)}
@@ -107,7 +108,8 @@ def status(as_json: AsJson = False) -> None:
     elif rows:
         output.show_table(_table(rows))
         _show_groups(_groups(settings, rows))
-        output.note(f"memory, shared pages counted once: {total / 2**20:,.0f} MiB")
+        beside = f", {waiting / 2**20:,.0f} MiB of it in successors that wait" if waiting else ""
+        output.note(f"memory, shared pages counted once: {total / 2**20:,.0f} MiB{beside}")
         for problem in problems:
             output.problem(problem.subject, problem.finding, problem.fix)
     else:
@@ -184,6 +186,7 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
             "ports": list(one.ports),
             "metrics_port": ports.get(one.name),
             "memory_bytes": memory_bytes(one.pid, children=one.name != "supervisor") if one.pid else None,
+            "successor_memory_bytes": (memory_bytes(one.successor_pid) or 0) if one.successor_pid else 0,
             "version": one.version,
             "uptime_seconds": None if one.uptime_seconds is None else round(one.uptime_seconds, 1),
             "starts": one.starts,

@@ -24,6 +24,7 @@ from towpath.errors import NotFoundError, RefusedError
 from towpath.stack.client import NotRunning, ProcessFailed, StackClient, start_supervisor
 from towpath.stack.home import Home
 from towpath.stack.supervisor.spec import RestartPolicy, State
+from towpath.stack.supervisor.supervisor import SUCCESSOR_SECONDS_MAX
 
 # A death each 50 ms at first, given up after the fourth.
 HASTY = RestartPolicy(first_seconds=0.05, deaths_max=4)
@@ -175,6 +176,7 @@ def test_a_process_that_waits_to_begin_has_a_successor_that_waits(
     assert eventually(lambda: len(waiting()) == 1)
     (killed,) = waiting()
     os.kill(killed, signal.SIGKILL)
+    assert eventually(lambda: is_gone(killed))
     gone.add(killed)
     client.restart("quick")
     client.wait_ready(["quick"], 10)
@@ -183,6 +185,40 @@ def test_a_process_that_waits_to_begin_has_a_successor_that_waits(
     client.stop("quick")
     assert is_gone(left)
     assert client.status()["quick"].starts == 4
+
+
+def waiting(client: StackClient, name: str) -> int | None:
+    """Return who waits to take over from a process."""
+    return client.status()[name].successor_pid
+
+
+def test_a_successor_waits_as_soon_as_nobody_starts(client: StackClient, python: SpecMaker) -> None:
+    """The next save may come at once; where others restart they have the processor first, for a while."""
+    begins = f"sys.stdin.readline(); {RUNS}"
+    client.start(python("first", begins, waits_to_begin=True))
+    client.wait_ready(["first"], 10)
+    assert eventually(lambda: waiting(client, "first") is not None, SUCCESSOR_SECONDS_MAX / 2)
+    client.start(python("slow", "sys.stdin.readline(); time.sleep(600)", waits_to_begin=True))
+    client.restart("first")
+    client.wait_ready(["first"], 10)
+    ready = time.monotonic()
+    assert eventually(lambda: waiting(client, "first") is not None)
+    assert time.monotonic() - ready > SUCCESSOR_SECONDS_MAX / 2
+
+
+def test_no_successor_comes_after_a_stop(client: StackClient, python: SpecMaker) -> None:
+    """One was begun for each run, and that of a run that had died came later: to a process that was stopped."""
+    begins = f"sys.stdin.readline(); {RUNS}"
+    client.start(python("slow", "sys.stdin.readline(); time.sleep(600)", waits_to_begin=True))
+    client.start(python("quick", begins, waits_to_begin=True, restart=HASTY))
+    client.wait_ready(["quick"], 10)
+    client.kill("quick")
+    assert eventually(lambda: client.status()["quick"].starts == 2)
+    client.wait_ready(["quick"], 10)
+    assert waiting(client, "quick") is None
+    client.stop("quick")
+    time.sleep(SUCCESSOR_SECONDS_MAX + 0.5)
+    assert waiting(client, "quick") is None
 
 
 def test_nothing_outlives_a_killed_supervisor(client: StackClient, python: SpecMaker) -> None:

@@ -149,7 +149,9 @@ class ProcessSpec:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """How a process stands. `starts` counts its starts; `reason` says why it waits or failed."""
+    """How a process stands. `starts` counts its starts; `reason` says why it waits or failed; `successor_pid` is who
+    waits to take over, if anybody.
+    """
 
     name: str
     group: Group
@@ -161,6 +163,7 @@ class ProcessStatus:
     uptime_seconds: float | None
     starts: int
     reason: str | None
+    successor_pid: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the wire."""

@@ -29,14 +29,20 @@ PROBE_TIMEOUT_SECONDS = 5.0
 WATCH_SECONDS = 1.0
 """Between two looks whether a worker still says that it is ready."""
 ANSWER_BYTES_MAX = 64 * 1024
-SUCCESSOR_SECONDS = 2.0
+LOOK_SECONDS = 0.1
+SUCCESSOR_SECONDS_MAX = 2.0
+"""How long a successor lets others that restart have the processor: one of them may start for ever."""
 
 
 class Supervised:
     """One process and the task that keeps it running."""
 
     def __init__(
-        self, spec: ProcessSpec, changed: Callable[[], None], end_orphans: Callable[[], Awaitable[None]]
+        self,
+        spec: ProcessSpec,
+        changed: Callable[[], None],
+        end_orphans: Callable[[], Awaitable[None]],
+        others_start: Callable[[], bool],
     ) -> None:
         self.spec = spec
         self.state = State.STOPPED
@@ -44,6 +50,7 @@ class Supervised:
         self.starts = 0
         self._changed = changed
         self._end_orphans = end_orphans
+        self._others_start = others_start
         self._process: subprocess.Popen[bytes] | None = None
         self._successor: subprocess.Popen[bytes] | None = None
         self._started_seconds = 0.0
@@ -67,6 +74,7 @@ class Supervised:
             uptime_seconds=time.monotonic() - self._started_seconds if alive else None,
             starts=self.starts,
             reason=self.reason,
+            successor_pid=self._successor.pid if self._successor else None,
         )
 
     @property
@@ -104,8 +112,7 @@ class Supervised:
     async def _end(self) -> None:
         self._wanted = False
         self._wake.set()
-        if self._preparing is not None:
-            self._preparing.cancel()
+        self._prepare_no_more()
         if self._process is not None:
             self._set(State.STOPPING)
             self.send(self.spec.stop_signal)
@@ -158,7 +165,7 @@ class Supervised:
         self.starts += 1
         try:
             self._process = self._spawn()
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             return f"cannot start: {error}", False
         gone = asyncio.Event()
         watching = asyncio.create_task(_tell_end(self._process.pid, gone))
@@ -175,6 +182,7 @@ class Supervised:
                     self._preparing = asyncio.create_task(self._prepare_successor())
             await self._watch_until(gone)
         finally:
+            self._prepare_no_more()
             for task in (asking, waiting, watching):
                 task.cancel()
         was_ready = asking.done() and not asking.cancelled() and asking.result()
@@ -214,10 +222,17 @@ class Supervised:
 
     async def _prepare_successor(self) -> None:
         """Keep a successor waiting, once those that restart together with this one have had the processor."""
-        await asyncio.sleep(SUCCESSOR_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SUCCESSOR_SECONDS_MAX):
+                while self._others_start():
+                    await asyncio.sleep(LOOK_SECONDS)
         if self._successor is None:
-            with suppress(OSError):  # without one, the next start takes longer
+            with suppress(OSError, subprocess.SubprocessError):  # without one, the next start takes longer
                 self._successor = self._launch()
+
+    def _prepare_no_more(self) -> None:
+        if self._preparing is not None:
+            self._preparing.cancel()
 
     def _end_successor(self) -> None:
         if self._successor is not None:
@@ -339,9 +354,14 @@ class Supervisor:
         known = self.processes.get(spec.name)
         if known is None or known.state in {State.STOPPED, State.FAILED}:
             starts = known.starts if known else 0
-            known = self.processes[spec.name] = Supervised(spec, self.changed, self._end_orphans)
+            known = self.processes[spec.name] = Supervised(spec, self.changed, self._end_orphans, self._one_starts)
             known.starts = starts
         known.start()
+
+    def _one_starts(self) -> bool:
+        """Return whether a process that has a successor is on its way to run again."""
+        on_its_way = {State.STARTING, State.STOPPING}
+        return any(one.spec.waits_to_begin and one.state in on_its_way for one in self.processes.values())
 
     async def _end_orphans(self) -> None:
         """End what dead processes left behind outside their own group, as PostgreSQL's backends are (setsid).
