@@ -33,6 +33,8 @@ ENGINE = (
 )
 """What workers are made of, beside the project: it takes most of the time of a start."""
 
+WAIT_TO_BEGIN = "--wait-to-begin"
+
 Tell = Callable[["WorkerStatus"], None]
 """Tells whoever supervises this process how its worker stands."""
 
@@ -51,7 +53,7 @@ def run(
         str, typer.Option(help="Tells this worker from its siblings: stable over restarts, unique among live ones.")
     ] = "1",
     as_json: Annotated[bool, typer.Option("--json", help="List the workers as JSON.")] = False,
-    wait: Annotated[bool, typer.Option("--wait-to-begin", hidden=True)] = False,
+    wait: Annotated[bool, typer.Option(WAIT_TO_BEGIN, hidden=True)] = False,
 ) -> None:
     """Run one worker of this project, until SIGTERM or SIGINT."""
     if wait:
@@ -72,12 +74,31 @@ def run(
 def _wait_to_begin() -> None:
     """Import the engine, and nothing of the project, which may change meanwhile; go on once a line is told.
 
-    Ends the process where nobody is left to tell one.
+    Ends the process where nobody is left to tell one; begins it anew where a file that it has imported was replaced
+    meanwhile, as pip does: else it would run half of the old package and half of the new one.
     """
     for name in ENGINE:
         importlib.import_module(name)
+    imported = _imported_files()
     if not sys.stdin.buffer.readline():
         sys.exit()
+    if _imported_files() != imported:
+        os.execv(sys.executable, [one for one in sys.orig_argv if one != WAIT_TO_BEGIN])  # noqa: S606 - itself
+
+
+def _imported_files() -> dict[str, tuple[int, int, int] | None]:
+    """Return for each file that is imported what tells that it was replaced, None where it is gone."""
+    found: dict[str, tuple[int, int, int] | None] = {}
+    for module in list(sys.modules.values()):
+        path = getattr(module, "__file__", None)
+        if isinstance(path, str):
+            try:
+                seen = os.stat(path)
+            except OSError:
+                found[path] = None
+            else:
+                found[path] = (seen.st_ino, seen.st_size, seen.st_mtime_ns)
+    return found
 
 
 def _run_worker(settings: Settings, name: str, slot: str) -> None:
