@@ -362,8 +362,8 @@ def _compared(
     views = [view for number, view in declared.items() if number in (before, after)]
     project = settings.project.name
 
-    def look() -> "Comparison | int":
-        """Return how they differ, or by how many records they are too far apart to tell."""
+    def look() -> "Comparison | tuple[int, int]":
+        """Return how they differ, or by how many records they are too far apart to tell, and which is behind."""
         with views_connection(settings) as connection:
             begin_snapshot(connection)
             vectors = [vector_of(connection, group_name(project, name, number)) for number in (before, after)]
@@ -373,20 +373,22 @@ def _compared(
             if records <= FLUX_RECORDS_MAX:
                 keys = keys_between(broker_of(settings), ranges, views, codec_of(settings, topics)) if ranges else set()
                 return compare(connection, name, before, after, left_out=keys, samples=samples)
-            return records
+            come = [sum(vector.get(place, 0) for place in ranges) for vector in vectors]
+            return records, before if come[0] < come[1] else after
 
     found = wait_until(
         SystemClock(),
         look,
-        holds=lambda compared: not isinstance(compared, int),
+        holds=lambda compared: not isinstance(compared, tuple),
         seconds=seconds,
         every_seconds=LOOK_SECONDS,
     )
-    if isinstance(found, int):
+    if isinstance(found, tuple):
+        records, behind = found
         raise RefusedError(
-            f"versions {before} and {after} of view {name} are {found} records apart: too many to leave out",
+            f"versions {before} and {after} of view {name} are {records} records apart: too many to leave out",
             kept="both",
-            next_step=f"towpath views build {name} --version {max(before, after)} --watch, then compare again",
+            next_step=f"towpath views build {name} --version {behind}, then compare again",
         )
     return found
 

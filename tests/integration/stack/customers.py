@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.records.identity import CustomerRegistered
+from schemas.records.payment import PaymentCaptured
 from towpath.view import Occurrence, View
 
 
@@ -45,3 +46,20 @@ _COMMON: dict[str, Any] = {
 }
 first = View(row=Customer, fold=fold, **_COMMON)
 second = View(row=CustomerWithMark, fold=fold_with_mark, version=2, **_COMMON)
+paid = View(
+    name="paid",
+    topics=("payment.events",),
+    row=Customer,
+    key="customer_id",
+    folds=frozenset({PaymentCaptured}),
+    fold=lambda *_: None,
+)
+"""Has no rows: only where it stands matters."""
+third = View(
+    row=CustomerWithMark,
+    fold=fold_with_mark,
+    version=3,
+    from_row=lambda row: CustomerWithMark(**row),
+    **{**_COMMON, "topics": ("identity.events", "order.events")},
+)
+"""Folds a topic that the others do not: their rows cannot stand for what it would have folded."""

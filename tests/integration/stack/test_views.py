@@ -15,20 +15,28 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner
 
 from schemas.records.identity import CustomerRegistered
+from tests.integration.stack import customers as customers_of
 from tests.integration.stack.test_running import COMMAND
+from tests.integration.stack.test_supervisor import eventually
 from tests.next_steps import run, step_in
 from tests.stack_fixture import ROOT, RunningStack, variables
 from towpath import cli
+from towpath.client import Client
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.registry import load_codec
-from towpath.errors import ConfigurationError, RefusedError
+from towpath.errors import ConfigurationError, NotFoundError, RefusedError, WorldError
 from towpath.orchestrator.envelope import headers_of
-from towpath.stack.workers import worker_process
+from towpath.orchestrator.sagas_view import NAME, sagas_view
+from towpath.stack.supervisor.spec import State
+from towpath.stack.workers import start_workers, worker_process
 from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.port import Producer
+from towpath.view.reads.postgres import ViewReader
+from towpath.view.versions.postgres import published_version
 
 VIEWS = ["tests.integration.stack.customers:first", "tests.integration.stack.customers:second"]
+THIRD = "tests.integration.stack.customers:third"
 CUSTOMERS = 400
 
 
@@ -66,6 +74,59 @@ def swap_as_printed(customers: "Customers", early: str, built: str) -> None:
     with variables({"TOWPATH_PROJECT__VIEWS": json.dumps(VIEWS[:1])}):  # somebody takes it out of the project
         told = run(ROOT, "views", "status", "customers").leads_on()
         swapped(step_in(told.text, "views promote x --when-ready --reason REASON"))
+
+
+def rehearse() -> None:
+    """Build in rehearsal: it refuses what the run would refuse, and says as much where it would not."""
+    for arguments in (("--dry-run",), ("--reason", "a test")):
+        with pytest.raises(ConfigurationError, match="does not say how a row of it is made"):
+            views("build", "customers", "--version", "2", "--from", "snapshot", *arguments, "--json")
+    rehearsed = views("build", "customers", "--version", "2", "--from", "topic", "--dry-run", "--json")
+    assert (rehearsed["done"], rehearsed["from"]) == (False, "topic")
+    assert rehearsed["records"] >= CUSTOMERS
+    assert views("status", "customers", "--json")[1]["state"] == "not begun"
+
+
+def bring_up_what_is_far_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare a version with one that is too far behind for it: refused, and built on as printed."""
+    with monkeypatch.context() as few:
+        few.setattr("towpath.cli.views.FLUX_RECORDS_MAX", 0)
+        far = run(ROOT, "views", "diff", "customers", "--timeout", "1").leads_on()
+    assert (far.code, "records apart" in far.text) == (6, True), far.text
+    assert run(ROOT, *step_in(far.text, "views build x --version x")).leads_on().code == 0
+
+
+def show_what_differs(url: str, customer: str) -> None:
+    """Falsify a row of the new version: the comparison fails, and the one that it names shows the row."""
+    falsify = "UPDATE customers_v2 SET name = %s WHERE customer_id = %s"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(falsify, ("Eve", customer))
+        failed = run(ROOT, "views", "diff", "customers", "--fail", "--samples", "0").leads_on()
+        assert (failed.code, "Eve" in failed.text) == (1, False), failed.text
+        shown = run(ROOT, *step_in(failed.text, "views diff x --samples 100")).leads_on()
+        assert (shown.code, "Eve" in shown.text) == (0, True), shown.text
+        connection.execute(falsify, ("Ada", customer))
+
+
+def go_back_to_rows_that_stand_still(stack: RunningStack, worker_of_the_old: str, customers: "Customers") -> None:
+    """Take the new version back where nobody folds the old one any more: refused, and done by what is printed."""
+    swapped(["views", "promote", "customers", "--version", "2", "--reason", "t"])
+    stack.client.stop(worker_of_the_old)
+    customers.register(5)
+    refused = run(ROOT, "views", "rollback", "customers", "--reason", "t", "--yes", "--timeout", "1").leads_on()
+    assert refused.code == 6, refused.text
+    swapped(step_in(refused.text, "views rollback x --force --reason REASON"))
+
+
+def build_what_no_rows_stand_for() -> None:
+    """Begin a version with the rows of one that folds a topic less: refused, and built as printed."""
+    with variables({"TOWPATH_PROJECT__VIEWS": json.dumps([*VIEWS, THIRD])}):
+        snapshot = ("--version", "3", "--from", "snapshot", "--reason", "t")
+        refused = run(ROOT, "views", "build", "customers", *snapshot).leads_on()
+        assert refused.code == 6, refused.text
+        built = run(ROOT, *step_in(refused.text, "views build x --version x --from topic --reason REASON")).leads_on()
+        assert built.code == 0, built.text
+        assert views("drop", "customers", "--version", "3", "--reason", "t", "--yes", "--json")["done"]
 
 
 @contextmanager
@@ -125,13 +186,13 @@ def dead_letter_topic(stack: RunningStack) -> Iterator[None]:
 
 
 @contextmanager
-def worker(stack: RunningStack, name: str, environment: dict[str, str]) -> Iterator[None]:
-    """Run a worker of the project with both versions."""
+def worker(stack: RunningStack, name: str, environment: dict[str, str]) -> Iterator[str]:
+    """Run a worker of the project with both versions; yield the name of its process."""
     spec = worker_process(stack.settings, name, "views", environment=environment)
     stack.client.start(spec)
     try:
         stack.client.wait_ready([spec.name], 120)
-        yield
+        yield spec.name
     finally:
         stack.client.stop(spec.name)
 
@@ -175,17 +236,10 @@ def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
     with ExitStack() as running:
         running.callback(customers.close)
         running.enter_context(dead_letter_topic(stack))
-        running.enter_context(worker(stack, "view:customers", environment))
+        first_worker = running.enter_context(worker(stack, "view:customers", environment))
         customers.register(CUSTOMERS)
 
-        # A rehearsal refuses what the run would refuse, and says as much where it would not.
-        for arguments in (("--dry-run",), ("--reason", "a test")):
-            with pytest.raises(ConfigurationError, match="does not say how a row of it is made"):
-                views("build", "customers", "--version", "2", "--from", "snapshot", *arguments, "--json")
-        rehearsed = views("build", "customers", "--version", "2", "--from", "topic", "--dry-run", "--json")
-        assert (rehearsed["done"], rehearsed["from"]) == (False, "topic")
-        assert rehearsed["records"] >= CUSTOMERS
-        assert views("status", "customers", "--json")[1]["state"] == "not begun"
+        rehearse()
 
         # What is printed is run as printed, from here to the end.
         unbuilt = run(ROOT, "views", "promote", "customers", "--version", "2", "--reason", "t", "--yes").leads_on()
@@ -210,6 +264,7 @@ def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
         early = run(ROOT, "views", "promote", "customers", "--reason", "t", "--yes", "--timeout", "1").leads_on()
         assert early.code == 6, early.text
         assert run(ROOT, *step_in(early.text, "views status x")).leads_on().code == 0
+        bring_up_what_is_far_behind(monkeypatch)
 
         running.enter_context(worker(stack, "view:customers@2", environment))
         before = set(customers.ids)
@@ -220,5 +275,54 @@ def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
         assert (compared["same"], compared["columns_only_new"]) == (True, ["verified"])
         first, second = views("status", "customers", "--json")
         assert (first["published"], second["published"], first["workers"], second["workers"]) == (True, False, 1, 1)
+        show_what_differs(url, next(iter(before)))
+        go_back_to_rows_that_stand_still(stack, first_worker, customers)
+        build_what_no_rows_stand_for()
     dropped = views(*step_in(begun.value, "views drop x --version x --reason REASON")[1:], "--yes", "--json")
     assert dropped["done"]
+
+
+@contextmanager
+def running_as_printed(step: list[str], environment: dict[str, str]) -> Iterator[None]:
+    """Run a worker by a step that was printed."""
+    with subprocess.Popen([*COMMAND, *step], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def test_what_nobody_may_read_yet_is_served_by_the_worker_that_is_named(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A view that is not built, and the view of instances as an older release kept it."""
+    environment = {**stack.environment, "TOWPATH_PROJECT__VIEWS": json.dumps(VIEWS)}
+    monkeypatch.setenv("TOWPATH_PROJECT__VIEWS", json.dumps(VIEWS))
+    monkeypatch.chdir(ROOT)
+    reader, client = ViewReader(stack.settings, customers_of.first), Client.load()
+    url = stack.settings.postgres.database_url("views")
+    with psycopg.connect(url, autocommit=True) as connection, dead_letter_topic(stack):
+        connection.execute("DROP VIEW IF EXISTS customers")
+        with pytest.raises(NotFoundError) as unbuilt:
+            reader.get("nobody")
+        with running_as_printed(step_in(unbuilt.value, "run view:x"), environment):
+            assert eventually(lambda: published_version(connection, "customers") == 1, 60)
+        assert reader.get("nobody").row is None
+
+        own = worker_process(stack.settings, "view:sagas").name
+        is_running = own in stack.client.status() and stack.client.status()[own].state is State.READY
+        if is_running:
+            stack.client.stop(own)
+        connection.execute(f"DROP VIEW IF EXISTS {NAME}; DROP TABLE IF EXISTS {NAME}_v1")
+        connection.execute(
+            f"CREATE TABLE {NAME}_v1 (saga_id text PRIMARY KEY, saga text, key text, started_at timestamptz)"
+        )
+        connection.execute(f"CREATE VIEW {NAME} AS SELECT * FROM {NAME}_v1")
+        with pytest.raises(WorldError) as older:
+            client.find("place_order", "nobody")
+        with running_as_printed(step_in(older.value, "run view:sagas"), environment):
+            assert eventually(lambda: published_version(connection, NAME) == sagas_view(["any"]).version, 60)
+        assert client.find("place_order", "nobody") == []
+        connection.execute(f"DROP TABLE {NAME}_v1")
+        if is_running:
+            start_workers(stack.settings, stack.client, ["view:sagas"])
