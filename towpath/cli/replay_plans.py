@@ -328,9 +328,16 @@ def _require_decodable(made: "Plan") -> None:
             f"{sum(one['records'] for one in unreadable)} of {made.records} records cannot be decoded by this release; "
             f"the first is {first['first']}: {first['problem']}",
             kept="everything: nothing was sent",
-            next_step="towpath contracts check names what broke",
+            next_step=_who_cannot_read(made, first["first"].partition("[")[0]),
         )
     output.note(f"this release decodes all of {made.records} records")
+
+
+def _who_cannot_read(made: "Plan", topic: str) -> str:
+    """Return the command that names who breaks: over the topic's records, or where they lie elsewhere, over schemas."""
+    if made.source is None and made.outbox is None and topic in {place.topic for place in made.ranges}:
+        return f"towpath contracts check --from-topic {topic} names its readers that cannot read them"
+    return "towpath contracts check --against registry names what this release changed"
 
 
 def _show(made: "Plan") -> None:

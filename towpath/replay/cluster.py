@@ -18,6 +18,8 @@ from towpath.errors import ConfigurationError, ContractError, NotFoundError
 from towpath.replay.nested import with_payloads
 from towpath.settings import KafkaSettings, RegistrySettings
 
+LEAVE_OUT = "plan it anew with --type TYPE beside what was asked for: only records of the types that are named go"
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -91,7 +93,7 @@ class SchemaTranslation:
                 raise ContractError(
                     f"a record names schema {schema_id}, which the project's registry does not know",
                     kept="what was sent before; nothing more was sent",
-                    next_step="leave such records out: towpath replay plan --type TYPE",
+                    next_step=LEAVE_OUT,
                 )
             ids = []
             for subject in subjects_of(writer.name, self._catalogue, self._strategy):
@@ -100,7 +102,8 @@ class SchemaTranslation:
             if not ids:
                 raise ContractError(
                     f"no topic of the catalogue carries {writer.name}, so its schema has no subject there",
-                    next_step="towpath contracts check",
+                    kept="what was sent before; nothing more was sent",
+                    next_step=f"name it among the values of a topic in schemas/topics; or {LEAVE_OUT}",
                 )
             self._known[schema_id] = ids[0], is_engines(writer.name)
         return self._known[schema_id]

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
+from tests import next_steps as follow
 from tests.integration.contract.shop import Shop
 from tests.next_steps import step_in
 from tests.unit.contract.workshop import field
@@ -120,6 +121,19 @@ def test_the_records_of_a_topic_are_read_as_each_reader_does(project: Shop) -> N
     assert found["problem"].endswith("currency: not written, and without a default (5 of 5 records)")
     code, text = run(project, "check", "--from-topic", project.topic_name, "--limit", "2", "--json")
     assert "of 2 records" in json.loads(text)["findings"][0]["problem"] or "of 1 records" in text
+
+
+def test_records_that_a_release_cannot_decode_lead_to_their_readers(project: Shop) -> None:
+    """The command that `replay plan --decode` prints names who cannot read them."""
+    assert run(project, "register", "--no-release")[0] == 0
+    ensure_topics(project.catalogue(), project.settings)
+    producer = Producer({**project.settings.kafka.client_config(), "log_level": 2})
+    producer.produce(project.topic_name, b"no Avro", key="o-1")
+    assert producer.flush(30) == 0
+    unreadable = follow.run(project.folder, "replay", "plan", "--topic", project.topic_name, "--decode").leads_on()
+    assert unreadable.code == 3, unreadable.text
+    code, text = run(project, *step_in(unreadable.text, "contracts check --from-topic x")[1:], "--json")
+    assert (code, "wire format" in json.loads(text)["findings"][0]["problem"]) == (3, True), text
 
 
 def test_subjects_of_a_registry_come_into_a_new_project(project: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

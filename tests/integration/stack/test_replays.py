@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 from confluent_kafka import TopicPartition as RdTopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 from typer.testing import CliRunner
 
 from schemas.records.payment import PaymentCaptured
@@ -23,11 +24,17 @@ from tests.next_steps import run, step_in
 from tests.stack_fixture import ROOT, RunningStack
 from towpath import cli
 from towpath.cli.replay_planning import outbox_records
+from towpath.cli.replay_plans import _Watch
 from towpath.contract.catalogue import Catalogue
+from towpath.contract.codec import wire_prefix
 from towpath.contract.registry import load_codec
+from towpath.orchestrator.envelope import headers_of
 from towpath.outbox.message import from_record
 from towpath.outbox.postgres import write
+from towpath.replay.captured import line_of
+from towpath.replay.progress import Progress
 from towpath.replay.reading import read_file, read_ranges
+from towpath.replay.sending import group_of
 from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.record import ConsumedRecord
 from towpath.view.versions.log import bounds_of
@@ -123,6 +130,18 @@ def as_told(record: ConsumedRecord) -> tuple[Any, ...]:
     return record.topic, record.partition, record.timestamp_milliseconds, record.key, record.value, headers
 
 
+def go_on_with_files(copy: Path, plan: Path, options: Sequence[str]) -> None:
+    """Read a file that a killed run left, and write one that is there already: refused, and done as printed."""
+    copy.write_bytes(copy.read_bytes()[:-20])
+    half = run(ROOT, "replay", "plan", "--from", str(copy)).leads_on()
+    going_on = step_in(half.text, "replay run PLAN --reason REASON", PLAN=str(plan))
+    assert (half.code, run(ROOT, *going_on, "--yes").leads_on().code) == (2, 0), half.text
+    again_there = run(ROOT, "replay", "plan", *options, "--to-file", str(copy)).leads_on()
+    elsewhere = step_in(again_there.text, "replay plan --to-file FILE", FILE=str(copy.with_name("another.avro")))
+    planned = run(ROOT, *elsewhere, *options).leads_on()
+    assert (again_there.code, planned.code) == (6, 0), again_there.text + planned.text
+
+
 def test_an_outbox_gives_back_what_its_topic_has_let_expire(
     stack: RunningStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -170,10 +189,8 @@ def test_an_outbox_gives_back_what_its_topic_has_let_expire(
     assert (made["counted"]["records"], made["order"]) == (PAYMENTS, "as they were committed, across partitions")
     assert replay("run", str(file), "--reason", "a test", "--yes")["sent"] == PAYMENTS
     assert [as_told(record) for record in read_file(copy)] == [as_told(record) for record in again]
-    again_there = run(ROOT, "replay", "plan", *options, "--to-file", str(copy)).leads_on()
-    elsewhere = step_in(again_there.text, "replay plan --to-file FILE", FILE=str(tmp_path / "another.avro"))
-    planned = run(ROOT, *elsewhere, *options).leads_on()
-    assert (again_there.code, planned.code) == (6, 0), again_there.text + planned.text
+    go_on_with_files(copy, file, options)
+    assert [as_told(record) for record in read_file(copy)] == [as_told(record) for record in again]
     file = tmp_path / "plan.json"
     replay("plan", *options, "--output", str(file))
     for sent in (PAYMENTS, 0):
@@ -189,3 +206,73 @@ def test_an_outbox_gives_back_what_its_topic_has_let_expire(
     gone = run(ROOT, "replay", "run", str(file), "--reason", "t", "--yes").leads_on()
     anew = run(ROOT, *step_in(gone.text, "replay plan --outbox x")).leads_on()
     assert (gone.code, anew.code) == (6, 0), gone.text + anew.text
+
+
+def captured(stack: RunningStack, folder: Path, values: Sequence[tuple[str, bytes]]) -> tuple[str, ...]:
+    """Write records of these types and values as captured ones; return the options that send them to a new topic."""
+    file, topic = folder / "some.jsonl", f"elsewhere-{uuid4().hex[:8]}"
+    with file.open("w", encoding="utf-8") as lines:
+        for number, (type_, value) in enumerate(values):
+            headers = headers_of(id=str(uuid4()), type=type_)
+            lines.write(line_of(ConsumedRecord(OUTBOX_TOPIC, 0, number, 1_000, b"o-1", value, headers)))
+    admin = AdminClient({"bootstrap.servers": stack.settings.kafka.bootstrap_servers})
+    for future in admin.create_topics([NewTopic(topic, 1, 1)]).values():
+        future.result()
+    return "--from", str(file), "--to-topic", topic
+
+
+def payment(stack: RunningStack) -> tuple[str, bytes]:
+    """Return type and value of an event."""
+    event = PaymentCaptured(order_id="o-1", capture_id="1", amount_cents=1)
+    codec = load_codec(stack.settings, Catalogue.load(stack.settings), [OUTBOX_TOPIC])
+    return event.SCHEMA_NAME, codec.encode(event)
+
+
+def test_a_record_of_an_unknown_schema_does_not_leave_for_another_registry(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The run ends there and says how such records are left out; planned so, the others go."""
+    monkeypatch.chdir(ROOT)
+    there, plan = tmp_path / "there.toml", tmp_path / "plan.json"
+    # The cluster itself, as another one that has a registry of its own.
+    there.write_text(
+        f'[kafka]\nbootstrap_servers = "{stack.settings.kafka.bootstrap_servers}"\n'
+        f'[registry]\nurl = "{stack.settings.registry.url}"\n',
+        encoding="utf-8",
+    )
+    known = payment(stack)
+    options = captured(stack, tmp_path, [known, ("elsewhere.Unknown", wire_prefix(424_242) + b"x")])
+    options = (*options, "--to-cluster", str(there), "--output", str(plan), "--force")
+    assert replay("plan", *options)["counted"]["records"] == 2
+    command = ("replay", "run", str(plan), "--reason", "t", "--yes", "--force")
+    refused = run(ROOT, *command).leads_on()
+    assert (refused.code, "--type TYPE beside what was asked for" in refused.text) == (3, True), refused.text
+    replay("plan", *options, "--type", known[0])
+    assert replay(*command[1:])["sent"] == 1
+
+
+def test_a_run_that_another_one_has_ended_says_where_it_is_told(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The replay is shown, and its plan goes on behind what was sent."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("towpath.replay.sending.RECORDS_AT_ONCE", 1)
+    plan = tmp_path / "plan.json"
+    made = replay("plan", *captured(stack, tmp_path, [payment(stack)] * 3), "--output", str(plan))
+    keep_on = _Watch.keep_on
+
+    def ended_by_another(watch: _Watch, progress: Progress) -> bool:
+        group = group_of(stack.settings.project.name, made["replay_id"])
+        rival = KafkaBroker(stack.settings.kafka, stack.settings.stream).producer(group)
+        rival.start()
+        rival.close()
+        return keep_on(watch, progress)
+
+    command = ("replay", "run", str(plan), "--reason", "t", "--yes")
+    with monkeypatch.context() as beside:
+        beside.setattr(_Watch, "keep_on", ended_by_another)
+        ended = run(ROOT, *command).leads_on()
+    shown = run(ROOT, *step_in(ended.text, "replay show x")).leads_on()
+    assert (ended.code, shown.code) == (6, 0), ended.text + shown.text
+    assert "2 offsets are left" in shown.text, shown.text
+    assert replay(*command[1:])["sent"] == 2
