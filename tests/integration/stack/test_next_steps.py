@@ -1,10 +1,12 @@
 """What commands tell a person to run next, run as printed on a stack that runs."""
 
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
 
-from tests.next_steps import Case, Step, apart, check, run
+from tests.next_steps import Case, Step, apart, check, run, step_in
 from tests.stack_fixture import ROOT, RunningStack, stack_environment
 
 NOBODYS = "00000000-0000-4000-8000-000000000001"
@@ -80,6 +82,23 @@ def test_what_a_stack_as_up_left_it_prints_is_run_as_printed(stack: RunningStack
     """Each next step of the table, in the state in which it is printed."""
     del stack
     check(case.at(tmp_path), run, ROOT, tmp_path)
+
+
+def test_migrations_that_wait_are_applied_by_what_is_printed(stack: RunningStack, tmp_path: Path) -> None:
+    """`migrate --check` ends with 1 as long as one is left."""
+    service = f"migrated_{uuid4().hex[:8]}"
+    with psycopg.connect(stack.settings.postgres.database_url("views"), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {service}")
+    (tmp_path / "towpath.toml").write_text(
+        f'[project]\nname = "shop"\nservices = ["shop.{service}:service"]\n', encoding="utf-8"
+    )
+    path = tmp_path / f"infra/postgres/{service}/0001_parcels.sql"
+    path.parent.mkdir(parents=True)
+    path.write_text("CREATE TABLE parcel (parcel_id text PRIMARY KEY);", encoding="utf-8")
+    waiting = run(tmp_path, "migrate", "--check").leads_on()
+    applied = run(tmp_path, *step_in(waiting.text, "migrate")).leads_on()
+    assert (waiting.code, applied.code, "0001_parcels" in applied.text) == (1, 0, True), waiting.text + applied.text
+    assert run(tmp_path, "migrate", "--check").code == 0
 
 
 @pytest.mark.crash

@@ -7,18 +7,28 @@ import subprocess
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
+from confluent_kafka import TopicPartition as RdTopicPartition
+from confluent_kafka.admin import AdminClient
 
+from schemas.records.payment import PaymentCaptured
 from tests.integration.stack.test_running import COMMAND, problems, towpath
 from tests.integration.stack.test_supervisor import eventually
-from tests.next_steps import step_in
+from tests.next_steps import run, step_in
 from tests.stack_fixture import ROOT, RunningStack
+from towpath.contract.catalogue import Catalogue
+from towpath.contract.registry import load_codec
+from towpath.outbox.message import from_record
 from towpath.outbox.names import VIEWS_DATABASE
+from towpath.outbox.postgres import write
+from towpath.replay.reading import read_ranges
 from towpath.stack.workers import worker_process
 from towpath.stream.broker.kafka import KafkaBroker
-from towpath.stream.broker.record import TopicPartition
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.view.versions.log import bounds_of
 
 SAGA, VIEW = "craftygoods-saga-place_order", "craftygoods-view-order_status-v1"
 PLACE = TopicPartition("order.events", 0)
@@ -114,6 +124,55 @@ def test_a_databases_position_of_another_topic_is_seen_and_accepted(stack: Runni
             "SELECT offset_before, offset_after, reason FROM towpath_position_decisions WHERE application = %s", (VIEW,)
         ).fetchall()
         assert rows == [(42, begin, "found by a test")]
+
+
+def test_what_expired_before_it_was_read_is_sent_again_by_what_is_printed(
+    stack: RunningStack, broker: KafkaBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A view stands before the oldest record: what the outbox still has comes again, and the view goes on."""
+    monkeypatch.setenv("TOWPATH_PROJECT__VIEWS", json.dumps(["tests.integration.stack.customers:paid"]))
+    topic, application = "payment.events", "craftygoods-view-paid-v1"
+    id_ = pay(stack)
+    assert eventually(lambda: found_in(broker, topic, id_) is not None, 60)
+    record = found_in(broker, topic, id_)
+    assert record is not None
+    place = record.topic_partition
+    admin = AdminClient({"bootstrap.servers": stack.settings.kafka.bootstrap_servers})
+    (expired,) = admin.delete_records([RdTopicPartition(*place, broker.end_offsets([place])[place])]).values()
+    expired.result()
+    with views_database(stack) as connection:
+        connection.execute(resources.files("towpath.stream.engine").joinpath("stream.sql").read_bytes())
+        connection.execute(
+            "INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset)"
+            " VALUES (%s, %s, %s, %s, %s)",
+            (application, *place, broker.topic_ids([topic])[topic], record.offset),
+        )
+        (told,) = json.loads(run(ROOT, "positions", "list", "--held", "--json").leads_on().text)
+        assert (told["application"], told["held"]) == (application, "expired")
+        anew = run(ROOT, *step_in(told["next"], "capture re-emit SERVICE --reason REASON", SERVICE="payment"), "--yes")
+        assert anew.leads_on().code == 0, anew.text
+        assert eventually(lambda: found_in(broker, topic, id_) is not None, 60)
+        accepted = shlex.split(told["next"].partition(";")[0].replace("REASON", "t"))[1:]
+        done = run(ROOT, *accepted, "--yes").leads_on()
+        assert (done.code, run(ROOT, "positions", "list", "--held", "--json").text.strip()) == (0, "[]"), done.text
+        connection.execute("DELETE FROM towpath_offsets WHERE application = %s", (application,))
+
+
+def pay(stack: RunningStack) -> str:
+    """Write an event into the outbox of the payment service; return its id."""
+    codec = load_codec(stack.settings, Catalogue.load(stack.settings), ["payment.events"])
+    event = PaymentCaptured(order_id="o-1", capture_id="1", amount_cents=1)
+    message = from_record(codec, "payment.events", "o-1", event, id=uuid4())
+    with psycopg.connect(stack.settings.postgres.database_url("payment")) as connection:
+        write(connection, [message])
+    return str(message.id)
+
+
+def found_in(broker: KafkaBroker, topic: str, id_: str) -> ConsumedRecord | None:
+    """Return the record with this id, None where the topic does not have it."""
+    bounds = bounds_of(broker, [topic])
+    whole = {place: (bounds.begins[place], bounds.ends[place]) for place in bounds.ends}
+    return next((record for record in read_ranges(broker, whole) if record.header("id") == id_), None)
 
 
 def test_a_worker_waits_for_a_broker_that_is_away_when_it_starts(stack: RunningStack) -> None:

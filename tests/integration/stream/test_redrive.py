@@ -18,6 +18,7 @@ from schemas.records.identity import VerifyCustomer
 from tests.commands import Asking
 from tests.conformance.conftest import SETTINGS, KafkaCluster
 from tests.integration.conftest import RunningStack
+from tests.next_steps import run, step_in
 from tests.stack_fixture import ROOT
 from tests.unit.stream.support import options_for, working
 from towpath.contract.catalogue import Catalogue
@@ -195,6 +196,10 @@ def test_a_key_whose_dead_letter_retention_has_taken_goes_on(bench: Bench) -> No
     up_to = Place(f"{TOPIC}.dead", int(partition), int(offset) + 1)
     (gone,) = bench.cluster.admin.delete_records([up_to]).values()
     gone.result(10)
+    (left,) = bench.letters()
+    code, _, said = towpath("redrive", TOPIC, left["example"])
+    looked = run(ROOT, *step_in(said, "capture status")).leads_on()
+    assert (code, "identity" in looked.text) == (6, True), said + looked.text
     results: list[tuple[int, Any, str]] = []
 
     def released() -> bool:

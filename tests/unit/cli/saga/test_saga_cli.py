@@ -10,6 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tests.next_steps import step_in
 from towpath.cli.saga import register
 from towpath.errors import ConfigurationError, ContractError, NotFoundError, RefusedError, TowpathError
 from towpath.saga.state_snapshot import state_to_snapshot, tree_to_json
@@ -136,7 +137,7 @@ def test_a_definition_is_recorded_once(project: Path) -> None:
 
 
 def test_what_changed_without_a_new_version_is_named(project: Path) -> None:
-    """The recorded definition and the golden history both say so; exit code 3."""
+    """The recorded definition and the golden history both say so, exit code 3; then it gets a version, as they say."""
     run("record")
     talk = given(module().saga, module().Asked()).expect_anything().when(module().Booked())
     path = project / "tests/histories/visit/v1/booked.jsonl"
@@ -151,6 +152,13 @@ def test_what_changed_without_a_new_version_is_named(project: Path) -> None:
     assert result.exception.exit_code == 3
     assert "step book: policy.within_milliseconds was 10000 and is 20000" in result.stdout
     assert "input 1 (Started) is decided differently now" in result.stdout
+    assert found(run(*step_in(result.exception, "saga record")[1:], "--json")) == {"written": []}, "not overwritten"
+    (project / "trips/visit.py").write_text(changed.replace("version=1", "version=2"), encoding="utf-8")
+    forget()
+    step = step_in(result.exception, "saga record")
+    assert found(run(*step[1:], "--json")) == {"written": ["tests/histories/visit/v2/definition.json"]}
+    (report,) = found(run("test", "--json"))
+    assert (report["version"], report["recorded"], report["changed"]) == (2, True, [])
 
 
 def test_an_upgrade_is_planned_from_what_was_recorded(project: Path) -> None:
