@@ -8,9 +8,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,19 +19,24 @@ from rich.text import Text
 
 from towpath.cli.dev_imports import Imports
 from towpath.cli.dev_processes import Checks
+from towpath.cli.dev_saves import Saves
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError, TowpathError
 from towpath.settings import Settings, load_settings
+from towpath.stack.supervisor.spec import State
 
 if TYPE_CHECKING:
     from towpath.cli.dev_checks import Loaded
     from towpath.stack.client import StackClient
+    from towpath.stack.supervisor.spec import ProcessStatus
 
-SUFFIXES = frozenset({".py", ".avsc", ".json", ".yaml", ".yml", ".sql", ".toml"})
-FOLDERS = ("sagas", "pipelines", "schemas", "infra/postgres")
-DEBOUNCE_MILLISECONDS = 120
-"""An editor writes a file in several steps, and a formatter writes it again: they count as one save."""
+CODE = ("sagas", "pipelines", "schemas")
 LOOK_SECONDS = 0.1
 """How often the logs are read on."""
+TURN_SECONDS = 0.1
+BUSY_TURN_SECONDS = 0.05
+"""The same, while a worker is waited for."""
+STACK_SECONDS = 0.5
+"""How often the stack is looked at where nothing is waited for."""
 READY_SECONDS_MAX = 120.0
 SAGAS_MAX = 500
 """Of how many instances it is remembered what was shown last."""
@@ -55,6 +61,12 @@ def dev(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Show checks, sagas and restarts, and no worker's log.")
     ] = False,
+    less_memory: Annotated[
+        bool,
+        typer.Option(
+            "--less-memory", help="Keep no second process waiting for each worker: 75 MiB less each, slower restarts."
+        ),
+    ] = False,
 ) -> None:
     """Run the stack and all workers; check and restart what a save concerns; Ctrl-C stops all.
 
@@ -70,7 +82,7 @@ def dev(
         ) from error
     settings = load_settings()
     with _interrupted_by_sigterm(), _alone(settings.stack_home):
-        Session(settings, quiet=quiet).run()
+        Session(settings, quiet=quiet, successors=not less_memory).run()
 
 
 @contextmanager
@@ -122,10 +134,20 @@ def _uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A worker that is to get ready: how it stood when it was begun, when its file was saved, how long it may take."""
+
+    first: "ProcessStatus | None"
+    began: float | None
+    end: float
+    is_told: bool = False
+
+
 class Session:
     """One run of `towpath dev`. The thread that runs it alone starts and stops workers."""
 
-    def __init__(self, settings: Settings, *, quiet: bool = False) -> None:
+    def __init__(self, settings: Settings, *, quiet: bool = False, successors: bool = True) -> None:
         self._settings = settings
         self._quiet = quiet
         self._console = Console(soft_wrap=True, highlight=False)
@@ -133,9 +155,14 @@ class Session:
         self._untaken: set[Path] = set()  # saved, and not running yet: something was wrong, there or in another file
         self._ended = threading.Event()
         self._asked: list[str] = []
-        self._positions: dict[str, int] = {}
+        self._positions: dict[Path, int] = {}
         self._width = 12
         self._checks = Checks(settings.root)
+        self._saves = Saves(settings.root)
+        self._imports = Imports(settings.root, CODE)
+        self._awaited: dict[str, Awaited] = {}
+        self._successors = successors
+        self._looked = 0.0
 
     def run(self) -> None:
         """Run until interrupted; what this session started is stopped then."""
@@ -143,8 +170,10 @@ class Session:
         from towpath.stack.up import down, up
 
         was_up = bool(running(self._settings.stack_home))
-        loaded = self._look()
+        self._pass_earlier_logs()
         try:
+            self._saves.begin()
+            loaded = self._look_until_known()
             self.say("dev", "starting the stack" if not was_up else "the stack runs already")
             up(self._settings, watcher=_Quiet(self))
             with StackClient(self._settings.stack_home) as client:
@@ -154,6 +183,7 @@ class Session:
         finally:
             with _uninterrupted():
                 self._ended.set()
+                self._saves.close()
                 self._checks.close()
                 if was_up:
                     self._stop_workers()
@@ -174,66 +204,74 @@ class Session:
     # --- saves ------------------------------------------------------------------------------------------------------
 
     def _follow(self, client: "StackClient", loaded: "Loaded") -> None:
-        from watchfiles import watch
-
-        from towpath.stack.client import running
+        from towpath.stack.client import NotRunning
 
         for work in (self._tail, self._watch_sagas, self._listen):
             threading.Thread(target=work, daemon=True).start()
         self._take(client, loaded)
-        self._prove()
-        folders = [path for name in FOLDERS if (path := self._settings.root / name).is_dir()]
-        root = self._settings.root
-        for changes in watch(
-            *folders,
-            root / "towpath.toml",
-            watch_filter=lambda _, path: _concerns(root, Path(path)),
-            debounce=DEBOUNCE_MILLISECONDS * 4,
-            step=DEBOUNCE_MILLISECONDS,
-            rust_timeout=500,
-            yield_on_timeout=True,
-        ):
-            while self._asked:
-                self._restart_by_hand(client, self._asked.pop(0))
-            if not running(self._settings.stack_home):
-                self.say("dev", "the stack was stopped elsewhere; go on with: towpath dev", "yellow")
-                return
-            if changes:
-                self._saved(client, sorted({Path(path) for _, path in changes}))
+        self._checks.prove()
+        try:
+            while True:
+                self._turn(client)
+        except NotRunning:
+            self.say("dev", "the stack was stopped elsewhere; go on with: towpath dev", "yellow")
+
+    def _turn(self, client: "StackClient") -> None:
+        """Do what there is to do, or wait a moment for it. Raises NotRunning where the stack is gone."""
+        was_saved = self._saves.any(BUSY_TURN_SECONDS if self._awaited else TURN_SECONDS)
+        while self._asked:
+            self._restart_by_hand(client, self._asked.pop(0))
+        if was_saved:
+            self._saved(client, self._saves.take())
+        if time.monotonic() - self._looked > STACK_SECONDS or self._awaited:
+            self._looked = time.monotonic()
+            self._tell_started(client)
+        self._tell_proof()
 
     def _saved(self, client: "StackClient", paths: list[Path]) -> None:
+        from towpath.stack.client import NotRunning
+
         began = time.monotonic()
         shown = ", ".join(path.relative_to(self._settings.root).as_posix() for path in paths[:3])
         self.say("dev", f"saved {shown}{f' and {len(paths) - 3} more' if len(paths) > 3 else ''}")
         loaded = self._look()
         self._untaken.update(paths, (self._settings.root / path for path in loaded.written))
-        if loaded.problem:
+        if loaded.problem or loaded.was_cut:
             return
-        proof = self._checks.prove()  # beside the restart: what is proved wrong is shown, and runs all the same
+        self._checks.prove()  # beside the restart: what is proved wrong is shown, and runs all the same
         try:
             self._take(client, loaded, began)
+        except NotRunning:
+            raise
         except TowpathError as error:
             fix = f"; {error.next_step}" if error.next_step else ""
             self.say("dev", f"{error.cause}{fix}; what ran before goes on", "red")
-        self._show_proof(proof)
+
+    def _look_until_known(self) -> "Loaded":
+        while (loaded := self._look()).was_cut:
+            self._saves.take()
+        return loaded
 
     def _look(self) -> "Loaded":
         """Generate and import in a process of its own; say what is wrong, and keep what ran before."""
-        loaded = self._checks.load()
-        if loaded.problem:
-            kept = "; what ran before goes on" if self._loaded is not None else ""
+        self._saves.follow(Imports(self._settings.root, CODE).beside)
+        loaded = self._checks.load(
+            self._saves.any,
+            lambda: self.say("check", "the project is still being imported; a save begins anew", "yellow"),
+        )
+        kept = "; what ran before goes on" if self._loaded is not None else ""
+        if loaded.was_cut:
+            self.say("check", "given up, since another file was saved", "dim")
+        elif loaded.problem:
             self.say("check", f"{loaded.problem}{kept}", "red")
         for path in loaded.written:
             self.say("check", f"wrote {path}", "dim")
         return loaded
 
-    def _prove(self) -> None:
-        self._show_proof(self._checks.prove())
-
-    def _show_proof(self, proof: "Callable[[], tuple[str, ...]]") -> None:
+    def _tell_proof(self) -> None:
         from towpath.cli.dev_lines import proof_line
 
-        for said in proof():
+        for said in self._checks.proof() or ():
             self.show(proof_line(self._width, said))
 
     def _take(self, client: "StackClient", loaded: "Loaded", began: float | None = None) -> None:
@@ -241,6 +279,8 @@ class Session:
 
         What was saved is forgotten once it runs, not before: the save that fixes one file takes the others along.
         """
+        from towpath.stack.client import StackClient
+
         if loaded.problem:
             return
         before = self._loaded
@@ -249,24 +289,36 @@ class Session:
         changed = sorted(self._untaken)
         if before is not None:
             self._provide(changed, loaded, before)
-        concerned = Imports(root, ("sagas", "pipelines", "schemas")).concerned(loaded.workers, changed)
-        concerned |= {name for name, said in loaded.topics.items() if before and before.topics.get(name) != said}
+        imports = Imports(root, CODE)
+        concerned = imports.concerned(loaded.workers, changed)
+        if before is not None:
+            concerned |= self._imports.concerned(before.workers, changed)  # of files that are gone
+            concerned |= {name for name, said in loaded.topics.items() if before.topics.get(name) != said}
+            concerned |= {name for name, modules in loaded.workers.items() if before.workers.get(name) != modules}
         if root / "towpath.toml" in changed:
             self._settings = load_settings(root)
             concerned |= loaded.workers.keys()
-        known = client.status()
-        started = [name for name in loaded.workers if name not in known or known[name].pid is None]
+        known = {name: one.state for name, one in client.status().items()}
+        started = [name for name in loaded.workers if known.get(name) in {None, State.STOPPED, State.FAILED}]
+        if before is None:  # they run what the files said when they began, whoever began them
+            earlier = [name for name in loaded.workers if name not in started]
+            for name in earlier:
+                self.say(name, "ran already: it begins anew, with the files as they are", "dim")
+            self._side_by_side(StackClient.stop, earlier)
+            started += earlier
         gone = [name for name in (before.workers if before else ()) if name not in loaded.workers]
-        again = [name for name in loaded.workers if name in concerned and name not in started]
+        # One that died is tried at once, and not after its pause: what was saved may be its fix.
+        dead = {name for name, state in known.items() if state is State.WAITING}
+        again = [name for name in loaded.workers if name in concerned | dead and name not in started]
         self._start(client, started)
-        self._restart(again)
-        self._loaded = loaded
+        self._side_by_side(StackClient.restart, again)
+        self._loaded, self._imports = loaded, imports
         self._untaken.clear()
         for name in gone:
             client.stop(name)
+            self._awaited.pop(name, None)
             self.say(name, "stopped: it is no longer part of the project")
-        if started or again:
-            self._await(client, [*started, *again], began)
+        self._await(client, [*started, *again], began)
 
     def _provide(self, changed: list[Path], loaded: "Loaded", before: "Loaded") -> None:
         """Give databases, broker and registry what the files ask for by now."""
@@ -300,41 +352,55 @@ class Session:
 
         for name in names:
             environment = {**os.environ, "TOWPATH_LOG_JSON": "true"}
-            client.start(worker_process(self._settings, name, environment=environment, waits_to_begin=True))
+            client.start(worker_process(self._settings, name, environment=environment, waits_to_begin=self._successors))
 
-    def _restart(self, names: Iterable[str]) -> None:
-        """Stop and start workers side by side: each stop waits for its worker to leave its group."""
+    def _side_by_side(self, order: "Callable[[StackClient, str], None]", names: Iterable[str]) -> None:
+        """Stop or restart workers side by side: each stop waits for its worker to leave its group."""
         from towpath.stack.client import StackClient
 
-        def again(name: str) -> None:
+        def give(name: str) -> None:
             with suppress(TowpathError), StackClient(self._settings.stack_home) as client:
-                client.restart(name)
+                order(client, name)
 
-        threads = [threading.Thread(target=again, args=(name,)) for name in names]
+        threads = [threading.Thread(target=give, args=(name,)) for name in names]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
     def _restart_by_hand(self, client: "StackClient", word: str) -> None:
+        from towpath.stack.client import StackClient
+
         names = [name for name in client.status() if word in {name, name.partition(":")[2]}]
         if not names:
             self.say("dev", f"no worker is called {word!r}", "yellow")
             return
         began = time.monotonic()
-        self._restart(names)
+        self._side_by_side(StackClient.restart, names)
         self._await(client, names, began)
 
     def _await(self, client: "StackClient", names: list[str], began: float | None) -> None:
-        """Wait until these workers are ready, and say so; one that cannot be is told, and left to be fixed."""
+        """Say of these workers when they are ready, or that they cannot be, while the session goes on."""
+        first = client.status()
         for name in names:
-            try:
-                client.wait_ready([name], READY_SECONDS_MAX)
-            except TowpathError as error:
-                self.say(name, error.cause, "red")
-            else:
-                after = f" after {time.monotonic() - began:.1f} s" if began is not None else ""
+            self._awaited[name] = Awaited(first.get(name), began, time.monotonic() + READY_SECONDS_MAX)
+
+    def _tell_started(self, client: "StackClient") -> None:
+        """Say which of those that are awaited run by now. One that cannot run is told once, and left to be fixed."""
+        now = client.status()
+        for name, awaited in tuple(self._awaited.items()):
+            one = now.get(name)
+            if one is not None and one.state is State.READY:
+                after = f" after {time.monotonic() - awaited.began:.1f} s" if awaited.began is not None else ""
                 self.say(name, f"runs{after}", "green")
+                del self._awaited[name]
+            elif not awaited.is_told:
+                problem = client.death(name, one, awaited.first)
+                if problem is None and time.monotonic() > awaited.end:
+                    problem = client.failure(name, f"{name} is not ready after {READY_SECONDS_MAX:.0f} s")
+                if problem is not None:
+                    self.say(name, problem.cause, "red")
+                    self._awaited[name] = replace(awaited, is_told=True)
 
     def _stop_workers(self) -> None:
         from towpath.stack.client import StackClient
@@ -354,25 +420,28 @@ class Session:
         home = Home(self._settings.stack_home)
         while not self._ended.wait(LOOK_SECONDS):
             for name in self._loaded.workers if self._loaded is not None else ():
-                path = home.log_file(name)
                 with suppress(OSError):
-                    for said in self._read_on(name, path):
+                    for said in self._read_on(home.log_file(name)):
                         if not self._quiet:
                             for text in log_lines(name, self._width, said):
                                 self.show(text)
 
-    def _read_on(self, name: str, path: Path) -> list[str]:
+    def _pass_earlier_logs(self) -> None:
+        """Leave what earlier sessions said to `towpath logs`."""
+        from towpath.stack.home import Home
+
+        self._positions = {path: path.stat().st_size for path in Home(self._settings.stack_home).logs.glob("*.log")}
+
+    def _read_on(self, path: Path) -> list[str]:
         size = path.stat().st_size
-        position = self._positions.get(name, 0)
-        if name not in self._positions and size > 64 * 1024:
-            position = size  # of an earlier session: that is read with towpath logs
+        position = self._positions.get(path, 0)
         if size < position:
             position = 0  # it was cut
         with path.open("rb") as file:
             file.seek(position)
             said = file.read()
         whole = said[: said.rfind(b"\n") + 1]
-        self._positions[name] = position + len(whole)
+        self._positions[path] = position + len(whole)
         return whole.decode("utf-8", errors="replace").splitlines()
 
     def _watch_sagas(self) -> None:
@@ -422,13 +491,3 @@ class _Quiet:
 
     def ready(self, name: str, seconds: float) -> None:
         self._session.say("dev", f"{name} ready after {seconds:.1f} s", "dim")
-
-
-def _concerns(root: Path, path: Path) -> bool:
-    """Say whether a file that changed is one that a person wrote and a worker or a check reads."""
-    from towpath.contract.catalogue import DERIVED_FILE
-
-    place: Any = path.relative_to(root).parts if path.is_relative_to(root) else ()
-    generated = place[:2] == ("schemas", "records") or path.name == DERIVED_FILE
-    hidden = any(part.startswith(".") or part == "__pycache__" for part in place)
-    return path.suffix in SUFFIXES and not generated and not hidden

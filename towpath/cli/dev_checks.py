@@ -31,24 +31,34 @@ class Loaded:
     """How the project stands after a save: what was generated, and its workers; or why it cannot be imported.
 
     `workers` has the modules that each worker is made of; `topics` what the catalogue says of each worker's topics.
+    `was_cut` where it was given up, since something else was saved: what was generated stands, and nothing else.
     """
 
     problem: str = ""
     written: tuple[str, ...] = ()
     workers: dict[str, tuple[str, ...]] = field(default_factory=dict)
     topics: dict[str, str] = field(default_factory=dict)
+    was_cut: bool = False
 
 
-def load(root: str) -> Loaded:
-    """Generate what follows from the files in `root`, import the project, and return its workers. Raises nothing."""
-    return _told(lambda: _load(Path(root)), Loaded)
+def load(root: str, tell: Callable[[Loaded], None]) -> None:
+    """Generate what follows from the files in `root`, import the project, and tell its workers. Raises nothing.
 
+    What was generated is told as it is written: however the import ends, the next save writes these files no more, and
+    those who import them must restart.
+    """
+    written: list[str] = []
 
-def _load(root: Path) -> Loaded:
-    settings = load_settings(root)
-    written = tuple(path.as_posix() for path in write_what_follows(settings))
-    # Told also where the import fails: the next save writes these no more, and those that import them must restart.
-    return replace(_told(lambda: _imported(settings), Loaded), written=written)
+    def wrote(path: Path) -> None:
+        written.append(path.as_posix())
+        tell(Loaded(written=tuple(written)))
+
+    def work() -> Loaded:
+        settings = load_settings(Path(root))
+        write_what_follows(settings, wrote)
+        return _imported(settings)
+
+    tell(replace(_told(work, Loaded), written=tuple(written)))
 
 
 def _imported(settings: Settings) -> Loaded:
@@ -88,9 +98,9 @@ def _workers(settings: Settings) -> dict[str, tuple[str, ...]]:
     }
 
 
-def prove(root: str) -> tuple[str, ...]:
-    """Return what is wrong with contracts and sagas, a line each, the lines of what is well last. Raises nothing."""
-    return _told(lambda: _prove(Path(root)), lambda problem: (f"! {problem}",))
+def prove(root: str, tell: Callable[[tuple[str, ...]], None]) -> None:
+    """Tell what is wrong with contracts and sagas, a line each, the lines of what is well last. Raises nothing."""
+    tell(_told(lambda: _prove(Path(root)), lambda problem: (f"! {problem}",)))
 
 
 def _prove(root: Path) -> tuple[str, ...]:
@@ -115,7 +125,11 @@ def _prove(root: Path) -> tuple[str, ...]:
 def _told(work: Callable[[], Told], failed: Callable[[str], Told]) -> Told:
     try:
         return work()
-    except TowpathError as error:
-        return failed(error.cause + (f"; {error.next_step}" if error.next_step else ""))
     except Exception as error:  # whatever a project's code raises while it is imported
-        return failed(f"{type(error).__name__}: {error}")
+        return failed(_words(error))
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, TowpathError):
+        return error.cause + (f"; {error.next_step}" if error.next_step else "")
+    return f"{type(error).__name__}: {error}"

@@ -36,7 +36,8 @@ def log_lines(name: str, width: int, said: str) -> Iterable[Text]:
     if not isinstance(content, dict) or "event" not in content:
         yield line(name, width, said, "dim")
         return
-    if content.get("level") == "info" and not str(content.get("logger")).startswith("towpath"):
+    of_faust = not str(content.get("logger")).startswith("towpath") or str(content["event"]).startswith("[^")
+    if content.get("level") == "info" and of_faust:
         return  # how Faust's own services start and stop: towpath logs NAME has it
     facts = "  ".join(f"{key}={value}" for key, value in content.items() if key not in _KNOWN and value is not None)
     style = _LEVELS.get(str(content.get("level")), "")

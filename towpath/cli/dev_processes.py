@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -17,7 +18,39 @@ if TYPE_CHECKING:
 
 CHECKS = "towpath.cli.dev_checks"
 PROOF_NICE = 10  # the workers that restart beside it are waited for
+LOAD_SECONDS = 5.0
+LOOK_SECONDS = 0.1
 _GONE = "the project ended the process that imported it"
+
+
+class Check:
+    """One check that runs in a process of its own; `found` is what it told last, None as long as it told nothing."""
+
+    def __init__(self, process: ForkServerProcess, receiver: Connection) -> None:
+        self.found: Any = None
+        self._process = process
+        self._receiver = receiver
+        self._has_ended = False
+
+    def has_ended(self, seconds: float = 0.0) -> bool:
+        """Wait so long at most for what it tells next; return whether it has told all."""
+        while not self._has_ended and self._receiver.poll(seconds):
+            try:
+                told = self._receiver.recv()
+            except EOFError:
+                told = None
+            if told is None:
+                self.end()  # the project may have begun threads that go on
+            else:
+                self.found = told
+        return self._has_ended
+
+    def end(self) -> None:
+        """End it, however far it is: it may be long, or have more to say than a pipe holds."""
+        if not self._has_ended:
+            self._has_ended = True
+            self._process.kill()
+            self._process.join()
 
 
 class Checks:
@@ -27,44 +60,66 @@ class Checks:
         self._root = str(root)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([CHECKS])
-        self._running: list[ForkServerProcess] = []
+        self._loading: Check | None = None
+        self._proving: Check | None = None
+        self._unproved: tuple[str, ...] | None = None
 
-    def load(self) -> "Loaded":
-        """Generate what follows and import the project; return how it stands."""
+    def load(
+        self, is_overtaken: Callable[[], bool] = lambda: False, waits_long: Callable[[], None] | None = None
+    ) -> "Loaded":
+        """Generate what follows and import the project; return how it stands.
+
+        An import that takes longer than any should is given up once it `is_overtaken` by another save; before that,
+        `waits_long` is called, once.
+        """
         from towpath.cli.dev_checks import Loaded
 
-        found: Loaded | None = self._start("load")()
-        return found or Loaded(_GONE)
+        try:
+            check = self._loading = self._start("load")
+        except OSError as error:
+            return Loaded(f"no process to import the project in could be started: {error}")
+        if not check.has_ended(LOAD_SECONDS):
+            if waits_long is not None:
+                waits_long()
+            while not check.has_ended(LOOK_SECONDS):
+                if is_overtaken():
+                    check.end()
+                    return replace(check.found or Loaded(), was_cut=True)
+        found: Loaded = check.found or Loaded()
+        return found if found.problem or found.workers else replace(found, problem=_GONE)
 
-    def prove(self) -> Callable[[], tuple[str, ...]]:
-        """Begin to prove contracts and sagas; what is returned waits, and gives the lines to show."""
-        wait = self._start("prove")
-        return lambda: wait() or (f"! {_GONE}",)
+    def prove(self) -> None:
+        """Begin to prove contracts and sagas; what is being proved, of files as they were, is given up."""
+        if self._proving is not None:
+            self._proving.end()
+        self._proving, self._unproved = None, None
+        try:
+            self._proving = self._start("prove")
+        except OSError as error:
+            self._unproved = (f"! nothing is proved: no process could be started: {error}",)
+
+    def proof(self) -> tuple[str, ...] | None:
+        """Return the lines to show of a proof that has come to its end, once; None as long as it has not."""
+        if self._unproved is not None:
+            said, self._unproved = self._unproved, None
+            return said
+        if self._proving is None or not self._proving.has_ended():
+            return None
+        check, self._proving = self._proving, None
+        return check.found or (f"! {_GONE}",)
 
     def close(self) -> None:
         """End what still runs."""
-        for process in self._running:
-            process.kill()
-            process.join()
+        for check in (self._loading, self._proving):
+            if check is not None:
+                check.end()
 
-    def _start(self, work: str) -> Callable[[], Any]:
+    def _start(self, work: str) -> Check:
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_answer, args=(sender, work, self._root), daemon=True)
         process.start()
         sender.close()  # so that the end of the process is seen here
-        self._running.append(process)
-
-        def wait() -> Any:
-            try:
-                found = receiver.recv()
-            except EOFError:
-                found = None
-            # Interrupted before that, it is left to `close`: it may be long, or have more to say than a pipe holds.
-            process.join()
-            self._running.remove(process)
-            return found
-
-        return wait
+        return Check(process, receiver)
 
 
 def _answer(sender: Connection, work: str, root: str) -> None:
@@ -74,4 +129,5 @@ def _answer(sender: Connection, work: str, root: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if work == "prove":
         os.nice(PROOF_NICE)
-    sender.send(getattr(dev_checks, work)(root))
+    getattr(dev_checks, work)(root, sender.send)
+    sender.send(None)

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -24,9 +25,10 @@ def forget_project(settings: Settings) -> None:
     importlib.invalidate_caches()
 
 
-def write_what_follows(settings: Settings) -> tuple[Path, ...]:
+def write_what_follows(settings: Settings, wrote: Callable[[Path], None] | None = None) -> tuple[Path, ...]:
     """Write what is generated anew; return the files that changed, relative to the project.
 
+    `wrote` is called with each that changed, also where the next cannot be written: that takes the project's import.
     docker-compose.yml is left alone where a person wrote it. Raises what `towpath contracts generate` does.
     """
     from towpath.contract.files import load_contracts, schema_sets
@@ -36,11 +38,20 @@ def write_what_follows(settings: Settings) -> tuple[Path, ...]:
     from towpath.stack.compose import COMPOSE_FILE, render_compose
     from towpath.stack.lock import load_lock
 
+    written: list[Path] = []
+
+    def note(path: Path) -> None:
+        written.append(path.relative_to(settings.root))
+        if wrote is not None:
+            wrote(written[-1])
+
     contracts = load_contracts(schema_sets(settings))
-    written = list(write_records(contracts))
+    for one in write_records(contracts):
+        note(one)
     forget_project(settings)
     derived = write_derived(settings, derived_text(settings, contracts))
-    written += [derived] if derived is not None else []
+    if derived is not None:
+        note(derived)
     path = settings.root / COMPOSE_FILE
     known = path.read_text(encoding="utf-8") if path.is_file() else ""
     if not known or known.startswith(_OURS):
@@ -52,5 +63,5 @@ def write_what_follows(settings: Settings) -> tuple[Path, ...]:
             text = known  # without the parts' packages nothing is known of their images: towpath compose says so
         if text != known:
             path.write_text(text, encoding="utf-8")
-            written.append(path)
-    return tuple(one.relative_to(settings.root) for one in written)
+            note(path)
+    return tuple(written)

@@ -158,29 +158,35 @@ class StackClient:
             if not missing:
                 return
             for name in missing:
-                self._refuse_dead(name, statuses.get(name), first.get(name), patient=patient)
+                now = statuses.get(name)
+                comes_again = patient and now is not None and now.state not in {State.FAILED, State.STOPPED}
+                problem = None if comes_again else self.death(name, now, first.get(name))
+                if problem is not None:
+                    raise problem
             left = end - time.monotonic()
             if left <= 0:
                 name = sorted(missing)[0]
-                raise self._failed(name, f"{name} is not ready after {deadline_seconds:.0f} s")
+                raise self.failure(name, f"{name} is not ready after {deadline_seconds:.0f} s")
             statuses = self._wait(min(left, ANSWER_SECONDS / 2))
 
     def shutdown(self) -> None:
         """Stop every process, then the supervisor; returns once all are gone."""
         pid = self._ask("hello")["pid"]
-        with suppress(ConnectionError, WorldError):
+        with suppress(NotRunning, WorldError):
             self._ask("shutdown", seconds=STOP_SECONDS_MAX)
         self.close()
         wait_ended(pid, STOP_SECONDS_MAX)
 
-    def _refuse_dead(self, name: str, now: ProcessStatus | None, first: ProcessStatus | None, *, patient: bool) -> None:
+    def death(self, name: str, now: ProcessStatus | None, first: ProcessStatus | None) -> ProcessFailed | None:
+        """Return why a process does not run, or died since its `first` status; None where neither is so."""
         if now is None or now.state is State.STOPPED:
-            raise self._failed(name, f"{name} is not running")
-        died = now.state is State.WAITING or (first is not None and now.starts > first.starts)
-        if now.state is State.FAILED or (died and not patient):
-            raise self._failed(name, f"{name} {now.reason or 'died while it started'}")
+            return self.failure(name, f"{name} is not running")
+        if now.state in {State.FAILED, State.WAITING} or (first is not None and now.starts > first.starts):
+            return self.failure(name, f"{name} {now.reason or 'died while it started'}")
+        return None
 
-    def _failed(self, name: str, what: str) -> ProcessFailed:
+    def failure(self, name: str, what: str) -> ProcessFailed:
+        """Return an error that says `what`, and the process's own last words."""
         said = last_words(tail(self.home.log_file(name), REASON_LINES))
         return ProcessFailed(f"{what}{f': {said}' if said else ''}", next_step=f"towpath logs {name}")
 
@@ -199,7 +205,7 @@ class StackClient:
             line = self._lines.readline()
         except TimeoutError as error:
             raise SupervisorSilent(self.home, verb) from error
-        except BrokenPipeError as error:
+        except ConnectionError as error:
             raise NotRunning(self.home) from error
         if not line:
             raise NotRunning(self.home)
