@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.stack_fixture import ROOT, RunningStack, stack_environment, variables
+from tests.stack_fixture import ROOT, RunningStack, stack_environment, stop_and_tell, variables
 from towpath.settings import load_settings
 from towpath.stack.client import StackClient
-from towpath.stack.up import down, up
+from towpath.stack.up import up
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,5 +45,5 @@ def stack() -> Iterator[RunningStack]:
             with StackClient(settings.stack_home) as client:
                 yield RunningStack(settings, dict(os.environ), client)
         finally:
-            down(settings)
+            stop_and_tell(settings)
             shutil.rmtree(home, ignore_errors=True)

@@ -4,12 +4,17 @@ import contextlib
 import os
 import random
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from towpath.settings import Settings
 from towpath.stack.client import StackClient
+from towpath.stack.home import Home
+from towpath.stack.supervisor.logs import ended_by_force, tail
+from towpath.stack.up import down
 
 ROOT = Path(__file__).resolve().parents[1]
 PORTS = ("kafka_port", "controller_port", "connect_port", "registry_port", "postgres_port")
@@ -55,3 +60,13 @@ def variables(values: dict[str, str]) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+
+def stop_and_tell(settings: Settings) -> None:
+    """Stop a stack; a part that had to be ended by force is a fault that its log explains, and the log goes with it."""
+    began_seconds = time.time()
+    down(settings)
+    logs = Home(settings.stack_home).logs
+    for name in ended_by_force(logs, began_seconds):
+        last = "\n".join(tail(logs / f"{name}.log", 1_000))
+        sys.__stderr__.write(f"{name} did not end by itself:\n{last}\n")  # type: ignore[union-attr]

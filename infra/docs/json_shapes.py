@@ -162,7 +162,7 @@ CAPTURED: Shape = {
 SHAPES: dict[str, Shape] = {
     # The stack
     "up": {"started": [""], "seconds": 0.0, "processes": [PROCESS]},
-    "down": {"stopped": True},
+    "down": {"stopped": True, "ended_by_force": ["connect"]},
     "status": {"running": True, "memory_bytes": 0, "processes": [PROCESS], "groups": [GROUP], "problems": [FINDING]},
     "logs": {"part": "", "file": "", "lines": [""]},
     "doctor": [FINDING],

@@ -85,14 +85,20 @@ def _start_workers(settings: Settings) -> tuple[str, ...]:
 
 def down(as_json: AsJson = False) -> None:
     """Stop the stack, workers included; its data stays."""
+    from towpath.stack.home import Home
+    from towpath.stack.supervisor.logs import ended_by_force
     from towpath.stack.up import down as stop
 
     settings = load_settings()
+    began_seconds = time.time()
     stopped = stop(settings)
+    forced = ended_by_force(Home(settings.stack_home).logs, began_seconds) if stopped else []
     if as_json:
-        output.emit_json({"stopped": stopped})
-    else:
-        output.note("stopped; the data stays" if stopped else "it was not running")
+        output.emit_json({"stopped": stopped, "ended_by_force": forced})
+        return
+    output.note("stopped; the data stays" if stopped else "it was not running")
+    for name in forced:
+        output.note(f"{name} did not end by itself and was killed: towpath logs {name} shows where it stood")
 
 
 def status(as_json: AsJson = False) -> None:

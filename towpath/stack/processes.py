@@ -20,8 +20,10 @@ from towpath.stack.supervisor.spec import Group, Identity, Probe, ProbeKind, Pro
 
 LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
 START_CACHE_SUFFIX = ".aot"
+# Kafka and Connect take 1 to 2 s on two cores, the registry less; one that hangs shows its threads and is killed then.
+JVM_STOP_SECONDS = 20.0
 # A JVM that writes its start cache does so while it stops: 4 to 7 s on an idle core.
-JVM_STOP_SECONDS = 60.0
+JVM_STOP_SECONDS_RECORDING = 60.0
 # Without a start cache on a busy machine: 70 s were seen with 40 other programs at work on two cores.
 JVM_READY_SECONDS = 240.0
 
@@ -148,6 +150,8 @@ def _jvm(
     probe: Probe,
     rank: int,
 ) -> ProcessSpec:
+    cache = _start_cache(part, home, machine, program)
+    is_recording = any(option.startswith(_RECORD) for option in cache)
     return ProcessSpec(
         name=part.name,
         group=Group.PART,
@@ -155,7 +159,7 @@ def _jvm(
         arguments=(
             str(machine.java),
             *part.jvm_options,
-            *_start_cache(part, home, machine, program),
+            *cache,
             f"-Dlog4j2.configurationFile={LOG_CONFIG}",
             *program,
         ),
@@ -166,7 +170,7 @@ def _jvm(
         ports=part.ports,
         rank=rank,
         ready_seconds=JVM_READY_SECONDS,
-        stop_seconds=JVM_STOP_SECONDS,
+        stop_seconds=JVM_STOP_SECONDS_RECORDING if is_recording else JVM_STOP_SECONDS,
     )
 
 
@@ -182,9 +186,10 @@ def _start_cache(part: Part, home: Home, machine: Machine, program: Iterable[str
     if name in machine.known_start_caches:
         return [f"-XX:AOTCache={machine.start_caches / name}", *_QUIET]
     recording = machine.start_caches / recording_folder(home)
-    return [f"-XX:AOTCacheOutput={recording / part.name / name}", *_QUIET]
+    return [f"{_RECORD}{recording / part.name / name}", *_QUIET]
 
 
+_RECORD = "-XX:AOTCacheOutput="
 _QUIET = ("-Xlog:aot*=off", "-Xlog:cds*=off")
 
 
@@ -201,7 +206,7 @@ def _kafka(
     broker = _jvm(part, home, machine, environment, program, probe, rank=0)
     if not _is_alone(part):
         return broker
-    records = f"-XX:AOTCacheOutput={machine.start_caches}"  # what a controller's boot needs would not do for a broker's
+    records = f"{_RECORD}{machine.start_caches}"  # what a controller's boot needs would not do for a broker's
     controller = [one for one in broker.arguments[:-1] if not one.startswith(records)]
     plan = Plan(part.settings["log.dirs"], broker.arguments, (*controller, str(_controller_properties(part, home))))
     return replace(broker, arguments=(sys.executable, "-P", "-m", "towpath.stack.kafka_start", plan.to_json()))

@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,7 +40,7 @@ def python(home: Home) -> SpecMaker:
     def make(name: str, line: str, **changes: object) -> ProcessSpec:
         ready = home.ready_file(name)
         prelude = f"import os, signal, sys, time, subprocess\ndef ready(): open({str(ready)!r}, 'w').close()\n"
-        return ProcessSpec(
+        spec = ProcessSpec(
             name=name,
             group=Group.WORKER,
             version="1",
@@ -48,8 +49,8 @@ def python(home: Home) -> SpecMaker:
             folder="/",
             log_file=str(home.log_file(name)),
             probe=Probe(ProbeKind.FILE, path=str(ready)),
-            **changes,  # type: ignore[arg-type]
         )
+        return replace(spec, **changes)  # type: ignore[arg-type]
 
     return make
 

@@ -23,7 +23,7 @@ from tests.stack_fixture import ROOT, variables
 from towpath.errors import NotFoundError, RefusedError
 from towpath.stack.client import NotRunning, ProcessFailed, StackClient, start_supervisor
 from towpath.stack.home import Home
-from towpath.stack.supervisor.spec import RestartPolicy, State
+from towpath.stack.supervisor.spec import Group, RestartPolicy, State
 from towpath.stack.supervisor.supervisor import SUCCESSOR_SECONDS_MAX
 
 # A death each 50 ms at first, given up after the fourth.
@@ -114,6 +114,28 @@ def test_a_process_that_ignores_its_stop_signal_is_killed(client: StackClient, p
     client.stop("stubborn")
     assert is_gone(pid)
     assert client.status()["stubborn"].state is State.STOPPED
+
+
+def test_a_part_that_is_ended_by_force_says_before_where_it_stood(
+    client: StackClient, home: Home, python: SpecMaker
+) -> None:
+    """`towpath down` names it, and the command that it prints shows its threads."""
+    line = (
+        "import faulthandler; faulthandler.register(signal.SIGQUIT);"
+        f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {RUNS}"
+    )
+    client.start(python("hangs", line, stop_seconds=0.3, group=Group.PART))
+    client.start(python("ends", RUNS, group=Group.PART))
+    client.wait_ready(["hangs", "ends"], 10)
+    with variables({"TOWPATH_STACK__HOME": str(home.root)}):
+        said = run(ROOT, "down").leads_on()
+        assert (said.code, "hangs did not end by itself" in said.text, "ends did" in said.text) == (0, True, False)
+        shown = run(ROOT, *step_in(said.text, "logs x")).leads_on()
+    assert (shown.code, "ended by force: hangs" in shown.text, "most recent call first" in shown.text) == (
+        0,
+        True,
+        True,
+    )
 
 
 def test_what_a_process_leaves_behind_is_ended_with_it(client: StackClient, python: SpecMaker, tmp_path: Path) -> None:

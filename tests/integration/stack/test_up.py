@@ -291,6 +291,6 @@ def test_an_ordinary_user_can_run_the_stack(own: Settings) -> None:
     finally:
         stopped = as_nobody("down", "--json")
         assert stopped.returncode == 0
-    assert json.loads(stopped.stdout) == {"stopped": True}
-    assert json.loads(as_nobody("down", "--json").stdout) == {"stopped": False}
+    assert json.loads(stopped.stdout) == {"stopped": True, "ended_by_force": []}
+    assert json.loads(as_nobody("down", "--json").stdout) == {"stopped": False, "ended_by_force": []}
     assert processes_of(mine) == []

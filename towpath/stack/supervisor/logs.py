@@ -11,6 +11,9 @@ LOG_BYTES_MAX = 20 * 1024 * 1024
 CHECK_SECONDS = 30.0
 # Begins the line that the supervisor writes into a log at each start of its process.
 START_MARK = "--- towpath:"
+# Begins the line that it writes where a process has not ended in its time, and is ended by force.
+FORCE_MARK = "--- ended by force:"
+FORCE_LINES = 2_000
 
 
 class LogKeeper:
@@ -44,3 +47,17 @@ def tail(path: Path, lines: int) -> list[str]:
             return file.read().decode("utf-8", errors="replace").splitlines()[-lines:]
     except FileNotFoundError:
         return []
+
+
+def ended_by_force(folder: Path, since_seconds: float) -> list[str]:
+    """Return whose logs say that they were ended by force, of those written to since a time (of the epoch)."""
+    return [
+        log.stem
+        for log in sorted(folder.glob("*.log"))
+        if log.stat().st_mtime >= since_seconds and _was_forced(tail(log, FORCE_LINES))
+    ]
+
+
+def _was_forced(lines: list[str]) -> bool:
+    marks = [line for line in lines if line.startswith((START_MARK, FORCE_MARK))]
+    return bool(marks) and marks[-1].startswith(FORCE_MARK)

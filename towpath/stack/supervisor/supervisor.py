@@ -20,9 +20,9 @@ from towpath.stack.home import Home
 from towpath.stack.supervisor.control import serve
 from towpath.stack.supervisor.ends import end_orphans, ended
 from towpath.stack.supervisor.launch import adopt_orphans, before_exec
-from towpath.stack.supervisor.logs import START_MARK, LogKeeper
+from towpath.stack.supervisor.logs import FORCE_MARK, START_MARK, LogKeeper
 from towpath.stack.supervisor.probes import is_ready, question
-from towpath.stack.supervisor.spec import Deaths, Probe, ProbeKind, ProcessSpec, ProcessStatus, State
+from towpath.stack.supervisor.spec import Deaths, Group, Probe, ProbeKind, ProcessSpec, ProcessStatus, State
 
 PROBE_SECONDS = 0.05
 PROBE_TIMEOUT_SECONDS = 5.0
@@ -30,6 +30,8 @@ WATCH_SECONDS = 1.0
 """Between two looks whether a worker still says that it is ready."""
 ANSWER_BYTES_MAX = 64 * 1024
 LOOK_SECONDS = 0.1
+LAST_WORDS_SECONDS = 1.0
+"""How long a part that is ended by force may say where it stands."""
 SUCCESSOR_SECONDS_MAX = 2.0
 """How long a successor lets others that restart have the processor: one of them may start for ever."""
 
@@ -118,10 +120,20 @@ class Supervised:
             self.send(self.spec.stop_signal)
             done, _ = await asyncio.wait([self._running_keeper()], timeout=self.spec.stop_seconds)
             if not done:
-                self._end_group()
+                await self._end_by_force()
         if self._keeper:
             await self._keeper
         self._set(State.STOPPED)
+
+    async def _end_by_force(self) -> None:
+        """End what has not ended in its time; a part says before where it stands: a JVM, at SIGQUIT, its threads."""
+        told = f"{self.spec.stop_seconds:.0f} s after {signal.Signals(self.spec.stop_signal).name} it still ran"
+        with open(self.spec.log_file, "ab", buffering=0) as log:
+            log.write(f"{FORCE_MARK} {self.spec.name}, {told}\n".encode())
+        if self.spec.group is Group.PART:
+            self.send(signal.SIGQUIT)
+            await asyncio.wait([self._running_keeper()], timeout=LAST_WORDS_SECONDS)
+        self._end_group()
 
     def send(self, number: int) -> None:
         """Send a signal to the process, if it runs."""
