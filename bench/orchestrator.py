@@ -22,7 +22,7 @@ from schemas.records.order import ConfirmOrder, OrderConfirmed
 from schemas.records.payment import AuthorisePayment, CapturePayment, PaymentAuthorised, PaymentCaptured
 from towpath.contract.codec import Codec
 from towpath.contract.files import schema_sets
-from towpath.orchestrator.core import Orchestrator
+from towpath.orchestrator.core import Observe, Orchestrator
 from towpath.orchestrator.envelope import headers_of
 from towpath.settings import load_settings
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
@@ -47,10 +47,11 @@ ANSWERS: dict[type, Callable[[Any], Any]] = {
 
 @dataclass
 class Worker:
-    """An orchestrator with a unit of work in memory, which notes what is sent while `noting`."""
+    """An orchestrator with a unit of work in memory, which notes what is sent while `noting`, and tells `observe`."""
 
     codec: Codec
     noting: bool = False
+    observe: Observe | None = None
     now_milliseconds: int = 2**62
     sent: list[tuple[str, bytes, bytes, Headers]] = field(default_factory=list)
 
@@ -60,6 +61,7 @@ class Worker:
             self.codec,
             start_topic="order.events",
             finished_retention_milliseconds=86_400_000,
+            observe=self.observe,
         )
         self._state = State(TopicPartition(f"{saga.name}.state", 0), MemoryStore())
         self._state.writable = True

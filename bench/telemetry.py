@@ -1,9 +1,10 @@
 """What metrics and tracing cost: `python -m bench.telemetry [--json] [--sagas N] [--rounds N] [--stream]`.
 
 The processor's time of an orchestrator (`bench.orchestrator`: everything but the broker) in four forms, one after the
-other in each round, in an order that turns round: nothing counted, metrics, metrics with spans that nobody wants (the
-test of a flag), metrics with each span recorded and written as OTLP. With `--stream`, also the worker of `bench.stream`
-that copies in batches, on a real broker: without its counters, with them, and with somebody who scrapes each second.
+other in each round, in an order that turns round: nothing counted, metrics, metrics with spans that nobody wants (a
+flag, read once a unit), metrics with each span recorded and written as OTLP. With `--stream`, also the worker of
+`bench.stream` that copies in batches, on a real broker: without its counters, with them, and with somebody who scrapes
+each second.
 A form is told by the median of its ratios to the first form of the same round, and by the ratio of the shortest
 measurements of both, which is what a busy machine disturbs least; the forms without spans also taking turns unit by
 unit, which tells a percent apart.
@@ -18,7 +19,9 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psutil
@@ -33,7 +36,6 @@ from sagas.place_order import saga
 from towpath import tracing
 from towpath.contract.codec import Codec
 from towpath.contract.files import schema_sets
-from towpath.orchestrator.core import Orchestrator
 from towpath.orchestrator.saga_metrics import Tally
 from towpath.settings import load_settings
 from towpath.stream.broker.record import ConsumedRecord
@@ -51,57 +53,46 @@ class Encoded(SpanExporter):
         return SpanExportResult.SUCCESS
 
 
-class Counting(Worker):
-    """An orchestrator that tells what it decided, as a worker's does."""
+@dataclass
+class Form:
+    """One form of a worker. All are of one class, as the code that Python specialises for a class is all of theirs."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._tally = Tally()
-        self.core = Orchestrator(
-            {saga.definition.version: saga.definition},
-            self.codec,
-            start_topic="order.events",
-            finished_retention_milliseconds=86_400_000,
-            observe=self._tally.note,
-        )
+    worker: Worker
+    tally: Tally | None
+    asks: bool
 
-    def settle(self) -> None:
-        """End a unit of work, and tell the metrics of it."""
-        super().settle()
-        tell = self._tally.take()
+    def seconds(self, unit: list[ConsumedRecord]) -> float:
+        """Handle one unit as a worker's agent does; return the processor's seconds."""
+        began = time.process_time()
+        with_spans = self.asks and tracing.is_on()
+        handle, worker = self.worker.core.handle, self.worker
+        for record in unit:
+            if with_spans:
+                with handling(record, saga.name):
+                    handle(record, worker)
+            else:
+                handle(record, worker)
+        worker.settle()
+        tell = None if self.tally is None else self.tally.take()
         if tell is not None:
             tell()
+        return time.process_time() - began
 
 
-def bare(codec: Codec, inputs: list[ConsumedRecord]) -> float:
-    """Return the seconds of an orchestrator that counts nothing and knows of no spans."""
-    return _seconds(Worker(codec), inputs)
+def form_of(codec: Codec, *, counts: bool, asks: bool) -> Form:
+    """Return a fresh worker: one that counts after each unit or not, and that asks in each whether spans are wanted."""
+    tally = Tally(saga.name) if counts else None
+    return Form(Worker(codec, observe=None if tally is None else tally.note), tally, asks)
 
 
-def counted(codec: Codec, inputs: list[ConsumedRecord]) -> float:
-    """Return the seconds of one that counts after each unit."""
-    return _seconds(Counting(codec), inputs)
+def handled(form: Form, inputs: list[ConsumedRecord]) -> float:
+    """Return the processor's seconds of a form for all of `inputs`."""
+    return sum(form.seconds(unit) for unit in units_of(inputs))
 
 
-def _seconds(worker: Worker, inputs: list[ConsumedRecord]) -> float:
-    began = time.process_time()
-    for number, record in enumerate(inputs, 1):
-        worker.core.handle(record, worker)
-        if number % UNIT_RECORDS == 0:
-            worker.settle()
-    return time.process_time() - began
-
-
-def traceable(codec: Codec, inputs: list[ConsumedRecord]) -> float:
-    """Return the seconds of one that also asks, at each record, whether spans are wanted: as a worker's agent does."""
-    worker = Counting(codec)
-    began = time.process_time()
-    for number, record in enumerate(inputs, 1):
-        with handling(record, saga.name) if tracing.is_on() else nullcontext():
-            worker.core.handle(record, worker)
-        if number % UNIT_RECORDS == 0:
-            worker.settle()
-    return time.process_time() - began
+def units_of(inputs: list[ConsumedRecord]) -> list[list[ConsumedRecord]]:
+    """Return records in units of work."""
+    return [inputs[begin : begin + UNIT_RECORDS] for begin in range(0, len(inputs), UNIT_RECORDS)]
 
 
 def traced(codec: Codec, inputs: list[ConsumedRecord]) -> float:
@@ -111,19 +102,24 @@ def traced(codec: Codec, inputs: list[ConsumedRecord]) -> float:
     tracing.use(provider)
     began = time.process_time()
     try:
-        traceable(codec, inputs)
+        handled(form_of(codec, counts=True, asks=True), inputs)
         provider.shutdown()  # writes what is left
         return time.process_time() - began
     finally:
         tracing.use(None)
 
 
-FORMS: dict[str, Callable[[Codec, list[ConsumedRecord]], float]] = {
-    "nothing counted": bare,
-    "metrics": counted,
-    "metrics, tracing off": traceable,
-    "metrics, tracing on": traced,
+WITHOUT_SPANS: dict[str, Callable[[Codec], Form]] = {
+    "nothing counted": partial(form_of, counts=False, asks=False),
+    "metrics": partial(form_of, counts=True, asks=False),
+    "metrics, tracing off": partial(form_of, counts=True, asks=True),
 }
+WITH_SPANS = "metrics, tracing on"
+
+
+def measured(name: str, codec: Codec, inputs: list[ConsumedRecord]) -> float:
+    """Return the seconds of the form of that name."""
+    return traced(codec, inputs) if name == WITH_SPANS else handled(WITHOUT_SPANS[name](codec), inputs)
 
 
 def in_turn(forms: Iterable[str], rounds: int, seconds_of: Callable[[str], float]) -> dict[str, Any]:
@@ -150,11 +146,12 @@ def orchestrator(sagas: int, rounds: int) -> dict[str, Any]:
     """Return what the forms of an orchestrator cost."""
     codec = Codec.offline(schema_sets(load_settings()))
     inputs = recorded(codec, sagas)
-    for form in FORMS.values():
-        form(codec, inputs[: len(inputs) // 10])  # what is compiled or cached at first use is not measured
+    names = [*WITHOUT_SPANS, WITH_SPANS]
+    for name in names:
+        measured(name, codec, inputs[: len(inputs) // 10])  # what is compiled or cached at first use is not measured
     gc.collect()
     gc.freeze()  # a worker does not hold all that it will ever read, for the collector to walk over
-    return in_turn(FORMS, rounds, lambda name: FORMS[name](codec, inputs))
+    return in_turn(names, rounds, lambda name: measured(name, codec, inputs))
 
 
 def side_by_side(sagas: int, rounds: int) -> dict[str, Any]:
@@ -165,18 +162,17 @@ def side_by_side(sagas: int, rounds: int) -> dict[str, Any]:
     """
     codec = Codec.offline(schema_sets(load_settings()))
     inputs = recorded(codec, sagas)
-    dice, names = random.Random(sagas), [name for name in FORMS if name != "metrics, tracing on"]
+    dice, names = random.Random(sagas), list(WITHOUT_SPANS)
     ratios: dict[str, list[float]] = {name: [] for name in names}
     gc.collect()
     gc.disable()
     try:
         for _ in range(rounds):
-            workers = {name: (Worker if name == names[0] else Counting)(codec) for name in names}
+            forms = {name: make(codec) for name, make in WITHOUT_SPANS.items()}
             seconds = dict.fromkeys(names, 0.0)
-            for begin in range(0, len(inputs), UNIT_RECORDS):
-                unit = inputs[begin : begin + UNIT_RECORDS]
+            for unit in units_of(inputs):
                 for name in dice.sample(names, len(names)):
-                    seconds[name] += _unit_seconds(workers[name], unit, asks=name == names[-1])
+                    seconds[name] += forms[name].seconds(unit)
             for name in names:
                 ratios[name].append(seconds[name] / seconds[names[0]])
     finally:
@@ -185,19 +181,6 @@ def side_by_side(sagas: int, rounds: int) -> dict[str, Any]:
         name: {"ratio": round(statistics.median(found), 3), "ratios": [round(one, 3) for one in found]}
         for name, found in ratios.items()
     }
-
-
-def _unit_seconds(worker: Worker, unit: list[ConsumedRecord], *, asks: bool) -> float:
-    began = time.process_time()
-    if asks:
-        for record in unit:
-            with handling(record, saga.name) if tracing.is_on() else nullcontext():
-                worker.core.handle(record, worker)
-    else:
-        for record in unit:
-            worker.core.handle(record, worker)
-    worker.settle()
-    return time.process_time() - began
 
 
 # --- The worker of bench.stream, on a real broker ---------------------------------------------------------------------

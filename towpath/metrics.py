@@ -5,8 +5,11 @@ Counters and histograms count what was committed. What is a standing rather than
 is looked up when somebody scrapes, so that it costs nothing while nobody does.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections import Counter as Counted
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
@@ -16,6 +19,18 @@ from prometheus_client.registry import Collector
 log = structlog.get_logger("towpath.metrics")
 
 UNIT_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class MergedHistogram(Histogram):
+    """A histogram that takes many observations in one step: a sum, and a count for each bucket that is met."""
+
+    def observe_all(self, amounts: Collection[float]) -> None:
+        """Do as `observe` would for each of `amounts`."""
+        self._sum.inc(sum(amounts))
+        # A bucket's bound belongs to it, so the first bound that is not below an amount is its bucket's.
+        for bucket, number in Counted(map(partial(bisect_left, self._upper_bounds), amounts)).items():
+            self._buckets[bucket].inc(number)
+
 
 RECORDS = Counter("towpath_records", "Records whose unit of work was committed.", ["application", "topic"])
 RECORDS_RECOGNISED = Counter(
@@ -30,7 +45,7 @@ HANDED_OVER = Counter(
 )
 DEAD_LETTERS = Counter("towpath_dead_letters", "Records sent to a dead-letter topic.", ["application", "topic", "kind"])
 TIMERS_FIRED = Counter("towpath_timers_fired", "Timers whose record was produced.", ["application"])
-TIMER_LATENESS_SECONDS = Histogram(
+TIMER_LATENESS_SECONDS = MergedHistogram(
     "towpath_timer_lateness_seconds",
     "From when a timer fell due to when its record was committed.",
     ["application"],
@@ -70,7 +85,7 @@ MEMBERS_REPLACED = Counter(
 STEP_SECONDS_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
 SAGAS_STARTED = Counter("towpath_sagas_started", "Sagas that began.", ["saga", "version"])
 SAGAS_ENDED = Counter("towpath_sagas_ended", "Sagas that ended, by how: completed or compensated.", ["saga", "status"])
-SAGA_SECONDS = Histogram(
+SAGA_SECONDS = MergedHistogram(
     "towpath_saga_seconds", "From start to ending.", ["saga", "status"], buckets=STEP_SECONDS_BUCKETS
 )
 SAGAS_STUCK = Counter("towpath_sagas_stuck", "Times that a saga came to need a person.", ["saga"])
@@ -85,7 +100,7 @@ STEPS = Counter(
     "Steps, and items of an each, that came to an outcome: a step's status.",
     ["saga", "step", "outcome"],
 )
-STEP_SECONDS = Histogram(
+STEP_SECONDS = MergedHistogram(
     "towpath_step_seconds",
     "From a step's last command, or the beginning of its wait, to its answer.",
     ["saga", "step", "direction"],

@@ -45,7 +45,7 @@ def create_orchestrator(
     capture is behind, so that deadlines must not fire. Raises ConfigurationError where the stream's settings
     contradict each other.
     """
-    tally = Tally()
+    tally = Tally(definitions[max(definitions)].name)
     orchestrator = Orchestrator(
         definitions,
         codec,
@@ -72,9 +72,10 @@ def create_orchestrator(
         async for batch in batches:
             unit = app.unit
             tally.clear()
+            with_spans = tracing.is_on()
             for record in batch:
                 try:
-                    if tracing.is_on():
+                    if with_spans:
                         with handling(record, orchestrator.name):
                             orchestrator.handle(record, unit)
                     else:

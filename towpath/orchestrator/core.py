@@ -21,7 +21,6 @@ from towpath.orchestrator.performer import Performer
 from towpath.orchestrator.record_context import RecordContext, UnitLike
 from towpath.orchestrator.repetition import UnheldReplies, repeats_reply
 from towpath.orchestrator.retention import FORGET, Retention
-from towpath.orchestrator.saga_metrics import Decided
 from towpath.saga.advance import Decision, advance
 from towpath.saga.decision_builder import start_key_of
 from towpath.saga.definition import Definition, Kind, SecondStart
@@ -50,12 +49,15 @@ from towpath.stream.broker.port import OutputRefused
 from towpath.stream.broker.record import ConsumedRecord, plausible_milliseconds
 from towpath.stream.broker.record_limits import RecordLimits
 
+Observe = Callable[[Definition, SagaState | None, Input, Decision], None]
+
 
 class Orchestrator:
     """Runs all versions of one saga. One for each worker; what it remembers is only a cache of the unit's state.
 
     `start_topic` is where its start events come from: a topic, or several; None for a saga that only other sagas start.
-    `observe` is told each decision, in a unit that may yet be aborted.
+    `observe` is told each decision, in a unit that may yet be aborted: about which definition and instance (None: it
+    began), on what input, and what was decided.
     `limits` says how large a record each topic takes.
     """
 
@@ -66,7 +68,7 @@ class Orchestrator:
         *,
         start_topic: str | tuple[str, ...] | None,
         finished_retention_milliseconds: int,
-        observe: Callable[[Decided], None] | None = None,
+        observe: Observe | None = None,
         limits: RecordLimits | None = None,
     ) -> None:
         self._definitions = definitions
@@ -420,7 +422,7 @@ class Orchestrator:
         content_before = self._instances.stored_bytes(after.saga_id) if before is not None else 0
         self._performer.weigh(plan, after, b"" if kept is None else kept.content, input_, content_before)
         if self._observe is not None:
-            self._observe(Decided(definition, before, input_, decision))
+            self._observe(definition, before, input_, decision)
         self._performer.perform(context, definition, after, decision, plan)
         if kept is not None:
             self._instances.store(context, kept)

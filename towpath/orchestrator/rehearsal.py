@@ -12,9 +12,11 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.core import Orchestrator
 from towpath.orchestrator.record_context import StateLike, TimersLike
 from towpath.orchestrator.requests import Preview, preview_of
-from towpath.orchestrator.saga_metrics import Decided
+from towpath.saga.advance import Decision
 from towpath.saga.definition import Definition
 from towpath.saga.effects import Happened
+from towpath.saga.inputs import Input
+from towpath.saga.state import SagaState
 from towpath.stream.broker.position import PartitionHeld
 from towpath.stream.broker.record import ConsumedRecord, Headers
 from towpath.stream.broker.record_limits import RecordLimits
@@ -105,21 +107,22 @@ def rehearse(
     `kept` is what the saga's state topic has about the signal's key, by key. Raises what `Orchestrator.handle` raises,
     but for what it would wait for.
     """
-    seen: list[Decided] = []
+    decided: dict[str, Preview] = {}
+
+    def note(_: Definition, before: SagaState | None, __: Input, decision: Decision) -> None:
+        if before is not None:
+            decided[before.saga_id] = preview_of(before, decision)
+
     limits = limits or RecordLimits()
     orchestrator = Orchestrator(
-        definitions, codec, start_topic=None, finished_retention_milliseconds=0, observe=seen.append, limits=limits
+        definitions, codec, start_topic=None, finished_retention_milliseconds=0, observe=note, limits=limits
     )
     unit = _Unit(record.timestamp_milliseconds, _State(dict(kept)), history_topic, limits)
     try:
         orchestrator.handle(record, unit)
     except PartitionHeld as held:
-        return Rehearsed(_previews(seen), waits=held.cause)
+        return Rehearsed(decided, waits=held.cause)
     entries = [entry for value in unit.history if isinstance(entry := codec.decode(value), wire.HistoryEntry)]
     refused = [one.reason for one in entries if not one.saga_id and one.happened == Happened.REFUSED.value]
-    decided, refusal = _previews(seen), next(iter(refused), None)
+    refusal = next(iter(refused), None)
     return Rehearsed(decided, refusal, kept=not decided and refusal is None)
-
-
-def _previews(seen: list[Decided]) -> dict[str, Preview]:
-    return {one.before.saga_id: preview_of(one.before, one.decision) for one in seen if one.before is not None}

@@ -1,6 +1,5 @@
 """A unit of work on the product's own memory store: what `Orchestrator.handle` does with a record can be looked at."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,9 +9,8 @@ from towpath.clock import ManualClock
 from towpath.contract.codec import Codec
 from towpath.contract.files import schema_sets
 from towpath.contract.record import Record
-from towpath.orchestrator.core import Orchestrator
+from towpath.orchestrator.core import Observe, Orchestrator
 from towpath.orchestrator.envelope import headers_of
-from towpath.orchestrator.saga_metrics import Decided
 from towpath.saga import Saga
 from towpath.settings import load_settings
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
@@ -145,7 +143,7 @@ class Desktop:
 def desktop(
     *sagas: Saga[Any],
     start_topic: str = "order.events",
-    observe: Callable[[Decided], None] | None = None,
+    observe: Observe | None = None,
     limits: RecordLimits | None = None,
 ) -> Desktop:
     """Return a worker that runs these versions of one saga; instances are forgotten an hour after their end."""

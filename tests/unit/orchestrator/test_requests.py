@@ -18,10 +18,10 @@ from towpath.cli.saga_room import Room
 from towpath.clock import ManualClock, SystemClock
 from towpath.errors import PartlyDoneError, RefusedError, WorldError
 from towpath.orchestrator.asking import Answers, ask, send
+from towpath.orchestrator.core import Observe
 from towpath.orchestrator.instance_status import instances_in
 from towpath.orchestrator.mapping import Messages
 from towpath.orchestrator.requests import Request, preview, request_of, to_record
-from towpath.orchestrator.saga_metrics import Decided
 from towpath.orchestrator.selection import Selection
 from towpath.saga.inputs import Action
 from towpath.saga.state import SagaState
@@ -42,7 +42,7 @@ def now(context: Desktop) -> int:
     return int(context.clock.now().timestamp() * 1000)
 
 
-def stuck_capture(observe: Callable[[Decided], None] | None = None) -> Desktop:
+def stuck_capture(observe: Observe | None = None) -> Desktop:
     """Return an order whose payment could not be captured for two days: it is confirmed, so it is stuck there."""
     context = desktop(place_order.saga, observe=observe)
     first = {sent.headers["step"]: sent for sent in commands(context.give("order.events", order_placed(), id="e-1"))}

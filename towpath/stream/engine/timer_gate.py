@@ -123,8 +123,7 @@ class TimerGate:
     def fired(self, number: int, timers: list[Timer], now_milliseconds: int) -> None:
         """Note that the unit which fired `timers` was committed."""
         self._fired.inc(len(timers))
-        for timer in timers:
-            self._lateness.observe(max(now_milliseconds - timer.due_milliseconds, 0) / 1000)
+        self._lateness.observe_all([max(now_milliseconds - timer.due_milliseconds, 0) / 1000 for timer in timers])
         if len(timers) < TIMERS_PER_UNIT_MAX:
             del self._gates[number]
         self.reset({number})
