@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -241,6 +242,19 @@ def test_no_successor_comes_after_a_stop(client: StackClient, python: SpecMaker)
     client.stop("quick")
     time.sleep(SUCCESSOR_SECONDS_MAX + 0.5)
     assert waiting(client, "quick") is None
+
+
+def test_a_process_may_be_woken_late(client: StackClient, python: SpecMaker, tmp_path: Path) -> None:
+    """As late as its spec says, its threads too; what is started besides, as late as ever."""
+    reads = "pathlib.Path(f'/proc/{threading.get_native_id()}/timerslack_ns').read_text().strip()"
+    said = (tmp_path / "late", tmp_path / "as_ever")
+    for path, slack in zip(said, (2.0, None), strict=True):
+        code = f"import pathlib, threading; tell = lambda: pathlib.Path('{path}').write_text({reads})"
+        spec = python(path.name, f"{code}; one = threading.Thread(target=tell); one.start(); one.join(); {RUNS}")
+        client.start(replace(spec, timer_slack_milliseconds=slack))
+    client.wait_ready([path.name for path in said], 30)
+    own = Path("/proc/self/timerslack_ns").read_text().strip()
+    assert [path.read_text() for path in said] == ["2000000", own]
 
 
 def test_nothing_outlives_a_killed_supervisor(client: StackClient, python: SpecMaker) -> None:

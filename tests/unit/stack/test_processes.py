@@ -59,6 +59,12 @@ def test_the_log_stops_after_those_who_use_it() -> None:
     assert worker_process(SETTINGS, "service:order", environment={}).rank > found["connect"].rank
 
 
+def test_connect_alone_may_be_woken_late() -> None:
+    """It would spin through the last millisecond of each poll; Kafka's own timers are latency."""
+    slack = {name: spec.timer_slack_milliseconds for name, spec in specs().items()}
+    assert slack == {"kafka": None, "postgres": None, "registry": None, "connect": 2.0}
+
+
 def test_a_jvm_records_a_start_cache_once_and_then_uses_it() -> None:
     """Without a cache the JVM records one in a folder of its stack; with it, it boots from it."""
     recording = next(word for word in broker_command() if "AOT" in word)

@@ -22,6 +22,7 @@ HAS_PRCTL = hasattr(_LIBC, "prctl")
 # <linux/prctl.h>, <linux/capability.h>
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
+_PR_SET_TIMERSLACK = 29
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_RAISE = 2
 _PR_SET_CHILD_SUBREAPER = 36
@@ -40,8 +41,13 @@ def adopt_orphans() -> None:
         _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def before_exec(identity: Identity | None, death_signal: int) -> Callable[[], None]:
-    """Return the function for `preexec_fn`: become `identity`, and get `death_signal` when the parent dies."""
+def before_exec(
+    identity: Identity | None, death_signal: int, timer_slack_milliseconds: float | None = None
+) -> Callable[[], None]:
+    """Return the function for `preexec_fn`: become `identity`, and get `death_signal` when the parent dies.
+
+    With `timer_slack_milliseconds` the kernel may be so late (PR_SET_TIMERSLACK, which threads and exec keep).
+    """
     parent, life = os.getpid(), -1 if HAS_PRCTL else _life()
 
     def prepare() -> None:
@@ -50,6 +56,8 @@ def before_exec(identity: Identity | None, death_signal: int) -> Callable[[], No
         # After the change of user, which clears it.
         if HAS_PRCTL:
             _LIBC.prctl(_PR_SET_PDEATHSIG, death_signal, 0, 0, 0)
+            if timer_slack_milliseconds is not None:
+                _LIBC.prctl(_PR_SET_TIMERSLACK, int(timer_slack_milliseconds * 1e6), 0, 0, 0)
         else:
             _leave_watcher(life, death_signal)
         if os.getppid() != parent:

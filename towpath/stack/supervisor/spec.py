@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-PROTOCOL = 1
+PROTOCOL = 2
 
 
 class Group(StrEnum):
@@ -105,7 +105,8 @@ class ProcessSpec:
     for as long as it needs;
     `stop_seconds` how long after `stop_signal` SIGKILL follows; `death_signal` is what the kernel sends it should
     the supervisor itself die. One that `waits_to_begin` does what takes long, then waits for a line on its standard
-    input: while it runs, its successor is kept waiting there, so that a restart is quick.
+    input: while it runs, its successor is kept waiting there, so that a restart is quick. `timer_slack_milliseconds` is
+    how late the kernel may wake it from a wait that ends by the clock, where the kernel takes such a wish.
     """
 
     name: str
@@ -125,6 +126,7 @@ class ProcessSpec:
     death_signal: int = signal.SIGKILL
     restart: RestartPolicy = RestartPolicy()
     waits_to_begin: bool = False
+    timer_slack_milliseconds: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for the wire."""

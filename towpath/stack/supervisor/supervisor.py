@@ -229,7 +229,9 @@ class Supervised:
                 stderr=subprocess.STDOUT,
                 bufsize=0,
                 start_new_session=True,
-                preexec_fn=before_exec(self.spec.identity, self.spec.death_signal),  # noqa: PLW1509 - no threads here
+                preexec_fn=before_exec(  # noqa: PLW1509 - no threads here
+                    self.spec.identity, self.spec.death_signal, self.spec.timer_slack_milliseconds
+                ),
             )
 
     async def _prepare_successor(self) -> None:
