@@ -22,7 +22,7 @@ from towpath.stream.state.changelog import (
 from towpath.stream.state.parking import Parked, ParkedKeys
 from towpath.stream.state.partition_state import Checkpoint, MemoryStore, State, Store
 from towpath.stream.state.rocks import RocksStore, open_store
-from towpath.stream.state.timers import Timer, Timers, decode_timer, encode_timer
+from towpath.stream.state.timers import Timers
 
 CHANGELOG = TopicPartition("counts", 0)
 MakeStore = Callable[[], Store]
@@ -236,17 +236,6 @@ def test_catch_up_stops_when_the_partition_is_given_away(store: Store) -> None:
     producer.produce("counts", b"1", key=b"a", partition=0)
     with pytest.raises(CatchUpStopped):
         catch_up(broker, CHANGELOG, store, ManualClock(), should_stop=lambda: True)
-
-
-def test_a_timer_is_kept_whole() -> None:
-    """Key, payload, record key and headers, null or empty, come back as they were."""
-    for timer in (
-        Timer(b"k", 5, b"payload", b"order-1", (("type", b"T"), ("n", None))),
-        Timer(b"", 0, b"", None),
-        Timer(b"\x00k", 2**40, b"\xff", b""),
-    ):
-        index_key = b"\x00t" + timer.due_milliseconds.to_bytes(8, "big") + timer.key
-        assert decode_timer(index_key, encode_timer(timer)) == timer
 
 
 def test_timers_fall_due_in_order_and_are_replaced_by_name(store: Store) -> None:

@@ -15,6 +15,7 @@ from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.state.partition_state import RESERVED, Checkpoint, Store
+from towpath.stream.state.timers import with_derived
 
 log = structlog.get_logger("towpath.stream.state.changelog")
 
@@ -177,10 +178,8 @@ def _read(
             position = reached
             taken += len(records)
             now_milliseconds = epoch_milliseconds(clock)
-            store.apply(
-                {record.key: record.value for record in records if record.key is not None},
-                Checkpoint(position, bounds.topic_id, now_milliseconds),
-            )
+            changes = {record.key: record.value for record in records if record.key is not None}
+            store.apply(with_derived(changes, store.get), Checkpoint(position, bounds.topic_id, now_milliseconds))
             progress(changelog, max(bounds.end - position, 0))
             if taken - told >= PROGRESS_RECORDS:
                 told = taken

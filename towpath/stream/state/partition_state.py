@@ -107,7 +107,7 @@ class MemoryStore:
 class State:
     """One partition's state, as the open unit of work sees it: its own writes over what is committed."""
 
-    __slots__ = ("_bytes_max", "_overlay", "_store", "changelog", "writable")
+    __slots__ = ("_bytes_max", "_derived", "_overlay", "_store", "changelog", "writable")
 
     def __init__(self, changelog: TopicPartition, store: Store, *, bytes_max: int = TOPIC_BYTES_MAX) -> None:
         """`bytes_max` is the changelog's `max.message.bytes`."""
@@ -116,6 +116,7 @@ class State:
         self.writable = False
         self._store = store
         self._overlay: dict[bytes, bytes | None] = {}
+        self._derived: set[bytes] = set()
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of `key`, or None."""
@@ -152,6 +153,17 @@ class State:
             raise too_large(
                 self.changelog.topic, len(key) + len(value) + FRAMING_BYTES, self._bytes_max + FRAMING_BYTES
             )
+        if self._derived:
+            self._derived.discard(key)
+        self._overlay[key] = value
+
+    def put_derived(self, key: bytes, value: bytes | None) -> None:
+        """Set or remove what follows from other entries: the store keeps it, the changelog does not.
+
+        Whoever fills a store from the changelog derives it anew.
+        """
+        if key not in self._overlay:
+            self._derived.add(key)
         self._overlay[key] = value
 
     def scan_reserved(self, prefix: bytes, start: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
@@ -168,8 +180,15 @@ class State:
 
     @property
     def changes(self) -> Changes:
-        """Return what the open unit has changed."""
-        return self._overlay
+        """Return what the open unit has changed and the changelog is to have."""
+        if not self._derived:
+            return self._overlay
+        return {key: value for key, value in self._overlay.items() if key not in self._derived}
+
+    @property
+    def is_changed(self) -> bool:
+        """Return whether the open unit has changed anything."""
+        return bool(self._overlay)
 
     @property
     def store(self) -> Store:
@@ -179,8 +198,9 @@ class State:
     def settle(self, checkpoint: Checkpoint) -> None:
         """After the commit: write the overlay into the store, and how far the changelog has come with it."""
         self._store.apply(self._overlay, checkpoint)
-        self._overlay.clear()
+        self.forget()
 
     def forget(self) -> None:
         """After an abort: the overlay never was."""
         self._overlay.clear()
+        self._derived.clear()

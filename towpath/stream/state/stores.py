@@ -107,7 +107,7 @@ class PartitionStores:
 
     def changed(self) -> list[State]:
         """Return the states that the open unit has changed."""
-        return [state for state in self._all() if state.changes]
+        return [state for state in self._all() if state.is_changed]
 
     def open_unit(self) -> None:
         """Let the states be written to."""
@@ -122,7 +122,7 @@ class PartitionStores:
     def forget(self) -> None:
         """After an abort: forget what the unit changed."""
         for serving in self._serving.values():
-            touched = any(state.changes for state in serving.states.values())
+            touched = any(state.is_changed for state in serving.states.values())
             for state in serving.states.values():
                 state.forget()
             if touched and serving.parked is not None:

@@ -1,17 +1,18 @@
-"""Timers of one partition: an index in its state. Pure.
+"""Timers of one partition: entries in its state. Pure.
 
 The one rule: every input of a saga is a record in a topic. A timer that falls due is not a call: one transaction
-produces its record into the partition's own timers topic and removes it from the index.
-Two entries a timer: by due time (what fires next) and by key (what to replace or cancel).
+produces its record into the partition's own timers topic and removes its entry.
+A timer is one entry, under its key: what replaces or cancels it finds it there. What fires next is found by a second
+one, under its due time, which says nothing more and is derived: the changelog has one record for each change.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from towpath.stream.broker.record import Headers
 from towpath.stream.broker.record_limits import WEIGHED_FROM_BYTES, RecordLimits
-from towpath.stream.state.partition_state import RESERVED, State
+from towpath.stream.state.partition_state import RESERVED, Changes, State
 
 _BY_TIME = RESERVED + b"t"
 _BY_KEY = RESERVED + b"k"
@@ -47,19 +48,43 @@ def _unpack(content: bytes) -> Iterator[bytes | None]:
 
 
 def encode_timer(timer: Timer) -> bytes:
-    """Return the index entry of a timer; key and due time are in the entry's own key."""
+    """Return what is kept of a timer under its key."""
     flat = [part for name, value in timer.headers for part in (name.encode(), value)]
-    return _pack(timer.payload, timer.record_key, *flat)
+    return _DUE.pack(timer.due_milliseconds) + _pack(timer.payload, timer.record_key, *flat)
 
 
-def decode_timer(index_key: bytes, content: bytes) -> Timer:
-    """Return the timer of an index entry."""
-    payload, record_key, *flat = _unpack(content)
+def decode_timer(key: bytes, content: bytes) -> Timer:
+    """Return the timer that is kept under `key`."""
+    payload, record_key, *flat = _unpack(content[_DUE.size :])
     assert payload is not None
     names, values = flat[0::2], flat[1::2]
     headers = tuple((name.decode(), value) for name, value in zip(names, values, strict=True) if name is not None)
-    (due,) = _DUE.unpack_from(index_key, len(_BY_TIME))
-    return Timer(index_key[len(_BY_TIME) + _DUE.size :], due, payload, record_key, headers)
+    (due,) = _DUE.unpack_from(content)
+    return Timer(key, due, payload, record_key, headers)
+
+
+def with_derived(changes: Changes, get: Callable[[bytes], bytes | None]) -> Changes:
+    """Return what a changelog says with what follows from it: the timers' entries by due time.
+
+    `get` returns what the store holds under a key before these changes.
+    """
+    derived: dict[bytes, bytes | None] = {}
+    for key, value in changes.items():
+        if key.startswith(_BY_KEY):
+            name = key[len(_BY_KEY) :]
+            for content, entry in ((get(key), None), (value, b"")):
+                if content is not None and _is_whole(content):
+                    derived[_by_time(content, name)] = entry
+    return {**changes, **derived} if derived else changes
+
+
+def _by_time(content: bytes, key: bytes) -> bytes:
+    return _BY_TIME + content[: _DUE.size] + key
+
+
+def _is_whole(content: bytes) -> bool:
+    """Return False for an entry of the older form: its due time alone, the rest under its place by due time."""
+    return len(content) > _DUE.size
 
 
 class Timers:
@@ -90,18 +115,19 @@ class Timers:
             self._limits.check(self._topic, record_key, payload, headers)
         self.cancel(key)
         timer = Timer(key, max(due_milliseconds, 0), payload, record_key, headers)
-        due = _DUE.pack(timer.due_milliseconds)
-        self._state.put_reserved(_BY_KEY + key, due)
-        self._state.put_reserved(_BY_TIME + due + key, encode_timer(timer))
+        content = encode_timer(timer)
+        self._state.put_reserved(_BY_KEY + key, content)
+        self._state.put_derived(_by_time(content, key), b"")
         self._floor_milliseconds = min(self._floor_milliseconds, timer.due_milliseconds)
 
     def cancel(self, key: bytes) -> bool:
         """Remove the timer called `key`; return whether there was one."""
-        due = self._state.get(_BY_KEY + key)
-        if due is None:
+        content = self._state.get(_BY_KEY + key)
+        if content is None:
             return False
         self._state.put_reserved(_BY_KEY + key, None)
-        self._state.put_reserved(_BY_TIME + due + key, None)
+        remove = self._state.put_derived if _is_whole(content) else self._state.put_reserved
+        remove(_by_time(content, key), None)
         return True
 
     def due(self, until_milliseconds: int) -> Iterator[Timer]:
@@ -121,5 +147,9 @@ class Timers:
 
     def _all(self) -> Iterator[Timer]:
         start = _BY_TIME + _DUE.pack(self._floor_milliseconds)
-        for key, content in self._state.scan_reserved(_BY_TIME, start):
-            yield decode_timer(key, content)
+        for place, content in self._state.scan_reserved(_BY_TIME, start):
+            due, key = place[len(_BY_TIME) :][: _DUE.size], place[len(_BY_TIME) + _DUE.size :]
+            kept = self._state.get(_BY_KEY + key)
+            # Of a timer that is gone, or set anew, an older form may have left an entry in the changelog.
+            if kept is not None and kept[: _DUE.size] == due:
+                yield decode_timer(key, kept if _is_whole(kept) else due + content)
