@@ -58,6 +58,9 @@ def upgrade(
     limit: Limit = None,
     rate: Rate = None,
     wait: Wait = WAIT_SECONDS,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="With --apply: say which instances would be moved, and send nothing.")
+    ] = False,
     yes: Yes = False,
     as_json: Annotated[bool, typer.Option("--json", help="The whole report as JSON.")] = False,
 ) -> None:
@@ -72,7 +75,7 @@ def upgrade(
         raise ConfigurationError(
             "--live, --instances, --apply and --drain exclude each other", next_step="say one of them"
         )
-    said = {"--reason": reason, "--actor": actor, "--limit": limit, "--rate": rate, "--yes": yes}
+    said = {"--reason": reason, "--actor": actor, "--limit": limit, "--rate": rate, "--dry-run": dry_run, "--yes": yes}
     if not do_apply:
         _refuse_alone(said)
     settings = load_settings()
@@ -89,7 +92,7 @@ def upgrade(
         drain(settings, old_definition, new_definition, as_json=as_json)
         return
     if do_apply:
-        moving = Moving(reason, actor, limit, rate, wait, yes, as_json, said=(old, new))
+        moving = Moving(reason, actor, limit, rate, wait, yes, as_json, dry_run, said=(old, new))
         apply(settings, old_definition, new_definition, moving)
         return
     walked = _walked(old_definition)

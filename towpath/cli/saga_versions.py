@@ -19,6 +19,7 @@ from towpath.settings import Settings, load_settings
 if TYPE_CHECKING:
     from towpath.orchestrator.instance_status import KeptInstance
     from towpath.saga.definition import Definition
+    from towpath.saga.state import SagaState
 
 SHOWN_MAX = 200
 """Instances in a table that a person reads; JSON has them all."""
@@ -43,28 +44,38 @@ class Moving:
     wait: float
     yes: bool
     as_json: bool
+    dry_run: bool
     said: tuple[str, str]
 
 
 def apply(settings: Settings, old: "Definition", new: "Definition", moving: Moving) -> None:
     """Ask each live instance of `old` that can go on under `new` to do so, and say what became of it.
 
-    The saga's worker decides again, by the instance as it stands then. Raises ConfigurationError, NotFoundError,
-    PartlyDoneError.
+    The saga's worker decides again, by the instance as it stands then; a dry run only says which would be moved now.
+    Raises ConfigurationError, NotFoundError, PartlyDoneError.
     """
     from towpath.orchestrator.asking import ask
     from towpath.orchestrator.requests import upgrade_of
 
-    require_reason(moving.reason, "moving instances")
+    if not moving.dry_run:
+        require_reason(moving.reason, "moving instances")
     room, actor = Room(settings, old.name), moving.actor or user_name()
     kept = _kept_by(old, new, room.instances(opened=False))
     going = [one.state for one, outcome, _ in kept if outcome == "migrate"]
+    if not kept:
+        raise NotFoundError(
+            f"no live instance of {old.name} is of version {old.version}: nothing is left to move",
+            next_step=f"towpath saga versions {old.name} says whether the version may be removed from the project",
+        )
     if not going:
         raise NotFoundError(
             f"none of {len(kept)} instances of {old.name} version {old.version} can go on under {new.version}",
             next_step=f"towpath saga upgrade {moving.said[0]} {moving.said[1]} --drain says why each stays",
         )
     chosen = going if moving.limit is None else going[: moving.limit]
+    if moving.dry_run:
+        _show_moves(chosen, old, new, stay=len(kept) - len(going), as_json=moving.as_json)
+        return
     output.ask(
         f"move {len(chosen)} of {len(kept)} instances of {old.name} from version {old.version} to {new.version} "
         f"({len(kept) - len(going)} cannot, and stay)?",
@@ -90,6 +101,24 @@ def apply(settings: Settings, old: "Definition", new: "Definition", moving: Movi
         as_json=moving.as_json,
         next_step="towpath status to see whether the saga's worker runs, with version "
         f"{new.version}; the same command again moves what is left",
+    )
+
+
+def _show_moves(
+    chosen: Sequence["SagaState"], old: "Definition", new: "Definition", *, stay: int, as_json: bool
+) -> None:
+    """Say which instances would be moved."""
+    rows = [
+        {"saga_id": state.saga_id, "key": state.key, "status": state.status.value, "version": new.version}
+        for state in chosen
+    ]
+    if as_json:
+        output.emit_json(rows)
+        return
+    output.show_rows(rows[:SHOWN_MAX])
+    output.note(
+        f"{len(rows)} instances of {old.name} would be moved from version {old.version} to {new.version}, "
+        f"{stay} cannot, and stay; nothing was sent"
     )
 
 

@@ -59,7 +59,7 @@ WITH_NOTHING_ORDERED = (
     Case(
         "saga upgrade place_order@1 tests/acceptance/newer/place_order.py --apply --reason t --yes",
         5,
-        (Step("saga upgrade place_order@1 tests/acceptance/newer/place_order.py --drain"),),
+        (Step("saga versions place_order"),),
     ),
     Case("replay plan --topic catalog.commands.dead", 6, (Step("dead redrive catalog.commands --all", 6, "--yes"),)),
     Case("replay plan --from HERE/none", 5, (Step("replay plan --topic TOPIC --to-file FILE"),)),

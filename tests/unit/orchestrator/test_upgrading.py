@@ -1,6 +1,8 @@
 """Instances in flight go on under the next version: exactly those that may, each by an input that its history tells."""
 
+import json
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,8 +11,11 @@ from sagas import catalog, identity
 from schemas.records.catalog import ReserveStock, StockReserved
 from schemas.records.identity import CustomerVerified, VerifyCustomer
 from schemas.records.order import OrderPlaced
+from tests.reference_records import SETTINGS
 from tests.unit.orchestrator.desktop import CODEC, Desktop, Sent, commands, desktop, history, order_placed
-from towpath.cli.saga_versions import rows_of
+from towpath.cli import saga_versions
+from towpath.cli.saga_versions import Moving, rows_of
+from towpath.errors import NotFoundError
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.instance_status import KeptInstance, instances_in
 from towpath.orchestrator.recording import NotAsRecorded, golden_of
@@ -165,6 +170,41 @@ def test_a_move_is_made_once() -> None:
     assert [history(ask(desk, request))[0].happened for _ in range(2)] == ["upgraded", "refused"]
     (entry,) = history(ask(desk, UpgradeRequest("x", "check_order", "nobody", "order-9", 2, "grace", "why")))
     assert (entry.happened, entry.saga_id, entry.reason) == ("refused", "", "no such saga has started")
+
+
+def test_a_dry_run_lists_what_would_be_moved_and_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a reason, which only an act needs; and where nothing is left to move, that is said."""
+    desk = desktop(VERSION_1)
+    for number in range(3):
+        sent = start(desk, f"order-{number}")
+        if number == 0:
+            desk.reply(sent, verified("order-0"))  # its stock is being reserved: it stays
+
+    class Quiet:
+        """A room without a broker: whoever sends, fails."""
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def instances(self, *, opened: bool) -> list[KeptInstance]:
+            return standing(desk)
+
+    monkeypatch.setattr(saga_versions, "Room", Quiet)
+    said = Moving("", None, None, None, 0.0, yes=False, as_json=True, dry_run=True, said=("a", "b"))
+    saga_versions.apply(SETTINGS, VERSION_1.definition, VERSION_2.definition, said)
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["key"], row["status"], row["version"]) for row in rows] == [
+        ("order-1", "running", 2),
+        ("order-2", "running", 2),
+    ]
+    saga_versions.apply(SETTINGS, VERSION_1.definition, VERSION_2.definition, replace(said, as_json=False, limit=1))
+    told = " ".join(capsys.readouterr().err.split())
+    assert "1 instances of check_order would be moved from version 1 to 2, 1 cannot, and stay; nothing was sent" in told
+    monkeypatch.setattr(Quiet, "instances", lambda *_, **__: [])
+    with pytest.raises(NotFoundError, match="no live instance of check_order is of version 1: nothing is left to move"):
+        saga_versions.apply(SETTINGS, VERSION_1.definition, VERSION_2.definition, said)
 
 
 def test_a_version_may_be_removed_once_nothing_needs_it() -> None:

@@ -275,7 +275,7 @@ def test_instances_are_moved_for_a_reason(project: Path, reason: str) -> None:
 
 def test_what_is_said_of_moving_instances_is_not_passed_over(project: Path) -> None:
     """A limit for a report that moves nothing: whoever says it means to move some."""
-    for words in (("--limit", "5"), ("--reason", "it is out"), ("--drain", "--yes")):
+    for words in (("--limit", "5"), ("--reason", "it is out"), ("--drain", "--yes"), ("--dry-run",)):
         refused = run("upgrade", "visit@1", "visit", *words).exception
         assert isinstance(refused, ConfigurationError)
         assert "without --apply no instance is moved" in refused.cause
