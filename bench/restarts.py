@@ -36,6 +36,8 @@ SERVING_SECONDS_MAX = 180.0
 BETWEEN_SECONDS = 5.0
 DRAIN_SECONDS = 180.0
 LOOK_SECONDS = 0.1
+OFTEN = {"reconnect.backoff.ms": 50, "reconnect.backoff.max.ms": 200}
+"""The broker's first answer is to be seen at once, not after ten seconds."""
 PART = "kafka"
 
 
@@ -90,7 +92,9 @@ class Restarts:
         self._ours, self._load = ours, load
         self._broker = KafkaBroker(ours.settings.kafka, ours.settings.stream)
         self._group = application_name(ours.settings, ours.form.saga)
-        topics = self._admin().list_topics(timeout=10).topics
+        # One for all restarts: librdkafka has closed a socket of somebody else's when one was thrown away.
+        self._admin = AdminClient({**ours.settings.kafka.client_config(), **OFTEN, "log_level": 0})
+        topics = self._admin.list_topics(timeout=10).topics
         self._places = [TopicPartition(name, number) for name in READ_BY_THE_SAGA for number in topics[name].partitions]
 
     def one(self, freeze_seconds: float) -> Served:
@@ -120,12 +124,9 @@ class Restarts:
             time.sleep(LOOK_SECONDS)
         return Served(serving, order_ended)
 
-    def _admin(self) -> AdminClient:
-        return AdminClient({**self._ours.settings.kafka.client_config(), "log_level": 0})
-
     def _answers(self) -> bool:
         try:
-            self._admin().list_topics(timeout=1.0)
+            self._admin.list_topics(timeout=1.0)
         except KafkaException:
             return False
         return True

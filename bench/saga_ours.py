@@ -160,6 +160,8 @@ class Ours:
         self.settings = settings
         self._number = 0
         self._metric_ports: list[int] = []
+        # Kept to the end: once it was thrown away here, and a socket to the registry was closed with it (EBADF).
+        self._admin = AdminClient({**settings.kafka.client_config(), "log_level": 0})
         self._handover = KafkaHandover(settings.kafka, per_second=50, name="bench")
         catalogue = Catalogue.load(settings)
         self._topics = {topic.name: topic.kind for topic in catalogue.live()}
@@ -171,14 +173,13 @@ class Ours:
 
     def _stamp(self) -> None:
         """Have the broker write its own time on every record: a hop is then the difference of two of its times."""
-        admin = AdminClient({**self.settings.kafka.client_config()})
         entry = ConfigEntry("message.timestamp.type", "LogAppendTime", incremental_operation=AlterConfigOpType.SET)
         resources = [
             ConfigResource(ResourceType.TOPIC, name, incremental_configs=[entry])
             for name, kind in self._topics.items()
             if kind in STAMPED
         ]
-        for future in admin.incremental_alter_configs(resources).values():
+        for future in self._admin.incremental_alter_configs(resources).values():
             future.result(10)
 
     def _start_workers(self) -> None:
