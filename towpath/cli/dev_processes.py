@@ -17,6 +17,37 @@ if TYPE_CHECKING:
     from towpath.cli.dev_checks import Loaded
 
 CHECKS = "towpath.cli.dev_checks"
+PRELOADED = (
+    CHECKS,
+    "avro.compatibility",
+    "avro.io",
+    "avro.schema",
+    "fastavro",
+    "httpx",
+    "towpath.client",
+    "towpath.contract.avro_readers",
+    "towpath.contract.changes",
+    "towpath.contract.check",
+    "towpath.contract.closed_set",
+    "towpath.contract.locate",
+    "towpath.contract.meaning",
+    "towpath.contract.promises",
+    "towpath.contract.registry",
+    "towpath.contract.retention",
+    "towpath.contract.topic_changes",
+    "towpath.contract.waivers",
+    "towpath.contract.witness",
+    "towpath.contract.write",
+    "towpath.derived_topics",
+    "towpath.orchestrator.sagas_view",
+    "towpath.orchestrator.topics",
+    "towpath.saga",
+    "towpath.service",
+    "towpath.stack.compose",
+    "towpath.stack.lock",
+    "towpath.view",
+)
+"""What the checks import beside the project, much of it late: imported once, and not again at each save."""
 PROOF_NICE = 10  # the workers that restart beside it are waited for
 LOAD_SECONDS = 5.0
 LOOK_SECONDS = 0.1
@@ -59,7 +90,7 @@ class Checks:
     def __init__(self, root: Path) -> None:
         self._root = str(root)
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([CHECKS])
+        self._context.set_forkserver_preload(list(PRELOADED))
         self._loading: Check | None = None
         self._proving: Check | None = None
         self._unproved: tuple[str, ...] | None = None

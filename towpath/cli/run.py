@@ -24,14 +24,30 @@ if TYPE_CHECKING:
 
 ENGINE = (
     "uvloop",
+    "faust.app.router",
+    "faust.assignor.leader_assignor",
+    "faust.tables.objects",
+    "faust.tables.sets",
+    "faust.transport.utils",
+    "httpcore",
+    "towpath.capture.kafka",
+    "towpath.client.saga",
     "towpath.contract.registry",
     "towpath.deadletter.watch.kafka",
+    "towpath.logs",
     "towpath.orchestrator.agent",
+    "towpath.orchestrator.sagas_view",
+    "towpath.orchestrator.topics",
     "towpath.outbox.kafka",
     "towpath.participant.agent",
+    "towpath.project",
+    "towpath.saga",
+    "towpath.service",
+    "towpath.stack.workers",
+    "towpath.view",
     "towpath.view.agent",
 )
-"""What workers are made of, beside the project: it takes most of the time of a start."""
+"""What workers are made of, beside the project, and what that imports late: it takes most of the time of a start."""
 
 WAIT_TO_BEGIN = "--wait-to-begin"
 

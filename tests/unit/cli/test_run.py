@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from towpath.cli import run
+from towpath.scaffold.plan import project_files
+from towpath.scaffold.writing import write_missing
 
 LOOKS = """
 import json, psutil, sys
@@ -82,3 +84,47 @@ def test_a_successor_begins_anew_where_what_it_has_imported_was_replaced(
         del sys.modules["engine_part"]
     anew = [sys.executable, "python", "-P", "-c", "main()", "run", "saga:any"]
     assert begun == ([] if how == "left" else [anew])
+
+
+IMPORTS = """
+import importlib, sys
+from pathlib import Path
+from towpath.cli import dev_processes, run
+from towpath.settings import load_settings
+
+what, root = sys.argv[1:]
+for name in run.ENGINE if what == "worker" else dev_processes.PRELOADED:
+    importlib.import_module(name)
+before = set(sys.modules)
+if what == "worker":
+    from towpath.logs import configure_logs
+    from towpath.project import load_sagas, load_services, view_workers
+    from towpath.tracing import configure_tracing
+
+    settings = load_settings(Path(root))
+    configure_logs(settings, worker="any")
+    configure_tracing(settings, service="any")
+    load_services(settings), load_sagas(settings), view_workers(settings)
+else:
+    from towpath.cli import dev_checks
+
+    dev_checks.load(root, lambda found: None)
+    dev_checks.prove(root, lambda found: None)
+new = {name for name in set(sys.modules) - before if name.partition(".")[0] not in sys.stdlib_module_names}
+print("\\n".join(sorted(new)))
+"""
+
+
+@pytest.mark.parametrize("what", ["worker", "check"])
+def test_what_waits_has_imported_all_that_is_not_the_projects(tmp_path: Path, what: str) -> None:
+    """What is imported later costs each save: it was half a second of the check, and a quarter of a worker's start."""
+    write_missing(tmp_path, project_files("myshop", "0.1.0"))
+    generated = (
+        "from pathlib import Path; from towpath.settings import load_settings; "
+        f"from towpath.cli.follow import write_what_follows; write_what_follows(load_settings(Path({str(tmp_path)!r})))"
+    )
+    for code, arguments in ((generated, []), (IMPORTS, [what, str(tmp_path)])):
+        command = [sys.executable, "-c", code, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert {name.partition(".")[0] for name in done.stdout.split()} == {"pipelines", "sagas", "schemas"}, done.stdout
