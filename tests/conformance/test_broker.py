@@ -234,8 +234,10 @@ def test_offsets_of_no_member_are_refused(cluster: Cluster, metadata: GroupMetad
     producer.abort()
 
 
-def test_a_newer_producer_of_the_same_id_fences_the_older_one(cluster: Cluster) -> None:
-    """Its open transaction ends at once, and nothing that it does counts any more."""
+def test_a_newer_producer_of_the_same_id_fences_the_older_one(
+    cluster: Cluster, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its open transaction ends at once, nothing that it does counts any more, and only the error says so."""
     topic = cluster.topic(1)
     ghost = started(cluster, f"p-{topic}")
     ghost.begin()
@@ -246,6 +248,7 @@ def test_a_newer_producer_of_the_same_id_fences_the_older_one(cluster: Cluster) 
     heir.commit({}, None)
     with pytest.raises(ProducerFenced):
         ghost.commit({}, None)
+    assert "fenced" not in capfd.readouterr().err
     end = cluster.broker.end_offsets([TopicPartition(topic, 0)])[TopicPartition(topic, 0)]
     assert texts(read_to(cluster.broker.reader(TopicPartition(topic, 0), 0), end)) == ["heir"]
 

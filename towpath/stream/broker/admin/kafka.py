@@ -1,5 +1,6 @@
 """What a Kafka cluster says of its topics and groups: the part of the broker port that reads and writes no record."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -50,9 +51,17 @@ class _ErrorLog:
             log.warning("broker client", reason=error.name(), detail=error.str(), fatal=error.fatal())
 
 
+_LINES = logging.getLogger("towpath.librdkafka")
+_LINES.addHandler(logging.NullHandler())  # a command sets up no log; without a handler Python would write to stderr
+
+
 def quiet(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a client's configuration with its log in ours: librdkafka would write the same to stderr, past it."""
-    return {**config, "log_level": 2, "error_cb": _ErrorLog()}
+    """Return a client's configuration with its log in ours: librdkafka would write the same to stderr, past it.
+
+    That a transactional client was fenced is written at any level, so its lines go into our log as well: a worker's has
+    them, and a command says what happened in its own error.
+    """
+    return {**config, "log_level": 2, "logger": _LINES, "error_cb": _ErrorLog()}
 
 
 class KafkaAdmin:
