@@ -1,8 +1,10 @@
-"""How soon what is saved runs: `python -m bench.dev [--json] [--rounds N]`.
+"""How soon what is saved runs: `python -m bench.dev [--json] [--rounds N] [--pause SECONDS]`.
 
 Begins a project with `towpath new`, runs `towpath dev` on a stack of its own, and saves one file after another: a
 service, a view, a saga, a schema. The clock runs from the write to the line `runs after`; the processor's time, from
 the write until the proof is shown, is that of the session, its checks and all workers, without the JVMs and PostgreSQL.
+Before each save passes the time in which a person looks at what the last one did; with `--pause 0` the next comes at
+once, while each worker that was restarted still makes its successor ready.
 Needs a machine that does nothing else.
 """
 
@@ -19,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--pause", type=float, default=8.0, help="seconds between one save's checks and the next save")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="towpath-dev-"))
     folder.chmod(0o755)  # PostgreSQL's own user passes it
@@ -122,7 +126,10 @@ def main() -> None:
         dev = Dev(root, variables)
         try:
             dev.wait_for("every property holds", 0)
-            found = {kind: [save(dev, root, kind, number) for number in range(options.rounds)] for kind in SAVES}
+            found: dict[str, list[dict[str, float]]] = {kind: [] for kind in SAVES}
+            for kind, number in product(SAVES, range(options.rounds)):
+                time.sleep(options.pause)
+                found[kind].append(save(dev, root, kind, number))
         finally:
             dev.close()
     finally:

@@ -109,9 +109,9 @@ class ConnectSettings(_Section):
     poll_interval_milliseconds: int = Field(
         50,
         ge=1,
-        description="Debezium's `poll.interval.ms`. Each connector looks so often though nothing happens: five idle "
-        "ones take 42 % of a core at 10 ms, 17 % at 25. While little happens, what a service answers takes the direct "
-        "way to Kafka all the same; under load a long interval costs each step half of it, and less work.",
+        description="Debezium's `poll.interval.ms`. Each connector looks so often though nothing happens. While little "
+        "happens, what a service answers takes the direct way to Kafka all the same; under load a long interval costs "
+        "each step half of it, and less work: at 25 ms in place of 50, Connect took 0.8 ms a saga in place of 0.6.",
     )
     heartbeat_seconds: float = Field(
         2.0,
@@ -217,7 +217,7 @@ class StreamSettings(_Section):
         "given up for a new one.",
     )
     fetch_wait_milliseconds: int = Field(
-        50,
+        100,
         ge=1,
         description="Kafka's `fetch.wait.max.ms`: how often an idle worker asks; what comes is sent at once.",
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 import typer.main
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter
 from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel, SecretStr
 from pydantic_core import PydanticUndefined
@@ -155,13 +155,12 @@ def cli_page() -> str:
 
 def metrics_page() -> str:
     """Return every metric with its kind, labels and meaning."""
-    kinds = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
     rows = []
     for one in vars(metrics).values():
         if isinstance(one, MetricWrapperBase):
             name = one._name + ("_total" if isinstance(one, Counter) else "")
             labels = ", ".join(f"`{label}`" for label in one._labelnames)
-            rows.append((f"`{name}`", kinds[type(one)], labels, one._documentation))
+            rows.append((f"`{name}`", one._type, labels, one._documentation))
     return page(
         "Metrics",
         "In Prometheus' text format, where `metrics_port` is set. Labels are names that a project declares, never keys "
