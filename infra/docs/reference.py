@@ -160,7 +160,7 @@ def metrics_page() -> str:
         if isinstance(one, MetricWrapperBase):
             name = one._name + ("_total" if isinstance(one, Counter) else "")
             labels = ", ".join(f"`{label}`" for label in one._labelnames)
-            rows.append((f"`{name}`", one._type, labels, one._documentation))
+            rows.append((f"`{name}`", str(one._type), labels, one._documentation))
     return page(
         "Metrics",
         "In Prometheus' text format, where `metrics_port` is set. Labels are names that a project declares, never keys "
