@@ -27,6 +27,7 @@ from bench.saga_processes import Counts, all_cpu_seconds, read_counts
 from towpath.contract.catalogue import Catalogue, TopicKind
 from towpath.contract.codec import Codec
 from towpath.contract.registry import load_codec
+from towpath.logs import configure_logs
 from towpath.orchestrator import records as wire
 from towpath.outbox.kafka import KafkaHandover
 from towpath.project import worker_names
@@ -57,6 +58,7 @@ def our_stack(form: Form) -> Iterator["Ours"]:
     ports = {f"TOWPATH_STACK__{name.upper()}": str(free_port()) for name in PORTS}
     os.environ.update({**form.environment, **ports, "TOWPATH_STACK__HOME": str(home), "PYTHONPATH": str(ROOT)})
     settings = load_settings(ROOT)
+    configure_logs(settings, worker="bench")  # stdout is for the result
     ours: Ours | None = None
     try:
         up(settings)
