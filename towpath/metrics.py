@@ -65,8 +65,11 @@ RESTORE_RECORDS_LEFT = Gauge(
     "Changelog offsets that a store has yet to read before it serves.",
     ["application", "changelog", "partition"],
 )
+WAITING_FOR_DEPENDENCY = Gauge(
+    "towpath_waiting_for_dependency", "1 while a worker waits for a dependency to come back.", ["application"]
+)
 WAITING_FOR_WORLD = Gauge(
-    "towpath_waiting_for_world", "1 while a worker waits for something outside to come back.", ["application"]
+    "towpath_waiting_for_world", "The old name of `towpath_waiting_for_dependency`, until 0.2.", ["application"]
 )
 PARTITION_HELD = Gauge(
     "towpath_partition_held",

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.unit.stream.support import SETTINGS, copy, memory_broker, options_for, values, working
 from towpath.clock import ManualClock
@@ -235,6 +236,11 @@ def test_a_predecessors_open_transaction_is_waited_for() -> None:
     assert counts(broker) == {"k0": 10}
 
 
+def waits(name: str) -> float | None:
+    """Return what the metric says of a worker that waits."""
+    return REGISTRY.get_sample_value(f"towpath_waiting_for_{name}", {"application": "app"})
+
+
 def test_the_world_is_waited_for_outside_any_transaction() -> None:
     """While a handler's world is away no transaction is open and polling goes on; then everything is handled once."""
     broker = memory_broker()
@@ -256,8 +262,10 @@ def test_the_world_is_waited_for_outside_any_transaction() -> None:
             for _ in range(20):
                 assert not broker.open_transactions() or worker.loop.current is not None
                 await asyncio.sleep(0.01)
+            assert waits("dependency") == waits("world") == 1, "the old name says the same, for one release"
             away = False
             await worker.until(lambda: offsets_total(broker) == 20)
+            await worker.until(lambda: waits("dependency") == waits("world") == 0)
             assert not worker.agents.revocations
 
     asyncio.run(main())
