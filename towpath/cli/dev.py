@@ -22,7 +22,6 @@ from towpath.cli.dev_processes import Checks
 from towpath.cli.dev_saves import Saves
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError, TowpathError
 from towpath.settings import Settings, load_settings
-from towpath.stack.supervisor.spec import State
 
 if TYPE_CHECKING:
     from towpath.cli.dev_checks import Loaded
@@ -280,6 +279,7 @@ class Session:
         What was saved is forgotten once it runs, not before: the save that fixes one file takes the others along.
         """
         from towpath.stack.client import StackClient
+        from towpath.stack.supervisor.spec import State
 
         if loaded.problem:
             return
@@ -387,6 +387,8 @@ class Session:
 
     def _tell_started(self, client: "StackClient") -> None:
         """Say which of those that are awaited run by now. One that cannot run is told once, and left to be fixed."""
+        from towpath.stack.supervisor.spec import State
+
         now = client.status()
         for name, awaited in tuple(self._awaited.items()):
             one = now.get(name)
