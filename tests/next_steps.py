@@ -61,7 +61,7 @@ def run(folder: Path, *words: str) -> Said:
     return Said(words, int(code) if isinstance(code, int) else int(code is not None), printed.getvalue())
 
 
-def apart(folder: Path, *words: str) -> Said:
+def apart(folder: Path, *words: str, seconds: float = 300) -> Said:
     """Run a command in a process of its own: a project whose modules are called as this one's."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", "from towpath.cli import main; main()", *words],
@@ -72,7 +72,7 @@ def apart(folder: Path, *words: str) -> Said:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=300,
+        timeout=seconds,
     )
     return Said(words, done.returncode, done.stdout)
 

@@ -1,4 +1,4 @@
-"""What a worker's successor does before it begins, and what it does then where it has imported what was replaced."""
+"""What a worker refuses at its start, and what its successor does before it begins: what it has imported is new."""
 
 import json
 import os
@@ -10,9 +10,43 @@ from pathlib import Path
 
 import pytest
 
+from tests.next_steps import apart
 from towpath.cli import run
 from towpath.scaffold.plan import project_files
 from towpath.scaffold.writing import write_missing
+
+ROOT = Path(__file__).resolve().parents[3]
+FORGOTTEN = {
+    "TOWPATH_SAGA__FINISHED_RETENTION_DAYS": "14",
+    "TOWPATH_STREAM__DEDUP_HORIZON_DAYS": "7",
+    "TOWPATH_REGISTRY__URL": "http://127.0.0.1:9",
+    "TOWPATH_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9",
+}
+SAGA_SUM = "[saga] finished_retention_days 14 must be more than 30 (order.events, from which it starts) days: "
+VIEW_SUM = (
+    "[stream] dedup_horizon_days 7 must be more than 7 ([outbox] keep_days) + 1 (the day that has begun) = 8 days: "
+)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("run saga:place_order", 2, [f"place_order: {SAGA_SUM}", "next: raise [saga] finished_retention_days"]),
+        ("run view:order_status", 2, [f"outbox: {VIEW_SUM}", "next: raise [stream] dedup_horizon_days"]),
+        ("contracts test", 3, ["retention-sum place_order", SAGA_SUM, "retention-sum outbox", VIEW_SUM]),
+    ],
+)
+def test_retentions_that_do_not_add_up_are_refused_with_their_arithmetic(
+    monkeypatch: pytest.MonkeyPatch, command: str, code: int, says: list[str]
+) -> None:
+    """A saga and a view before they look for any part, which are all away here; offline all of them in one report."""
+    for name, value in FORGOTTEN.items():
+        monkeypatch.setenv(name, value)
+    said = apart(ROOT, *command.split(), seconds=60).leads_on()
+    assert said.code == code, said.text
+    for words in says:
+        assert words in said.text
+
 
 LOOKS = """
 import json, psutil, sys
