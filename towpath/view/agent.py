@@ -124,12 +124,18 @@ class Folding:
                 decoded, occurrence = self._codec.decode(record.value), _occurrence(record)
             except PeerError as error:
                 raise RecordFailed(record, error) from error
-            key = self._view.row_key(decoded, occurrence) if type(decoded) in self._view.folds else None
+            key = self._row_key(record, decoded, occurrence) if type(decoded) in self._view.folds else None
             if key is not None:
                 if not self._view.many_keys and keys.setdefault(key, occurrence.key) != occurrence.key:
                     raise RecordFailed(record, _several_keys(self._view, record))
                 found.append(Folded(record, key, decoded, occurrence))
         return found
+
+    def _row_key(self, record: ConsumedRecord, decoded: Record, occurrence: Occurrence) -> str | None:
+        try:
+            return self._view.row_key(decoded, occurrence)
+        except BaseException as error:  # whatever it is, the record's position goes with it
+            raise RecordFailed(record, error) from error
 
     def apply(self, connection: Any, *, read: list[Folded], now_milliseconds: int) -> None:
         """Fold `read` into the table, in the transaction of `connection`. Raises RecordFailed where a fold fails."""

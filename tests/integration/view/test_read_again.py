@@ -16,6 +16,7 @@ from tests.reference_records import CODEC, SETTINGS
 from towpath.orchestrator.envelope import headers_of
 from towpath.stream.broker.dead_letter import read_dead_letter
 from towpath.stream.broker.memory import MemoryBroker
+from towpath.view import View
 from towpath.view.agent import create_view
 from towpath.view.postgres import ViewTable
 
@@ -51,7 +52,7 @@ class Ledger:
             )
             self.sent += 1
 
-    def read_all(self) -> dict[str, int]:
+    def read_all(self, view: View[Count] = VIEW) -> dict[str, int]:
         """Run a worker until it has read everything; return the confirmations of each row."""
 
         def read() -> int:
@@ -60,7 +61,7 @@ class Ledger:
             return int(rows[0][0])
 
         async def main() -> None:
-            app = create_view(self.settings, VIEW, CODEC, slot="a", broker=self.broker)
+            app = create_view(self.settings, view, CODEC, slot="a", broker=self.broker)
             await app.start()
             try:
                 async with asyncio.timeout(120):
@@ -72,6 +73,10 @@ class Ledger:
                 await app.stop()
 
         asyncio.run(main())
+        return self.rows()
+
+    def rows(self) -> dict[str, int]:
+        """Return the confirmations of each row."""
         rows: list[Count] = list(ViewTable(VIEW).all_rows(self.connection))
         self.connection.rollback()
         return {row.order_id: row.confirmations for row in rows}
