@@ -18,6 +18,7 @@ from towpath.saga.keys import saga_id_of
 from towpath.settings import ProjectSettings, Settings, StreamSettings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.stream.faust_app.agent import StreamApp
 
 
@@ -30,6 +31,7 @@ class Village:
         self.catalogue = Catalogue.read(folder)
         self.answers = answers
         self.answered = 0
+        self.statuses: list[WorkerStatus] = []
         stream = StreamSettings(batch_seconds_max=2.0, transaction_timeout_seconds=3.0, session_timeout_seconds=4.0)
         self.broker = MemoryBroker(stream)
         for topic in self.catalogue.topics.values():
@@ -46,6 +48,7 @@ class Village:
             declared_topics=self.catalogue.topics,
             broker=self.broker,
             memory_stores=True,
+            on_status=self.statuses.append,
         )
 
     def serve(self) -> None:
