@@ -1,4 +1,4 @@
-"""What a worker refuses at its start, and what its successor does before it begins: what it has imported is new."""
+"""What a worker refuses at its start, how it ends, and what its successor does before it begins."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import pytest
 
 from tests.next_steps import apart
 from towpath.cli import run
+from towpath.errors import ExitCode
 from towpath.scaffold.plan import project_files
 from towpath.scaffold.writing import write_missing
 
@@ -162,3 +163,29 @@ def test_what_waits_has_imported_all_that_is_not_the_projects(tmp_path: Path, wh
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert {name.partition(".")[0] for name in done.stdout.split()} == {"pipelines", "sagas", "schemas"}, done.stdout
+
+
+EXITS = """
+import sys
+from pathlib import Path
+from tests.unit.orchestrator.test_builder_exits import buy, raising, three
+from towpath.cli import main, run
+
+village = three(Path(sys.argv.pop()), buy(builds=raising(SystemExit(0))))
+run.build_worker = lambda settings, name, slot, tell: village._app(name.partition(":")[2])
+try:
+    main()
+finally:
+    print(sum(village.broker.committed_offsets("village-saga-buy").values()), len(village.sent("payment.commands")))
+"""
+
+
+def test_a_worker_whose_function_exits_with_0_ends_with_another_code(tmp_path: Path) -> None:
+    """Whoever started it, and the supervisor, must see that it did not end in good order, and where it stands."""
+    command = [sys.executable, "-c", EXITS, "run", "saga:buy", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout.strip()) == (ExitCode.FAILED, "0 0"), done.stderr
+    *_, told, kept, next_step = done.stderr.splitlines()
+    assert "order.events[0]@1: SystemExit (0) was raised by a handler" in told
+    assert "nothing of this unit of work was committed" in kept
+    assert "fix the handler" in next_step
