@@ -126,7 +126,25 @@ def test_another_sagas_event_starts_nothing(client: Client, connection: psycopg.
         client.start(connection, "place_order", "o-1", CANCELLATION, event_id=uuid4())
     with pytest.raises(ConfigurationError, match="no saga 'place_odrer'"):
         client.start(connection, "place_odrer", "o-1", ORDER, event_id=uuid4())
+    assert connection.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
     assert client.start(connection, "cancel_order", "o-1", CANCELLATION, event_id=uuid4()).saga == "cancel_order"
+
+
+def test_another_sagas_event_starts_nothing_from_an_asynchronous_application(
+    async_client: AsyncClient, connection: psycopg.Connection, database_url: str
+) -> None:
+    """The same, awaited; the caller's transaction goes on, and starts what the event does start."""
+
+    async def start() -> Started:
+        async with await psycopg.AsyncConnection.connect(database_url) as own:
+            with pytest.raises(ConfigurationError, match=r"place_order starts on OrderPlaced.*it starts cancel_order"):
+                await async_client.start(own, "place_order", "o-1", CANCELLATION, event_id=uuid4())
+            with pytest.raises(ConfigurationError, match="no saga 'place_odrer'"):
+                await async_client.start(own, "place_odrer", "o-1", ORDER, event_id=uuid4())
+            return await async_client.start(own, "cancel_order", "o-1", CANCELLATION, event_id=UUID(int=7))
+
+    assert asyncio.run(start()).saga == "cancel_order"
+    assert connection.execute("SELECT id FROM outbox").fetchall() == [(UUID(int=7),)]
 
 
 WRONG_DATABASES = {"another service's": {"payment.events": 1_000_000}, "one without an outbox": None}

@@ -9,10 +9,11 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 from psycopg import errors, sql
+from psycopg.pq import TransactionStatus
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 from pydantic import SecretStr
 from sqlalchemy import create_engine
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
@@ -148,22 +149,29 @@ def test_what_belongs_to_the_callers_transaction_passes_as_it_is(
             WRITES["start"](client, connection)
 
 
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES.keys())
 def test_the_other_kind_of_object_is_sent_to_the_other_client(
-    client: Client, async_client: AsyncClient, database_url: str
+    client: Client, async_client: AsyncClient, connection: psycopg.Connection, database_url: str, write: Any
 ) -> None:
-    """A pool and a session too, as a connection."""
+    """A pool and a session as well as a connection, open as it is: a call that nobody awaits would write nothing."""
 
     async def run() -> None:
-        pool = ConnectionPool(database_url, open=False)
-        with pytest.raises(ConfigurationError) as raised:
-            await WRITES["start"](async_client, pool)
-        assert raised.value.next_step == "pass it to Client"
-        with pytest.raises(ConfigurationError) as raised, Session() as session:
-            await WRITES["start"](async_client, session)
-        assert raised.value.next_step == "pass it to Client"
-        with pytest.raises(ConfigurationError) as raised:
-            WRITES["start"](client, AsyncConnectionPool(database_url, open=False))
-        assert raised.value.next_step == "pass it to AsyncClient"
+        with Session() as session:
+            for given in (connection, ConnectionPool(database_url, open=False), session):
+                with pytest.raises(ConfigurationError) as raised:
+                    await write(async_client, given)
+                assert raised.value.next_step == "pass it to Client"
+        engine = create_async_engine(database_url.replace("postgresql://", "postgresql+psycopg://"), poolclass=NullPool)
+        async with (
+            await psycopg.AsyncConnection.connect(database_url) as own,
+            engine.connect() as alchemy,
+            AsyncSession(engine) as session_,
+        ):
+            for given in (own, AsyncConnectionPool(database_url, open=False), alchemy, session_):
+                with pytest.raises(ConfigurationError) as raised:
+                    write(client, given)
+                assert raised.value.next_step == "pass it to AsyncClient"
+            assert own.info.transaction_status == TransactionStatus.IDLE
 
     asyncio.run(run())
 
