@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.unit.stream.support import copy, memory_broker, options_for, values, working
 from towpath.clock import SystemClock
@@ -41,6 +42,18 @@ def committed(broker: MemoryBroker, place: TopicPartition = PLACE) -> int:
 def holding(statuses: list[WorkerStatus], kind: HoldKind) -> Callable[[], bool]:
     """Return whether the last status tells of a hold of this kind."""
     return lambda: bool(statuses) and any(held.kind == kind for held in statuses[-1].held)
+
+
+def gauge(kind: HoldKind, place: TopicPartition = PLACE) -> float:
+    """Return `towpath_partition_held` as a scrape would."""
+    labels = {"application": "app", "topic": place.topic, "partition": str(place.partition), "kind": kind.value}
+    return REGISTRY.get_sample_value("towpath_partition_held", labels) or 0.0
+
+
+def expired_total() -> float:
+    """Return how many records were passed over, as a scrape would."""
+    labels = {"application": "app", "topic": PLACE.topic}
+    return REGISTRY.get_sample_value("towpath_records_expired_total", labels) or 0.0
 
 
 def accept(broker: MemoryBroker, place: TopicPartition, offset: int) -> None:
@@ -177,13 +190,17 @@ def test_a_log_under_a_leader_it_never_had_is_another_one() -> None:
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_records_that_expired_unread_hold_their_partition_unless_a_setting_accepts_the_loss(skip: bool) -> None:
-    """The worker says so and reads nothing; with `expired_records = "skip"` it goes on from the oldest record."""
+    """The worker says so and reads nothing; with `expired_records = "skip"` it goes on from the oldest record.
+
+    A metric tells either: the partition is held until a person has decided, or so many records were passed over.
+    """
     broker = memory_broker()
     put(broker, PLACE, "v0", "v1")
     statuses: list[WorkerStatus] = []
     options = options_for(broker, on_status=statuses.append)
     settings = options.settings.model_copy(update={"expired_records": "skip" if skip else "hold"})
     options = options_for(broker, on_status=statuses.append, settings=settings)
+    counted = expired_total()
 
     async def main() -> None:
         async with working(copy, options, ["in"]) as worker:
@@ -194,11 +211,14 @@ def test_records_that_expired_unread_hold_their_partition_unless_a_setting_accep
             if not skip:
                 await worker.until(holding(statuses, HoldKind.EXPIRED))
                 assert statuses[-1].held[0].reason.endswith("up to 2 records expired before they were read")
+                assert gauge(HoldKind.EXPIRED) == 1
                 accept(broker, PLACE, 4)
             await worker.until(lambda: committed(broker) == 5)
+            assert gauge(HoldKind.EXPIRED) == 0
 
     asyncio.run(main())
     assert values(broker.records("out")) == ["v0", "v1", "v4"]
+    assert expired_total() - counted == (2 if skip else 0)
 
 
 def test_an_idle_worker_commits_past_transaction_markers(monkeypatch: pytest.MonkeyPatch) -> None:
