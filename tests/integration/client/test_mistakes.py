@@ -167,9 +167,9 @@ def test_the_other_kind_of_object_is_sent_to_the_other_client(
             engine.connect() as alchemy,
             AsyncSession(engine) as session_,
         ):
-            for given in (own, AsyncConnectionPool(database_url, open=False), alchemy, session_):
+            for theirs in (own, AsyncConnectionPool(database_url, open=False), alchemy, session_):
                 with pytest.raises(ConfigurationError) as raised:
-                    write(client, given)
+                    write(client, theirs)
                 assert raised.value.next_step == "pass it to AsyncClient"
             assert own.info.transaction_status == TransactionStatus.IDLE
 
