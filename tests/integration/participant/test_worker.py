@@ -186,6 +186,26 @@ def test_a_mistake_in_a_handler_is_dead_after_its_attempts_and_holds_back_its_or
     assert world.reserved() == 7
 
 
+def test_a_reply_past_the_outboxs_limit_is_its_commands_fault(world: World) -> None:
+    """The outbox refuses its whole batch; the command is found, dead after its attempts, and others are answered."""
+
+    def swell(command: ReserveStock, context: Context[ReserveStock]) -> Record:
+        context.connection.execute("UPDATE product SET reserved = reserved + 1")
+        return StockReserved(
+            order_id=command.order_id, reservation_id="r" * (1_000_001 if command.order_id == "o-3" else 1)
+        )
+
+    for number in range(6):
+        world.send(reserve(f"o-{number}"))
+    swelling = Service("catalog", handlers=[handle_each(ReserveStock, swell, succeeds=StockReserved)])
+    world.run(lambda: world.count("place_order.replies") == 5 and world.count("catalog.commands.dead") == 1, swelling)
+    ((key, letter),) = world.asked.rows("SELECT key, dead FROM outbox WHERE topic = 'catalog.commands.dead'")
+    told = json.loads(letter)
+    assert (key, told["kind"], told["attempts"]) == ("o-3", "handler", STREAM.handler_attempts_max)
+    assert told["error"] == "CheckViolation"
+    assert world.reserved() == 5
+
+
 def test_what_a_refusing_handler_wrote_is_taken_back(world: World) -> None:
     """A refusal says that nothing was done, and the savepoint sees to it; its events go too."""
 
