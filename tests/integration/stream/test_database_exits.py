@@ -12,6 +12,7 @@ from tests.integration.stream.test_database_unit import TABLE, applied_values, i
 from tests.unit.stream.support import SETTINGS, memory_broker
 from tests.unit.stream.test_agents import make_app, until
 from tests.unit.stream.test_handler_exits import EXITS
+from towpath.settings import StreamSettings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.engine.failures import HandlerExit, RecordFailed
 from towpath.stream.engine.options import DatabaseOptions
@@ -27,8 +28,8 @@ def table(connection: Connection) -> None:
     connection.commit()
 
 
-def three() -> MemoryBroker:
-    broker = memory_broker(partitions=1)
+def three(settings: StreamSettings = SETTINGS) -> MemoryBroker:
+    broker = memory_broker(partitions=1, **settings.model_dump())
     for value in (b"1", b"BAD", b"2"):
         broker.append("in", value, key=value)
     return broker
