@@ -1,4 +1,4 @@
-"""Whole sagas beside their peers: `python -m bench.saga [--json] [--steps 3|5] [--sagas N] [--rate R] [--alone N]`.
+"""Whole sagas beside their peers: `python -m bench.saga [--json] [--steps 3|5] [--partitions N] [--sagas N] [--rate R]`.
 
 Ours is the complete path: start event in an outbox, Debezium, Kafka, orchestrator, a database a service, views. It is
 measured (a) draining a backlog, (b) at the highest rate held for 30 s with p99 under 2 s, (c) one at a time. Peers run
@@ -38,6 +38,9 @@ def main() -> int:
     parser.add_argument("--sagas", type=int, default=2_000, help="of the backlog; 0 leaves it out")
     parser.add_argument("--rate", type=float, help="sagas/s to hold; by default found by trial; 0 leaves it out")
     parser.add_argument("--alone", type=int, default=50, help="sagas run one at a time; 0 leaves them out")
+    parser.add_argument(
+        "--partitions", type=int, default=1, help="of each topic; one worker a role needs no more than 1, the default"
+    )
     parser.add_argument("--no-peers", action="store_true", help="leave Restate and DBOS out")
     options = parser.parse_args()
     result = measure(options)
@@ -50,7 +53,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     crowds = [crowding()]
     note(f"a busy loop takes {crowds[0]} times its CPU time")
     peers: dict[str, Any] = {}
-    with our_stack(form_of(options.steps)) as ours:
+    with our_stack(form_of(options.steps), options.partitions) as ours:
         figures, others = measure_ours(ours, options)
         # Asked where nothing of ours works any more: what our own processes take is no crowd.
         ours.only_postgres()
@@ -62,6 +65,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "valid": complete and max(crowds) <= CROWDING_MAX and (others is None or others <= OTHERS_MAX),
         "steps": options.steps,
+        "partitions": options.partitions,
         "ours": figures,
         **peers,
         "complete": complete,

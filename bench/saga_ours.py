@@ -6,11 +6,13 @@ databases of its services.
 
 import os
 import random
+import re
 import shutil
 import socket
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,7 +28,9 @@ from bench.saga_hops import hops, quantile, spread
 from bench.saga_processes import Counts, all_cpu_seconds, read_counts
 from towpath.contract.catalogue import Catalogue, TopicKind
 from towpath.contract.codec import Codec
+from towpath.contract.files import load_contracts, schema_sets
 from towpath.contract.registry import load_codec
+from towpath.derived_topics import derived_text, write_derived
 from towpath.logs import configure_logs
 from towpath.orchestrator import records as wire
 from towpath.outbox.kafka import KafkaHandover
@@ -51,12 +55,17 @@ P99_HELD_MILLISECONDS = 2_000
 
 
 @contextmanager
-def our_stack(form: Form) -> Iterator["Ours"]:
-    """Start a stack of its own, with the form's workers; stop and remove it in the end."""
+def our_stack(form: Form, partitions: int | None = None) -> Iterator["Ours"]:
+    """Start a stack of its own, with the form's workers; stop and remove it in the end.
+
+    `partitions` are those of each topic, None what the project says.
+    """
     home = Path(tempfile.mkdtemp(prefix="towpath-bench-"))
     home.chmod(0o755)  # PostgreSQL's own user passes it
     ports = {f"TOWPATH_STACK__{name.upper()}": str(free_port()) for name in PORTS}
     os.environ.update({**form.environment, **ports, "TOWPATH_STACK__HOME": str(home), "PYTHONPATH": str(ROOT)})
+    if partitions is not None:
+        os.environ.update(repartitioned(load_settings(ROOT), home / "schemas", partitions))
     settings = load_settings(ROOT)
     configure_logs(settings, worker="bench")  # stdout is for the result
     ours: Ours | None = None
@@ -69,6 +78,18 @@ def our_stack(form: Form) -> Iterator["Ours"]:
             ours.close()
         down(settings)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def repartitioned(settings: Settings, folder: Path, partitions: int) -> dict[str, str]:
+    """Copy the schemas into `folder`, with so many partitions a topic; return the variables that make it theirs."""
+    shutil.copytree(settings.root / settings.project.schemas, folder)
+    for path in folder.glob("topics/*.yaml"):
+        text = re.sub(r"(?m)^( *partitions): \d+$", rf"\1: {partitions}", path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
+    project = settings.project.model_copy(update={"schemas": str(folder), "partitions": partitions})
+    copied = settings.model_copy(update={"project": project})
+    write_derived(copied, derived_text(copied, load_contracts(schema_sets(copied))))
+    return {"TOWPATH_PROJECT__SCHEMAS": str(folder), "TOWPATH_PROJECT__PARTITIONS": str(partitions)}
 
 
 def free_port() -> int:
@@ -94,12 +115,17 @@ class Snapshot:
 
 
 class Follower:
-    """Reads the history as it grows, in a thread, and notes when each saga was seen to be complete."""
+    """Reads the history as it grows, in a thread, and notes when each saga was seen to be complete.
+
+    Entries are decoded by whoever asks: while sagas are started at a rate, the machine is theirs.
+    """
 
     def __init__(self, settings: Settings, codec: Codec, topic: str) -> None:
         self.entries: list[tuple[int, wire.HistoryEntry]] = []
-        self.ended: dict[str, tuple[float, int, str]] = {}
+        self._ended: dict[str, tuple[float, int, str]] = {}
+        self._decoding = threading.Lock()
         self._codec = codec
+        self._read: deque[tuple[float, int, bytes]] = deque()
         self._moved = threading.Condition()
         self._stopping = threading.Event()
         self._consumer = Consumer(
@@ -123,30 +149,37 @@ class Follower:
             first = self._consumer.poll(0.25)
             if first is None:
                 continue
-            for message in (first, *self._consumer.consume(1_000, 0)):
-                if message.error() is None:
-                    self._note(message)
+            messages, seen = (first, *self._consumer.consume(1_000, 0)), time.time()
+            self._read.extend((seen, one.timestamp()[1], one.value() or b"") for one in messages if one.error() is None)
             with self._moved:
                 self._moved.notify_all()
         self._consumer.close()
 
-    def _note(self, message: Any) -> None:
-        entry = self._codec.decode(message.value())
-        assert isinstance(entry, wire.HistoryEntry)
-        at = message.timestamp()[1]
-        self.entries.append((at, entry))
-        if entry.status in ("completed", "compensated", "stuck"):
-            self.ended.setdefault(entry.key, (time.time(), at, entry.status))
+    @property
+    def ended(self) -> dict[str, tuple[float, int, str]]:
+        """Return, by key, when an end was seen, when the broker took it, and which it was."""
+        with self._decoding:
+            while self._read:
+                seen, at, value = self._read.popleft()
+                entry = self._codec.decode(value)
+                assert isinstance(entry, wire.HistoryEntry)
+                self.entries.append((at, entry))
+                if entry.status in ("completed", "compensated", "stuck"):
+                    self._ended.setdefault(entry.key, (seen, at, entry.status))
+        return self._ended
 
     def wait_for(self, keys: Collection[str], seconds: float) -> bool:
         """Wait until all of `keys` have ended."""
         deadline = time.monotonic() + seconds
-        with self._moved:
-            while not all(key in self.ended for key in keys):
+        open_ = set(keys)
+        while True:
+            open_.difference_update(self.ended)
+            if not open_:
+                return True
+            with self._moved:
                 left = deadline - time.monotonic()
-                if left <= 0 or not self._moved.wait(left):
+                if not self._read and (left <= 0 or not self._moved.wait(left)):
                     return False
-        return True
 
     def close(self) -> None:
         """Stop reading."""
@@ -233,7 +266,8 @@ class Ours:
         ended = self.follower.wait_for(keys, DRAIN_SECONDS + SECONDS_PER_SAGA * sagas)
         after = self.snapshot()
         seconds = after.at_seconds - before.at_seconds
-        last = max((self.follower.ended[key][1] for key in keys if key in self.follower.ended), default=0)
+        times = self.follower.ended
+        last = max((times[key][1] for key in keys if key in times), default=0)
         elapsed = last / 1000 - min(placed.values())
         return {
             "sagas": sagas,
@@ -260,7 +294,8 @@ class Ours:
 
     def verified(self, keys: list[str]) -> dict[str, Any]:
         """Return how many of these sagas have completed, and of how many of those every service has all its work."""
-        completed = [key for key in keys if self.follower.ended.get(key, ("", 0, ""))[2] == "completed"]
+        ended = self.follower.ended
+        completed = [key for key in keys if ended.get(key, ("", 0, ""))[2] == "completed"]
         return {"completed": len(completed), "verified_in_databases": self.form.done(self.settings, completed)}
 
     def _start_to_end(self, placed: dict[str, float]) -> dict[str, float]:
