@@ -1,4 +1,4 @@
-"""Whole sagas beside their peers: `python -m bench.saga [--json] [--steps 3|5] [--partitions N] [--sagas N] [--rate R]`.
+"""Whole sagas beside their peers: `python -m bench.saga [--json] [--steps 3|5] [--partitions N] [--rate R]`.
 
 Ours is the complete path: start event in an outbox, Debezium, Kafka, orchestrator, a database a service, views. It is
 measured (a) draining a backlog, (b) at the highest rate held for 30 s with p99 under 2 s, (c) one at a time. Peers run

@@ -92,8 +92,14 @@ def images(lock: PartsLock, postgres_version: str) -> dict[PartKind, str]:
     }
 
 
+def for_containers(settings: Settings) -> Settings:
+    """Return the settings of a stack of containers: it runs for longer than one that a developer starts."""
+    return settings.model_copy(update={"stack": settings.stack.model_copy(update={"kafka_long_lived": True})})
+
+
 def render_compose(settings: Settings, lock: PartsLock, workers: Iterable[str]) -> str:
     """Return the text of the compose file; `workers` are the names that `towpath run` takes."""
+    settings = for_containers(settings)
     placement = container_placement(settings)
     parts = {part.kind: part for part in stack_parts(settings, placement, lock)}
     by_kind = images(lock, parts[PartKind.POSTGRES].version)

@@ -246,7 +246,8 @@ def jvm_options(heap_mebibytes: int, *, quick: bool) -> tuple[str, ...]:
 
     The serial collector has the smallest footprint of all, and on heaps of a few hundred MiB no longer pauses.
     `quick` stops at the first compiler: a faster boot and less memory. Kafka's second one takes 40 % of the broker's
-    processor time in the first minutes, which is as long as most stacks on one machine live.
+    processor time in the first minutes, which is as long as most stacks on one machine live; others say so
+    (`[stack] kafka_long_lived`).
     """
     options = (
         f"-Xmx{heap_mebibytes}m",

@@ -74,7 +74,7 @@ def stack_parts(settings: Settings, placement: Placement, lock: PartsLock) -> tu
             broker.inside,
             (broker.inside.port, broker.controller.port),
             broker_settings(broker, placement),
-            jvm_options(stack.kafka_heap_mebibytes, quick=True),
+            jvm_options(stack.kafka_heap_mebibytes, quick=not stack.kafka_long_lived),
         )
         for broker in placement.brokers
     )

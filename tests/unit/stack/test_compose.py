@@ -72,6 +72,11 @@ def test_every_setting_of_a_part_reaches_its_image(
         assert forms[part.kind](part.settings).keys() <= environment.keys()
 
 
+def test_a_broker_in_a_container_is_there_for_long(services: Mapping[str, Any]) -> None:
+    """A developer's own stack has the first compiler alone; a container's would be slow for as long as it runs."""
+    assert "TieredStopAtLevel" not in services["kafka"]["environment"]["KAFKA_JVM_PERFORMANCE_OPTS"]
+
+
 def test_images_are_pinned_to_the_locked_versions(lock: PartsLock, services: Mapping[str, Any]) -> None:
     """An image of a moving tag would be another part than the one that was tested."""
     assert services["kafka"]["image"] == f"apache/kafka:{lock.version('org.apache.kafka:kafka_2.13')}"

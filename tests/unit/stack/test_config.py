@@ -21,12 +21,12 @@ from towpath.stack.lock import load_lock
 from towpath.stack.parts import Part, PartKind, native_placement, postgres_package_version, stack_parts
 
 
-def parts(brokers: int = 1) -> dict[str, Part]:
+def parts(brokers: int = 1, *, long_lived: bool = False) -> dict[str, Part]:
     """Return the parts of a native stack by name."""
     settings = Settings(
         root=Path("/project"),
         project=ProjectSettings(name="shop", services=("shop.order:service", "shop.payment:service")),
-        stack=StackSettings(brokers=brokers),
+        stack=StackSettings(brokers=brokers, kafka_long_lived=long_lived),
     )
     placement = native_placement(settings.stack, "/data", "/plugins")
     return {part.name: part for part in stack_parts(settings, placement, load_lock())}
@@ -91,6 +91,13 @@ def test_heaps_follow_the_settings() -> None:
     assert "-Xmx256m" in found["connect"].jvm_options
     assert "-Xmx192m" in found["registry"].jvm_options
     assert found["postgres"].jvm_options == ()
+
+
+def test_a_broker_that_lives_for_days_has_both_compilers() -> None:
+    """The first alone starts sooner; whoever runs a stack for longer says so."""
+    alone = "-XX:TieredStopAtLevel=1"
+    assert alone in parts()["kafka"].jvm_options
+    assert alone not in parts(long_lived=True)["kafka"].jvm_options
 
 
 def test_no_password_is_among_the_settings_of_a_part() -> None:
