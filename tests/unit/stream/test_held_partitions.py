@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from tests.unit.stream.support import copy, memory_broker, options_for, values, working
 from towpath.clock import SystemClock
 from towpath.errors import ConfigurationError
-from towpath.positions.rewriting import give_up
+from towpath.positions.rewriting import give_up, plan_rewriting, rewrite
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.position import HoldKind, PartitionHeld, judge
@@ -267,6 +267,50 @@ def test_a_changelog_that_was_made_anew_does_not_clear_the_store() -> None:
 
     asyncio.run(main())
     assert store.get(b"k") == b"2"
+
+
+@pytest.mark.parametrize("written_back", [True, False], ids=["written back", "given up"])
+def test_a_changelog_that_lost_its_tail_does_not_clear_the_store(*, written_back: bool) -> None:
+    """The store has what the changelog lost: held, its number alone, until it is written back, or given up.
+
+    Before, the store was taken for a stranger and rebuilt from what the changelog still has.
+    """
+    broker = memory_broker()
+    changelog = TopicPartition("counts", 0)
+    stores = {changelog: MemoryStore(), TopicPartition("counts", 1): MemoryStore()}
+    statuses: list[WorkerStatus] = []
+    options = options_for(broker, states=("counts",), on_status=statuses.append)
+
+    async def main() -> None:
+        async with working(copy, options, ["in"], open_store=stores.__getitem__) as worker:
+            for unit in range(3):
+                put(broker, PLACE, f"v{unit}")
+                await worker.until(lambda: committed(broker) == broker.log_of(PLACE).end)
+        broker.log_of(changelog).truncate(2)  # the first unit's record, and its marker
+        put(broker, PLACE, "v3")
+        put(broker, OTHER, "other")
+        async with working(copy, options, ["in"], open_store=stores.__getitem__) as worker:
+            await worker.until(holding(statuses, HoldKind.CHANGELOG))
+            (held,) = statuses[-1].held
+            assert held.partition == str(PLACE)
+            assert "the changelog ends at 2: it has lost its tail" in held.reason
+            assert "towpath positions rewrite app counts 0 --slot a --reason REASON" in (held.next_step or "")
+            assert "towpath positions accept app counts 0 --reason REASON --slot a" in (held.next_step or "")
+            await worker.until(lambda: committed(broker, OTHER) == 1)
+            await asyncio.sleep(0.2)
+            assert committed(broker) == 3
+            assert stores[changelog].get(b"k") == b"3"
+            if written_back:
+                plan = plan_rewriting(broker, changelog, stores[changelog])
+                rewrite(broker, plan, stores[changelog], SystemClock(), application="app", decision=b"{}")
+            else:
+                give_up(broker, changelog, stores[changelog], SystemClock(), application="app", decision=b"{}")
+            await worker.until(lambda: committed(broker) == 4)
+            await worker.until(lambda: statuses[-1].is_ready)
+
+    asyncio.run(main())
+    assert stores[changelog].get(b"k") == (b"4" if written_back else b"2")
+    assert stores[TopicPartition("counts", 1)].get(b"k") == b"1"
 
 
 def test_a_changelog_that_was_made_anew_is_told_where_no_store_is_left() -> None:
