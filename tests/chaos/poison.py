@@ -7,11 +7,12 @@ and from nothing that a worker says.
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from random import Random
 
 from schemas.records.catalog import ReserveStock, StockLine
 from schemas.records.identity import VerifyCustomer
-from schemas.records.order import OrderCancellationRequested, OrderPlaced
+from schemas.records.order import OrderCancellationRequested, OrderConfirmed, OrderPlaced
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
 from towpath.orchestrator.envelope import headers_of
@@ -41,6 +42,14 @@ KINDS = (
     "no key",
 )
 
+INDEX_ROW_TOO_LARGE = "index row too large"
+BLOCKS = "blocks its worker"
+IS_CANCELLED = "is cancelled"
+STOPS_ITERATION = "stops iteration"
+KINDS_FOR_FOLD = (INDEX_ROW_TOO_LARGE, BLOCKS, IS_CANCELLED, STOPS_ITERATION)
+"""Good records that `failing_view` fails on: what a handler does is in no record."""
+_FOR_FOLD = "poison for a fold"
+
 SERVICES = ("identity", "catalog", "order", "payment")
 """Those of the shop."""
 
@@ -61,7 +70,7 @@ READERS: Mapping[str, tuple[str, ...]] = {
 TYPES_OF: Mapping[tuple[str, str], frozenset[str]] = {
     ("order.events", "saga:place_order"): frozenset({OrderPlaced.SCHEMA_NAME}),
     ("order.events", "saga:cancel_order"): frozenset({OrderCancellationRequested.SCHEMA_NAME}),
-    ("order.events", "view:order_status"): frozenset({OrderPlaced.SCHEMA_NAME}),
+    ("order.events", "view:order_status"): frozenset({OrderPlaced.SCHEMA_NAME, OrderConfirmed.SCHEMA_NAME}),
     ("place_order.history", "view:sagas"): frozenset({HistoryEntry.SCHEMA_NAME}),
     ("cancel_order.history", "view:sagas"): frozenset({HistoryEntry.SCHEMA_NAME}),
 }
@@ -92,8 +101,22 @@ def every_kind(topics: Mapping[str, int], codec: Codec, chance: Random) -> list[
         for kind in (chance.sample(KINDS, 2) if topic.endswith(".dead") else KINDS)
         if not (topic.endswith(".state") and kind == "no key")  # Kafka takes none into a compacted topic
     ]
+    made += [_for_fold(kind, chance.randrange(topics["order.events"]), codec, chance) for kind in KINDS_FOR_FOLD]
     chance.shuffle(made)
     return made
+
+
+def _for_fold(kind: str, partition: int, codec: Codec, chance: Random) -> Poison:
+    order_id = f"{_FOR_FOLD}: {kind}: {chance.randbytes(LONG_KEY_BYTES if kind == INDEX_ROW_TOO_LARGE else 8).hex()}"
+    headers = headers_of(id=str(uuid.UUID(int=chance.getrandbits(128))), type=OrderConfirmed.SCHEMA_NAME)
+    value = codec.encode(OrderConfirmed(order_id=order_id, confirmed_at=datetime.fromtimestamp(0, UTC)))
+    return Poison(kind, "order.events", partition, order_id.encode(), value, headers, frozenset({"view:order_status"}))
+
+
+def kind_for_fold(order_id: str) -> str | None:
+    """Return in which way the fold of this order is to fail; None for an order of the shop."""
+    prefix, _, rest = order_id.partition(": ")
+    return rest.partition(": ")[0] if prefix == _FOR_FOLD else None
 
 
 def _poison(kind: str, topic: str, partition: int, codec: Codec, chance: Random) -> Poison:

@@ -5,6 +5,7 @@ of the log, outboxes are complete, every group has read everything, no transacti
 poison and nothing else. Under a minute of it in CI, ten minutes in `make test-chaos`; a run is one seed.
 """
 
+import json
 import os
 import random
 import time
@@ -42,8 +43,11 @@ FAULTS_OF_SHORT = (
     "lose a slot",
     "lose a state",
 )
-POISON_SHARE_MAX = {"TOWPATH_STREAM__DEAD_LETTER_SHARE_MAX": "1"}
-"""A worker stops where most of what it reads is dead; here that is meant."""
+OF_WORKERS = {
+    # A worker stops where most of what it reads is dead; here that is meant.
+    "TOWPATH_STREAM__DEAD_LETTER_SHARE_MAX": "1",
+    "TOWPATH_PROJECT__VIEWS": json.dumps(["tests.chaos.failing_view:view"]),
+}
 
 
 def long_seconds() -> float:
@@ -60,7 +64,7 @@ def test_nothing_is_lost_wedged_or_done_twice(stack: RunningStack, tmp_path: Pat
     workers = worker_names(settings)
     for name in set(workers) & stack.client.status().keys():
         stack.client.stop(name)  # it is started anew, with the settings of this test
-    start_workers(settings, stack.client, workers, {**os.environ, **stack.environment, **POISON_SHARE_MAX})
+    start_workers(settings, stack.client, workers, {**os.environ, **stack.environment, **OF_WORKERS})
     catalogue = Catalogue.load(settings)
     codec = load_codec(settings, catalogue)
     topics = {topic.name: topic.partitions for topic in catalogue.topics.values()}
