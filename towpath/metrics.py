@@ -71,6 +71,14 @@ WAITING_FOR_DEPENDENCY = Gauge(
 WAITING_FOR_WORLD = Gauge(
     "towpath_waiting_for_world", "The old name of `towpath_waiting_for_dependency`, until 0.2.", ["application"]
 )
+
+
+def waits_for_dependency(application: str, waiting: bool) -> None:
+    """Note whether a worker waits for a dependency: before it begins, or while it works."""
+    for one in (WAITING_FOR_DEPENDENCY, WAITING_FOR_WORLD):
+        one.labels(application).set(waiting)
+
+
 PARTITION_HELD = Gauge(
     "towpath_partition_held",
     "1 while a partition waits for a person; `kind` says why.",

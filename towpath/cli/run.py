@@ -135,19 +135,38 @@ def _build_when_possible(settings: Settings, name: str, slot: str, tell: Tell) -
     """Return the worker, once every part that it needs has answered: it may start before them."""
     import structlog
 
+    from towpath.metrics import waits_for_dependency
     from towpath.stream.engine.failures import backoff_seconds
     from towpath.stream.engine.worker_status import WorkerStatus
 
     failures = 0
     while True:
         try:
-            return build_worker(settings, name, slot, tell)
+            worker = build_worker(settings, name, slot, tell)
         except WorldError as error:
             failures += 1
             seconds = backoff_seconds(failures)
+            application = _application(settings, name)
             structlog.get_logger("towpath.cli.run").warning("waiting to start", seconds=seconds, reason=error.cause)
-            tell(WorkerStatus(application=name, slot=slot, is_member=False, waiting_for=error.cause))
+            waits_for_dependency(application, True)
+            tell(WorkerStatus(application=application, slot=slot, is_member=False, waiting_for=error.cause))
             time.sleep(seconds)
+        else:
+            if failures:
+                waits_for_dependency(_application(settings, name), False)
+            return worker
+
+
+def _application(settings: Settings, name: str) -> str:
+    """Return the consumer group of a worker that the project has, by the project alone."""
+    from towpath.orchestrator.agent import application_name as of_saga
+    from towpath.participant.agent import application_name as of_service
+    from towpath.view.agent import application_name as of_view
+
+    kind, _, which = name.partition(":")
+    if kind == "service":
+        return of_service(settings, which)
+    return of_saga(settings, which) if kind == "saga" else of_view(settings, _view_and_siblings(settings, which)[0])
 
 
 def build_worker(settings: Settings, name: str, slot: str, tell: Tell | None = None) -> Any:
@@ -231,25 +250,31 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
 
 def _view(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     from towpath.contract.retention import re_emit_sum, require_sums
-    from towpath.orchestrator.sagas_view import sagas_view
-    from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_views, view_workers
+    from towpath.project import SAGAS_VIEW_WORKER
     from towpath.stream.broker.kafka import KafkaBroker
     from towpath.view.agent import create_view
     from towpath.view.versions.replacing import require_topics
 
-    if f"view:{name}" == SAGAS_VIEW_WORKER:
-        view = sagas_view(load_sagas(settings))
-        siblings = frozenset({view.version})
-    else:
-        view = _find_view(view_workers(settings), name)
-        siblings = frozenset(load_views(settings)[view.name])
-        if not view.many_keys:
-            catalogue.require_equal_partitions(view.topics)
+    view, siblings = _view_and_siblings(settings, name)
+    if f"view:{name}" != SAGAS_VIEW_WORKER and not view.many_keys:
+        catalogue.require_equal_partitions(view.topics)
     require_sums([re_emit_sum(settings)])
     require_topics(settings, view, KafkaBroker(settings.kafka, settings.stream))
     return view.topics, lambda codec, on_status, learn: create_view(
         settings, view, codec, slot=slot, siblings=siblings, on_status=on_status, learn=learn
     )
+
+
+def _view_and_siblings(settings: Settings, name: str) -> tuple[Any, frozenset[int]]:
+    """Return the view of a worker, and which versions of it the project has."""
+    from towpath.orchestrator.sagas_view import sagas_view
+    from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_views, view_workers
+
+    if f"view:{name}" == SAGAS_VIEW_WORKER:
+        view = sagas_view(load_sagas(settings))
+        return view, frozenset({view.version})
+    found = _find_view(view_workers(settings), name)
+    return found, frozenset(load_views(settings)[found.name])
 
 
 def _find_view(workers: dict[str, Any], name: str) -> Any:

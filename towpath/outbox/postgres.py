@@ -11,7 +11,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import tuple_row
 
-from towpath.errors import ConfigurationError, WorldError
+from towpath.errors import ConfigurationError, WorldError, first_line
 from towpath.outbox.message import COLUMNS, OutboxMessage, values_of
 from towpath.outbox.names import HEARTBEAT_TABLE, OUTBOX_TABLE
 from towpath.outbox.partitions import PartitionPlan, partition_name, plan_partitions
@@ -60,7 +60,7 @@ def connected(settings: Settings, database: str, *, kept: str) -> Iterator[Conne
         )
     except psycopg.OperationalError as error:
         raise WorldError(
-            f"the database {database} is away: {str(error).strip()}", kept=kept, next_step="towpath status"
+            f"the database {database} is away: {first_line(error)}", kept=kept, next_step="towpath status"
         ) from error
     try:
         with connection:
@@ -69,7 +69,7 @@ def connected(settings: Settings, database: str, *, kept: str) -> Iterator[Conne
         if not connection.broken:  # what was asked of it, a lock for one: whoever asked knows
             raise
         raise WorldError(
-            f"the database {database} went away: {str(error).strip()}",
+            f"the database {database} went away: {first_line(error)}",
             kept="what was committed",
             next_step="towpath status, then run it again",
         ) from error

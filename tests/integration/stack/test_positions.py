@@ -175,24 +175,6 @@ def found_in(broker: KafkaBroker, topic: str, id_: str) -> ConsumedRecord | None
     return next((record for record in read_ranges(broker, whole) if record.header("id") == id_), None)
 
 
-def test_a_worker_waits_for_a_broker_that_is_away_when_it_starts(stack: RunningStack) -> None:
-    """It neither dies nor is ready, and says for what it waits."""
-    away = {**stack.environment, "TOWPATH_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}
-    spec = worker_process(stack.settings, "view:order_status", "away", environment=away)
-    stack.client.start(spec)
-    try:
-
-        def waits() -> bool:
-            rows = json.loads(towpath(stack, "status", "--json").stdout)["processes"]
-            (row,) = [row for row in rows if row["name"] == spec.name]
-            assert row["starts"] == 1
-            return row["state"] == "starting" and (row["reason"] or "").startswith("waits: ")
-
-        assert eventually(waits, 60)
-    finally:
-        stack.client.stop(spec.name)
-
-
 def members(stack: RunningStack, worker: str) -> list[Any]:
     """Return the members of a worker's group, as `status` shows them."""
     groups = {one["worker"]: one for one in json.loads(towpath(stack, "status", "--json").stdout)["groups"]}

@@ -21,7 +21,7 @@ from towpath.clock import Clock, SystemClock
 from towpath.contract.kafka import read_to_end
 from towpath.errors import ConfigurationError, TowpathError
 from towpath.settings import KafkaSettings, Settings, StreamSettings
-from towpath.stream.broker.admin.kafka import ADMIN_TIMEOUT_SECONDS, KafkaAdmin, kafka_error, quiet
+from towpath.stream.broker.admin.kafka import ADMIN_TIMEOUT_SECONDS, KafkaAdmin, kafka_away, kafka_error, quiet
 from towpath.stream.broker.bounded_call import BoundedCaller
 from towpath.stream.broker.port import (
     NO_EPOCHS,
@@ -170,6 +170,7 @@ class KafkaMember:
         self._stopped: set[TopicPartition] = set()
         self.notes: dict[TopicPartition, str] = {}
         self.epochs: dict[TopicPartition, int] = {}
+        self._config = config
         self._group = str(config.get("group.id", ""))
         self._consumer = Consumer(quiet(config))
 
@@ -302,7 +303,8 @@ class KafkaMember:
                     break
                 except KafkaException as error:
                     if kafka_error(error).code() != KafkaError._STATE or CLOCK.monotonic_seconds() > deadline:
-                        raise BrokerAway(f"{partition}: cannot seek to {offset}: {kafka_error(error)}") from error
+                        what = f"cannot be read from {offset} of {partition} on"
+                        raise kafka_away(self._config, what, kafka_error(error)) from error
                     CLOCK.sleep(0.005)
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
@@ -311,10 +313,11 @@ class KafkaMember:
         try:
             found = self._consumer.committed(wanted, timeout=ADMIN_TIMEOUT_SECONDS)
         except KafkaException as error:
-            raise BrokerAway(f"cannot read the group's offsets: {kafka_error(error)}") from error
+            raise kafka_away(self._config, f"does not tell the offsets of {self._group}", kafka_error(error)) from error
         for entry in found:
             if entry.error is not None:
-                raise BrokerAway(f"{entry.topic}[{entry.partition}]: cannot read its offset: {entry.error}")
+                what = f"does not tell the offset of {self._group} in {entry.topic}[{entry.partition}]"
+                raise kafka_away(self._config, what, entry.error)
         self.notes = {TopicPartition(p.topic, p.partition): p.metadata or "" for p in found}
         known = {TopicPartition(p.topic, p.partition): p.leader_epoch for p in found}
         self.epochs = {partition: epoch for partition, epoch in known.items() if epoch is not None and epoch >= 0}
@@ -325,7 +328,7 @@ class KafkaMember:
         try:
             self._consumer.commit(offsets=[RdTopicPartition(*partition, offset, text)], asynchronous=False)
         except KafkaException as error:
-            raise BrokerAway(f"{partition}: cannot write a note: {kafka_error(error)}") from error
+            raise kafka_away(self._config, f"takes no note beside {partition}", kafka_error(error)) from error
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit without waiting for the answer."""

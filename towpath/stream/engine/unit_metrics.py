@@ -33,8 +33,7 @@ class UnitMetrics:
         self._unit_seconds = metrics.UNIT_SECONDS.labels(application)
         self._commit_seconds = metrics.COMMIT_SECONDS.labels(application)
         self._units = metrics.UNITS.labels(application)
-        waiting = (metrics.WAITING_FOR_DEPENDENCY, metrics.WAITING_FOR_WORLD)
-        self._waiting = tuple(one.labels(application) for one in waiting)
+        self.waits(False)
         self._applied_milliseconds: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._looked_seconds = float("-inf")
@@ -65,8 +64,7 @@ class UnitMetrics:
 
     def waits(self, waiting: bool) -> None:
         """Note whether the worker waits for something outside to come back."""
-        for one in self._waiting:
-            one.set(waiting)
+        metrics.waits_for_dependency(self._application, waiting)
 
     def lag(self) -> Iterator[Sample]:
         """Yield how far each partition is behind. Called by whoever scrapes, in a thread of its own."""

@@ -20,6 +20,7 @@ from faust.transport import base
 from faust.transport.drivers import TRANSPORTS
 from faust.types import TP, ConsumerMessage, RecordMetadata
 
+from towpath import metrics
 from towpath.errors import PeerError, ProgrammerError, TowpathError, WorldError
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import Batch, ConsumedRecord, Headers, TopicPartition
@@ -293,6 +294,7 @@ class Consumer(base.Consumer):
                     session_seconds(self.options.settings),
                     self.options.clock,
                 )
+                metrics.waits_for_dependency(self.options.application, False)
                 return
             except WorldError as error:
                 failures += 1
@@ -302,6 +304,7 @@ class Consumer(base.Consumer):
                 await asyncio.sleep(seconds)
 
     def _tell_waiting(self, reason: str) -> None:
+        metrics.waits_for_dependency(self.options.application, True)
         if self.options.on_status is not None:
             status = WorkerStatus(
                 application=self.options.application, slot=self.options.slot, is_member=False, waiting_for=reason

@@ -36,6 +36,11 @@ def kafka_error(error: KafkaException) -> KafkaError:
     return cause
 
 
+def kafka_away(config: Mapping[str, Any], what: str, error: KafkaError) -> BrokerAway:
+    """Return what a call that failed means, in words: which cluster, what it did not do, and why."""
+    return BrokerAway(f"Kafka at {config['bootstrap.servers']} {what}: {error.str() or error.name()}")
+
+
 class _ErrorLog:
     """Logs what a client says of its connections: each kind now and then, for clients repeat it 20 times a second."""
 
@@ -110,12 +115,13 @@ class KafkaAdmin:
             wanted = [RdTopicPartition(*partition) for partition in places]
             found = consumer.committed(wanted, timeout=ADMIN_TIMEOUT_SECONDS) if wanted else []
         except KafkaException as error:
-            raise BrokerAway(f"cannot read the offsets of {group}: {kafka_error(error)}") from error
+            raise kafka_away(config, f"does not tell the offsets of {group}", kafka_error(error)) from error
         finally:
             consumer.close()
         for place in found:
             if place.error is not None:
-                raise BrokerAway(f"{place.topic}[{place.partition}]: cannot read its offset: {place.error}")
+                what = f"does not tell the offset of {group} in {place.topic}[{place.partition}]"
+                raise kafka_away(config, what, place.error)
         return {TopicPartition(place.topic, place.partition): place.offset for place in found if place.offset >= 0}
 
     def _all_partitions(self) -> list[TopicPartition]:
@@ -127,7 +133,7 @@ class KafkaAdmin:
         try:
             known = self._admin.list_topics(timeout=ADMIN_TIMEOUT_SECONDS).topics
         except KafkaException as error:
-            raise BrokerAway(f"cannot list topics: {kafka_error(error)}") from error
+            raise kafka_away(self._client, "does not list its topics", kafka_error(error)) from error
         return {topic: len(known[topic].partitions) for topic in topics if topic in known}
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
@@ -172,9 +178,10 @@ class KafkaAdmin:
             return future.result(ADMIN_TIMEOUT_SECONDS + MARGIN_SECONDS)
         except TimeoutError as error:
             self._admin_client = None
-            raise BrokerAway(f"the broker did not answer within {ADMIN_TIMEOUT_SECONDS:g} s") from error
+            servers = self._client["bootstrap.servers"]
+            raise BrokerAway(f"Kafka at {servers} did not answer within {ADMIN_TIMEOUT_SECONDS:g} s") from error
         except KafkaException as error:
             # A new client next time: after a broker's restart this one repeats an old leader epoch for ever
             # (FENCED_LEADER_EPOCH), since its answer does not make it look for the new one.
             self._admin_client = None
-            raise BrokerAway(f"the broker did not answer: {kafka_error(error)}") from error
+            raise kafka_away(self._client, "did not answer", kafka_error(error)) from error
