@@ -104,26 +104,36 @@ def test_a_groups_position_beyond_the_log_is_seen_and_accepted(stack: RunningSta
     assert json.loads(written[-1])["reason"] == "found by a test"
 
 
-def test_a_databases_position_of_another_topic_is_seen_and_accepted(stack: RunningStack, broker: KafkaBroker) -> None:
-    """The row moves to the topic of now, and a row beside it says who moved it and why."""
-    begin = broker.begin_offsets([PLACE])[PLACE]
+@pytest.mark.parametrize("kind", ["recreated", "beyond_end"])
+def test_a_databases_position_that_is_not_in_the_log_is_seen_and_accepted(
+    stack: RunningStack, broker: KafkaBroker, kind: str
+) -> None:
+    """Of another topic of the name, or of a Kafka that was restored behind the database: by the step that is printed.
+
+    The row moves to the topic of now, and a row beside it says who moved it and why.
+    """
+    begin, end = broker.begin_offsets([PLACE])[PLACE], broker.end_offsets([PLACE])[PLACE]
+    topic_id = "an earlier one" if kind == "recreated" else broker.topic_ids([PLACE.topic])[PLACE.topic]
+    stored, after = (42, begin) if kind == "recreated" else (end + 3, end)
     with views_database(stack) as connection:
         connection.execute(resources.files("towpath.stream.engine").joinpath("stream.sql").read_bytes())
         connection.execute(
             "INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) "
-            "VALUES (%s, %s, %s, 'an earlier one', 42) ON CONFLICT (application, topic, partition) "
-            "DO UPDATE SET topic_id = excluded.topic_id, next_offset = 42",
-            (VIEW, *PLACE),
+            "VALUES (%s, %s, %s, %s, %s) ON CONFLICT (application, topic, partition) "
+            "DO UPDATE SET topic_id = excluded.topic_id, next_offset = excluded.next_offset",
+            (VIEW, *PLACE, topic_id, stored),
         )
         found = held(stack)[VIEW]
-        assert found["held"] == "recreated"
+        assert (found["held"], found["stored"]) == (kind, stored)
         done = decided(stack, found["next"])
-        assert (done["offset_before"], done["offset_after"]) == (42, begin)
+        assert (done["offset_before"], done["offset_after"]) == (stored, after)
         assert VIEW not in held(stack)
         rows = connection.execute(
-            "SELECT offset_before, offset_after, reason FROM towpath_position_decisions WHERE application = %s", (VIEW,)
+            "SELECT offset_before, offset_after, reason FROM towpath_position_decisions WHERE application = %s"
+            " ORDER BY decided_at DESC LIMIT 1",
+            (VIEW,),
         ).fetchall()
-        assert rows == [(42, begin, "found by a test")]
+        assert rows == [(stored, after, "found by a test")]
 
 
 def test_what_expired_before_it_was_read_is_sent_again_by_what_is_printed(
