@@ -1,5 +1,7 @@
 """Handlers that block past the transaction's time-out in a database unit, in the agent and in the unit's own thread."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -93,3 +95,38 @@ def test_a_handler_that_blocks_is_found_and_innocents_go_on(
     assert (key, letter.error, letter.attempts) == ("BAD", "HandlerTooSlow", settings.handler_attempts_max)
     # Once with its neighbours, once with the one that its half has, and then alone.
     assert runs <= 2 + settings.handler_attempts_max
+
+
+PROGRAM = """
+import time
+from pathlib import Path
+from tests.integration.stream.test_database_blocking import THREAD_AFTER, blocking_app
+from tests.integration.stream.test_database_exits import three
+from tests.unit.stream.test_stalled import STALLING
+
+def never_comes_back():
+    while True:
+        time.sleep(1)
+
+blocking_app(three(STALLING), {url!r}, Path({folder!r}), STALLING, THREAD_AFTER, never_comes_back).run_worker()
+"""
+
+
+def test_a_function_that_never_comes_back_ends_its_worker(
+    connection: Connection, database_url: str, tmp_path: Path
+) -> None:
+    """The roll-back waits behind it for good, and with it the loop: the process ends and names the records."""
+    ended = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(url=database_url, folder=str(tmp_path))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=Path.cwd(),
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1, said
+    assert "in[0]@0 to 2: has not come back from a handler" in said
+    assert "in never_comes_back" in said
+    assert applied_values(connection) == []
+    assert stands_at(connection) == 0

@@ -55,6 +55,7 @@ from towpath.stream.engine.record_spans import facts_of
 from towpath.stream.engine.recovery import Recovery
 from towpath.stream.engine.run import Interrupted
 from towpath.stream.engine.settling import Settling
+from towpath.stream.engine.stalled import Progress, StallWatch, end_process
 from towpath.stream.engine.timer_gate import TimerGate
 from towpath.stream.engine.transaction import Transaction
 from towpath.stream.engine.unit import Unit
@@ -102,6 +103,7 @@ class UnitLoop:
         self.application = application
         self.settings = settings
         self.ownership = Assignment()
+        self._progress = Progress()
         self._broker = broker
         self._agents = agents
         self._restoring = restoring
@@ -185,6 +187,10 @@ class UnitLoop:
         while not self._stopping:
             await self.turn()
 
+    def stall_watch(self) -> StallWatch:
+        """Return what looks whether the turns of this loop end; for a thread of its own, in a process of its own."""
+        return StallWatch(self._progress, self.settings, self._clock, self._settling.tell_stalled, end_process)
+
     def stop(self) -> None:
         """Finish the open unit, then return from `run`."""
         self._stopping = True
@@ -204,10 +210,13 @@ class UnitLoop:
 
     async def turn(self) -> None:
         """Poll once, and do what that calls for: a step of `run`, for whoever drives several workers by turns."""
+        self._progress.begins(self._clock.monotonic_seconds())
         try:
             await self._take_turn()
         except MemberHung as error:
             await self._replace_member(error.cause)
+        finally:
+            self._progress.ends()
         member = self._metadata is not None and self._metadata.is_member
         self._settling.tell_status(is_member=member, waiting_for=self._fault.reason)
 
@@ -337,6 +346,7 @@ class UnitLoop:
 
     async def _run_work(self, work: Work) -> None:
         began = self._clock.monotonic_seconds()
+        self._progress.work = work
         unit = self._open_unit(work.groups)
         unit.by_reference = work.by_reference
         try:

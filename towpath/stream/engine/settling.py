@@ -4,6 +4,7 @@ The one rule: a partition is served from a position that its log has, with store
 """
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping
 
 import structlog
@@ -55,6 +56,7 @@ class Settling:
         self._slot = slot
         self._on_status = on_status
         self._status_seen: tuple[object, ...] = ()
+        self._telling = threading.Lock()
         self.holds = Holds(application, clock)
 
     def assigned(self) -> None:
@@ -209,8 +211,18 @@ class Settling:
         """Tell whoever wants to know how the worker stands, where that has changed."""
         seen = (is_member, waiting_for, self._assignment.changes, self.holds.changes)
         if self._on_status is not None and seen != self._status_seen:
-            self._status_seen = seen
-            self._on_status(self._status(is_member=is_member, waiting_for=waiting_for))
+            with self._telling:
+                self._status_seen = seen
+                self._on_status(self._status(is_member=is_member, waiting_for=waiting_for))
+
+    def tell_stalled(self, reason: str, goes_on: Callable[[], bool]) -> None:
+        """Tell, from another thread, that the loop has come to a stop, if that `goes_on`; its next turn tells anew."""
+        with self._telling:
+            if self._on_status is not None and goes_on():
+                self._status_seen = ()
+                self._on_status(
+                    WorkerStatus(application=self._application, slot=self._slot, is_member=False, waiting_for=reason)
+                )
 
     def _status(self, *, is_member: bool, waiting_for: str | None) -> WorkerStatus:
         errors = self.holds.errors

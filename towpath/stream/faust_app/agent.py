@@ -28,6 +28,7 @@ from towpath.stream.engine.batch_size import Gathering
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.options import DatabaseOptions, StreamOptions, check_options
 from towpath.stream.engine.run import current_unit
+from towpath.stream.engine.stalled import StallWatch, watching
 from towpath.stream.engine.unit import KafkaUnit, Unit
 from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.stream.faust_app import transport
@@ -230,16 +231,23 @@ class StreamApp(faust.App):
     def run_worker(self, *, loglevel: str = "warning") -> None:
         """Run a worker until SIGTERM or SIGINT; exits the process with 0, or 1 after a crash.
 
-        Raises what ended the worker where that is an error of ours: its exit code says who must act. Logs go where the
-        process has set them up (`towpath.logs.configure_logs`); `loglevel` is for Faust's own.
+        Raises what ended the worker where that is an error of ours: its exit code says who must act. One that stalls in
+        a handler that never comes back ends the process with 1, and waits for nothing. Logs go where the process has
+        set them up (`towpath.logs.configure_logs`); `loglevel` is for Faust's own.
         """
         for name in ("faust", "mode"):
             logging.getLogger(name).setLevel(loglevel.upper())
         try:
-            StreamWorker(self).execute_from_commandline()
+            with watching(self._stall_watch, self.stream_options.settings):
+                StreamWorker(self).execute_from_commandline()
         finally:
             if self.ended_by is not None:
                 raise self.ended_by
+
+    def _stall_watch(self) -> StallWatch | None:
+        consumer: Any = self._consumer
+        units = None if consumer is None else consumer.loop_of_units
+        return None if units is None else units.stall_watch()
 
     def _refuse_table(self, *arguments: Any, **options: Any) -> Any:
         raise ConfigurationError(

@@ -1,0 +1,114 @@
+"""A handler that never comes back: nobody but another thread can tell, so the process ends and names the record."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from tests.unit.stream.support import SETTINGS, copy, memory_broker, options_for, values, working
+from towpath.stream.broker.port import Groups
+from towpath.stream.engine.stalled import StallWatch
+from towpath.stream.engine.unit import KafkaUnit
+from towpath.stream.engine.worker_status import WorkerStatus
+
+STALLING = SETTINGS.model_copy(
+    update={
+        "batch_seconds_max": 0.7,
+        "transaction_timeout_seconds": 0.8,
+        "session_timeout_seconds": 0.9,
+        "poll_interval_seconds_max": 1.0,
+    }
+)
+PROGRAM = """
+import json, re, threading
+from pathlib import Path
+from tests.unit.stream.test_agents import make_app
+from tests.unit.stream.test_handler_exits import three
+from tests.unit.stream.test_stalled import STALLING
+
+def tell(status):
+    with Path({folder!r}, "told").open("a") as told:
+        told.write(json.dumps(status.to_json()) + chr(10))
+
+app = make_app(three(), Path({folder!r}), stream=STALLING, on_status=tell)
+
+def never_comes_back():
+    {act}
+
+@app.agent(app.topic("in"))
+async def agent(stream):
+    async for value in stream:
+        if value == b"BAD":
+            never_comes_back()
+        app.unit.send("out", value)
+
+app.run_worker()
+print("came to an end")
+"""
+
+
+def run_to_its_end(program: str) -> tuple[int, str]:
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False, cwd=Path.cwd()
+    )
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_a_worker_whose_handler_never_comes_back_ends_and_names_its_record(tmp_path: Path) -> None:
+    """Its status says so before; then the process ends, non-zero, with the line of code that each thread stands at."""
+    code, said = run_to_its_end(PROGRAM.format(folder=str(tmp_path), act="threading.Event().wait()"))
+    assert code == 1, said
+    assert "in[0]@0 to 2: has not come back from a handler" in said
+    assert "in never_comes_back" in said
+    assert "came to an end" not in said
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert told[-2]["is_ready"]
+    assert (told[-1]["is_ready"], told[-1]["is_member"]) == (False, False)
+    assert "in[0]@0 to 2: has not come back" in told[-1]["words"]
+
+
+def test_a_handler_that_holds_the_interpreter_itself_ends_the_process_too(tmp_path: Path) -> None:
+    """No other thread of Python runs beside a regular expression that backtracks without end."""
+    act = 're.match(r"(a|a)*$", "a" * 100 + "b")'
+    code, said = run_to_its_end(PROGRAM.format(folder=str(tmp_path), act=act))
+    assert code == 1, said
+    assert "Timeout (0:00:05)!" in said
+    assert "in never_comes_back" in said
+
+
+def test_a_worker_that_comes_back_is_ready_again() -> None:
+    """One that was only late says so while it is held, once, and then how it stands anew."""
+    told: list[WorkerStatus] = []
+    broker = memory_broker(partitions=1)  # in no hurry: the group still has the worker, and nothing else changes
+    broker.append("in", b"late")
+    late = True
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        nonlocal late
+        if late:
+            late = False
+            time.sleep(1.5)
+        await copy(unit, groups)
+
+    def look(watch: StallWatch, done: threading.Event) -> None:
+        while not done.wait(0.02):
+            watch.look()
+
+    async def main() -> None:
+        options = options_for(broker, settings=STALLING, on_status=told.append)
+        async with working(handler, options, ["in"]) as worker:
+            done = threading.Event()
+            looking = threading.Thread(target=look, args=(worker.loop.stall_watch(), done))
+            looking.start()
+            try:
+                await worker.until(lambda: values(broker.records("out")) == ["late"] and told[-1].is_ready)
+            finally:
+                done.set()
+                looking.join()
+
+    asyncio.run(main())
+    reasons = [status.waiting_for for status in told if "in[0]@0: has not come back" in (status.waiting_for or "")]
+    assert len(reasons) == 1
