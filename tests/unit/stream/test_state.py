@@ -1,5 +1,6 @@
 """State, timers and parked keys over both stores; what a damaged or stale store does."""
 
+import contextlib
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from towpath.clock import ManualClock
 from towpath.errors import ProgrammerError, WorldError
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.record import TopicPartition
+from towpath.stream.state import rocks
 from towpath.stream.state.changelog import (
     Bounds,
     CatchUpStopped,
@@ -41,6 +43,36 @@ def writable(store: Store) -> State:
     state = State(CHANGELOG, store)
     state.writable = True
     return state
+
+
+def test_a_store_that_is_cleared_is_as_new(store: Store) -> None:
+    """Entries and checkpoint are gone, first and last ones too; what is written next is all there is."""
+    store.clear()
+    assert (store.checkpoint(), list(store.scan(b""))) == (None, [])
+    store.apply({b"\x00k": b"0", b"a": b"1", b"\xff" * 9: b"2"}, at(3))
+    store.clear()
+    assert (store.checkpoint(), list(store.scan(b"")), store.get(b"\xff" * 9)) == (None, [], None)
+    store.apply({b"b": b"3"}, at(1))
+    assert (store.checkpoint(), list(store.scan(b""))) == (at(1), [(b"b", b"3")])
+
+
+def test_a_store_that_is_cleared_stays_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let go of in between, a command that asks whether its worker lives could take it: the worker died of that."""
+    store = RocksStore(tmp_path / "store")
+    store.apply({b"a": b"1"}, at(3))
+    taken: list[object] = []
+
+    def take(_: object) -> None:
+        with contextlib.suppress(WorldError):
+            taken.append(RocksStore(tmp_path / "store"))
+
+    monkeypatch.setattr(rocks, "remove_store", take)
+    store.clear()
+    take(None)
+    assert taken == []
+    store.apply({}, at(4))
+    store.close()
+    assert RocksStore(tmp_path / "store").checkpoint() == at(4)
 
 
 def test_a_unit_sees_its_own_writes_and_nobody_elses(store: Store) -> None:

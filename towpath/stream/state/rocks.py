@@ -98,10 +98,15 @@ class RocksStore:
         self._checkpoint = checkpoint
 
     def clear(self) -> None:
-        """Delete the files and begin anew."""
-        self._database.close()
-        remove_store(self._folder)
-        self._open()
+        """Delete every entry. The files stay open: their lock is what keeps another process out."""
+        entries = self._database.iter()
+        entries.seek_to_last()
+        if entries.valid():
+            last, batch = entries.key(), WriteBatch(raw_mode=True)
+            batch.delete_range(b"", last)  # its end is exclusive
+            batch.delete(last)
+            self._database.write(batch)
+        self._checkpoint = None
 
     def close(self) -> None:
         """Close the files."""
