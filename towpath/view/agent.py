@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from towpath import metrics, tracing
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
-from towpath.errors import ConfigurationError, PeerError
-from towpath.outbox.message import OutboxMessage, from_record
+from towpath.errors import ConfigurationError, PeerError, ProgrammerError
+from towpath.outbox.message import PAYLOAD_BYTES_MAX, OutboxMessage, from_record
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.outbox.postgres import write
 from towpath.settings import Settings
@@ -91,6 +91,10 @@ FORGETTINGS_PER_HORIZON = 20
 """Ids are forgotten twenty times a horizon, so they are kept at most a twentieth longer than they need to be."""
 
 
+class ChangeTooLarge(ProgrammerError):
+    """A view's event that tells of a row is larger than an outbox takes."""
+
+
 class Folded(NamedTuple):
     """A record that the view folds, decoded, and the key of its row."""
 
@@ -157,10 +161,23 @@ class Folding:
                 record = changes.record(key, row)
                 if record is not None:
                     id_ = changes.event_id(self.application, key, folded.occurrence.event_id)
-                    found.append(from_record(self._codec, changes.topic, key, record, id=id_))
+                    message = from_record(self._codec, changes.topic, key, record, id=id_)
+                    self._require_small(message, folded.consumed)
+                    found.append(message)
             except BaseException as error:  # whatever it is, the record's position goes with it
                 raise RecordFailed(folded.consumed, error) from error
         return found
+
+    def _require_small(self, message: OutboxMessage, consumed: ConsumedRecord) -> None:
+        """Raise ChangeTooLarge for what the outbox would refuse together with all others, and without saying whose."""
+        size_bytes = len(message.payload)
+        if size_bytes > PAYLOAD_BYTES_MAX:
+            raise ChangeTooLarge(
+                f"view {self._view.name}: {consumed.position}: the event that tells of its row has {size_bytes} bytes, "
+                f"and an outbox takes {PAYLOAD_BYTES_MAX}",
+                kept="the record, untouched, and its row as it was",
+                next_step="have Changes tell less, or a reference to the row",
+            )
 
     def _fresh(self, connection: Any, read: list[Folded], now_milliseconds: int) -> list[Folded]:
         """Return what was not applied before, and note it. Raises RecordFailed for what is too old to tell."""
