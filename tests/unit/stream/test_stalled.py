@@ -9,8 +9,11 @@ import time
 from pathlib import Path
 
 from tests.unit.stream.support import SETTINGS, copy, memory_broker, options_for, values, working
+from towpath.clock import ManualClock
 from towpath.stream.broker.port import Groups
-from towpath.stream.engine.stalled import StallWatch
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.failures import Work
+from towpath.stream.engine.stalled import Progress, StallWatch
 from towpath.stream.engine.unit import KafkaUnit
 from towpath.stream.engine.worker_status import WorkerStatus
 
@@ -77,6 +80,36 @@ def test_a_handler_that_holds_the_interpreter_itself_ends_the_process_too(tmp_pa
     assert code == 1, said
     assert "Timeout (0:00:05)!" in said
     assert "in never_comes_back" in said
+
+
+def test_each_step_of_a_turn_has_its_time() -> None:
+    """A hung member's time-out and then a slow unit are two steps: told once each, ended where one takes too long."""
+    clock, progress = ManualClock(), Progress()
+    told: list[str] = []
+    ended: list[str] = []
+    watch = StallWatch(progress, STALLING, clock, lambda cause, _: told.append(cause), lambda e: ended.append(e.cause))
+
+    def passes(seconds: float) -> None:
+        clock.advance(seconds)
+        watch.look()
+
+    passes(100.0)  # between two turns
+    progress.begins(clock.monotonic_seconds())
+    passes(0.9)
+    assert told == []
+    passes(3.0)
+    passes(1.0)
+    progress.begins(
+        clock.monotonic_seconds(), Work({TopicPartition("in", 0): [ConsumedRecord("in", 0, 7, 0, None, b"")]})
+    )
+    passes(4.9)
+    assert ended == []
+    passes(0.1)
+    assert [cause.split(":")[0] for cause in told] == ["the worker", "in[0]@7"]
+    assert ended == ["in[0]@7: has not come back from a handler, or what it waits for, for 5 s"]
+    progress.ends()
+    passes(100.0)
+    assert len(ended) == 1
 
 
 def test_a_worker_that_comes_back_is_ready_again() -> None:

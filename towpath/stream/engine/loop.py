@@ -214,6 +214,7 @@ class UnitLoop:
         try:
             await self._take_turn()
         except MemberHung as error:
+            self._progress.begins(self._clock.monotonic_seconds())  # what hung may have taken its longest time
             await self._replace_member(error.cause)
         finally:
             self._progress.ends()
@@ -346,7 +347,7 @@ class UnitLoop:
 
     async def _run_work(self, work: Work) -> None:
         began = self._clock.monotonic_seconds()
-        self._progress.work = work
+        self._progress.begins(began, work)
         unit = self._open_unit(work.groups)
         unit.by_reference = work.by_reference
         try:

@@ -35,23 +35,22 @@ class WorkerStalled(ProgrammerError):
 class Progress:
     """What the loop is in the middle of. Written by the loop alone."""
 
-    turn: int = 0
+    step: int = 0
     began_seconds: float | None = None
     work: Work | None = None
 
-    def begins(self, now_seconds: float) -> None:
-        """Note that a turn begins."""
-        self.turn += 1
-        self.began_seconds = now_seconds
+    def begins(self, now_seconds: float, work: Work | None = None) -> None:
+        """Note that a turn begins, or another step of one: its unit of work, or a new member in place of a hung one."""
+        self.step += 1
+        self.began_seconds, self.work = now_seconds, work
 
     def ends(self) -> None:
-        """Note that it has ended."""
-        self.began_seconds = None
-        self.work = None
+        """Note that the turn has ended."""
+        self.began_seconds = self.work = None
 
 
 class StallWatch:
-    """Looks at the progress of one worker. `tell` makes its status say why, for as long as the turn goes on."""
+    """Looks at the progress of one worker. `tell` makes its status say why, for as long as the step goes on."""
 
     def __init__(
         self,
@@ -67,11 +66,11 @@ class StallWatch:
         self._clock = clock
         self._tell = tell
         self._end = end
-        self._told_turn: int | None = None
+        self._told_step: int | None = None
 
     def look(self) -> None:
-        """Tell of a turn that takes longer than the group waits, and end the process where it never seems to end."""
-        turn, began, work = self._progress.turn, self._progress.began_seconds, self._progress.work
+        """Tell of a step that takes longer than the group waits, and end the process where it never seems to end."""
+        step, began, work = self._progress.step, self._progress.began_seconds, self._progress.work
         if began is None:
             return
         seconds = self._clock.monotonic_seconds() - began
@@ -88,10 +87,10 @@ class StallWatch:
                     "handler waits for a time-out of its own",
                 )
             )
-        elif self._told_turn != turn:
-            self._told_turn = turn
+        elif self._told_step != step:
+            self._told_step = step
             log.error("worker has stalled", reason=cause, ends_after_seconds=self._ends_after_seconds)
-            self._tell(cause, lambda: self._progress.turn == turn and self._progress.began_seconds is not None)
+            self._tell(cause, lambda: self._progress.step == step and self._progress.began_seconds is not None)
 
 
 def end_process(error: WorkerStalled) -> None:
