@@ -112,6 +112,7 @@ def test_the_clients_are_configured_as_the_rules_say() -> None:
     assert consumer["partition.assignment.strategy"] == "range"
     assert consumer["enable.auto.commit"] is False
     assert consumer["session.timeout.ms"] == 4000
+    assert consumer["topic.metadata.refresh.interval.ms"] == 10_000, "new partitions lie unread for so long"
     new = consumer_config({}, SETTINGS.model_copy(update={"group_protocol": "consumer"}))
     assert new["group.remote.assignor"] == "range"
     assert "session.timeout.ms" not in new

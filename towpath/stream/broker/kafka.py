@@ -60,6 +60,11 @@ PRODUCER_QUEUE_RECORDS = 1_000_000
 CONSUMER_QUEUE_KIBIBYTES = 32 * 1024
 """Read ahead, for each member. librdkafka's default is 64 MiB; at 200 bytes a record this is 160,000 of them."""
 
+METADATA_REFRESH_MILLISECONDS = 10_000
+"""How often a member looks which partitions its topics have; librdkafka's default is 5 minutes. For so long what lies
+in a new partition was unread, so that sagas' attempts ran out, and keys that had moved to another number were served
+without their state. Producers look every 5 minutes: of them, few are ahead of it. A look is one small request."""
+
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _REFUSED = frozenset(
     {
@@ -120,6 +125,7 @@ def consumer_config(client: Mapping[str, str], settings: StreamSettings) -> dict
         "queued.min.messages": 100_000,
         "queued.max.messages.kbytes": CONSUMER_QUEUE_KIBIBYTES,
         "max.poll.interval.ms": int(settings.poll_interval_seconds_max * 1000),
+        "topic.metadata.refresh.interval.ms": METADATA_REFRESH_MILLISECONDS,
     }
     if settings.group_protocol == "consumer":
         return {**config, "group.protocol": "consumer", "group.remote.assignor": "range"}

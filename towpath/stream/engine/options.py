@@ -141,5 +141,6 @@ def check_topics(
         if counts.get(origin, count) > count:
             raise ConfigurationError(
                 f"{topic} has {count} partitions, {origin} has {counts[origin]}",
-                next_step="give the dead-letter topic as many partitions as its origin",
+                next_step="give the dead-letter topic as many partitions as its origin: "
+                f"kafka-topics --alter --topic {topic} --partitions {counts[origin]}",
             )

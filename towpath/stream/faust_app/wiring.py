@@ -38,7 +38,7 @@ def build_loop(
     `open_store` is given where stores lie elsewhere, `stores` by a caller that looks at them (`stores_of`).
     """
     stores = stores or stores_of(options)
-    gate = None
+    gate, counts_seen = None, dict[str, int]()
     if options.timers_topic is not None:
         gate = TimerGate(
             options.broker,
@@ -71,7 +71,7 @@ def build_loop(
         gathering=options.gathering,
         keeps_state=bool(options.states),
         on_status=options.on_status,
-        check_topics=lambda names: check_counts(options, names),
+        check_topics=lambda names: check_counts(options, names, counts_seen),
     )
 
 
@@ -82,12 +82,29 @@ def stores_of(options: StreamOptions) -> PartitionStores:
     )
 
 
-def check_counts(options: StreamOptions, names: list[str]) -> None:
-    """Raise ConfigurationError where a topic is missing or partition counts differ, BrokerAway where Kafka is away."""
+def check_counts(options: StreamOptions, names: list[str], seen: dict[str, int] | None = None) -> None:
+    """Raise ConfigurationError where a topic is missing or partition counts differ, BrokerAway where Kafka is away.
+
+    `seen` are the counts of the last time: a topic that has grown since is told, though all of them may still fit.
+    """
     dead = [dead_topic(name) for name in names]
     wanted = {*names, *options.states, *dead, *filter(None, [options.timers_topic])}
     counts = options.broker.partition_counts(wanted)
+    if seen is not None:
+        _tell_growth({topic: counts[topic] for topic in names if topic in counts}, seen)
+        seen.update(counts)
     check_topics(counts, inputs=names, states=options.states, timers_topic=options.timers_topic, dead=dead)
+
+
+def _tell_growth(counts: dict[str, int], seen: dict[str, int]) -> None:
+    for topic, count in counts.items():
+        if count > seen.get(topic, count):
+            log.warning(
+                "topic has grown: records of one key lie in two partitions",
+                topic=topic,
+                partitions_before=seen[topic],
+                partitions=count,
+            )
 
 
 def _transaction_of(options: StreamOptions, stores: PartitionStores) -> Callable[[UnitLoop], Transaction]:
