@@ -145,10 +145,13 @@ def _groups(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, An
         return []
     try:
         broker = KafkaBroker(settings.kafka, settings.stream)
-        return [report.to_json() for report in group_reports(settings, broker)]
+        reports = list(group_reports(settings, broker))
     except TowpathError as error:
         output.note(f"groups: {error.cause}")
         return []
+    for cause in dict.fromkeys(report.away.cause for report in reports if report.away is not None):
+        output.note(f"groups: {cause}")
+    return [report.to_json() for report in reports if report.away is None]
 
 
 def _show_groups(groups: list[dict[str, Any]]) -> None:

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 
 from towpath.errors import NotFoundError, RefusedError, WorldError, first_line
 from towpath.positions.decision import PositionDecision, Standing
@@ -47,7 +48,7 @@ def _connected(url: str, options: Mapping[str, Any]) -> Iterator[psycopg.Connect
         raise NotFoundError("no worker has kept a position in this database yet", next_step="towpath run") from error
     except psycopg.OperationalError as error:
         raise WorldError(
-            f"the database does not answer: {first_line(error)}",
+            f"the database {conninfo_to_dict(url).get('dbname', '')} does not answer: {first_line(error)}",
             kept="every position",
             next_step="towpath status",
         ) from error

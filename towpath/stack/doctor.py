@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 
 from towpath.capture.connect import ConnectClient
 from towpath.capture.postgres import connect, keeps_commit_times, skipped_messages, slots_of
@@ -36,6 +37,7 @@ def examine(settings: Settings) -> list[Finding]:
         statuses = running(home)
     except SupervisorSilent as error:  # what runs is not known: only that is said
         return [*_safely(lambda: _machine(settings, home)), judge.cannot_look(error)]
+    looked: set[str] = set()
     looks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _machine(settings, home),
         lambda: _ports(settings, statuses),
@@ -47,8 +49,8 @@ def examine(settings: Settings) -> list[Finding]:
             lambda: _connectors(settings),
             lambda: _topics(settings),
             lambda: _transactions(settings),
-            lambda: _groups(settings),
-            lambda: _workers(home, statuses),
+            lambda: _groups(settings, looked),
+            lambda: _workers(home, statuses, looked),
         ]
     return [finding for look in looks for finding in _safely(look)]
 
@@ -58,10 +60,11 @@ def troubles(settings: Settings) -> list[Finding]:
     home = Home(settings.stack_home)
     with StackClient(home) as client:
         statuses = client.status()
+    looked: set[str] = set()
     looks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _connectors(settings),
-        lambda: _groups(settings),
-        lambda: _workers(home, statuses),
+        lambda: _groups(settings, looked),
+        lambda: _workers(home, statuses, looked),
     ]
     found = [finding for look in looks for finding in _safely(look)]
     return [finding for finding in found if finding.severity is judge.Severity.PROBLEM]
@@ -106,16 +109,20 @@ def _processes(statuses: dict[str, ProcessStatus]) -> Iterator[Finding]:
 
 def _slots(settings: Settings) -> Iterator[Finding]:
     for service in captured_databases(settings):
-        slot = slot_name(settings.project.name, service)
-        with closing(connect(settings, service)) as connection:
-            yield judge.slot(service, slot, slots_of(connection, [slot]).get(slot))
-            yield from filter(
-                None,
-                (
-                    judge.commit_times(service, kept=keeps_commit_times(connection)),
-                    judge.skipped(service, len(skipped_messages(connection))),
-                ),
-            )
+        yield from _safely(partial(_slot, settings, service))  # a database that is away hides no other
+
+
+def _slot(settings: Settings, service: str) -> Iterator[Finding]:
+    slot = slot_name(settings.project.name, service)
+    with closing(connect(settings, service)) as connection:
+        yield judge.slot(service, slot, slots_of(connection, [slot]).get(slot))
+        yield from filter(
+            None,
+            (
+                judge.commit_times(service, kept=keeps_commit_times(connection)),
+                judge.skipped(service, len(skipped_messages(connection))),
+            ),
+        )
 
 
 def _connectors(settings: Settings) -> Iterator[Finding]:
@@ -145,18 +152,26 @@ def _transactions(settings: Settings) -> Iterator[Finding]:
             yield finding
 
 
-def _groups(settings: Settings) -> Iterator[Finding]:
+def _groups(settings: Settings, looked: set[str]) -> Iterator[Finding]:
+    """Judge each group; add to `looked` those whose positions could be read."""
     from towpath.stack.groups import group_reports  # what it imports takes a second, and Kafka
 
+    said: set[str] = set()
     for report in group_reports(settings, KafkaBroker(settings.kafka, settings.stream)):
+        if report.away is not None:
+            if report.away.cause not in said:
+                said.add(report.away.cause)
+                yield judge.cannot_look(report.away)
+            continue
+        looked.add(report.application.name)
         yield judge.group(report.application.name, report.application.worker, len(report.members), report.lag)
         for standing in report.held:
             assert standing.held is not None
             yield judge.held_position(standing.application, str(standing.partition), standing.held)
 
 
-def _workers(home: Home, statuses: dict[str, ProcessStatus]) -> Iterator[Finding]:
+def _workers(home: Home, statuses: dict[str, ProcessStatus], looked: set[str]) -> Iterator[Finding]:
     for status in statuses.values():
         told = told_status(home, status.name, status.pid)
         if status.group is Group.WORKER and told is not None:
-            yield from judge.worker(status.name, told)
+            yield from judge.worker(status.name, told, group_was_looked_at=told["application"] in looked)

@@ -217,11 +217,14 @@ def held_position(application: str, partition: str, held: PartitionHeld) -> Find
     return _problem(f"position of {application} in {partition}", held.cause, held.next_step or "towpath positions list")
 
 
-def worker(name: str, told: Mapping[str, Any]) -> Iterator[Finding]:
-    """Judge what a worker last said of itself; what its log does not have, its group's finding tells as well."""
+def worker(name: str, told: Mapping[str, Any], *, group_was_looked_at: bool) -> Iterator[Finding]:
+    """Judge what a worker last said of itself; of its positions its group's finding tells, where that was looked at.
+
+    It was not where the database that keeps them is away, or the worker is of a project that was another one then.
+    """
     by_position = {HoldKind.BEYOND_END, HoldKind.EXPIRED, HoldKind.RECREATED}
     for held in told["held"]:
-        if held["kind"] not in by_position:
+        if not (group_was_looked_at and held["kind"] in by_position):
             yield _problem(f"{name}: {held['partition']}", held["reason"], held["next_step"] or f"towpath logs {name}")
     if not told["is_ready"] and not told["held"]:
         yield _warning(name, told["words"], f"towpath logs {name}")

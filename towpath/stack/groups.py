@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from towpath.errors import NotFoundError
+from towpath.errors import NotFoundError, WorldError
 from towpath.orchestrator.agent import application_name as of_saga
 from towpath.orchestrator.sagas_view import sagas_view
 from towpath.outbox.names import VIEWS_DATABASE
@@ -14,7 +14,7 @@ from towpath.positions.group import group_standings
 from towpath.positions.postgres import database_standings
 from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_services, view_workers
 from towpath.settings import Settings
-from towpath.stream.broker.port import Broker, GroupMember
+from towpath.stream.broker.port import Broker, BrokerAway, GroupMember
 from towpath.stream.broker.record import TopicPartition
 from towpath.view.agent import application_name as of_view
 
@@ -30,11 +30,15 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class GroupReport:
-    """How a group stands: who its members are, and where it stands in each partition that it has read."""
+    """How a group stands: who its members are, and where it stands in each partition that it has read.
+
+    `away` says why that cannot be told, None where it can: the database that keeps its positions does not answer.
+    """
 
     application: Application
     members: tuple[GroupMember, ...]
-    standings: tuple[Standing, ...]
+    standings: tuple[Standing, ...] = ()
+    away: WorldError | None = None
 
     @property
     def lag(self) -> int:
@@ -85,7 +89,12 @@ def standings(
 
 
 def group_reports(settings: Settings, broker: Broker) -> Iterator[GroupReport]:
-    """Yield how each group of the project stands. Raises WorldError where the cluster or a database is away."""
+    """Yield how each group of the project stands; one whose database is away hides no other. Raises BrokerAway."""
     for application in applications(settings).values():
         members = broker.group_members(application.name)
-        yield GroupReport(application, members, tuple(standings(settings, broker, application)))
+        try:
+            yield GroupReport(application, members, tuple(standings(settings, broker, application)))
+        except BrokerAway:
+            raise
+        except WorldError as error:
+            yield GroupReport(application, members, away=error)

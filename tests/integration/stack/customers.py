@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from schemas.records.identity import CustomerRegistered
+from schemas.records.order import OrderPlaced
 from schemas.records.payment import PaymentCaptured
 from towpath.view import Occurrence, View
 
@@ -55,6 +56,15 @@ paid = View(
     fold=lambda *_: None,
 )
 """Has no rows: only where it stands matters."""
+held = View(
+    name="held_orders",
+    topics=("order.events",),
+    row=Customer,
+    key="customer_id",
+    folds=frozenset({OrderPlaced}),
+    fold=lambda *_: None,
+)
+"""Likewise, of a topic that has a dead-letter topic: a worker can fold it."""
 third = View(
     row=CustomerWithMark,
     fold=fold_with_mark,

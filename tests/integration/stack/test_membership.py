@@ -46,7 +46,9 @@ def test_a_member_that_never_finds_its_coordinator_is_replaced(stack: RunningSta
                 now = stack.client.status()[spec.name]
                 told = told_status(home, spec.name, now.pid)
                 if now.state is State.UNREADY and told is not None and not told["is_member"]:
-                    said.extend(finding.finding for finding in findings.worker(spec.name, told))
+                    said.extend(
+                        finding.finding for finding in findings.worker(spec.name, told, group_was_looked_at=True)
+                    )
                 return bool(said)
 
             assert eventually(is_lost, 60)

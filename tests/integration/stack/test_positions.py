@@ -159,13 +159,22 @@ def test_what_expired_before_it_was_read_is_sent_again_by_what_is_printed(
         )
         (told,) = json.loads(run(ROOT, "positions", "list", "--held", "--json").leads_on().text)
         assert (told["application"], told["held"]) == (application, "expired")
+        subject = f"position of {application} in {place}"
+        assert doctor_says(subject) == [("problem", told["reason"], told["next"])]
         anew = run(ROOT, *step_in(told["next"], "capture re-emit SERVICE --reason REASON", SERVICE="payment"), "--yes")
         assert anew.leads_on().code == 0, anew.text
         assert eventually(lambda: found_in(broker, topic, id_) is not None, 60)
         accepted = shlex.split(told["next"].partition(";")[0].replace("REASON", "t"))[1:]
         done = run(ROOT, *accepted, "--yes").leads_on()
         assert (done.code, run(ROOT, "positions", "list", "--held", "--json").text.strip()) == (0, "[]"), done.text
+        assert doctor_says(subject) == []
         connection.execute("DELETE FROM towpath_offsets WHERE application = %s", (application,))
+
+
+def doctor_says(subject: str) -> list[tuple[str, str, str | None]]:
+    """Return what `doctor` says of a subject to a person who asks it now: how bad, what, and what to do."""
+    found = json.loads(run(ROOT, "doctor", "--json").leads_on().text)
+    return [(one["severity"], one["finding"], one["fix"]) for one in found if one["subject"] == subject]
 
 
 def pay(stack: RunningStack) -> str:

@@ -13,6 +13,7 @@ from towpath.settings import StackSettings
 from towpath.stack import findings
 from towpath.stack.findings import Severity
 from towpath.stack.supervisor.spec import Group, ProcessStatus, State
+from towpath.stream.broker.position import HoldKind
 from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
 
 MEBIBYTE = 2**20
@@ -165,8 +166,19 @@ def test_what_a_worker_holds_is_a_problem_and_what_it_waits_for_a_warning() -> N
 
     version = HeldPartition(partition="in[0]", kind="version", reason="version 3 is missing", next_step="deploy it")
     expired = HeldPartition(partition="in[1]", kind="expired", reason="gone", next_step="towpath positions accept")
-    (problem,) = findings.worker("saga:s", told(held=(version, expired)))
+    (problem,) = findings.worker("saga:s", told(held=(version, expired)), group_was_looked_at=True)
     assert (problem.severity, problem.subject, problem.fix) == (Severity.PROBLEM, "saga:s: in[0]", "deploy it")
-    (warning,) = findings.worker("saga:s", told(is_member=False))
+    (warning,) = findings.worker("saga:s", told(is_member=False), group_was_looked_at=True)
     assert (warning.severity, warning.finding) == (Severity.WARNING, "is no member of its group")
-    assert list(findings.worker("saga:s", told(serving=("in[0]",)))) == []
+    assert list(findings.worker("saga:s", told(serving=("in[0]",)), group_was_looked_at=True)) == []
+
+
+@pytest.mark.parametrize("kind", HoldKind)
+def test_a_hold_of_any_kind_is_told_where_its_group_was_not_looked_at(kind: HoldKind) -> None:
+    """The database that keeps the positions is away, or the worker is of another project: only the worker knows."""
+    held = HeldPartition(partition="in[0]", kind=kind.value, reason="why", next_step="towpath do this")
+    told = WorkerStatus(application="app", slot="1", is_member=True, held=(held,)).to_json()
+    (problem,) = findings.worker("saga:s", told, group_was_looked_at=False)
+    assert problem == findings.Finding(Severity.PROBLEM, "saga:s: in[0]", "why", "towpath do this")
+    by_group = kind in (HoldKind.EXPIRED, HoldKind.BEYOND_END, HoldKind.RECREATED)
+    assert len(list(findings.worker("saga:s", told, group_was_looked_at=True))) == (0 if by_group else 1)
