@@ -7,7 +7,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from tests.unit.stream.support import copy, memory_broker, options_for, values, working
-from towpath.clock import SystemClock
+from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import ConfigurationError
 from towpath.positions.rewriting import give_up, plan_rewriting, rewrite
 from towpath.stream.broker.memory import MemoryBroker
@@ -18,7 +18,7 @@ from towpath.stream.engine import holds, idle
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.unit import KafkaUnit
 from towpath.stream.engine.worker_status import WorkerStatus
-from towpath.stream.state.partition_state import MemoryStore
+from towpath.stream.state.partition_state import Checkpoint, MemoryStore
 
 PLACE = TopicPartition("in", 0)
 OTHER = TopicPartition("in", 1)
@@ -340,6 +340,44 @@ def test_a_changelog_that_was_made_anew_is_told_where_no_store_is_left() -> None
             await worker.until(lambda: committed(broker) == 4)
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("left", [None, 1], ids=["no store", "a store that is behind"])
+def test_a_changelog_that_lost_its_tail_is_told_where_no_store_has_it(left: int | None) -> None:
+    """The group's offsets say how far the state went; before, it was rebuilt from what was left, in silence."""
+    broker = memory_broker(partitions=1)
+    changelog = TopicPartition("counts", 0)
+    statuses: list[WorkerStatus] = []
+    options = options_for(broker, states=("counts",), on_status=statuses.append)
+    stores = [MemoryStore()]
+
+    async def main() -> None:
+        async with working(copy, options, ["in"], open_store=lambda _: stores[-1]) as worker:
+            for unit in range(3):
+                put(broker, PLACE, f"v{unit}")
+                await worker.until(lambda: committed(broker) == broker.log_of(PLACE).end)
+        broker.log_of(changelog).truncate(4)  # two units' records, each with its marker
+        stores.append(MemoryStore())
+        if left is not None:
+            (topic_id,) = broker.topic_ids(["counts"]).values()
+            stores[-1].apply({b"k": b"1"}, Checkpoint(2, topic_id, epoch_milliseconds(SystemClock())))
+        put(broker, PLACE, "v3")
+        async with working(copy, options, ["in"], open_store=lambda _: stores[-1]) as worker:
+            await worker.until(holding(statuses, HoldKind.CHANGELOG))
+            (held,) = statuses[-1].held
+            assert "the state went into it up to 5 at least, and it ends at 4: it has lost its tail" in held.reason
+            assert "towpath positions accept app counts 0 --reason REASON --slot a" in (held.next_step or "")
+            await asyncio.sleep(0.2)
+            assert committed(broker) == 3
+            give_up(broker, changelog, MemoryStore(), SystemClock(), application="app", decision=b"{}")
+            await worker.until(lambda: committed(broker) == 4)
+        put(broker, PLACE, "v4")
+        stores.append(MemoryStore())
+        async with working(copy, options, ["in"], open_store=lambda _: stores[-1]) as worker:  # none again
+            await worker.until(lambda: committed(broker) == 5)
+
+    asyncio.run(main())
+    assert stores[-1].get(b"k") == b"4"
 
 
 def test_a_record_that_has_to_wait_holds_its_partition_alone() -> None:

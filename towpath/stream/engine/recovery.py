@@ -1,7 +1,7 @@
 """Opens and catches up the stores of partitions that were assigned, beside the loop, which goes on polling."""
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import Event
 from types import MappingProxyType
 
@@ -14,13 +14,13 @@ from towpath.stream.broker.port import Broker
 from towpath.stream.broker.position import HoldKind, PartitionHeld, accept_command
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine.failures import backoff_seconds
-from towpath.stream.state.changelog import CatchUpStopped, StrangeChangelog, catch_up
+from towpath.stream.state.changelog import NONE_NOTED, CatchUpStopped, StrangeChangelog, catch_up
 from towpath.stream.state.partition_state import Store
 from towpath.stream.state.stores import PartitionStores, StoreFactory
 
 log = structlog.get_logger("towpath.stream.engine.recovery")
 
-NONE_NOTED: Mapping[int, Collection[str]] = MappingProxyType({})
+NOTHING_NOTED: Mapping[int, Mapping[str, int]] = MappingProxyType({})
 LOOKS_MAX = 2
 LOOK_AGAIN_SECONDS = 0.5
 """A broker that has just started may, for a moment, not know its log's whole end."""
@@ -48,10 +48,10 @@ class Recovery:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._stops: dict[int, Event] = {}
 
-    def begin(self, numbers: Iterable[int], committed_ids: Mapping[int, Collection[str]] = NONE_NOTED) -> None:
+    def begin(self, numbers: Iterable[int], noted: Mapping[int, Mapping[str, int]] = NOTHING_NOTED) -> None:
         """Begin to catch up the stores of partition `numbers`, those that do not serve already.
 
-        `committed_ids` are the changelogs, by id, into which the group says that the state of a number went.
+        `noted` says of each number into which changelogs, by id, the group's state went, and how far at least.
         """
         for number in numbers:
             if number in self._stores.partitions or number in self._tasks:
@@ -60,7 +60,7 @@ class Recovery:
                 self._stores.serve(number, {})
                 continue
             stop = self._stops[number] = Event()
-            self._tasks[number] = asyncio.create_task(self._restore(number, stop, committed_ids.get(number, ())))
+            self._tasks[number] = asyncio.create_task(self._restore(number, stop, noted.get(number, NONE_NOTED)))
 
     def finished(self) -> tuple[set[int], dict[int, PartitionHeld]]:
         """Return the numbers that serve, and those that cannot, each with why.
@@ -77,13 +77,13 @@ class Recovery:
                     held[number] = error
         return set(self._stores.partitions), held
 
-    async def _restore(self, number: int, stop: Event, committed_ids: Collection[str]) -> None:
+    async def _restore(self, number: int, stop: Event, noted: Mapping[str, int]) -> None:
         opened: dict[str, Store] = {}
         try:
             for name in self._stores.changelogs:
                 changelog = TopicPartition(name, number)
                 store = opened[name] = await self._open(changelog, stop)
-                await self._catch_up(changelog, store, stop, committed_ids)
+                await self._catch_up(changelog, store, stop, noted)
         except CatchUpStopped:
             await self._close(opened.values())
             return
@@ -104,13 +104,11 @@ class Recovery:
                 await asyncio.to_thread(stop.wait, backoff_seconds(failures))
         raise CatchUpStopped(str(changelog))
 
-    async def _catch_up(
-        self, changelog: TopicPartition, store: Store, stop: Event, committed_ids: Collection[str]
-    ) -> None:
+    async def _catch_up(self, changelog: TopicPartition, store: Store, stop: Event, noted: Mapping[str, int]) -> None:
         failures = looks = 0
         while True:
             try:
-                taken = await asyncio.to_thread(self._read, changelog, store, committed_ids, stop.is_set)
+                taken = await asyncio.to_thread(self._read, changelog, store, noted, stop.is_set)
             except StrangeChangelog as error:
                 looks += 1
                 if looks == LOOKS_MAX:
@@ -148,7 +146,7 @@ class Recovery:
         self,
         changelog: TopicPartition,
         store: Store,
-        committed_ids: Collection[str],
+        noted: Mapping[str, int],
         should_stop: Callable[[], bool],
     ) -> int:
         if should_stop():
@@ -158,7 +156,7 @@ class Recovery:
             changelog,
             store,
             self._clock,
-            committed_ids=committed_ids,
+            noted=noted,
             should_stop=should_stop,
             progress=self._tell_progress,
         )

@@ -124,12 +124,14 @@ class Settling:
             await asyncio.to_thread(self._check_topics)
             self._topics_checked = True
         found = await transaction.positions(unsettled)
-        committed_ids: dict[int, set[str]] = {}
+        noted: dict[int, dict[str, int]] = {}
         if found is None:
             found = self._noted(await member.committed(unsettled), member.notes)
             transaction.epochs.update({p: member.epochs.get(p, -1) for p in unsettled})
             for partition, note in member.notes.items():
-                committed_ids.setdefault(partition.partition, set()).update(read_changelogs(note))
+                went = noted.setdefault(partition.partition, {})
+                for topic_id, end in read_changelogs(note).items():
+                    went[topic_id] = max(end, went.get(topic_id, 0))
         begins, ends = await asyncio.to_thread(self._bounds, unsettled)
         behind = [p for p in unsettled if isinstance(offset := found.get(p), int) and offset > ends[p]]
         if behind:
@@ -144,7 +146,7 @@ class Settling:
         await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
         self._assignment.processed_to(going.items())
         self._assignment.set_phase(going, Phase.RESTORING)
-        self._recovery.begin({partition.partition for partition in going}, committed_ids)
+        self._recovery.begin({partition.partition for partition in going}, noted)
 
     async def cut_off(
         self, partition: TopicPartition, end: int, transaction: Transaction, member: Membership

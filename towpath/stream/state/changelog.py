@@ -5,8 +5,9 @@ committed records up to "end of file" alone would stop at the last stable offset
 whose commit is still being marked, whose input will not come again.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import structlog
 
@@ -25,6 +26,8 @@ PROGRESS_RECORDS = 50_000
 DECIDED = RESERVED + b"d"
 """Key prefix under which a changelog keeps what people decided about it."""
 
+NONE_NOTED: Mapping[str, int] = MappingProxyType({})
+
 Progress = Callable[[TopicPartition, int], None]
 
 
@@ -35,7 +38,8 @@ class CatchUpStopped(Exception):
 class StrangeChangelog(Exception):
     """A changelog is not the one that a store has followed, or lacks its end: the store may be the last copy.
 
-    `has_store` is False where this worker has nothing either: the state was committed into another topic of that name.
+    `has_store` is False where this worker does not have it either: the state was committed into another topic of that
+    name, or behind what is now its end.
     """
 
     def __init__(self, cause: str, *, has_store: bool = True) -> None:
@@ -46,17 +50,20 @@ class StrangeChangelog(Exception):
 _NOTED = "changelogs "
 
 
-def write_changelogs(topic_ids: Iterable[str]) -> str:
-    """Return the note beside a group's offset that says into which changelogs, by id, the state up to it went.
+def write_changelogs(ends: Mapping[str, int]) -> str:
+    """Return the note beside a group's offset: into which changelogs, by id, the state up to it went, and how far.
 
-    A changelog that was made anew is told by it even where no store is left that remembers the old one.
+    `ends` are lower bounds: where each changelog ends at least once the offset is committed. A changelog that was made
+    anew, or lost its tail, is told by it even where no store is left that remembers more.
     """
-    return _NOTED + " ".join(topic_ids)
+    return _NOTED + " ".join(f"{topic_id}@{end}" for topic_id, end in ends.items())
 
 
-def read_changelogs(note: str) -> frozenset[str]:
-    """Return the changelogs that a note names; none where it says something else."""
-    return frozenset(note.removeprefix(_NOTED).split()) if note.startswith(_NOTED) else frozenset()
+def read_changelogs(note: str) -> dict[str, int]:
+    """Return the changelogs that a note names, and how far each goes at least; none where it says something else."""
+    names = note.removeprefix(_NOTED).split() if note.startswith(_NOTED) else ()
+    parts = (name.partition("@") for name in names)
+    return {topic_id: int(end) if end.isdigit() else 0 for topic_id, _, end in parts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +119,13 @@ def catch_up(
     store: Store,
     clock: Clock,
     *,
-    committed_ids: Collection[str] = (),
+    noted: Mapping[str, int] = NONE_NOTED,
     should_stop: Callable[[], bool] = lambda: False,
     progress: Progress = lambda _changelog, _left: None,
 ) -> int:
     """Bring `store` to the end of `changelog`; return how many records it took. Blocks.
 
-    `committed_ids` are the changelogs into which the group says that its state went, none where it does not say.
+    `noted` says, by id, into which changelogs the group's state went, and how far at least (see `read_changelogs`).
 
     Raises CatchUpStopped when `should_stop` says so, BrokerAway where the broker is, and StrangeChangelog
     where the changelog is not what the store has followed, and the store holds anything; or where it is not what the
@@ -140,20 +147,22 @@ def catch_up(
         store.apply({}, Checkpoint(position, bounds.topic_id, now_milliseconds))
     else:
         taken = _read(broker, changelog, store, bounds, position, clock, should_stop, progress)
-    if checkpoint is None and committed_ids and bounds.topic_id not in committed_ids:
-        _require_decision(changelog, store)
-    return taken
-
-
-def _require_decision(changelog: TopicPartition, store: Store) -> None:
-    """Raise StrangeChangelog, the store empty again, unless a person has decided about this changelog."""
-    if not any(True for _ in store.scan(DECIDED)):
+    if any(True for _ in store.scan(DECIDED)):
+        return taken  # a person has said that the state goes on with what this changelog has
+    if checkpoint is None and noted and bounds.topic_id not in noted:
         store.clear()
         raise StrangeChangelog(
             f"{changelog}: the changelog is another topic of the name that the state went into: it was made anew, and "
             "this worker has no store of the old one",
             has_store=False,
         )
+    if noted.get(bounds.topic_id, 0) > bounds.end:
+        raise StrangeChangelog(
+            f"{changelog}: the state went into it up to {noted[bounds.topic_id]} at least, and it ends at "
+            f"{bounds.end}: it has lost its tail, and this worker has no store of that",
+            has_store=False,
+        )
+    return taken
 
 
 def _read(

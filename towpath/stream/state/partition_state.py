@@ -107,7 +107,7 @@ class MemoryStore:
 class State:
     """One partition's state, as the open unit of work sees it: its own writes over what is committed."""
 
-    __slots__ = ("_bytes_max", "_derived", "_overlay", "_store", "changelog", "writable")
+    __slots__ = ("_bytes_max", "_derived", "_next_offset_min", "_overlay", "_store", "changelog", "writable")
 
     def __init__(self, changelog: TopicPartition, store: Store, *, bytes_max: int = TOPIC_BYTES_MAX) -> None:
         """`bytes_max` is the changelog's `max.message.bytes`."""
@@ -115,6 +115,8 @@ class State:
         self._bytes_max = bytes_max - FRAMING_BYTES
         self.writable = False
         self._store = store
+        checkpoint = store.checkpoint()
+        self._next_offset_min = 0 if checkpoint is None else checkpoint.offset
         self._overlay: dict[bytes, bytes | None] = {}
         self._derived: set[bytes] = set()
 
@@ -191,6 +193,15 @@ class State:
         return bool(self._overlay)
 
     @property
+    def end_min(self) -> int:
+        """Return the offset at which the changelog ends, at least, once the open unit is committed."""
+        return self._next_offset_min + self._changes_count
+
+    @property
+    def _changes_count(self) -> int:
+        return len(self._overlay) - len(self._derived)
+
+    @property
     def store(self) -> Store:
         """Return what is committed."""
         return self._store
@@ -198,6 +209,8 @@ class State:
     def settle(self, checkpoint: Checkpoint) -> None:
         """After the commit: write the overlay into the store, and how far the changelog has come with it."""
         self._store.apply(self._overlay, checkpoint)
+        # The transaction's marker comes behind its last record, and the next unit's records behind that.
+        self._next_offset_min = checkpoint.offset + bool(self._changes_count)
         self.forget()
 
     def forget(self) -> None:

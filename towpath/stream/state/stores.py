@@ -19,7 +19,6 @@ StoreFactory = Callable[[TopicPartition], Store]
 
 @dataclass(slots=True)
 class _Serving:
-    note: str | None
     states: dict[str, State]
     timers: Timers | None
     parked: ParkedKeys | None
@@ -52,9 +51,7 @@ class PartitionStores:
             for name, store in stores.items()
         }
         home = states[self.changelogs[0]] if self.changelogs else None
-        checkpoints = [checkpoint for store in stores.values() if (checkpoint := store.checkpoint()) is not None]
         self._serving[partition] = _Serving(
-            write_changelogs(checkpoint.topic_id for checkpoint in checkpoints) if checkpoints else None,
             states,
             Timers(home, topic=self._timers_topic, limits=self._limits) if home is not None else None,
             ParkedKeys(home) if self._parks and home is not None else None,
@@ -101,9 +98,19 @@ class PartitionStores:
         return serving.parked if serving else None
 
     def notes(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, str]:
-        """Return what is noted beside the offsets of `partitions`: into which changelogs their state goes."""
-        served = {place: self._serving.get(place.partition) for place in partitions}
-        return {place: found.note for place, found in served.items() if found is not None and found.note is not None}
+        """Return the notes beside the offsets of `partitions`: into which changelogs their state goes, and how far."""
+        places = list(partitions)
+        noted = {number: self._note(number) for number in {place.partition for place in places}}
+        return {place: note for place in places if (note := noted[place.partition]) is not None}
+
+    def _note(self, number: int) -> str | None:
+        serving = self._serving.get(number)
+        ends: dict[str, int] = {}
+        for state in serving.states.values() if serving is not None else ():
+            checkpoint = state.store.checkpoint()
+            if checkpoint is not None:
+                ends[checkpoint.topic_id] = state.end_min
+        return write_changelogs(ends) if ends else None
 
     def changed(self) -> list[State]:
         """Return the states that the open unit has changed."""
