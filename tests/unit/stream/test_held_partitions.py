@@ -221,6 +221,29 @@ def test_records_that_expired_unread_hold_their_partition_unless_a_setting_accep
     assert expired_total() - counted == (2 if skip else 0)
 
 
+def test_what_was_passed_over_is_committed_though_nothing_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else whoever looks at the group would find expired records for ever, and each start would count them again."""
+    monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.05)
+    broker = memory_broker(partitions=1)
+    put(broker, PLACE, "v0", "v1")
+    options = options_for(broker)
+    options = options_for(broker, settings=options.settings.model_copy(update={"expired_records": "skip"}))
+    counted = expired_total()
+
+    async def main() -> None:
+        async with working(copy, options, ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 2)
+        put(broker, PLACE, "v2", "v3")
+        broker.log_of(PLACE).expire(4)
+        for _ in range(2):
+            async with working(copy, options, ["in"]) as worker:
+                await worker.until(lambda: committed(broker) == 4)
+
+    asyncio.run(main())
+    assert values(broker.records("out")) == ["v0", "v1"]
+    assert expired_total() - counted == 2
+
+
 def test_an_idle_worker_commits_past_transaction_markers(monkeypatch: pytest.MonkeyPatch) -> None:
     """When retention has taken a topic that was read whole, nothing looks as if it had expired unread."""
     monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.05)

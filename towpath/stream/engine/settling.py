@@ -144,7 +144,9 @@ class Settling:
         going = {p: offset for p, offset in positions.items() if self._assignment.phase(p) is Phase.UNSETTLED}
         # Of a position that was not stored, but chosen here, nothing is known but that the log has it.
         await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
-        self._assignment.processed_to(going.items())
+        # Where records were passed over, what is committed lies before them still: an idle worker moves it on.
+        stored = {p: at if isinstance(at := found.get(p), int) else begin for p, begin in going.items()}
+        self._assignment.processed_to(stored.items())
         self._assignment.set_phase(going, Phase.RESTORING)
         self._recovery.begin({partition.partition for partition in going}, noted)
 
