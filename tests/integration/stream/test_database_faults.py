@@ -1,6 +1,7 @@
 """What a real PostgreSQL refuses: each refusal is its record's, or is waited for, by the table of SQLSTATEs."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,16 @@ def test_what_would_be_refused_again_is_its_records_fault(connection: Connection
     """It is dead after its attempts, and the others are applied."""
     assert run_with(connection, database_url, REFUSED[what], named=False) == [(b"BAD",)]
     assert applied_values(connection) == ["1", "2"]
+
+
+def test_a_letter_says_what_was_refused_and_no_value_of_the_row(connection: Connection, database_url: str) -> None:
+    """PostgreSQL's details are values, and a letter's cause goes into logs, lists and metrics."""
+    secret = "INSERT INTO indexed VALUES ('not for logs'), ('not for logs')"
+    run_with(connection, database_url, lambda connection: connection.execute(secret), named=True)
+    ((dead,),) = connection.execute("SELECT dead FROM outbox").fetchall()
+    letter = json.loads(dead)
+    assert letter["cause"] == 'duplicate key value violates unique constraint "indexed_pkey"'
+    assert "not for logs" not in dead
 
 
 LATER: dict[str, Act] = {

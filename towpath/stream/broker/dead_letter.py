@@ -202,10 +202,10 @@ def words_of(error: BaseException) -> str:
     """Return what an error says, its class where it says nothing: at most 500 characters, all of them printable.
 
     An error's text is a user's: it may be empty, may not be UTF-8 (a log line that cannot be written would end the
-    worker), and asking for it may fail.
+    worker), and asking for it may fail. Of what PostgreSQL says only its message: its details are values of the row.
     """
     try:
-        text = getattr(error, "cause", None) or error
+        text = getattr(error, "cause", None) or getattr(getattr(error, "diag", None), "message_primary", None) or error
         words = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
     except Exception:
         words = ""
