@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
 
 from schemas.records.catalog import OutOfStock, ReserveStock, StockReserved
 from tests.integration.participant.test_worker import STREAM, World, reserve, world
+from tests.integration.stream.test_database_blocking import BLOCKS_SECONDS
+from tests.unit.stream.test_blocking import BLOCKING
 from tests.unit.stream.test_handler_exits import EXITS
 from towpath.contract.record import Record
 from towpath.participant import Context, Service, handle, handle_each
@@ -90,3 +93,31 @@ def test_a_cancellation_in_a_service_is_its_commands_failure_alone(world: World,
     ((key, letter),) = world.asked.rows("SELECT key, dead FROM outbox WHERE topic = 'catalog.commands.dead'")
     said = json.loads(letter)
     assert (key, said["error"], said["attempts"]) == ("BAD", "CancelledError", STREAM.handler_attempts_max)
+
+
+@pytest.mark.parametrize("mode", ["one by one", "batches"])
+def test_a_handler_that_blocks_is_its_commands_failure_alone(world: World, mode: str) -> None:
+    """It holds the unit's own thread past the transaction's end; the others are answered, each once."""
+
+    def one(command: ReserveStock, context: Context[ReserveStock]) -> Record:
+        reply = reserve_one(context)
+        if command.order_id == "BAD":
+            time.sleep(BLOCKS_SECONDS)
+        return reply
+
+    def several(contexts: Sequence[Context[ReserveStock]]) -> Sequence[Record]:
+        return [one(context.command, context) for context in contexts]
+
+    handling = (
+        handle_each(ReserveStock, one, succeeds=StockReserved, fails=OutOfStock)
+        if mode == "one by one"
+        else handle(ReserveStock, several, succeeds=StockReserved, fails=OutOfStock)
+    )
+    world.settings = world.settings.model_copy(update={"stream": BLOCKING})
+    ask_for_three(world)
+    counted = ("place_order.replies", "catalog.commands.dead")
+    world.run(lambda: [world.count(topic) for topic in counted] == [2, 1], Service("catalog", handlers=[handling]))
+    ((key, dead),) = world.asked.rows("SELECT key, dead FROM outbox WHERE topic = 'catalog.commands.dead'")
+    letter = json.loads(dead)
+    assert (key, letter["error"], letter["attempts"]) == ("BAD", "HandlerTooSlow", BLOCKING.handler_attempts_max)
+    assert (world.reserved(), offsets(world)) == (2, 3)

@@ -1,6 +1,7 @@
 """What ends a process, raised by a function of a view: nothing is lost by it, and the worker says where it stands."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,8 +9,10 @@ from typing import Any
 import pytest
 
 from schemas.records.order import OrderConfirmed, OrderRejected
+from tests.integration.stream.test_database_blocking import BLOCKS_SECONDS
 from tests.integration.view.test_folding import NOW, VIEW, Count, fold
 from tests.integration.view.test_read_again import Ledger, ledger
+from tests.unit.stream.test_blocking import BLOCKING
 from tests.unit.stream.test_handler_exits import EXITS
 from towpath.contract.record import Record
 from towpath.stream.engine.failures import HandlerExit
@@ -80,3 +83,19 @@ def test_a_cancellation_in_a_view_is_its_records_failure_alone(ledger: Ledger, r
     (letter,) = ledger.letters()
     attempts = ledger.settings.stream.handler_attempts_max
     assert (letter.position, letter.error, letter.attempts) == ("order.events[0]@1", "CancelledError", attempts)
+
+
+def test_a_fold_that_blocks_is_its_records_failure_alone(ledger: Ledger) -> None:
+    """It holds the unit's own thread past the transaction's end; all others are folded, each once."""
+
+    def folds(row: Count | None, record: OrderConfirmed | OrderRejected, at: Occurrence) -> Count | None:
+        if at.key == "BAD":
+            time.sleep(BLOCKS_SECONDS)
+        return fold(row, record, at)
+
+    ledger.settings = ledger.settings.model_copy(update={"stream": BLOCKING})
+    ledger.confirm(0, "a", "BAD", "b")
+    assert ledger.read_all(replace(VIEW, fold=folds)) == {"a": 1, "b": 1}
+    (letter,) = ledger.letters()
+    attempts = BLOCKING.handler_attempts_max
+    assert (letter.position, letter.error, letter.attempts) == ("order.events[0]@1", "HandlerTooSlow", attempts)
