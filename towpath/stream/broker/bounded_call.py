@@ -39,7 +39,11 @@ class BoundedCaller:
         Raises TimeoutError after `seconds`; and before that once `is_answered`, which is asked every second and may
         block for one, has said several times in a row that the cluster answers others.
         """
-        answer = self.begin(function)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        answer: Future[T] = Future()
+        self._calls.put((function, answer))
         deadline, answered = self._clock.monotonic_seconds() + seconds, 0
         while True:
             left = max(deadline - self._clock.monotonic_seconds(), 0.0)
@@ -52,15 +56,6 @@ class BoundedCaller:
             answered = answered + 1 if is_answered() else 0
             if answered == LOOKS_ANSWERED_MAX:
                 raise TimeoutError("the cluster answers others, and this call does not come back")
-
-    def begin(self, function: Callable[[], T]) -> Future[T]:
-        """Have `function` called after those before it, and return at once: the future has what came of it."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
-        answer: Future[T] = Future()
-        self._calls.put((function, answer))
-        return answer
 
     def close(self) -> None:
         """Let the thread end once it is idle."""

@@ -398,7 +398,6 @@ class KafkaProducer:
         self.transactional_id = str(config["transactional.id"])
         self._call_seconds_max = call_seconds_max
         self._caller = BoundedCaller(self.transactional_id)
-        self._flusher = BoundedCaller(f"{self.transactional_id}-flush")
         self._config = quiet(config)
         self._producer = RdProducer(self._config)
         self._refused = False
@@ -450,8 +449,6 @@ class KafkaProducer:
         if offsets:
             if metadata is None or not metadata.is_member:
                 raise StaleMember("this consumer is no member of its group: its offsets would be taken unchecked")
-            # Records and offsets travel side by side: each takes a round trip or two, and the commit waits for both.
-            self._flusher.begin(partial(self._producer.flush, self._call_seconds_max))
             self._send_offsets(offsets, metadata.token, epochs, notes)
         self._insist(self._producer.commit_transaction, OutcomeUnknown)
 
@@ -532,7 +529,6 @@ class KafkaProducer:
     def close(self) -> None:
         """Drop what was not sent; an open transaction ends by its time-out, or when the next producer starts."""
         self._caller.close()
-        self._flusher.close()
         with suppress(KafkaException):  # a fenced producer repeats here that it is fenced
             self._producer.purge()
             self._producer.flush(0)
