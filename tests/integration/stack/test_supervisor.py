@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import socket
 import stat
@@ -137,6 +138,17 @@ def test_a_part_that_is_ended_by_force_says_before_where_it_stood(
         True,
         True,
     )
+
+
+def test_a_stack_whose_folder_is_gone_still_ends(client: StackClient, home: Home, python: SpecMaker) -> None:
+    """Somebody removed it in place of `towpath down`: what does not end by itself held its port for good."""
+    line = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); {RUNS}"
+    client.start(python("stubborn", line, stop_seconds=0.3, group=Group.PART))
+    client.wait_ready(["stubborn"], 10)
+    pid, supervisor = pid_of(client, "stubborn"), int(home.lock.read_text(encoding="ascii"))
+    shutil.rmtree(home.root)
+    os.kill(supervisor, signal.SIGTERM)
+    assert eventually(lambda: is_gone(pid) and is_gone(supervisor))
 
 
 def test_what_a_process_leaves_behind_is_ended_with_it(client: StackClient, python: SpecMaker, tmp_path: Path) -> None:

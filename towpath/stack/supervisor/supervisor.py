@@ -128,7 +128,8 @@ class Supervised:
     async def _end_by_force(self) -> None:
         """End what has not ended in its time; a part says before where it stands: a JVM, at SIGQUIT, its threads."""
         told = f"{self.spec.stop_seconds:.0f} s after {signal.Signals(self.spec.stop_signal).name} it still ran"
-        with open(self.spec.log_file, "ab", buffering=0) as log:
+        # Whoever removed the stack's folder, or filled the disk, wants it ended all the same.
+        with suppress(OSError), open(self.spec.log_file, "ab", buffering=0) as log:
             log.write(f"{FORCE_MARK} {self.spec.name}, {told}\n".encode())
         if self.spec.group is Group.PART:
             self.send(signal.SIGQUIT)
