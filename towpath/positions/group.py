@@ -11,7 +11,7 @@ from towpath.errors import NotFoundError
 from towpath.positions.decision import PositionDecision, Standing
 from towpath.stream.broker.dead_letter import POSITION_HEADER, dead_topic
 from towpath.stream.broker.port import Broker
-from towpath.stream.broker.position import judge, lost_tail, read_lost_tail
+from towpath.stream.broker.position import judge, lost_tail, read_lost_tail, without_lost_tail
 from towpath.stream.broker.record import TopicPartition
 
 
@@ -49,6 +49,12 @@ def accept_in_group(broker: Broker, decision: PositionDecision, clock: Clock) ->
             next_step=f"declare {audit} in schemas/topics, then towpath provision",
         )
     place = TopicPartition(decision.topic, decision.partition)
+    member = broker.member(decision.application, client_id=f"{decision.application}-positions")
+    try:
+        member.committed([place])
+        note = without_lost_tail(member.notes.get(place, ""))  # into which changelogs its state went, say
+    finally:
+        member.close()
     producer = broker.producer(f"{decision.application}-positions")
     producer.start()
     try:
@@ -60,6 +66,6 @@ def accept_in_group(broker: Broker, decision: PositionDecision, clock: Clock) ->
             partition=decision.partition,
             timestamp_milliseconds=epoch_milliseconds(clock),
         )
-        producer.commit_for_group(decision.application, {place: decision.offset_after})
+        producer.commit_for_group(decision.application, {place: decision.offset_after}, notes={place: note})
     finally:
         producer.close()

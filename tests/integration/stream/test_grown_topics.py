@@ -112,7 +112,7 @@ def test_a_topic_of_the_database_form_that_grows_is_read_whole_or_refused(
             with pytest.raises(ConfigurationError) as ended:
                 await worker.until(lambda: False)
         assert ended.value.cause == f"{grounds.dead} has {BEFORE} partitions, {grounds.topic} has {AFTER}"
-        command = f"kafka-topics --alter --topic {grounds.dead} --partitions {AFTER}"
+        command = f"kafka-topics.sh --bootstrap-server SERVERS --alter --topic {grounds.dead} --partitions {AFTER}"
         assert ended.value.next_step == f"give the dead-letter topic as many partitions as its origin: {command}"
         assert applied_values(connection) == ["first"]
 

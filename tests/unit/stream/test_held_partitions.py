@@ -9,6 +9,8 @@ from prometheus_client import REGISTRY
 from tests.unit.stream.support import copy, memory_broker, options_for, values, working
 from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import ConfigurationError
+from towpath.positions.decision import decide
+from towpath.positions.group import accept_in_group, group_standings
 from towpath.positions.rewriting import give_up, plan_rewriting, rewrite
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
@@ -392,7 +394,7 @@ def test_a_changelog_that_lost_its_tail_is_told_where_no_store_has_it(left: int 
             assert "towpath positions accept app counts 0 --reason REASON --slot a" in (held.next_step or "")
             await asyncio.sleep(0.2)
             assert committed(broker) == 3
-            give_up(broker, changelog, MemoryStore(), SystemClock(), application="app", decision=b"{}")
+            give_up(broker, changelog, stores[-1], SystemClock(), application="app", decision=b"{}")
             await worker.until(lambda: committed(broker) == 4)
         put(broker, PLACE, "v4")
         stores.append(MemoryStore())
@@ -401,6 +403,34 @@ def test_a_changelog_that_lost_its_tail_is_told_where_no_store_has_it(left: int 
 
     asyncio.run(main())
     assert stores[-1].get(b"k") == b"4"
+
+
+def test_a_changelog_that_lost_its_tail_with_the_input_is_told_after_the_inputs_hold() -> None:
+    """A broker's power cut takes both: what is noted of the one does not displace what was noted of the other."""
+    broker = memory_broker(partitions=1)
+    changelog = TopicPartition("counts", 0)
+    statuses: list[WorkerStatus] = []
+    options = options_for(broker, states=("counts",), on_status=statuses.append)
+
+    async def main() -> None:
+        async with working(copy, options, ["in"]) as worker:
+            for unit in range(3):
+                put(broker, PLACE, f"v{unit}")
+                await worker.until(lambda: committed(broker) == broker.log_of(PLACE).end)
+        broker.log_of(PLACE).truncate(1)
+        broker.log_of(changelog).truncate(2)
+        async with working(copy, options, ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.BEYOND_END))
+        async with working(copy, options, ["in"]) as worker:  # found by the note alone
+            await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            (standing,) = group_standings(broker, "app", [PLACE])
+            decision = decide(standing, None, actor="ada", reason="a power cut")
+            accept_in_group(broker, decision, SystemClock())
+            await worker.until(holding(statuses, HoldKind.CHANGELOG))
+            (held,) = statuses[-1].held
+            assert "the state went into it up to 5 at least, and it ends at 2" in held.reason
+
+    asyncio.run(main())
 
 
 def test_a_record_that_has_to_wait_holds_its_partition_alone() -> None:

@@ -453,10 +453,15 @@ class KafkaProducer:
         self._insist(self._producer.commit_transaction, OutcomeUnknown)
 
     def commit_for_group(
-        self, group: str, offsets: Mapping[TopicPartition, int], epochs: Mapping[TopicPartition, int] = NO_EPOCHS
+        self,
+        group: str,
+        offsets: Mapping[TopicPartition, int],
+        epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
+        *,
+        notes: Mapping[TopicPartition, str] = NO_NOTES,
     ) -> None:
         """Commit with offsets of a group, as nobody of generation -1: those the broker takes unchecked."""
-        self._send_offsets(offsets, b"CGMDv2:\xff\xff\xff\xff" + group.encode() + b"\x00\x00\x01", epochs)
+        self._send_offsets(offsets, b"CGMDv2:\xff\xff\xff\xff" + group.encode() + b"\x00\x00\x01", epochs, notes)
         self._insist(self._producer.commit_transaction, OutcomeUnknown)
 
     def _send_offsets(

@@ -217,7 +217,9 @@ class Producer(Protocol):
         """
         ...
 
-    def commit_for_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit_for_group(
+        self, group: str, offsets: Mapping[TopicPartition, int], *, notes: Mapping[TopicPartition, str] = NO_NOTES
+    ) -> None:
         """Commit the transaction with offsets of a group of which nobody here is a member, unchecked by the broker.
 
         A person's decision, not a consumer's progress. Raises as `commit` does.

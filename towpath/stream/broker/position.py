@@ -95,19 +95,31 @@ def recreated(application: str, partition: TopicPartition, stored: int) -> Parti
     )
 
 
+BETWEEN_NOTES = "; "
+"""Stands between what is noted beside one offset for different purposes."""
 _LOST_TAIL = "lost tail at "
 
 
-def write_lost_tail(end: int) -> str:
-    """Return the note that is kept beside a stored offset, so that the hold outlives the worker that found it."""
-    return f"{_LOST_TAIL}{end}"
+def write_lost_tail(end: int, note: str = "") -> str:
+    """Return the note that is kept beside a stored offset, so that the hold outlives the worker that found it.
+
+    What `note`, the one that is there, says of other things stays.
+    """
+    return BETWEEN_NOTES.join(filter(None, (f"{_LOST_TAIL}{end}", without_lost_tail(note))))
+
+
+def without_lost_tail(note: str) -> str:
+    """Return a note without what it says of a tail that the log lost."""
+    return BETWEEN_NOTES.join(part for part in note.split(BETWEEN_NOTES) if not part.startswith(_LOST_TAIL))
 
 
 def read_lost_tail(note: str) -> int | None:
     """Return where the log ended, None where a note does not say that it has lost its tail."""
-    text = note.removeprefix(_LOST_TAIL)
-    known = text.isdigit() or text == str(UNKNOWN_END)
-    return int(text) if note.startswith(_LOST_TAIL) and known else None
+    for part in note.split(BETWEEN_NOTES):
+        text = part.removeprefix(_LOST_TAIL)
+        if part.startswith(_LOST_TAIL) and (text.isdigit() or text == str(UNKNOWN_END)):
+            return int(text)
+    return None
 
 
 def _records(count: int) -> str:

@@ -142,5 +142,5 @@ def check_topics(
             raise ConfigurationError(
                 f"{topic} has {count} partitions, {origin} has {counts[origin]}",
                 next_step="give the dead-letter topic as many partitions as its origin: "
-                f"kafka-topics --alter --topic {topic} --partitions {counts[origin]}",
+                f"kafka-topics.sh --bootstrap-server SERVERS --alter --topic {topic} --partitions {counts[origin]}",
             )

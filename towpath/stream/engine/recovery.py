@@ -2,8 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from threading import Event
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 import structlog
 
@@ -21,6 +25,9 @@ from towpath.stream.state.stores import PartitionStores, StoreFactory
 log = structlog.get_logger("towpath.stream.engine.recovery")
 
 NOTHING_NOTED: Mapping[int, Mapping[str, int]] = MappingProxyType({})
+T = TypeVar("T")
+THREADS_MAX = 32
+"""Catch-ups side by side; more partitions wait for one that has come to its end."""
 LOOKS_MAX = 2
 LOOK_AGAIN_SECONDS = 0.5
 """A broker that has just started may, for a moment, not know its log's whole end."""
@@ -47,6 +54,9 @@ class Recovery:
         self._slot = slot
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._stops: dict[int, Event] = {}
+        # Threads of its own: a catch-up takes one for as long as it lasts, and the loop, which waits for others,
+        # must find one free whatever the number of partitions.
+        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="catch-up")
 
     def begin(self, numbers: Iterable[int], noted: Mapping[int, Mapping[str, int]] = NOTHING_NOTED) -> None:
         """Begin to catch up the stores of partition `numbers`, those that do not serve already.
@@ -97,28 +107,28 @@ class Recovery:
         failures = 0
         while not stop.is_set():
             try:
-                return await asyncio.to_thread(self._open_store, changelog)
+                return await self._in_thread(self._open_store, changelog)
             except WorldError as error:
                 failures += 1
                 log.warning("store cannot be opened yet", changelog=str(changelog), reason=str(error))
-                await asyncio.to_thread(stop.wait, backoff_seconds(failures))
+                await self._in_thread(stop.wait, backoff_seconds(failures))
         raise CatchUpStopped(str(changelog))
 
     async def _catch_up(self, changelog: TopicPartition, store: Store, stop: Event, noted: Mapping[str, int]) -> None:
         failures = looks = 0
         while True:
             try:
-                taken = await asyncio.to_thread(self._read, changelog, store, noted, stop.is_set)
+                taken = await self._in_thread(self._read, changelog, store, noted, stop.is_set)
             except StrangeChangelog as error:
                 looks += 1
                 if looks == LOOKS_MAX:
                     raise self._held(changelog, error) from error
-                await asyncio.to_thread(stop.wait, LOOK_AGAIN_SECONDS)
+                await self._in_thread(stop.wait, LOOK_AGAIN_SECONDS)
                 continue
             except WorldError as error:
                 failures += 1
                 log.warning("catch-up waits", changelog=str(changelog), reason=error.cause)
-                await asyncio.to_thread(stop.wait, backoff_seconds(failures))
+                await self._in_thread(stop.wait, backoff_seconds(failures))
                 continue
             log.info("store serves", changelog=str(changelog), records=taken)
             return
@@ -180,8 +190,12 @@ class Recovery:
     async def close(self) -> None:
         """Stop everything and close every store."""
         await self.withdraw([*self._tasks, *self._stores.partitions])
+        self._threads.shutdown(wait=False)
 
-    @staticmethod
-    async def _close(stores: Iterable[Store]) -> None:
+    async def _in_thread(self, call: Callable[..., T], *arguments: Any) -> T:
+        run = partial(copy_context().run, call, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    async def _close(self, stores: Iterable[Store]) -> None:
         for store in stores:
-            await asyncio.to_thread(store.close)
+            await self._in_thread(store.close)

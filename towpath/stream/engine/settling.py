@@ -177,9 +177,10 @@ class Settling:
         error = self.holds.errors.get(partition)
         if stored is None or error is None or error.kind not in (HoldKind.BEYOND_END, HoldKind.RESTORED):
             return
-        text = write_lost_tail(end)
-        if not await transaction.note(partition, text):
-            await member.note(partition, stored, text)
+        if await transaction.note(partition, write_lost_tail(end)):
+            return
+        await member.committed([partition])  # for the note that is there now: it stays beside the new one
+        await member.note(partition, stored, write_lost_tail(end, member.notes.get(partition, "")))
 
     def _bounds(self, partitions: list[TopicPartition]) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         return self._broker.begin_offsets(partitions), self._broker.end_offsets(partitions)

@@ -95,9 +95,11 @@ class StallWatch:
 
 def end_process(error: WorkerStalled) -> None:
     """Say what happened and what each thread stands at, and end the process without waiting for any of them."""
-    log.critical("worker stops", error=type(error).__qualname__, reason=str(error))
-    faulthandler.dump_traceback(all_threads=True)
-    os._exit(int(error.exit_code))
+    try:
+        log.critical("worker stops", error=type(error).__qualname__, reason=str(error))
+        faulthandler.dump_traceback(all_threads=True)
+    finally:
+        os._exit(int(error.exit_code))
 
 
 @contextmanager
@@ -118,9 +120,12 @@ def watching(find: Callable[[], StallWatch | None], settings: StreamSettings) ->
         watch = None
         while not done.wait(look_seconds):
             arm()
-            watch = watch or find()
-            if watch is not None:
-                watch.look()
+            try:
+                watch = watch or find()
+                if watch is not None:
+                    watch.look()
+            except Exception:  # a status that cannot be written, say: whoever looks no more ends a worker that is well
+                log.exception("cannot look whether the worker goes on")
 
     thread = threading.Thread(target=copy_context().run, args=(look,), name="towpath-stalls", daemon=True)
     arm()

@@ -14,6 +14,7 @@ import structlog
 from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker
+from towpath.stream.broker.position import BETWEEN_NOTES
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.state.partition_state import RESERVED, Checkpoint, Store
 from towpath.stream.state.timers import with_derived
@@ -61,9 +62,9 @@ def write_changelogs(ends: Mapping[str, int]) -> str:
 
 def read_changelogs(note: str) -> dict[str, int]:
     """Return the changelogs that a note names, and how far each goes at least; none where it says something else."""
-    names = note.removeprefix(_NOTED).split() if note.startswith(_NOTED) else ()
-    parts = (name.partition("@") for name in names)
-    return {topic_id: int(end) if end.isdigit() else 0 for topic_id, _, end in parts}
+    ours = (part.removeprefix(_NOTED) for part in note.split(BETWEEN_NOTES) if part.startswith(_NOTED))
+    named = (name.partition("@") for part in ours for name in part.split())
+    return {topic_id: int(end) if end.isdigit() else 0 for topic_id, _, end in named}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,8 @@ def catch_up(
 
     Raises CatchUpStopped when `should_stop` says so, BrokerAway where the broker is, and StrangeChangelog
     where the changelog is not what the store has followed, and the store holds anything; or where it is not what the
-    group committed into, the store knows nothing, and nobody has decided that the state is given up.
+    group committed into, or ends before that, the store knows no more, and nobody has decided that the state is given
+    up. A decision of a person stands for good: from then on only the store tells what such a changelog has lost.
     """
     bounds = bounds_of(broker, changelog)
     now_milliseconds = epoch_milliseconds(clock)
@@ -157,6 +159,7 @@ def catch_up(
             has_store=False,
         )
     if noted.get(bounds.topic_id, 0) > bounds.end:
+        store.clear()  # it has nothing that the changelog does not: whoever gives the state up finds nothing followed
         raise StrangeChangelog(
             f"{changelog}: the state went into it up to {noted[bounds.topic_id]} at least, and it ends at "
             f"{bounds.end}: it has lost its tail, and this worker has no store of that",

@@ -263,9 +263,16 @@ class MemoryBroker:
         kept.epochs.update(epochs)
         kept.notes.update(notes)
 
-    def add_decided_offsets(self, kept: Transactional, offsets: Mapping[TopicPartition, int], group: str) -> None:
+    def add_decided_offsets(
+        self,
+        kept: Transactional,
+        offsets: Mapping[TopicPartition, int],
+        group: str,
+        notes: Mapping[TopicPartition, str] = NO_NOTES,
+    ) -> None:
         """Add offsets that nobody's membership guards."""
         kept.groups.add(group)
+        kept.notes.update(notes)
         self.group(group).pending.setdefault(kept.session, {}).update(offsets)
 
     def end(self, transactional_id: str, *, committed: bool) -> None:

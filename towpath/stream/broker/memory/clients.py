@@ -279,10 +279,12 @@ class MemoryProducer:
             self._begun = False
             faults.meet("commit answer")
 
-    def commit_for_group(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit_for_group(
+        self, group: str, offsets: Mapping[TopicPartition, int], *, notes: Mapping[TopicPartition, str] = NO_NOTES
+    ) -> None:
         """Commit with offsets of a group."""
         with self._broker.changed:
-            self._broker.add_decided_offsets(self._kept(), offsets, group)
+            self._broker.add_decided_offsets(self._kept(), offsets, group, notes)
         self.commit({}, None)
 
     def abort(self) -> None:
