@@ -1,6 +1,8 @@
 """A partition whose store cannot be opened at once is served once it can."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 from tests.unit.stream.support import memory_broker
 from towpath.clock import SystemClock
@@ -49,5 +51,29 @@ def test_a_partition_that_is_given_away_is_waited_for_no_longer() -> None:
         async with asyncio.timeout(10):
             await restoring.withdraw([0])
         assert restoring.finished() == (set(), {})
+
+    asyncio.run(main())
+
+
+def test_catch_ups_leave_the_loop_its_threads() -> None:
+    """What the loop asks in a thread is answered beside them: they took all there were, and a turn lasted as long."""
+    going_on = Event()
+
+    def open_store(changelog: TopicPartition) -> Store:
+        going_on.wait(30)
+        return MemoryStore()
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        stores = PartitionStores(("counts",), parks=False)
+        restoring = Recovery(memory_broker(partitions=8), stores, open_store, SystemClock(), application="app")
+        restoring.begin(range(8))
+        await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(5):
+                assert await asyncio.to_thread(int, "7") == 7
+        finally:
+            going_on.set()
+            await restoring.close()
 
     asyncio.run(main())

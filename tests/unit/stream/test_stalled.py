@@ -82,6 +82,34 @@ def test_a_handler_that_holds_the_interpreter_itself_ends_the_process_too(tmp_pa
     assert "in never_comes_back" in said
 
 
+WATCHED = """
+import time
+from tests.unit.stream.test_stalled import STALLING
+from towpath.clock import SystemClock
+from towpath.stream.engine.stalled import Progress, StallWatch, end_process, watching
+
+progress, clock = Progress(), SystemClock()
+
+def tell(cause, goes_on):
+    raise OSError("the disk is full")
+
+watch = StallWatch(progress, STALLING, clock, tell, end_process)
+with watching(lambda: watch, STALLING):
+    progress.begins(clock.monotonic_seconds())
+    time.sleep(1.6)
+    for _ in range(30):
+        progress.begins(clock.monotonic_seconds())
+        time.sleep(0.2)
+print("came to an end")
+"""
+
+
+def test_a_status_that_cannot_be_written_ends_no_worker() -> None:
+    """It was late once; who looks goes on looking, or the timer would end it though it has long come back."""
+    code, said = run_to_its_end(WATCHED)
+    assert (code, "came to an end" in said, "the disk is full" in said) == (0, True, True), said
+
+
 def test_each_step_of_a_turn_has_its_time() -> None:
     """A hung member's time-out and then a slow unit are two steps: told once each, ended where one takes too long."""
     clock, progress = ManualClock(), Progress()
