@@ -75,8 +75,8 @@ WAITING_FOR_WORLD = Gauge(
 
 def waits_for_dependency(application: str, waiting: bool) -> None:
     """Note whether a worker waits for a dependency: before it begins, or while it works."""
-    for one in (WAITING_FOR_DEPENDENCY, WAITING_FOR_WORLD):
-        one.labels(application).set(waiting)
+    WAITING_FOR_DEPENDENCY.labels(application).set(waiting)
+    WAITING_FOR_WORLD.labels(application).set(waiting)
 
 
 PARTITION_HELD = Gauge(

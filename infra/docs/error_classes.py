@@ -37,6 +37,11 @@ KEPT_AND_NEXT: dict[str, tuple[str, str]] = {
     ),
     "LetterRefused": (RECORD, "Let the dead-letter topic take it (`max.message.bytes`), then `towpath provision`."),
     "HandlerTooSlow": (UNIT, "Make the handler shorter, or raise `[stream] batch_seconds_max`."),
+    "ChangeTooLarge": (RECORD, "Have the view tell of less in a row, then `towpath dead redrive TOPIC POSITION`."),
+    "WorkerStalled": (
+        RECORD,
+        "See in `towpath logs NAME` what each thread stood at; give what a handler waits for a time-out of its own.",
+    ),
     "HandlerExit": (RECORD, "Remove what ends the process from the handler, then `towpath restart NAME`."),
     "UnitClosed": (UNIT, "Send and keep state within the call that got the unit."),
     # What another system wrote
