@@ -241,6 +241,12 @@ class StreamSettings(_Section):
         "keeps what it may emit again (`[outbox] keep_days` and the day that has begun, 8); that leaves 6 spare.",
     )
     handler_attempts_max: int = Field(3, ge=1, description="Runs of a failing handler before its record is dead.")
+    handler_retry_seconds: float = Field(
+        0.1,
+        ge=0,
+        description="Wait before a failing record's second run, four times as long before each further one: what is "
+        "committed may reach capture before other connections see it, and a command outrun the row that it is about.",
+    )
     expired_records: Literal["hold", "skip"] = Field(
         "hold",
         description="What is done where records expired before they were read: hold the partition until a person "

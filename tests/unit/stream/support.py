@@ -26,6 +26,7 @@ SETTINGS = StreamSettings(
     session_timeout_seconds=4.0,
     poll_interval_seconds_max=30.0,
     dead_letter_share_max=1.0,
+    handler_retry_seconds=0.0,
 )
 
 

@@ -9,6 +9,7 @@ from towpath.stream.broker.dead_letter import dead_headers, describe, fingerprin
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import (
+    RETRY_SECONDS_MAX,
     AgentFailed,
     Backlog,
     Blame,
@@ -18,6 +19,7 @@ from towpath.stream.engine.failures import (
     after_failure,
     backoff_seconds,
     blame,
+    retry_seconds,
 )
 
 
@@ -110,6 +112,12 @@ def test_the_share_of_the_dead_is_that_of_the_last_hundred() -> None:
         share.check(1)
     share.applied(95)
     share.check(5)
+
+
+def test_runs_of_a_record_lie_further_and_further_apart() -> None:
+    """By the time that a person set, up to a limit; not at all where it is 0."""
+    assert [retry_seconds(attempts, 0.1) for attempts in (1, 2, 3)] == pytest.approx([0.1, 0.4, 1.6])
+    assert (retry_seconds(50, 0.1), retry_seconds(2, 0.0)) == (RETRY_SECONDS_MAX, 0.0)
 
 
 def test_waiting_doubles_up_to_a_limit() -> None:

@@ -342,6 +342,36 @@ def test_a_culprit_is_isolated_and_dies_in_its_own_unit_of_work() -> None:
     assert (letter.kind, letter.error, letter.cause) == ("handler", "ValueError", "seventeen")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_what_a_handler_cannot_see_yet_is_no_dead_letter(*, named: bool) -> None:
+    """A command outran the row that it is about by 0.3 s: its runs lie further apart than that."""
+    broker = memory_broker(partitions=1)
+    for text in ("1", "early", "2"):
+        broker.append("in", text.encode(), key=text.encode())
+    seen_from = 0.0
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        nonlocal seen_from
+        now = asyncio.get_running_loop().time()
+        for records in groups.values():
+            for record in records:
+                if record.value == b"early":
+                    seen_from = seen_from or now + 0.3
+                    if now < seen_from:
+                        error = ValueError("not known")
+                        raise RecordFailed(record, error) if named else error
+                unit.send("out", record.value)
+
+    async def main() -> None:
+        settings = SETTINGS.model_copy(update={"handler_retry_seconds": 0.1})
+        async with working(handler, options_for(broker, settings=settings), ["in"]) as worker:
+            await worker.until(lambda: offsets_total(broker) == 3)
+
+    asyncio.run(main())
+    assert values(broker.records("out")) == ["1", "early", "2"]
+    assert broker.records("in.dead") == []
+
+
 def test_a_peers_record_dies_at_once_and_a_known_culprit_is_not_searched_for() -> None:
     """RecordFailed with a peer's error needs two runs: one that fails, one that dead-letters."""
     broker = memory_broker(partitions=1)

@@ -47,6 +47,7 @@ from towpath.stream.engine.failures import (
     ends_the_worker,
     halve,
     handler_exit,
+    retry_seconds,
     single_out,
 )
 from towpath.stream.engine.idle import Idle
@@ -530,6 +531,8 @@ class UnitLoop:
             exc_info=failure.cause if work.only is not None else None,
             **facts_of(failure.record or work.only),
         )
+        if who is Blame.HANDLER and work.only is not None and work.verdict is None:
+            await asyncio.sleep(retry_seconds(work.attempts, self.settings.handler_retry_seconds))
 
     async def _hold(self, work: Work, failure: AgentFailed, error: PartitionHeld) -> None:
         """Hold the partition of the record that has to wait; the others go on."""
