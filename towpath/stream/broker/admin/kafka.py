@@ -1,7 +1,7 @@
 """What a Kafka cluster says of its topics and groups: the part of the broker port that reads and writes no record."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import structlog
@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdTopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
 
-from towpath.clock import Clock, SystemClock
+from towpath.clock import Clock, SystemClock, retry
 from towpath.stream.broker.port import BrokerAway, GroupMember
 from towpath.stream.broker.record import TopicPartition
 
@@ -22,6 +22,18 @@ ERROR_REPEAT_SECONDS = 5.0
 ANSWER_SECONDS = 1.0
 GROUP_SECONDS = 5.0
 """A worker looks at its group beside its work: one that stops meanwhile waits for the answer no longer than this."""
+PASSING_SECONDS_MAX = 5.0
+"""How long an answer may be one that passes by itself: a leader that has only just been told that it is one."""
+PASSING_PAUSE_SECONDS = 0.1
+PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+    }
+)
+"""Errors of a topic made, or a broker started, a moment ago; librdkafka's admin client does not ask again (2.16)."""
 NOWHERE = "__consumer_offsets"
 """Asked about where only the answer counts: a topic that is there, so that nothing makes it."""
 
@@ -39,6 +51,10 @@ def kafka_error(error: KafkaException) -> KafkaError:
 def kafka_away(config: Mapping[str, Any], what: str, error: KafkaError) -> BrokerAway:
     """Return what a call that failed means, in words: which cluster, what it did not do, and why."""
     return BrokerAway(f"Kafka at {config['bootstrap.servers']} {what}: {error.str() or error.name()}")
+
+
+class _LeaderUnsettled(BrokerAway):
+    """Kafka answered with an error that passes by itself."""
 
 
 class _ErrorLog:
@@ -72,8 +88,9 @@ def quiet(config: Mapping[str, Any]) -> dict[str, Any]:
 class KafkaAdmin:
     """A real cluster, as an admin client sees it."""
 
-    def __init__(self, client: dict[str, str]) -> None:
+    def __init__(self, client: dict[str, str], clock: Clock | None = None) -> None:
         self._client = client
+        self._clock = clock or SystemClock()
         self._admin_client: AdminClient | None = None
 
     @property
@@ -92,15 +109,14 @@ class KafkaAdmin:
 
     def group_members(self, group: str) -> tuple[GroupMember, ...]:
         """Return those that the group has as members."""
-        found = self._admin.describe_consumer_groups([group], request_timeout=GROUP_SECONDS)
         try:
-            members = self._result(found[group]).members
+            found = self._answers(lambda admin: admin.describe_consumer_groups([group], request_timeout=GROUP_SECONDS))
         except BrokerAway as error:
             cause = error.__cause__
             if isinstance(cause, KafkaException) and kafka_error(cause).code() == KafkaError.GROUP_ID_NOT_FOUND:
                 return ()
             raise
-        return tuple(GroupMember(member.member_id, member.client_id, member.host) for member in members)
+        return tuple(GroupMember(member.member_id, member.client_id, member.host) for member in found[group].members)
 
     def group_offsets(
         self, group: str, partitions: Iterable[TopicPartition] | None = None
@@ -138,14 +154,15 @@ class KafkaAdmin:
 
     def topic_ids(self, topics: Iterable[str]) -> dict[str, str]:
         """Return each topic's id (KIP-516)."""
-        found = self._admin.describe_topics(TopicCollection(list(topics)), request_timeout=ADMIN_TIMEOUT_SECONDS)
-        return {topic: str(self._result(future).topic_id) for topic, future in found.items()}
+        wanted = TopicCollection(list(topics))
+        found = self._answers(lambda admin: admin.describe_topics(wanted, request_timeout=ADMIN_TIMEOUT_SECONDS))
+        return {topic: str(description.topic_id) for topic, description in found.items()}
 
     def topic_config(self, topic: str) -> Mapping[str, str]:
         """Return a topic's configuration."""
         resource = ConfigResource(ResourceType.TOPIC, topic)
-        found = self._admin.describe_configs([resource], request_timeout=ADMIN_TIMEOUT_SECONDS)
-        return {name: entry.value for name, entry in self._result(found[resource]).items()}
+        found = self._answers(lambda admin: admin.describe_configs([resource], request_timeout=ADMIN_TIMEOUT_SECONDS))
+        return {name: entry.value for name, entry in found[resource].items()}
 
     def end_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the high watermarks, records of open transactions included."""
@@ -166,16 +183,29 @@ class KafkaAdmin:
         wanted = {RdTopicPartition(*partition): spec for partition in partitions}
         if not wanted:
             return {}
-        found = self._admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ADMIN_TIMEOUT_SECONDS
+        found = self._answers(
+            lambda admin: admin.list_offsets(
+                wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ADMIN_TIMEOUT_SECONDS
+            )
         )
-        return {TopicPartition(p.topic, p.partition): self._result(future).offset for p, future in found.items()}
+        return {TopicPartition(place.topic, place.partition): one.offset for place, one in found.items()}
 
-    def _result(self, future: Any) -> Any:
+    def _answers(self, ask: Callable[[AdminClient], Mapping[Any, Any]]) -> dict[Any, Any]:
+        """Ask, again where the answer is one that passes, and return what each future holds."""
+        return retry(
+            self._clock,
+            lambda: self._answers_once(ask),
+            on=_LeaderUnsettled,
+            seconds=PASSING_SECONDS_MAX,
+            every_seconds=PASSING_PAUSE_SECONDS,
+        )
+
+    def _answers_once(self, ask: Callable[[AdminClient], Mapping[Any, Any]]) -> dict[Any, Any]:
+        # librdkafka's search for a coordinator can outlive the request's own time-out, and a thread that waits
+        # for it for ever keeps its process from ending.
+        seconds = ADMIN_TIMEOUT_SECONDS + MARGIN_SECONDS
         try:
-            # librdkafka's search for a coordinator can outlive the request's own time-out, and a thread that waits
-            # for it for ever keeps its process from ending.
-            return future.result(ADMIN_TIMEOUT_SECONDS + MARGIN_SECONDS)
+            return {name: future.result(seconds) for name, future in ask(self._admin).items()}
         except TimeoutError as error:
             self._admin_client = None
             servers = self._client["bootstrap.servers"]
@@ -184,4 +214,5 @@ class KafkaAdmin:
             # A new client next time: after a broker's restart this one repeats an old leader epoch for ever
             # (FENCED_LEADER_EPOCH), since its answer does not make it look for the new one.
             self._admin_client = None
-            raise kafka_away(self._client, "did not answer", kafka_error(error)) from error
+            told = kafka_away(self._client, "did not answer", kafka_error(error))
+            raise (_LeaderUnsettled(told.cause) if kafka_error(error).code() in PASSING else told) from error
