@@ -10,7 +10,7 @@ from dataclasses import replace
 from pipelines.views import order_status
 from pipelines.views.order_status import Event, OrderStatus
 from schemas.records.order import OrderConfirmed
-from tests.chaos.poison import BLOCKS, INDEX_ROW_TOO_LARGE, IS_CANCELLED, STOPS_ITERATION, kind_for_fold
+from tests.chaos import poison
 from towpath.view import Occurrence
 
 BLOCKS_SECONDS = 6.0
@@ -19,17 +19,17 @@ BLOCKS_SECONDS = 6.0
 
 def fold(row: OrderStatus | None, event: Event, at: Occurrence) -> OrderStatus | None:
     """Fold as the shop does, all but what was made to fail here."""
-    match kind_for_fold(event.order_id) if isinstance(event, OrderConfirmed) else None:
+    match poison.kind_for_fold(event.order_id) if isinstance(event, OrderConfirmed) else None:
         case None:
             return order_status.fold(row, event, at)
-        case kind if kind == INDEX_ROW_TOO_LARGE:  # of the primary key: the id is long, and cannot be compressed
+        case poison.INDEX_ROW_TOO_LARGE:  # of the primary key: the id is long, and cannot be compressed
             return OrderStatus(event.order_id, "", "confirmed", 0, 0, None, at.at, at.at)
-        case kind if kind == BLOCKS:
+        case poison.BLOCKS:
             time.sleep(BLOCKS_SECONDS)
             return row
-        case kind if kind == IS_CANCELLED:
+        case poison.IS_CANCELLED:
             raise asyncio.CancelledError
-        case kind if kind == STOPS_ITERATION:
+        case poison.STOPS_ITERATION:
             raise StopIteration
         case kind:
             raise AssertionError(f"{kind} is no way to fail")

@@ -13,7 +13,7 @@ from towpath.clock import ManualClock
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import Work
-from towpath.stream.engine.stalled import Progress, StallWatch
+from towpath.stream.engine.stalled import StallWatch, TurnProgress
 from towpath.stream.engine.unit import KafkaUnit
 from towpath.stream.engine.worker_status import WorkerStatus
 
@@ -86,9 +86,9 @@ WATCHED = """
 import time
 from tests.unit.stream.test_stalled import STALLING
 from towpath.clock import SystemClock
-from towpath.stream.engine.stalled import Progress, StallWatch, end_process, watching
+from towpath.stream.engine.stalled import TurnProgress, StallWatch, end_process, watching
 
-progress, clock = Progress(), SystemClock()
+progress, clock = TurnProgress(), SystemClock()
 
 def tell(cause, goes_on):
     raise OSError("the disk is full")
@@ -112,7 +112,7 @@ def test_a_status_that_cannot_be_written_ends_no_worker() -> None:
 
 def test_each_step_of_a_turn_has_its_time() -> None:
     """A hung member's time-out and then a slow unit are two steps: told once each, ended where one takes too long."""
-    clock, progress = ManualClock(), Progress()
+    clock, progress = ManualClock(), TurnProgress()
     told: list[str] = []
     ended: list[str] = []
     watch = StallWatch(progress, STALLING, clock, lambda cause, _: told.append(cause), lambda e: ended.append(e.cause))

@@ -56,7 +56,7 @@ from towpath.stream.engine.record_spans import facts_of
 from towpath.stream.engine.recovery import Recovery
 from towpath.stream.engine.run import Interrupted
 from towpath.stream.engine.settling import Settling
-from towpath.stream.engine.stalled import Progress, StallWatch, end_process
+from towpath.stream.engine.stalled import StallWatch, TurnProgress, end_process
 from towpath.stream.engine.timer_gate import TimerGate
 from towpath.stream.engine.transaction import Transaction
 from towpath.stream.engine.unit import Unit
@@ -104,7 +104,7 @@ class UnitLoop:
         self.application = application
         self.settings = settings
         self.ownership = Assignment()
-        self._progress = Progress()
+        self._progress = TurnProgress()
         self._broker = broker
         self._agents = agents
         self._restoring = restoring

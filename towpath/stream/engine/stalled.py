@@ -32,7 +32,7 @@ class WorkerStalled(ProgrammerError):
 
 
 @dataclass(slots=True)
-class Progress:
+class TurnProgress:
     """What the loop is in the middle of. Written by the loop alone."""
 
     step: int = 0
@@ -54,7 +54,7 @@ class StallWatch:
 
     def __init__(
         self,
-        progress: Progress,
+        progress: TurnProgress,
         settings: StreamSettings,
         clock: Clock,
         tell: Callable[[str, Callable[[], bool]], None],

@@ -149,23 +149,27 @@ def catch_up(
         store.apply({}, Checkpoint(position, bounds.topic_id, now_milliseconds))
     else:
         taken = _read(broker, changelog, store, bounds, position, clock, should_stop, progress)
-    if any(True for _ in store.scan(DECIDED)):
-        return taken  # a person has said that the state goes on with what this changelog has
+    lacking = _lacking(checkpoint, noted, bounds)
+    # Once a person has decided that the state goes on with what this changelog has, that is all there is.
+    if lacking is not None and not any(True for _ in store.scan(DECIDED)):
+        store.clear()  # it has nothing that the changelog does not: whoever gives the state up finds nothing followed
+        raise StrangeChangelog(f"{changelog}: {lacking}", has_store=False)
+    return taken
+
+
+def _lacking(checkpoint: Checkpoint | None, noted: Mapping[str, int], bounds: Bounds) -> str | None:
+    """Return what the group says went into the changelog and is in no store and not in it either, None if nothing."""
     if checkpoint is None and noted and bounds.topic_id not in noted:
-        store.clear()
-        raise StrangeChangelog(
-            f"{changelog}: the changelog is another topic of the name that the state went into: it was made anew, and "
-            "this worker has no store of the old one",
-            has_store=False,
+        return (
+            "the changelog is another topic of the name that the state went into: it was made anew, and this worker "
+            "has no store of the old one"
         )
     if noted.get(bounds.topic_id, 0) > bounds.end:
-        store.clear()  # it has nothing that the changelog does not: whoever gives the state up finds nothing followed
-        raise StrangeChangelog(
-            f"{changelog}: the state went into it up to {noted[bounds.topic_id]} at least, and it ends at "
-            f"{bounds.end}: it has lost its tail, and this worker has no store of that",
-            has_store=False,
+        return (
+            f"the state went into it up to {noted[bounds.topic_id]} at least, and it ends at {bounds.end}: it has lost "
+            "its tail, and this worker has no store of that"
         )
-    return taken
+    return None
 
 
 def _read(

@@ -258,10 +258,8 @@ class MemoryBroker:
         """Add offsets to an open transaction. Raises StaleMember."""
         group = self.group(metadata.group)
         group.check(metadata)
-        kept.groups.add(group.name)
-        group.pending.setdefault(kept.session, {}).update(offsets)
+        self.add_decided_offsets(kept, offsets, group.name, notes)
         kept.epochs.update(epochs)
-        kept.notes.update(notes)
 
     def add_decided_offsets(
         self,
