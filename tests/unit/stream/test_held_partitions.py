@@ -269,6 +269,29 @@ def test_an_idle_worker_commits_past_transaction_markers(monkeypatch: pytest.Mon
     assert values(broker.records("out")) == ["v0", "v1"]
 
 
+def test_a_quiet_partition_beside_a_busy_one_is_committed_past_its_markers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lull of the whole worker may never come, and retention takes the quiet one's records all the same."""
+    monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.3)
+    broker = memory_broker(partitions=2)
+    producer = broker.producer("writer")
+    producer.start()
+    producer.begin()
+    producer.produce("in", b"quiet", key=b"k", partition=OTHER.partition)
+    producer.commit({}, None)
+
+    async def main() -> None:
+        async with working(copy, options_for(broker), ["in"]) as worker:
+            for number in range(100):
+                put(broker, PLACE, f"v{number}")
+                await worker.until(lambda number=number: committed(broker) > number)  # type: ignore[misc]
+                if committed(broker, OTHER) == 2:
+                    return
+                await asyncio.sleep(0.02)
+        raise AssertionError(committed(broker, OTHER))
+
+    asyncio.run(main())
+
+
 def test_a_changelog_that_was_made_anew_does_not_clear_the_store() -> None:
     """The store is the last copy: its partition number is held, nothing is applied, nothing removed."""
     broker = memory_broker(partitions=1)

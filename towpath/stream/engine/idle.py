@@ -15,7 +15,7 @@ from towpath.stream.engine.transaction import Transaction
 from towpath.stream.engine.unit import KafkaUnit, Unit
 
 IDLE_ADVANCE_SECONDS = 30.0
-"""How long nothing came before positions are moved past transaction markers: one commit for each lull."""
+"""How often positions are moved past transaction markers, at a moment in which no record waits: one commit for all."""
 
 
 class Idle:
@@ -45,11 +45,12 @@ class Idle:
         self._waiting = waiting
         self._hold = hold
         self._clock = clock
-        self._busy_seconds = self._clock.monotonic_seconds()
+        self._passed_seconds = self._clock.monotonic_seconds()
 
-    def busy(self) -> None:
-        """Note that records were committed."""
-        self._busy_seconds = self._clock.monotonic_seconds()
+    @property
+    def is_due(self) -> bool:
+        """Return whether a moment without records is wanted, for positions that are to be moved past markers."""
+        return self._clock.monotonic_seconds() - self._passed_seconds >= IDLE_ADVANCE_SECONDS
 
     async def turn(self, metadata: GroupMetadata | None) -> None:
         """Fire what is due, or else commit how far units have come that wrote nothing."""
@@ -57,8 +58,8 @@ class Idle:
             return
         if self._transaction.owes_offsets:
             await self._guarded(unit := self._open_unit({}), self._commit(unit, {}, metadata))
-        elif self._clock.monotonic_seconds() - self._busy_seconds >= IDLE_ADVANCE_SECONDS:
-            self.busy()
+        elif self.is_due:
+            self._passed_seconds = self._clock.monotonic_seconds()
             await self._pass_markers(metadata)
 
     async def _commit(self, unit: Unit, ends: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> bool:

@@ -165,6 +165,10 @@ class UnitLoop:
         return self._running
 
     @property
+    def _is_member(self) -> bool:
+        return self._metadata is not None and self._metadata.is_member
+
+    @property
     def waits_seconds(self) -> float:
         """Return for how long a dependency that is away is still left alone, by the clock; 0 where none is."""
         left = self._fault.until_seconds - self._clock.monotonic_seconds()
@@ -219,8 +223,7 @@ class UnitLoop:
             await self._replace_member(error.cause)
         finally:
             self._progress.ends()
-        member = self._metadata is not None and self._metadata.is_member
-        self._settling.tell_status(is_member=member, waiting_for=self._fault.reason)
+        self._settling.tell_status(is_member=self._is_member, waiting_for=self._fault.reason)
 
     async def _take_turn(self) -> None:
         await self._gather()
@@ -249,11 +252,10 @@ class UnitLoop:
             await self._start_if_needed()
             await self._settle()
             # While this worker is no member, its records may be another's: the next polls will tell.
-            member = self._metadata is not None and self._metadata.is_member
-            work = self._backlog.take() if member else None
+            work = self._backlog.take() if self._is_member else None
             if work is not None:
                 await self._run_work(work)
-            elif member:
+            elif self._is_member:
                 await self._idle.turn(self._metadata)
             if work is None and self._fault.failures:
                 await self._world_is_back()
@@ -292,6 +294,8 @@ class UnitLoop:
             return 0.0
         if self.ownership.in_phase(Phase.RESTORING) or self.ownership.in_phase(Phase.UNSETTLED):
             return SETTLING_POLL_SECONDS
+        if self._is_member and self._idle.is_due:
+            return 0.0  # in steady traffic, a poll that waits always comes back with a record
         if self._timer_gate is None:
             return IDLE_POLL_SECONDS
         return min(IDLE_POLL_SECONDS, self._timer_gate.seconds_to_next(epoch_milliseconds(self._clock)))
@@ -487,7 +491,6 @@ class UnitLoop:
         began = self._clock.monotonic_seconds()
         wrote = await self._transaction.commit(unit, offsets, self._metadata)
         self._commit_took_seconds = self._clock.monotonic_seconds() - began
-        self._idle.busy()
         self._settling.processed(offsets)
         self.ownership.processed_to(offsets.items())
         for partition, offset in offsets.items():
