@@ -117,7 +117,7 @@ KEPT_AND_NEXT: dict[str, tuple[str, str]] = {
 
 
 def error_classes() -> Iterator[type[TowpathError]]:
-    """Yield every class of errors of the engine, wherever it is defined, those of `towpath.errors` first."""
+    """Yield every class of errors that leaves a module of the engine, those of `towpath.errors` first."""
     for module in pkgutil.walk_packages(towpath.__path__, "towpath."):
         if not module.name.endswith("__main__"):
             import_module(module.name)
@@ -129,4 +129,5 @@ def error_classes() -> Iterator[type[TowpathError]]:
             if below not in seen and below.__module__.startswith("towpath."):
                 seen[below] = None
                 waiting.append(below)
-    return iter(sorted(seen, key=lambda kind: (kind.__module__ != "towpath.errors", kind.__name__)))
+    public = (kind for kind in seen if not kind.__name__.startswith("_"))
+    return iter(sorted(public, key=lambda kind: (kind.__module__ != "towpath.errors", kind.__name__)))

@@ -10,7 +10,7 @@ from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import RefusedError
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.state.changelog import DECIDED, bounds_of, reason_to_hold
+from towpath.stream.state.changelog import DECIDED, Bounds, bounds_of, read_between, strangeness
 from towpath.stream.state.partition_state import Checkpoint, Store
 
 RECORDS_PER_TRANSACTION = 500
@@ -30,27 +30,32 @@ def plan_rewriting(broker: Broker, changelog: TopicPartition, store: Store) -> R
     """Return what is to be written. Raises RefusedError where the changelog is what the store has followed."""
     bounds = bounds_of(broker, changelog)
     checkpoint = store.checkpoint()
-    found = reason_to_hold(checkpoint, bounds)
+    found = strangeness(broker, changelog, store, bounds)
     if found is None:
         raise RefusedError(
             f"{changelog} is what its store has followed: there is nothing to write back",
             kept="both",
             next_step="towpath positions list",
         )
+    if found.is_continued:
+        raise _begun_by_another(str(found))
     content = dict(store.scan(b""))
-    written = _content_of(broker, changelog, bounds.begin, bounds.end)
+    written = _content_of(broker, changelog, bounds)
     if checkpoint is not None and checkpoint.topic_id != bounds.topic_id:
         strange = [key for key, value in written.items() if not key.startswith(DECIDED) and content.get(key) != value]
         if strange:
-            raise RefusedError(
-                f"{changelog} was made anew, and {len(strange)} keys of it are not what the store has: another worker "
-                "has begun with it",
-                kept="both",
-                next_step="compare them, or give the store up: towpath positions accept --help",
-            )
+            raise _begun_by_another(f"{changelog} was made anew, and {len(strange)} keys of it are not the store's")
     changes: dict[bytes, bytes | None] = {key: None for key in written if key not in content}
     changes |= {key: value for key, value in content.items() if written.get(key) != value}
-    return Rewriting(changelog, found, changes, len(content))
+    return Rewriting(changelog, str(found), changes, len(content))
+
+
+def _begun_by_another(cause: str) -> RefusedError:
+    return RefusedError(
+        f"{cause}: another worker has begun with it",
+        kept="both",
+        next_step="compare them, or give the store up: towpath positions accept --help",
+    )
 
 
 def rewrite(broker: Broker, plan: Rewriting, store: Store, clock: Clock, *, application: str, decision: bytes) -> int:
@@ -100,7 +105,7 @@ def keys_given_up(broker: Broker, changelog: TopicPartition, store: Store) -> in
     Raises RefusedError where the changelog is what the store has followed.
     """
     checkpoint = store.checkpoint()
-    if checkpoint is not None and reason_to_hold(checkpoint, bounds_of(broker, changelog)) is None:
+    if checkpoint is not None and strangeness(broker, changelog, store, bounds_of(broker, changelog)) is None:
         raise RefusedError(
             f"{changelog} is what its store has followed: there is nothing to give up",
             kept="both",
@@ -109,19 +114,14 @@ def keys_given_up(broker: Broker, changelog: TopicPartition, store: Store) -> in
     return sum(1 for _ in store.scan(b""))
 
 
-def _content_of(broker: Broker, changelog: TopicPartition, begin: int, end: int) -> dict[bytes, bytes]:
+def _content_of(broker: Broker, changelog: TopicPartition, bounds: Bounds) -> dict[bytes, bytes]:
     content: dict[bytes, bytes] = {}
-    reader, reached = broker.reader(changelog, begin), begin
-    try:
-        while reached < end:
-            records, reached = reader.poll(0.2)
-            for record in records:
-                if record.key is None:
-                    continue
-                if record.value is None:
-                    content.pop(record.key, None)
-                else:
-                    content[record.key] = record.value
-    finally:
-        reader.close()
+    for records, _ in read_between(broker, changelog, bounds.begin, bounds.end):
+        for record in records:
+            if record.key is None:
+                continue
+            if record.value is None:
+                content.pop(record.key, None)
+            else:
+                content[record.key] = record.value
     return content

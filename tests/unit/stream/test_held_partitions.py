@@ -8,7 +8,7 @@ from prometheus_client import REGISTRY
 
 from tests.unit.stream.support import copy, memory_broker, options_for, values, working
 from towpath.clock import SystemClock, epoch_milliseconds
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, RefusedError
 from towpath.positions.decision import decide
 from towpath.positions.group import accept_in_group, group_standings
 from towpath.positions.rewriting import give_up, plan_rewriting, rewrite
@@ -359,6 +359,54 @@ def test_a_changelog_that_lost_its_tail_does_not_clear_the_store(*, written_back
     asyncio.run(main())
     assert stores[changelog].get(b"k") == (b"4" if written_back else b"2")
     assert stores[TopicPartition("counts", 1)].get(b"k") == b"1"
+
+
+def test_a_changelog_that_grew_again_without_its_lost_tail_is_not_followed_further() -> None:
+    """Kafka was restored behind a store, and another worker went on with what there was before that store came back.
+
+    Before, the store read on from its checkpoint, and had what nobody else has, in silence.
+    """
+    broker = memory_broker(partitions=1)
+    changelog = TopicPartition("counts", 0)
+    stores = [MemoryStore()]
+    statuses: list[WorkerStatus] = []
+    options = options_for(broker, states=("counts",), on_status=statuses.append)
+
+    async def main() -> None:
+        async def work(*texts: str) -> None:
+            async with working(copy, options, ["in"], open_store=lambda _: stores[-1]) as worker:
+                for text in texts:
+                    put(broker, PLACE, text)
+                    await worker.until(lambda: committed(broker) == broker.log_of(PLACE).end)
+
+        await work("v0")
+        notes = dict(broker.group("app").notes)
+        await work("v1", "v2")
+        for place, end in ((PLACE, 1), (changelog, 2)):  # the first unit, with its marker
+            broker.log_of(place).truncate(end)
+        with broker.changed:  # its offsets lie in the same Kafka
+            broker.group("app").commit({PLACE: 1}, notes=notes)
+        stores.append(MemoryStore())
+        put(broker, PLACE, "w0", "w1")  # one unit: the counts beside the offsets are others than before
+        await work("w2", "w3")
+        assert stores[1].get(b"k") == b"5"
+        put(broker, PLACE, "w4")
+        async with working(copy, options, ["in"], open_store=lambda _: stores[0]) as worker:
+            await worker.until(holding(statuses, HoldKind.CHANGELOG))
+            (held,) = statuses[-1].held
+            assert "it has lost its tail and grown again" in held.reason
+            assert "towpath positions accept app counts 0 --reason REASON --slot a" in (held.next_step or "")
+            assert "positions rewrite" not in (held.next_step or "")
+            await asyncio.sleep(0.2)
+            assert committed(broker) == 5
+            assert stores[0].get(b"k") == b"3"
+            with pytest.raises(RefusedError, match="another worker has begun with it"):
+                plan_rewriting(broker, changelog, stores[0])
+            give_up(broker, changelog, stores[0], SystemClock(), application="app", decision=b"{}")
+            await worker.until(lambda: committed(broker) == 6)
+
+    asyncio.run(main())
+    assert stores[0].get(b"k") == b"6"
 
 
 def test_a_changelog_that_was_made_anew_is_told_where_no_store_is_left() -> None:

@@ -1,6 +1,7 @@
 """State, timers and parked keys over both stores; what a damaged or stale store does."""
 
 import contextlib
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from towpath.stream.state.changelog import (
     Bounds,
     CatchUpStopped,
     StrangeChangelog,
+    bounds_of,
     catch_up,
     reason_to_hold,
     reason_to_rebuild,
@@ -222,6 +224,42 @@ def test_catch_up_takes_what_is_new_and_removes_what_has_a_tombstone(store: Stor
     with pytest.raises(StrangeChangelog, match="lost its tail"):
         caught_up(broker, store)
     assert list(store.scan(b"")) == [(b"b", b"2"), (b"z", b"only here")]
+
+
+def test_a_changelog_that_grew_again_is_told_from_the_one_that_was_followed(store: Store) -> None:
+    """By what it says of the keys before the checkpoint; a store that has nothing to lose is read anew."""
+    seed = int(os.environ.get("TOWPATH_TEST_SEED") or random.randrange(10**9))
+    print(f"TOWPATH_TEST_SEED={seed}")  # noqa: T201 - to run it again
+    chance = random.Random(seed)
+
+    def write(broker: MemoryBroker, text: str) -> None:
+        for _ in range(chance.randrange(1, 5)):
+            value = None if chance.random() < 0.2 else f"{text}{chance.random()}".encode()
+            broker.append("counts", value, key=b"k%d" % chance.randrange(5))
+
+    for number in range(50):
+        broker = memory_broker(partitions=1)
+        store.clear()
+        for _ in range(chance.randrange(1, 6)):
+            write(broker, "first")
+            caught_up(broker, store)  # again and again, and never strange
+        checkpoint = store.checkpoint()
+        assert checkpoint is not None
+        cut = chance.randrange(checkpoint.offset)
+        broker.log_of(CHANGELOG).truncate(cut)
+        while broker.log_of(CHANGELOG).end < checkpoint.offset:
+            broker.append("counts", b"other %d" % number, key=b"k%d" % chance.randrange(5))
+        assert reason_to_hold(checkpoint, bounds_of(broker, CHANGELOG)) is None
+        held = dict(store.scan(b""))
+        if held:
+            with pytest.raises(StrangeChangelog, match="grown again"):
+                caught_up(broker, store)
+            assert dict(store.scan(b"")) == held
+            store.clear()
+        caught_up(broker, store)
+        other = MemoryStore()
+        caught_up(broker, other)
+        assert dict(store.scan(b"")) == dict(other.scan(b""))
 
 
 def test_catch_up_does_not_stop_at_the_last_stable_offset(store: Store) -> None:

@@ -143,6 +143,14 @@ class Recovery:
                 next_step="start the worker of the slot whose store is left, if one is, and write that back: "
                 f"towpath positions rewrite --help; or go on without the state: {accept}",
             )
+        if error.is_continued:
+            return PartitionHeld(
+                HoldKind.CHANGELOG,
+                str(error),
+                kept="the store of this worker, which has what the changelog lost; its partition number is not served",
+                next_step="another worker went on without what was lost: look into both, then give the store up: "
+                f"{accept}",
+            )
         rewrite = f"towpath positions rewrite {self._application} {changelog.topic} {changelog.partition}"
         return PartitionHeld(
             HoldKind.CHANGELOG,

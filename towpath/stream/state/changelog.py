@@ -5,7 +5,7 @@ committed records up to "end of file" alone would stop at the last stable offset
 whose commit is still being marked, whose input will not come again.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -15,7 +15,7 @@ from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import WorldError
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.position import BETWEEN_NOTES
-from towpath.stream.broker.record import TopicPartition
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.state.partition_state import RESERVED, Checkpoint, Store
 from towpath.stream.state.timers import with_derived
 
@@ -24,6 +24,8 @@ log = structlog.get_logger("towpath.stream.state.changelog")
 DELETE_RETENTION_MILLISECONDS_DEFAULT = 86_400_000
 """Kafka's own default of `delete.retention.ms`: for so long a reader is promised to see tombstones."""
 PROGRESS_RECORDS = 50_000
+COMPARED_OFFSETS = 200
+"""How far back a changelog is compared with the store that has followed it, before it is followed further."""
 DECIDED = RESERVED + b"d"
 """Key prefix under which a changelog keeps what people decided about it."""
 
@@ -40,12 +42,14 @@ class StrangeChangelog(Exception):
     """A changelog is not the one that a store has followed, or lacks its end: the store may be the last copy.
 
     `has_store` is False where this worker does not have it either: the state was committed into another topic of that
-    name, or behind what is now its end.
+    name, or behind what is now its end. `is_continued` is True where others have written into it since it lost its end,
+    so that the store cannot be written back over what they wrote.
     """
 
-    def __init__(self, cause: str, *, has_store: bool = True) -> None:
+    def __init__(self, cause: str, *, has_store: bool = True, is_continued: bool = False) -> None:
         super().__init__(cause)
         self.has_store = has_store
+        self.is_continued = is_continued
 
 
 _NOTED = "changelogs "
@@ -88,11 +92,26 @@ def bounds_of(broker: Broker, changelog: TopicPartition) -> Bounds:
     )
 
 
-def reason_to_hold(checkpoint: Checkpoint | None, bounds: Bounds) -> str | None:
-    """Return why the changelog cannot be what a store followed, None if it can.
+def strangeness(broker: Broker, changelog: TopicPartition, store: Store, bounds: Bounds) -> StrangeChangelog | None:
+    """Return why the changelog cannot be what the store has followed, None if it can. Raises BrokerAway.
 
     A store that is rebuilt from such a changelog loses what only it still has.
     """
+    checkpoint = store.checkpoint()
+    reason = reason_to_hold(checkpoint, bounds)
+    if reason is not None:
+        return StrangeChangelog(f"{changelog}: {reason}")
+    if checkpoint is None or not _has_grown_again(broker, changelog, store, checkpoint, bounds):
+        return None
+    return StrangeChangelog(
+        f"{changelog}: what it has before {checkpoint.offset}, where the store stands, is not what the store has: it "
+        "has lost its tail and grown again",
+        is_continued=True,
+    )
+
+
+def reason_to_hold(checkpoint: Checkpoint | None, bounds: Bounds) -> str | None:
+    """Return what about a changelog's id and end cannot be so where a store has followed it, None if nothing."""
     if checkpoint is None:
         return None
     if checkpoint.topic_id != bounds.topic_id:
@@ -100,6 +119,22 @@ def reason_to_hold(checkpoint: Checkpoint | None, bounds: Bounds) -> str | None:
     if checkpoint.offset > bounds.end:
         return f"the store stands at {checkpoint.offset}, and the changelog ends at {bounds.end}: it has lost its tail"
     return None
+
+
+def _has_grown_again(
+    broker: Broker, changelog: TopicPartition, store: Store, checkpoint: Checkpoint, bounds: Bounds
+) -> bool:
+    """Return whether a changelog lost its tail and has grown past the store's checkpoint since.
+
+    Of each key of the application's own, a store has what the changelog's last record before the checkpoint says.
+    Compaction takes older records away first, so it never brings back what a later one has replaced.
+    """
+    first = max(bounds.begin, checkpoint.offset - COMPARED_OFFSETS)
+    last: dict[bytes, bytes | None] = {}
+    for records, _ in read_between(broker, changelog, first, checkpoint.offset):
+        before = (record for record in records if record.offset < checkpoint.offset)
+        last |= {record.key: record.value for record in before if record.key is not None}
+    return any(store.get(key) != value for key, value in last.items() if not key.startswith(RESERVED))
 
 
 def reason_to_rebuild(checkpoint: Checkpoint | None, bounds: Bounds, now_milliseconds: int) -> str | None:
@@ -135,12 +170,12 @@ def catch_up(
     """
     bounds = bounds_of(broker, changelog)
     now_milliseconds = epoch_milliseconds(clock)
-    strange = reason_to_hold(store.checkpoint(), bounds)
+    strange = strangeness(broker, changelog, store, bounds)
     if strange is not None and any(True for _ in store.scan(b"")):
-        raise StrangeChangelog(f"{changelog}: {strange}")
+        raise strange
     reason = strange or reason_to_rebuild(store.checkpoint(), bounds, now_milliseconds)
     if reason is not None:
-        log.warning("store is rebuilt", changelog=str(changelog), reason=reason)
+        log.warning("store is rebuilt", changelog=str(changelog), reason=str(reason))
         store.clear()
     checkpoint = store.checkpoint()
     position = max(checkpoint.offset if checkpoint else 0, bounds.begin)
@@ -183,24 +218,41 @@ def _read(
     progress: Progress,
 ) -> int:
     taken = told = 0
+    for records, reached in read_between(broker, changelog, position, bounds.end, should_stop):
+        taken += len(records)
+        now_milliseconds = epoch_milliseconds(clock)
+        changes = {record.key: record.value for record in records if record.key is not None}
+        store.apply(with_derived(changes, store.get), Checkpoint(reached, bounds.topic_id, now_milliseconds))
+        progress(changelog, max(bounds.end - reached, 0))
+        if taken - told >= PROGRESS_RECORDS:
+            told = taken
+            log.info("store catches up", changelog=str(changelog), records=taken, left=bounds.end - reached)
+    progress(changelog, 0)
+    return taken
+
+
+def read_between(
+    broker: Broker,
+    changelog: TopicPartition,
+    position: int,
+    end: int,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Iterator[tuple[list[ConsumedRecord], int]]:
+    """Yield the committed records from `position` to `end` or later, as they come, and how far they reach. Blocks.
+
+    Raises CatchUpStopped when `should_stop` says so, BrokerAway and WorldError where the broker is away or goes back.
+    """
+    if position >= end:
+        return
     reader = broker.reader(changelog, position)
     try:
-        while position < bounds.end:
+        while position < end:
             if should_stop():
                 raise CatchUpStopped(str(changelog))
             records, reached = reader.poll(0.2)
             if reached < position:
                 raise WorldError(f"{changelog}: the broker went back from {position} to {reached}")
             position = reached
-            taken += len(records)
-            now_milliseconds = epoch_milliseconds(clock)
-            changes = {record.key: record.value for record in records if record.key is not None}
-            store.apply(with_derived(changes, store.get), Checkpoint(position, bounds.topic_id, now_milliseconds))
-            progress(changelog, max(bounds.end - position, 0))
-            if taken - told >= PROGRESS_RECORDS:
-                told = taken
-                log.info("store catches up", changelog=str(changelog), records=taken, left=bounds.end - position)
+            yield records, reached
     finally:
         reader.close()
-    progress(changelog, 0)
-    return taken
