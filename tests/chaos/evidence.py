@@ -16,6 +16,7 @@ from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicP
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipelines.demo.demo import CraftyGoods
+from schemas.records.order import OrderCancellationRequested
 from towpath.demo import Check
 from towpath.demo.postgres import ViewsReader
 from towpath.settings import Settings
@@ -77,9 +78,19 @@ class Evidence:
         )
 
     def cancellations(self, prefix: str) -> dict[str, str]:
-        """Return the status of each order that somebody asked to cancel."""
-        rows = self._ask("order", "SELECT order_id, status FROM customer_order WHERE refund_cents IS NOT NULL")
-        return {key: status for key, status in rows if key.startswith(prefix)}
+        """Return the status of each order that somebody asked to cancel, whatever became of it.
+
+        The order alone does not tell: where a cancellation was taken back, nothing of it is left there.
+        """
+        return dict(
+            self._ask(
+                "order",
+                "SELECT order_id, status FROM customer_order WHERE order_id LIKE %s AND order_id IN"
+                " (SELECT key FROM outbox WHERE type = %s)",
+                f"{prefix}%",
+                OrderCancellationRequested.SCHEMA_NAME,
+            )
+        )
 
     def answered(self, service: str, prefix: str) -> set[UUID]:
         """Return the idempotency keys of the commands that a service has an outcome for."""
