@@ -96,14 +96,20 @@ def test_what_would_be_refused_again_is_its_records_fault(connection: Connection
     assert applied_values(connection) == ["1", "2"]
 
 
-def test_a_letter_says_what_was_refused_and_no_value_of_the_row(connection: Connection, database_url: str) -> None:
-    """PostgreSQL's details are values, and a letter's cause goes into logs, lists and metrics."""
+def test_a_letter_says_what_was_refused_and_no_value_of_the_row(
+    connection: Connection, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PostgreSQL's details are values, and a letter's cause goes into logs, lists and metrics; so does a traceback."""
     secret = "INSERT INTO indexed VALUES ('not for logs'), ('not for logs')"
     run_with(connection, database_url, lambda connection: connection.execute(secret), named=True)
     ((dead,),) = connection.execute("SELECT dead FROM outbox").fetchall()
     letter = json.loads(dead)
     assert letter["cause"] == 'duplicate key value violates unique constraint "indexed_pkey"'
     assert "not for logs" not in dead
+    logged = capsys.readouterr().out
+    assert "psycopg.errors.UniqueViolation: duplicate key value" in logged
+    assert "connection.execute(secret)" in logged, "where it was raised"
+    assert "not for logs" not in logged
 
 
 LATER: dict[str, Act] = {

@@ -212,6 +212,19 @@ def words_of(error: BaseException) -> str:
     return words[:CAUSE_CHARACTERS_MAX] or type(error).__qualname__
 
 
+def traceback_of(error: BaseException) -> str:
+    """Return where an error and those behind it were raised, as Python shows it, each with its `words_of`."""
+    parts: list[str] = []
+    seen: set[int] = set()
+    one: BaseException | None = error
+    while one is not None and id(one) not in seen:
+        seen.add(id(one))
+        frames = "".join(traceback.format_tb(one.__traceback__))
+        parts.append(f"{frames}{type(one).__module__}.{type(one).__qualname__}: {words_of(one)}")
+        one = one.__cause__ or (None if one.__suppress_context__ else one.__context__)
+    return "\n\nraised after\n\n".join(reversed(parts))
+
+
 def describe(
     record: ConsumedRecord,
     cause: BaseException | str,

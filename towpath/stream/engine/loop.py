@@ -13,7 +13,7 @@ import structlog
 from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import PeerError, WorldError
 from towpath.settings import StreamSettings
-from towpath.stream.broker.dead_letter import FOLLOWER, STAND_IN, words_of
+from towpath.stream.broker.dead_letter import FOLLOWER, STAND_IN, traceback_of, words_of
 from towpath.stream.broker.port import (
     Assigned,
     Broker,
@@ -531,7 +531,7 @@ class UnitLoop:
             culprit=failure.record.position if failure.record else None,
             error=type(failure.cause).__qualname__,
             reason=words_of(failure.cause),
-            exc_info=failure.cause if work.only is not None else None,
+            **({"exception": traceback_of(failure.cause)} if work.only is not None else {}),
             **facts_of(failure.record or work.only),
         )
         if who is Blame.HANDLER and work.only is not None and work.verdict is None:
