@@ -17,17 +17,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NO_TESTS_COLLECTED = 5
 # Ring -> the folders of its tests. Rings on real parts that follow each other share their runs, and so the stacks.
+INTEGRATION = tuple(f"integration/{folder.name}" for folder in sorted((ROOT / "tests/integration").glob("[a-z]*/")))
 FOLDERS = {
     "unit": ("unit", "tidy", "scenarios", "properties", "histories", "contracts"),
     "conformance": ("conformance",),
-    "integration": ("conformance", "integration", "crash"),
+    "integration": ("conformance", *INTEGRATION, "crash"),
     "acceptance": ("acceptance", "chaos"),
     "docker": ("docker",),
     "long": ("long",),
     "crash": ("conformance", "integration", "crash", "acceptance"),
     "chaos": ("chaos",),
 }
-BESIDE = ("crash", "acceptance", "chaos")
+BESIDE = ("integration/stack", "crash", "acceptance", "chaos")
 """Of the folders on real parts, those whose tests run beside the others': half of the time."""
 REAL_PARTS = frozenset({"conformance", "integration", "acceptance"})
 SHORT_FORMS = ("-m", "not crash and not chaos")

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from tests.run import Run, main, plan, side_by_side
+from tests.run import ROOT, Run, main, plan, side_by_side
 
 
 def test_rings_on_real_parts_run_as_two_halves_side_by_side() -> None:
@@ -15,8 +15,10 @@ def test_rings_on_real_parts_run_as_two_halves_side_by_side() -> None:
     assert len(unit.folders) == 1
     assert real.rings == ("integration", "acceptance")
     first, second = real.folders
-    assert first == ("tests/conformance", "tests/integration")
-    assert second == ("tests/crash", "tests/acceptance", "tests/chaos")
+    assert second == ("tests/integration/stack", "tests/crash", "tests/acceptance", "tests/chaos")
+    there = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("tests/integration/**/test_*.py")}
+    assert sorted(there) == sorted(one for one in (*first, *second) if one.startswith("tests/integration/"))
+    assert set(first) - there == {"tests/conformance"}
 
 
 def test_a_failure_in_either_half_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
