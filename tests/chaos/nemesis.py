@@ -87,7 +87,19 @@ class Nemesis:
     def wait_ready(self, *names: str) -> None:
         """Thaw everything, and wait until these processes (all, if none is named) are ready."""
         self.thaw(everything=True)
-        self._stack.client.wait_ready(names or (*PARTS, *self._workers), READY_SECONDS_MAX, patient=True)
+        try:
+            self._stack.client.wait_ready(names or (*PARTS, *self._workers), READY_SECONDS_MAX, patient=True)
+        except TowpathError:
+            self.tell()
+            raise
+
+    def tell(self) -> None:
+        """Write down what a person would ask in the end, and keep the logs beside that."""
+        for words in (("status", "--json"), ("doctor",), ("positions", "list", "--held")):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                done = self._ask(*words)
+                self.note(f"towpath {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        shutil.copytree(Home(self._stack.settings.stack_home).logs, self._log.parent / "logs", dirs_exist_ok=True)
 
     def failed(self) -> list[str]:
         """Return what the supervisor gave up."""
@@ -175,7 +187,12 @@ class Nemesis:
             )
 
     def _run(self, *arguments: str) -> None:
-        done = subprocess.run(
+        done = self._ask(*arguments)
+        if done.returncode != 0:
+            raise TowpathError(f"towpath {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-600:]}")
+
+    def _ask(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
             [sys.executable, "-c", "from towpath.cli import main; main()", *arguments],
             cwd=ROOT,
             env={**os.environ, **self._stack.environment},
@@ -184,5 +201,3 @@ class Nemesis:
             timeout=ASKING_SECONDS_MAX,
             check=False,
         )
-        if done.returncode != 0:
-            raise TowpathError(f"towpath {' '.join(arguments)} ended with {done.returncode}: {done.stderr[-600:]}")

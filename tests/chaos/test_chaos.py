@@ -106,6 +106,8 @@ def test_nothing_is_lost_wedged_or_done_twice(stack: RunningStack, tmp_path: Pat
             before=before,
         )
         wrongs = judged(case, topics, nemesis)
+        if wrongs:
+            nemesis.tell()
     finally:
         nemesis.thaw(everything=True)
         poisoner.finish()
