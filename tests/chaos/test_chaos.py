@@ -106,8 +106,6 @@ def test_nothing_is_lost_wedged_or_done_twice(stack: RunningStack, tmp_path: Pat
             before=before,
         )
         wrongs = judged(case, topics, nemesis)
-        if wrongs:
-            nemesis.tell()
     finally:
         nemesis.thaw(everything=True)
         poisoner.finish()
@@ -137,6 +135,9 @@ def judged(case: Case, topics: dict[str, int], nemesis: Nemesis) -> list[str]:
         if len(wrongs) != said:
             said = len(wrongs)
             nemesis.note(f"{said} things are wrong yet{': ' + wrongs[0] if wrongs else ''}")
-        if not wrongs or time.monotonic() > deadline:
+        if not wrongs:
+            return []
+        if time.monotonic() > deadline:
+            nemesis.tell()
             return wrongs
         time.sleep(JUDGING_SECONDS)
