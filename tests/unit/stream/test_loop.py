@@ -1,7 +1,8 @@
 """The rules that make a unit of work exactly once, on the memory broker. Each has a test that breaks without it."""
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
@@ -11,6 +12,7 @@ from towpath.clock import ManualClock
 from towpath.errors import PeerError, WorldError
 from towpath.stream.broker.dead_letter import read_dead_letter
 from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.memory.clients import MemoryProducer
 from towpath.stream.broker.port import BrokerAway, Groups, OutcomeUnknown, ProducerFenced, TransactionAborted
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine.failures import RecordFailed, TooManyDead
@@ -80,6 +82,34 @@ def test_a_lost_answer_to_a_commit_that_was_done_repeats_nothing() -> None:
     asyncio.run(main())
     assert Counter(values(broker.records("out"))) == Counter(str(index) for index in range(100))
     assert counts(broker) == {f"k{index}": 20 for index in range(5)}
+
+
+def test_a_commit_of_which_nobody_told_where_it_lies_repeats_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is read on from its checkpoint: one that had more would be taken for one whose changelog lost it."""
+    broker = memory_broker()
+    fill(broker, 100)
+    produce, drop = MemoryProducer.produce, iter([True, False, True, True])
+
+    def produce_untold(producer: MemoryProducer, topic: str, value: bytes | None, **options: Any) -> None:
+        if options.get("delivered") is not None and next(drop, False):
+            options["delivered"] = None
+        produce(producer, topic, value, **options)
+
+    monkeypatch.setattr(MemoryProducer, "produce", produce_untold)
+    stores: dict[TopicPartition, MemoryStore] = defaultdict(MemoryStore)
+
+    async def main() -> None:
+        for total in (100, 150):
+            options = options_for(broker, states=("counts",))
+            async with working(copy, options, ["in"], open_store=stores.__getitem__) as worker:
+                await worker.until(lambda total=total: offsets_total(broker) == total)  # type: ignore[misc]
+            if total == 100:
+                fill(broker, 50)
+
+    asyncio.run(main())
+    assert next(drop, None) is None, "reports were lost"
+    assert len(broker.records("out")) == 150
+    assert sum(counts(broker).values()) == 150
 
 
 def test_a_lost_answer_to_a_commit_that_was_not_done_loses_nothing() -> None:

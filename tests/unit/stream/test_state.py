@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.unit.stream.support import memory_broker
-from towpath.clock import ManualClock
+from towpath.clock import ManualClock, epoch_milliseconds
 from towpath.errors import ProgrammerError, WorldError
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.state import rocks
+from towpath.stream.state import changelog, rocks
 from towpath.stream.state.changelog import (
+    DECIDED,
     Bounds,
     CatchUpStopped,
     StrangeChangelog,
@@ -260,6 +261,35 @@ def test_a_changelog_that_grew_again_is_told_from_the_one_that_was_followed(stor
         other = MemoryStore()
         caught_up(broker, other)
         assert dict(store.scan(b"")) == dict(other.scan(b""))
+
+
+def test_a_store_that_grew_apart_follows_a_changelog_that_a_person_decided_for(store: Store) -> None:
+    """Once one worker's store was written back, or given up, another one's store is no reason to ask again."""
+    broker = memory_broker(partitions=1)
+    broker.append("counts", b"1", key=b"a")
+    broker.append("counts", b"2", key=b"a")
+    caught_up(broker, store)
+    broker.log_of(CHANGELOG).truncate(1)
+    broker.append("counts", b"other", key=b"a")
+    broker.append("counts", b"{}", key=DECIDED + b"1")
+    caught_up(broker, store)
+    assert store.get(b"a") == b"other"
+
+
+def test_nobody_waits_for_a_comparison(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an open transaction keeps back is not compared, and a worker that is told to stop stops."""
+    monkeypatch.setattr(changelog, "COMPARING_WAITS_MAX", 2)
+    broker = memory_broker(partitions=1)
+    producer = broker.producer("other")
+    producer.start()
+    producer.begin()
+    producer.produce("counts", b"1", key=b"a", partition=0)
+    (topic_id,) = broker.topic_ids(["counts"]).values()
+    store.apply({b"a": b"1"}, Checkpoint(1, topic_id, epoch_milliseconds(ManualClock())))
+    with pytest.raises(CatchUpStopped):
+        catch_up(broker, CHANGELOG, store, ManualClock(), should_stop=lambda: True)
+    assert caught_up(broker, store) == 0
+    assert store.get(b"a") == b"1"
 
 
 def test_catch_up_does_not_stop_at_the_last_stable_offset(store: Store) -> None:

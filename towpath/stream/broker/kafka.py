@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import Producer as RdProducer
 from confluent_kafka import TopicPartition as RdTopicPartition
 
@@ -386,8 +386,15 @@ def _produce_options(
     if timestamp_milliseconds is not None:
         options["timestamp"] = timestamp_milliseconds
     if delivered is not None:
-        options["on_delivery"] = lambda error, message: None if error else delivered(message.offset())
+        options["on_delivery"] = partial(_tell_offset, delivered)
     return options
+
+
+def _tell_offset(delivered: Delivered, error: KafkaError | None, message: Message) -> None:
+    """Tell where a record lies; of one that was sent twice the broker says only that it has it."""
+    offset = message.offset()
+    if error is None and offset is not None and offset >= 0:
+        delivered(offset)
 
 
 class KafkaProducer:

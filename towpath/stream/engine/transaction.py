@@ -11,7 +11,7 @@ import structlog
 
 from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import WorldError
-from towpath.stream.broker.port import Broker, GroupMetadata, Groups, Producer
+from towpath.stream.broker.port import Broker, GroupMetadata, Groups, OutcomeUnknown, Producer
 from towpath.stream.broker.position import PartitionHeld
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
@@ -199,17 +199,25 @@ class KafkaTransaction:
         notes = self._stores.notes(together)
         await self._in_thread(self._producer.commit, together, metadata, self.epochs, notes)
         self._owed.clear()
+        self._settle(changelog)
+        for function in unit.committed:
+            function()
+        return True
+
+    def _settle(self, ends: Mapping[TopicPartition, list[int]]) -> None:
+        """Write what was committed into the stores. `ends` say where the last record of each changelog lies.
+
+        Raises OutcomeUnknown where that was not told: a store that has more than its checkpoint says would be taken for
+        one whose changelog has lost its tail, so it is read from there instead.
+        """
         now_milliseconds = epoch_milliseconds(self._clock)
         for state in self._stores.changed():
             before = state.store.checkpoint()
             assert before is not None, "a store serves only after its catch-up"
-            told = changelog[state.changelog]
-            # Without a delivery report the place is not known; a checkpoint that is behind is harmless.
-            offset = told[-1] + 1 if told else before.offset
-            state.settle(Checkpoint(offset, before.topic_id, now_milliseconds))
-        for function in unit.committed:
-            function()
-        return True
+            end = ends[state.changelog]
+            if state.changes and not end:
+                raise OutcomeUnknown(f"{state.changelog}: where the commit lies was not told")
+            state.settle(Checkpoint(end[-1] + 1 if end else before.offset, before.topic_id, now_milliseconds))
 
     async def abort(self, unit: Unit) -> None:
         """Abort the transaction and forget the overlay."""

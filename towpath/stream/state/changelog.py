@@ -26,6 +26,8 @@ DELETE_RETENTION_MILLISECONDS_DEFAULT = 86_400_000
 PROGRESS_RECORDS = 50_000
 COMPARED_OFFSETS = 200
 """How far back a changelog is compared with the store that has followed it, before it is followed further."""
+COMPARING_WAITS_MAX = 25
+"""Polls without a record, a fifth of a second each."""
 DECIDED = RESERVED + b"d"
 """Key prefix under which a changelog keeps what people decided about it."""
 
@@ -43,13 +45,17 @@ class StrangeChangelog(Exception):
 
     `has_store` is False where this worker does not have it either: the state was committed into another topic of that
     name, or behind what is now its end. `is_continued` is True where others have written into it since it lost its end,
-    so that the store cannot be written back over what they wrote.
+    so that the store cannot be written back over what they wrote; `is_decided` where a person has then decided that the
+    changelog is what counts.
     """
 
-    def __init__(self, cause: str, *, has_store: bool = True, is_continued: bool = False) -> None:
+    def __init__(
+        self, cause: str, *, has_store: bool = True, is_continued: bool = False, is_decided: bool = False
+    ) -> None:
         super().__init__(cause)
         self.has_store = has_store
         self.is_continued = is_continued
+        self.is_decided = is_decided
 
 
 _NOTED = "changelogs "
@@ -92,7 +98,14 @@ def bounds_of(broker: Broker, changelog: TopicPartition) -> Bounds:
     )
 
 
-def strangeness(broker: Broker, changelog: TopicPartition, store: Store, bounds: Bounds) -> StrangeChangelog | None:
+def strangeness(
+    broker: Broker,
+    changelog: TopicPartition,
+    store: Store,
+    bounds: Bounds,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> StrangeChangelog | None:
     """Return why the changelog cannot be what the store has followed, None if it can. Raises BrokerAway.
 
     A store that is rebuilt from such a changelog loses what only it still has.
@@ -101,12 +114,16 @@ def strangeness(broker: Broker, changelog: TopicPartition, store: Store, bounds:
     reason = reason_to_hold(checkpoint, bounds)
     if reason is not None:
         return StrangeChangelog(f"{changelog}: {reason}")
-    if checkpoint is None or not _has_grown_again(broker, changelog, store, checkpoint, bounds):
+    if checkpoint is None:
+        return None
+    other = _first_other(broker, changelog, store, checkpoint, bounds, should_stop)
+    if other is None:
         return None
     return StrangeChangelog(
         f"{changelog}: what it has before {checkpoint.offset}, where the store stands, is not what the store has: it "
         "has lost its tail and grown again",
         is_continued=True,
+        is_decided=_is_decided(broker, changelog, other, bounds, should_stop),
     )
 
 
@@ -121,20 +138,45 @@ def reason_to_hold(checkpoint: Checkpoint | None, bounds: Bounds) -> str | None:
     return None
 
 
-def _has_grown_again(
-    broker: Broker, changelog: TopicPartition, store: Store, checkpoint: Checkpoint, bounds: Bounds
-) -> bool:
-    """Return whether a changelog lost its tail and has grown past the store's checkpoint since.
+def _first_other(
+    broker: Broker,
+    changelog: TopicPartition,
+    store: Store,
+    checkpoint: Checkpoint,
+    bounds: Bounds,
+    should_stop: Callable[[], bool],
+) -> int | None:
+    """Return the offset of a record that the store has followed and does not have, None if it has them all.
 
     Of each key of the application's own, a store has what the changelog's last record before the checkpoint says.
-    Compaction takes older records away first, so it never brings back what a later one has replaced.
+    Compaction takes older records away first, so it never brings back what a later one has replaced. Where an open
+    transaction keeps the records back, nobody can compare; it is not waited for.
     """
     first = max(bounds.begin, checkpoint.offset - COMPARED_OFFSETS)
-    last: dict[bytes, bytes | None] = {}
-    for records, _ in read_between(broker, changelog, first, checkpoint.offset):
-        before = (record for record in records if record.offset < checkpoint.offset)
-        last |= {record.key: record.value for record in before if record.key is not None}
-    return any(store.get(key) != value for key, value in last.items() if not key.startswith(RESERVED))
+    last: dict[bytes, ConsumedRecord] = {}
+    compared = first
+    for records, reached in read_between(
+        broker, changelog, first, checkpoint.offset, should_stop, waits_max=COMPARING_WAITS_MAX
+    ):
+        compared = reached
+        followed = (record for record in records if record.offset < checkpoint.offset)
+        last |= {record.key: record for record in followed if record.key is not None}
+    if compared < checkpoint.offset:
+        return None
+    return min((record.offset for record in last.values() if _is_other(store, record)), default=None)
+
+
+def _is_other(store: Store, record: ConsumedRecord) -> bool:
+    assert record.key is not None
+    return not record.key.startswith(RESERVED) and store.get(record.key) != record.value
+
+
+def _is_decided(
+    broker: Broker, changelog: TopicPartition, other: int, bounds: Bounds, should_stop: Callable[[], bool]
+) -> bool:
+    """Return whether a person has decided, after `other` was written, that the changelog is what counts."""
+    between = read_between(broker, changelog, other, bounds.end, should_stop, waits_max=COMPARING_WAITS_MAX)
+    return any((record.key or b"").startswith(DECIDED) for records, _ in between for record in records)
 
 
 def reason_to_rebuild(checkpoint: Checkpoint | None, bounds: Bounds, now_milliseconds: int) -> str | None:
@@ -170,8 +212,8 @@ def catch_up(
     """
     bounds = bounds_of(broker, changelog)
     now_milliseconds = epoch_milliseconds(clock)
-    strange = strangeness(broker, changelog, store, bounds)
-    if strange is not None and any(True for _ in store.scan(b"")):
+    strange = strangeness(broker, changelog, store, bounds, should_stop=should_stop)
+    if strange is not None and not strange.is_decided and any(True for _ in store.scan(b"")):
         raise strange
     reason = strange or reason_to_rebuild(store.checkpoint(), bounds, now_milliseconds)
     if reason is not None:
@@ -237,21 +279,25 @@ def read_between(
     position: int,
     end: int,
     should_stop: Callable[[], bool] = lambda: False,
+    *,
+    waits_max: int | None = None,
 ) -> Iterator[tuple[list[ConsumedRecord], int]]:
     """Yield the committed records from `position` to `end` or later, as they come, and how far they reach. Blocks.
 
+    After `waits_max` polls in a row that brought nothing it ends before that; None waits for as long as it takes.
     Raises CatchUpStopped when `should_stop` says so, BrokerAway and WorldError where the broker is away or goes back.
     """
     if position >= end:
         return
-    reader = broker.reader(changelog, position)
+    reader, waits = broker.reader(changelog, position), 0
     try:
-        while position < end:
+        while position < end and waits != waits_max:
             if should_stop():
                 raise CatchUpStopped(str(changelog))
             records, reached = reader.poll(0.2)
             if reached < position:
                 raise WorldError(f"{changelog}: the broker went back from {position} to {reached}")
+            waits = 0 if reached > position else waits + 1
             position = reached
             yield records, reached
     finally:
