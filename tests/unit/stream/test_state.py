@@ -276,6 +276,22 @@ def test_a_store_that_grew_apart_follows_a_changelog_that_a_person_decided_for(s
     assert store.get(b"a") == b"other"
 
 
+def test_what_somebody_else_writes_into_a_changelog_is_no_reason_to_hold_it(store: Store) -> None:
+    """A worker that serves does not read its changelog: the store lacks such a record until it is read anew."""
+    broker = memory_broker(partitions=1)
+    broker.append("counts", b"1", key=b"a")
+    caught_up(broker, store)
+    broker.append("counts", b"nonsense", key=b"somebody's")
+    broker.append("counts", b"2", key=b"a")
+    checkpoint = store.checkpoint()
+    assert checkpoint is not None
+    end = broker.log_of(CHANGELOG).end
+    store.apply({b"a": b"2"}, Checkpoint(end, checkpoint.topic_id, checkpoint.written_milliseconds))
+    assert caught_up(broker, store) == 0
+    broker.append("counts", b"nonsense", key=b"somebody's")
+    assert caught_up(broker, store) == 1
+
+
 def test_nobody_waits_for_a_comparison(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an open transaction keeps back is not compared, and a worker that is told to stop stops."""
     monkeypatch.setattr(changelog, "COMPARING_WAITS_MAX", 2)

@@ -24,8 +24,8 @@ log = structlog.get_logger("towpath.stream.state.changelog")
 DELETE_RETENTION_MILLISECONDS_DEFAULT = 86_400_000
 """Kafka's own default of `delete.retention.ms`: for so long a reader is promised to see tombstones."""
 PROGRESS_RECORDS = 50_000
-COMPARED_OFFSETS = 200
-"""How far back a changelog is compared with the store that has followed it, before it is followed further."""
+LOOKED_BACK_OFFSETS = 200
+"""How far before a store's checkpoint the last record is looked for that the store must have."""
 COMPARING_WAITS_MAX = 25
 """Polls without a record, a fifth of a second each."""
 DECIDED = RESERVED + b"d"
@@ -116,14 +116,15 @@ def strangeness(
         return StrangeChangelog(f"{changelog}: {reason}")
     if checkpoint is None:
         return None
-    other = _first_other(broker, changelog, store, checkpoint, bounds, should_stop)
-    if other is None:
+    first = max(bounds.begin, checkpoint.offset - LOOKED_BACK_OFFSETS)
+    last = _last_before(broker, changelog, first, checkpoint.offset, should_stop)
+    if last is None or last.key is None or store.get(last.key) == last.value:
         return None
     return StrangeChangelog(
-        f"{changelog}: what it has before {checkpoint.offset}, where the store stands, is not what the store has: it "
-        "has lost its tail and grown again",
+        f"{changelog}: the record at {last.offset}, up to which the store has followed it, is not the one that the store "
+        "has: the changelog has lost its tail and grown again",
         is_continued=True,
-        is_decided=_is_decided(broker, changelog, other, bounds, should_stop),
+        is_decided=_is_decided(broker, changelog, first, bounds, should_stop),
     )
 
 
@@ -138,44 +139,30 @@ def reason_to_hold(checkpoint: Checkpoint | None, bounds: Bounds) -> str | None:
     return None
 
 
-def _first_other(
-    broker: Broker,
-    changelog: TopicPartition,
-    store: Store,
-    checkpoint: Checkpoint,
-    bounds: Bounds,
-    should_stop: Callable[[], bool],
-) -> int | None:
-    """Return the offset of a record that the store has followed and does not have, None if it has them all.
+def _last_before(
+    broker: Broker, changelog: TopicPartition, first: int, checkpoint: int, should_stop: Callable[[], bool]
+) -> ConsumedRecord | None:
+    """Return the last record before a checkpoint, None if there is none from `first` on, or it cannot be read now.
 
-    Of each key of the application's own, a store has what the changelog's last record before the checkpoint says.
-    Compaction takes older records away first, so it never brings back what a later one has replaced. Where an open
-    transaction keeps the records back, nobody can compare; it is not waited for.
+    A store that wrote it, or read it, has it. Of those before it that need not be so: while a worker serves, it does
+    not see what somebody else writes into its changelog. What an open transaction keeps back is not waited for.
     """
-    first = max(bounds.begin, checkpoint.offset - COMPARED_OFFSETS)
-    last: dict[bytes, ConsumedRecord] = {}
-    compared = first
-    for records, reached in read_between(
-        broker, changelog, first, checkpoint.offset, should_stop, waits_max=COMPARING_WAITS_MAX
+    last, reached = None, first
+    for records, so_far in read_between(
+        broker, changelog, first, checkpoint, should_stop, waits_max=COMPARING_WAITS_MAX
     ):
-        compared = reached
-        followed = (record for record in records if record.offset < checkpoint.offset)
-        last |= {record.key: record for record in followed if record.key is not None}
-    if compared < checkpoint.offset:
-        return None
-    return min((record.offset for record in last.values() if _is_other(store, record)), default=None)
-
-
-def _is_other(store: Store, record: ConsumedRecord) -> bool:
-    assert record.key is not None
-    return not record.key.startswith(RESERVED) and store.get(record.key) != record.value
+        reached = so_far
+        for record in records:
+            if record.offset < checkpoint and not (record.key or b"").startswith(DECIDED):
+                last = record
+    return last if reached >= checkpoint else None
 
 
 def _is_decided(
-    broker: Broker, changelog: TopicPartition, other: int, bounds: Bounds, should_stop: Callable[[], bool]
+    broker: Broker, changelog: TopicPartition, first: int, bounds: Bounds, should_stop: Callable[[], bool]
 ) -> bool:
-    """Return whether a person has decided, after `other` was written, that the changelog is what counts."""
-    between = read_between(broker, changelog, other, bounds.end, should_stop, waits_max=COMPARING_WAITS_MAX)
+    """Return whether a person has decided, from `first` on, that the changelog is what counts."""
+    between = read_between(broker, changelog, first, bounds.end, should_stop, waits_max=COMPARING_WAITS_MAX)
     return any((record.key or b"").startswith(DECIDED) for records, _ in between for record in records)
 
 
