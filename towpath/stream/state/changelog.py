@@ -121,7 +121,7 @@ def strangeness(
     if last is None or last.key is None or store.get(last.key) == last.value:
         return None
     return StrangeChangelog(
-        f"{changelog}: the record at {last.offset}, up to which the store has followed it, is not the one that the store "
+        f"{changelog}: the record at {last.offset}, up to which the store has followed it, is not the one that it "
         "has: the changelog has lost its tail and grown again",
         is_continued=True,
         is_decided=_is_decided(broker, changelog, first, bounds, should_stop),
