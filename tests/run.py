@@ -28,7 +28,7 @@ FOLDERS = {
     "crash": ("conformance", "integration", "crash", "acceptance"),
     "chaos": ("chaos",),
 }
-BESIDE = ("integration/stack", "crash", "acceptance", "chaos")
+BESIDE = ("integration/whole_stacks", "crash", "acceptance", "chaos")
 """Of the folders on real parts, those whose tests run beside the others': half of the time."""
 REAL_PARTS = frozenset({"conformance", "integration", "acceptance"})
 SHORT_FORMS = ("-m", "not crash and not chaos")

@@ -19,7 +19,7 @@ from tests.unit.cli.test_next_steps import CASES as WITHOUT_A_STACK
 CASES: tuple[Case, ...] = (*WITHOUT_A_STACK, *ON_THE_STACK)
 
 _CAPTURE, _RUNNING = "tests/integration/capture/test_cli.py", "tests/integration/stack/test_running.py"
-_DEAD, _UP = "tests/unit/cli/dead/test_dead_cli.py", "tests/integration/stack/test_up.py"
+_DEAD, _UP = "tests/unit/cli/dead/test_dead_cli.py", "tests/integration/whole_stacks/test_up.py"
 _WHY = "tests/acceptance/test_why.py"
 _LETTERS = f"{_DEAD}::test_each_next_step_is_run_as_printed_down_to_the_redriving"
 ELSEWHERE: dict[str, str] = {

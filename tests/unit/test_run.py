@@ -15,7 +15,7 @@ def test_rings_on_real_parts_run_as_two_halves_side_by_side() -> None:
     assert len(unit.folders) == 1
     assert real.rings == ("integration", "acceptance")
     first, second = real.folders
-    assert second == ("tests/integration/stack", "tests/crash", "tests/acceptance", "tests/chaos")
+    assert second == ("tests/integration/whole_stacks", "tests/crash", "tests/acceptance", "tests/chaos")
     there = {str(path.parent.relative_to(ROOT)) for path in ROOT.glob("tests/integration/**/test_*.py")}
     assert sorted(there) == sorted(one for one in (*first, *second) if one.startswith("tests/integration/"))
     assert set(first) - there == {"tests/conformance"}

@@ -16,7 +16,7 @@ from towpath.settings import load_settings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.faust_app.transport import Consumer
 
-ELSEWHERE = {"up": "tests/integration/stack/test_up.py", "demo": "tests/acceptance/test_demo.py"}
+ELSEWHERE = {"up": "tests/integration/whole_stacks/test_up.py", "demo": "tests/acceptance/test_demo.py"}
 """Needs the parts; the ring on real parts runs it."""
 
 OF_THIS_PROJECT = (
