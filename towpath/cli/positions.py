@@ -8,7 +8,7 @@ import typer
 
 from towpath.cli import output
 from towpath.cli.deciding import Actor, DryRun, Reason, Yes, require_reason, show_done, user_name
-from towpath.errors import NotFoundError, WorldError
+from towpath.errors import NotFoundError, RefusedError, WorldError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OPEN_SECONDS_MAX = 20.0
 """How long a store is waited for. A worker that holds its partition looks at it for a second or two at a time."""
 
+TAKEN_UP = "a running worker takes it up within half a minute: towpath status"
+
 group = typer.Typer(
     name="positions", help="Where workers stand in their topics, and what holds them.", no_args_is_help=True
 )
@@ -29,6 +31,10 @@ Application = Annotated[str, typer.Argument(metavar="APPLICATION", help="The con
 Topic = Annotated[str, typer.Argument(metavar="TOPIC", help="The topic, or a saga's changelog.")]
 Partition = Annotated[int, typer.Argument(metavar="PARTITION", min=0)]
 Slot = Annotated[str, typer.Option("--slot", help="The worker whose store it is.")]
+StateFolder = Annotated[
+    Path | None,
+    typer.Option("--state-folder", help="Where that worker keeps its stores; needed only where there are two."),
+]
 Database = Annotated[
     str | None,
     typer.Option("--database", help="Of an application outside this project: the database that keeps its positions."),
@@ -45,7 +51,7 @@ def register(app: typer.Typer) -> None:
 
 def list_positions(
     application: Annotated[str | None, typer.Argument(help="Only this consumer group.")] = None,
-    held: Annotated[bool, typer.Option("--held", help="Only positions that their log does not have.")] = False,
+    held: Annotated[bool, typer.Option("--held", help="Only positions that wait for a person.")] = False,
     database: Database = None,
     as_json: AsJson = False,
 ) -> None:
@@ -65,9 +71,8 @@ def list_positions(
         return
     plain = ("application", "topic", "partition", "stored", "begin", "end", "lag", "held")
     output.show_rows([{name: one.to_json()[name] for name in plain} for one in shown])
-    for one in shown:
-        if one.held is not None:
-            output.note(f"next: {one.held.next_step}")
+    for step in dict.fromkeys(one.held.next_step for one in shown if one.held is not None):
+        output.note(f"next: {step}")
 
 
 def accept(
@@ -79,6 +84,7 @@ def accept(
         int | None, typer.Option("--from", min=0, help="Where to go on; by default where the hold proposes.")
     ] = None,
     slot: Slot = "1",
+    state_folder: StateFolder = None,
     actor: Actor = None,
     database: Database = None,
     dry_run: DryRun = False,
@@ -96,10 +102,13 @@ def accept(
 
     settings = load_settings()
     broker, place = _broker(settings), TopicPartition(topic, partition)
-    if _is_changelog(settings, topic) or _store_path(settings, application, place, slot) is not None:
-        _give_up(settings, broker, application, place, slot, actor, reason, dry_run=dry_run, yes=yes, as_json=as_json)
+    if _is_changelog(settings, topic) or _store_paths(settings, application, place, slot):
+        _require_partition(broker, place)
+        store = _store(settings, application, place, slot, state_folder)
+        _give_up(store, broker, application, place, slot, actor, reason, dry_run=dry_run, yes=yes, as_json=as_json)
         return
     known = _application(settings, application, database)
+    _require_partition(broker, place)
     standing = next(iter(standings(settings, broker, known, [place])), None)
     if standing is None:
         raise NotFoundError(f"{application} has no position in {place}", next_step="towpath positions list")
@@ -118,7 +127,7 @@ def accept(
             )
     show_done({**decision.to_json(), "done": not dry_run}, as_json=as_json)
     if not dry_run:
-        output.note("a running worker takes it up within half a minute: towpath status")
+        output.note(TAKEN_UP)
 
 
 def rewrite(
@@ -127,6 +136,7 @@ def rewrite(
     partition: Partition,
     reason: Reason,
     slot: Slot = "1",
+    state_folder: StateFolder = None,
     actor: Actor = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -141,12 +151,14 @@ def rewrite(
     settings = load_settings()
     require_reason(reason)
     broker, place = _broker(settings), TopicPartition(topic, partition)
-    store = _store(settings, application, place, slot)
+    _require_partition(broker, place)
+    store = _store(settings, application, place, slot, state_folder)
     try:
         plan = plan_rewriting(broker, place, store)
         done = {
             "application": application,
             "changelog": str(place),
+            "store": str(store.folder),
             "found": plan.found,
             "keys": plan.keys,
             "records": len(plan.changes),
@@ -160,10 +172,12 @@ def rewrite(
     finally:
         store.close()
     show_done({**done, "done": not dry_run}, as_json=as_json)
+    if not dry_run:
+        output.note(TAKEN_UP)
 
 
 def _give_up(
-    settings: Settings,
+    store: "RocksStore",
     broker: "KafkaBroker",
     application: str,
     place: "TopicPartition",
@@ -178,12 +192,12 @@ def _give_up(
     from towpath.clock import SystemClock
     from towpath.positions.rewriting import give_up, keys_given_up
 
-    require_reason(reason)
-    store = _store(settings, application, place, slot)
     try:
+        require_reason(reason)
         done: dict[str, Any] = {
             "application": application,
             "changelog": str(place),
+            "store": str(store.folder),
             "actor": actor or user_name(),
             "reason": reason,
         }
@@ -196,6 +210,8 @@ def _give_up(
     finally:
         store.close()
     show_done({**done, "done": not dry_run}, as_json=as_json)
+    if not dry_run:
+        output.note(TAKEN_UP)
 
 
 # --- what is looked at ------------------------------------------------------------------------------------------------
@@ -217,31 +233,61 @@ def _is_changelog(settings: Settings, topic: str) -> bool:
     return known is not None and known.kind is TopicKind.STATE
 
 
-def _store_path(settings: Settings, application: str, place: "TopicPartition", slot: str) -> Path | None:
+def _require_partition(broker: "KafkaBroker", place: "TopicPartition") -> None:
+    count = broker.partition_counts([place.topic]).get(place.topic)
+    if count is None or place.partition >= count:
+        has = "there is no such topic" if count is None else f"it has {count} partitions, from 0 on"
+        raise NotFoundError(f"{place} does not exist: {has}", next_step="towpath positions list")
+
+
+def _store_paths(settings: Settings, application: str, place: "TopicPartition", slot: str) -> list[Path]:
+    """Return where a worker's store lies: in a folder of the project for one run by hand, else in the stack's home."""
     from towpath.stream.state.rocks import store_folder
 
-    base = settings.stream.state_folder
-    folders = [settings.root / base, settings.stack_home / "data" / "state"]
-    paths = (store_folder(folder.resolve(), application, slot, place.topic, place.partition) for folder in folders)
-    return next((path for path in paths if path.is_dir()), None)
+    folders = [settings.root / settings.stream.state_folder, settings.stack_home / "data" / "state"]
+    found = (store_folder(folder.resolve(), application, slot, place.topic, place.partition) for folder in folders)
+    return [path for path in dict.fromkeys(found) if path.is_dir()]
 
 
-def _store(settings: Settings, application: str, place: "TopicPartition", slot: str) -> Any:
-    path = _store_path(settings, application, place, slot)
-    if path is not None:
-        return _opened(path)
+def _store(
+    settings: Settings, application: str, place: "TopicPartition", slot: str, state_folder: Path | None
+) -> "RocksStore":
+    """Open a worker's store. Raises NotFoundError without one, RefusedError where it serves, or there are two."""
+    from towpath.stream.state.rocks import store_folder
+
+    paths = _store_paths(settings, application, place, slot)
+    if state_folder is not None:
+        path = store_folder(state_folder.resolve(), application, slot, place.topic, place.partition)
+        paths = [path] if path.is_dir() else []
+    if len(paths) > 1:
+        raise RefusedError(
+            f"there are {len(paths)} stores of {application}, slot {slot}, for {place}: {', '.join(map(str, paths))}",
+            kept="all of them",
+            next_step=f"say which worker's is meant: --state-folder {paths[0].parents[3]} (or {paths[1].parents[3]})",
+        )
+    if paths:
+        return _opened(paths[0], f"{application}, slot {slot}, serves {place}")
     raise NotFoundError(
         f"there is no store of {application}, slot {slot}, for {place} on this machine",
-        next_step="run it where that worker runs, with its TOWPATH_STREAM__STATE_FOLDER",
+        next_step="run it where that worker runs, with its --state-folder",
     )
 
 
-def _opened(path: Path) -> "RocksStore":
-    """Open a store, which a running worker lets go of between two tries. Raises WorldError where it does not."""
+def _opened(path: Path, serving: str) -> "RocksStore":
+    """Open a store, which a worker that holds its partition lets go of between two tries."""
     from towpath.clock import SystemClock, retry
     from towpath.stream.state.rocks import RocksStore
 
-    return retry(SystemClock(), lambda: RocksStore(path), on=WorldError, seconds=OPEN_SECONDS_MAX, every_seconds=0.05)
+    try:
+        return retry(
+            SystemClock(), lambda: RocksStore(path), on=WorldError, seconds=OPEN_SECONDS_MAX, every_seconds=0.05
+        )
+    except WorldError as error:
+        raise RefusedError(
+            f"{serving}: there is nothing to decide while it does",
+            kept=f"the store, {path}",
+            next_step="towpath positions list --held",
+        ) from error
 
 
 def _broker(settings: Settings) -> "KafkaBroker":

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError
-from towpath.stream.broker.position import HoldKind, PartitionHeld
+from towpath.stream.broker.position import NOTED_KINDS, HoldKind, PartitionHeld
 from towpath.stream.broker.record import TopicPartition
 
 
@@ -88,6 +88,12 @@ def decide(standing: Standing, from_offset: int | None, *, actor: str, reason: s
             f"{standing.end}: there is nothing to accept",
             kept="the position",
             next_step="towpath positions list",
+        )
+    if standing.held.kind in NOTED_KINDS:
+        raise RefusedError(
+            f"no offset helps {standing.application} in {place}: {standing.held.cause}",
+            kept="the position",
+            next_step=standing.held.next_step,
         )
     if not reason.strip():
         raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import dataclass, field
 from functools import partial
 
 from towpath.capture.connect import ConnectClient
@@ -30,6 +31,14 @@ TRANSACTION_TIMEOUTS = 4
 """How many of its time-outs a transaction may be open before it is one that nobody ends."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """The groups whose positions could be read, and why some of these are held."""
+
+    applications: set[str] = field(default_factory=set)
+    causes: set[str] = field(default_factory=set)
+
+
 def examine(settings: Settings) -> list[Finding]:
     """Return what was looked at: what is well, what deserves attention, what is a problem."""
     home = Home(settings.stack_home)
@@ -37,7 +46,7 @@ def examine(settings: Settings) -> list[Finding]:
         statuses = running(home)
     except SupervisorSilent as error:  # what runs is not known: only that is said
         return [*_safely(lambda: _machine(settings, home)), judge.cannot_look(error)]
-    looked: set[str] = set()
+    looked = _Looked()
     looks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _machine(settings, home),
         lambda: _ports(settings, statuses),
@@ -60,7 +69,7 @@ def troubles(settings: Settings) -> list[Finding]:
     home = Home(settings.stack_home)
     with StackClient(home) as client:
         statuses = client.status()
-    looked: set[str] = set()
+    looked = _Looked()
     looks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _connectors(settings),
         lambda: _groups(settings, looked),
@@ -152,8 +161,8 @@ def _transactions(settings: Settings) -> Iterator[Finding]:
             yield finding
 
 
-def _groups(settings: Settings, looked: set[str]) -> Iterator[Finding]:
-    """Judge each group; add to `looked` those whose positions could be read."""
+def _groups(settings: Settings, looked: _Looked) -> Iterator[Finding]:
+    """Judge each group; note in `looked` those whose positions could be read, and what they tell."""
     from towpath.stack.groups import group_reports  # what it imports takes a second, and Kafka
 
     said: set[str] = set()
@@ -163,15 +172,17 @@ def _groups(settings: Settings, looked: set[str]) -> Iterator[Finding]:
                 said.add(report.away.cause)
                 yield judge.cannot_look(report.away)
             continue
-        looked.add(report.application.name)
+        looked.applications.add(report.application.name)
         yield judge.group(report.application.name, report.application.worker, len(report.members), report.lag)
         for standing in report.held:
             assert standing.held is not None
+            looked.causes.add(standing.held.cause)
             yield judge.held_position(standing.application, str(standing.partition), standing.held)
 
 
-def _workers(home: Home, statuses: dict[str, ProcessStatus], looked: set[str]) -> Iterator[Finding]:
+def _workers(home: Home, statuses: dict[str, ProcessStatus], looked: _Looked) -> Iterator[Finding]:
     for status in statuses.values():
         told = told_status(home, status.name, status.pid)
         if status.group is Group.WORKER and told is not None:
-            yield from judge.worker(status.name, told, group_was_looked_at=told["application"] in looked)
+            known = told["application"] in looked.applications
+            yield from judge.worker(status.name, told, group_was_looked_at=known, told_by_group=looked.causes)

@@ -1,6 +1,6 @@
 """What `doctor` concludes from what it saw: one function a subject, each with its limits and its fix. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -217,14 +217,16 @@ def held_position(application: str, partition: str, held: PartitionHeld) -> Find
     return _problem(f"position of {application} in {partition}", held.cause, held.next_step or "towpath positions list")
 
 
-def worker(name: str, told: Mapping[str, Any], *, group_was_looked_at: bool) -> Iterator[Finding]:
+def worker(
+    name: str, told: Mapping[str, Any], *, group_was_looked_at: bool, told_by_group: Collection[str] = ()
+) -> Iterator[Finding]:
     """Judge what a worker last said of itself; of its positions its group's finding tells, where that was looked at.
 
     It was not where the database that keeps them is away, or the worker is of a project that was another one then.
     """
     by_position = {HoldKind.BEYOND_END, HoldKind.EXPIRED, HoldKind.RECREATED}
     for held in told["held"]:
-        if not (group_was_looked_at and held["kind"] in by_position):
+        if not (group_was_looked_at and (held["kind"] in by_position or held["reason"] in told_by_group)):
             yield _problem(f"{name}: {held['partition']}", held["reason"], held["next_step"] or f"towpath logs {name}")
     if not told["is_ready"] and not told["held"]:
         yield _warning(name, told["words"], f"towpath logs {name}")

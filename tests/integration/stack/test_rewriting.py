@@ -16,6 +16,7 @@ from tests.crash.worker import STREAM
 from tests.integration.stack.test_running import towpath
 from tests.stack_fixture import RunningStack
 from tests.unit.stream.support import options_for, working
+from towpath.stack.home import Home
 from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.position import HoldKind
@@ -70,8 +71,8 @@ class Ground:
         """Say whether the worker holds its partition for that."""
         return bool(self.statuses) and any(held.kind == kind for held in self.statuses[-1].held)
 
-    def run_printed(self, offset: int = 0, *, after: str = "") -> None:
-        """Run the command that the worker's hold names (behind `after`), as it is printed."""
+    def run_printed(self, *more: str, offset: int = 0, after: str = "") -> None:
+        """Run the command that the worker's hold names (behind `after`), as it is printed, and what a person adds."""
         printed = next(held.next_step for held in reversed(self.statuses[-1].held)) or ""
         printed = printed.partition(after)[2] if after else printed
         words = shlex.split(printed.partition(" writes ")[0].partition(",")[0])
@@ -80,9 +81,21 @@ class Ground:
         stack = replace(
             self.stack, environment={**self.stack.environment, "TOWPATH_STREAM__STATE_FOLDER": str(self.folder)}
         )
-        answer = towpath(stack, *words[1:], "--yes", "--json")
+        answer = towpath(stack, *words[1:], *more, "--yes", "--json")
         assert answer.returncode == 0, f"{words}: {answer.stderr}"
         assert json.loads(answer.stdout)["reason"] == "found by a test"
+
+    def run_printed_beside_another_store(self) -> None:
+        """As `run_printed`, where a worker of the same slot was run in another way before: a person says which."""
+        elsewhere = Home(self.stack.settings.stack_home).data / "state" / self.tag
+        shutil.copytree(self.folder / self.tag, elsewhere)
+        try:
+            with pytest.raises(AssertionError, match="say which worker's is meant: --state-folder") as refused:
+                self.run_printed()
+            assert str(self.folder) in str(refused.value)
+            self.run_printed("--state-folder", str(self.folder))
+        finally:
+            shutil.rmtree(elsewhere)
 
 
 @pytest.fixture
@@ -107,7 +120,7 @@ def test_a_store_on_disk_is_written_back_by_the_printed_command(ground: Ground) 
         async with working(ground.count, ground.options, [ground.topic]) as worker:
             await worker.until(lambda: ground.holds(HoldKind.CHANGELOG), 60)
             assert ground.committed() == RECORDS
-            await asyncio.to_thread(ground.run_printed)
+            await asyncio.to_thread(ground.run_printed_beside_another_store)
             await worker.until(lambda: ground.committed() == 2 * RECORDS, 60)
 
     asyncio.run(main())
@@ -164,7 +177,7 @@ def test_a_log_of_other_leaders_is_held_until_a_person_says_where_it_goes_on(gro
         async with working(ground.count, ground.options, [ground.topic]) as worker:
             await worker.until(lambda: ground.holds(HoldKind.RESTORED), 60)
             assert ground.committed() == RECORDS
-            await asyncio.to_thread(ground.run_printed, RECORDS)
+            await asyncio.to_thread(lambda: ground.run_printed(offset=RECORDS))
             await worker.until(lambda: ground.committed() == 2 * RECORDS, 60)
 
     asyncio.run(main())

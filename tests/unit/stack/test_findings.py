@@ -182,3 +182,4 @@ def test_a_hold_of_any_kind_is_told_where_its_group_was_not_looked_at(kind: Hold
     assert problem == findings.Finding(Severity.PROBLEM, "saga:s: in[0]", "why", "towpath do this")
     by_group = kind in (HoldKind.EXPIRED, HoldKind.BEYOND_END, HoldKind.RECREATED)
     assert len(list(findings.worker("saga:s", told, group_was_looked_at=True))) == (0 if by_group else 1)
+    assert list(findings.worker("saga:s", told, group_was_looked_at=True, told_by_group={"why"})) == []

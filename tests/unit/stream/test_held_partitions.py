@@ -14,7 +14,7 @@ from towpath.positions.group import accept_in_group, group_standings
 from towpath.positions.rewriting import give_up, plan_rewriting, rewrite
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
-from towpath.stream.broker.position import HoldKind, PartitionHeld, judge
+from towpath.stream.broker.position import HoldKind, PartitionHeld, judge, read_held, write_held, write_lost_tail
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine import holds, idle
 from towpath.stream.engine.failures import RecordFailed
@@ -44,6 +44,11 @@ def committed(broker: MemoryBroker, place: TopicPartition = PLACE) -> int:
 def holding(statuses: list[WorkerStatus], kind: HoldKind) -> Callable[[], bool]:
     """Return whether the last status tells of a hold of this kind."""
     return lambda: bool(statuses) and any(held.kind == kind for held in statuses[-1].held)
+
+
+def noted(broker: MemoryBroker, place: TopicPartition = PLACE) -> PartitionHeld | None:
+    """Return what whoever looks at the group sees of a hold."""
+    return read_held(broker.group("app").notes.get(place, ""))
 
 
 def gauge(kind: HoldKind, place: TopicPartition = PLACE) -> float:
@@ -292,6 +297,23 @@ def test_a_quiet_partition_beside_a_busy_one_is_committed_past_its_markers(monke
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("words", ["in[0] is held. ", 'in; "0" held: {}\n; ü', ";", "\N{CANOE}"])
+@pytest.mark.parametrize("kind", HoldKind)
+def test_a_hold_is_noted_beside_what_else_is_noted(kind: HoldKind, words: str) -> None:
+    """Whatever its words are: what separates notes may stand in them, and Kafka keeps 4,096 bytes."""
+    error = PartitionHeld(kind, words * 400, kept="all; of it", next_step=None)
+    others = write_lost_tail(7, "changelogs a@1 b@2")
+    note = write_held(error, write_held(error, others))
+    assert len(note.encode()) < 4_096
+    found = read_held(note)
+    assert found is not None
+    assert (found.kind, found.kept, found.next_step) == (kind, "all; of it", None)
+    assert error.cause.startswith(found.cause)
+    assert write_held(None, note) == others
+    assert read_held(others) is None
+    assert read_held("held {}; held nonsense") is None
+
+
 def test_a_changelog_that_was_made_anew_does_not_clear_the_store() -> None:
     """The store is the last copy: its partition number is held, nothing is applied, nothing removed."""
     broker = memory_broker(partitions=1)
@@ -345,9 +367,18 @@ def test_a_changelog_that_lost_its_tail_does_not_clear_the_store(*, written_back
             assert "towpath positions rewrite app counts 0 --slot a --reason REASON" in (held.next_step or "")
             assert "towpath positions accept app counts 0 --reason REASON --slot a" in (held.next_step or "")
             await worker.until(lambda: committed(broker, OTHER) == 1)
-            await asyncio.sleep(0.2)
+            await worker.until(lambda: noted(broker) is not None)
             assert committed(broker) == 3
             assert stores[changelog].get(b"k") == b"3"
+        # Nobody looks into that worker's memory: the group's own offsets tell, also once it is gone.
+        (standing,) = group_standings(broker, "app", [PLACE])
+        assert standing.held is not None
+        assert (standing.held.kind, standing.stored) == (HoldKind.CHANGELOG, 3)
+        assert standing.held.cause == held.reason
+        with pytest.raises(RefusedError, match="no offset helps app"):
+            decide(standing, None, actor="ada", reason="why not")
+        async with working(copy, options, ["in"], open_store=stores.__getitem__) as worker:
+            await worker.until(holding(statuses, HoldKind.CHANGELOG))
             if written_back:
                 plan = plan_rewriting(broker, changelog, stores[changelog])
                 rewrite(broker, plan, stores[changelog], SystemClock(), application="app", decision=b"{}")
@@ -355,6 +386,7 @@ def test_a_changelog_that_lost_its_tail_does_not_clear_the_store(*, written_back
                 give_up(broker, changelog, stores[changelog], SystemClock(), application="app", decision=b"{}")
             await worker.until(lambda: committed(broker) == 4)
             await worker.until(lambda: statuses[-1].is_ready)
+            await worker.until(lambda: noted(broker) is None)
 
     asyncio.run(main())
     assert stores[changelog].get(b"k") == (b"4" if written_back else b"2")
@@ -530,9 +562,11 @@ def test_a_record_that_has_to_wait_holds_its_partition_alone() -> None:
             assert committed(broker) == 1
             await worker.until(lambda: [held.partition for held in statuses[-1].held] == [str(PLACE)])
             assert str(OTHER) in statuses[-1].serving
+            await worker.until(lambda: noted(broker) is not None)
             known = True
             await worker.until(lambda: committed(broker) == 3)
             await worker.until(lambda: statuses[-1].is_ready)
+            await worker.until(lambda: noted(broker) is None)
 
     asyncio.run(main())
     assert sorted(values(broker.records("out"))) == ["unknown", "v0", "v2", "w0", "w1", "w2"]

@@ -332,7 +332,8 @@ class KafkaMember:
     def note(self, partition: TopicPartition, offset: int, text: str) -> None:
         """Commit an offset as it is, with a note beside it."""
         try:
-            self._consumer.commit(offsets=[RdTopicPartition(*partition, offset, text)], asynchronous=False)
+            place = _place(partition, offset, self.epochs.get(partition), text)
+            self._consumer.commit(offsets=[place], asynchronous=False)
         except KafkaException as error:
             raise kafka_away(self._config, f"takes no note beside {partition}", kafka_error(error)) from error
 

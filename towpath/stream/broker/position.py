@@ -4,6 +4,7 @@ The one rule: a position that the log does not have is never fixed by a guess. R
 or repeat records in silence; the partition waits until a person has said what is to become of them.
 """
 
+import json
 from enum import StrEnum
 
 from towpath.errors import WorldError
@@ -28,6 +29,10 @@ class HoldKind(StrEnum):
     """A record concerns what this worker's code does not know, or knows differently."""
     TIMER = "timer"
     """A timer is due, and its topic does not take its record."""
+
+
+NOTED_KINDS = frozenset({HoldKind.CHANGELOG, HoldKind.VERSION, HoldKind.TIMER})
+"""Only the worker that holds can tell of these: nobody sees them who compares an offset with its log."""
 
 
 class PartitionHeld(WorldError):
@@ -119,6 +124,42 @@ def read_lost_tail(note: str) -> int | None:
         text = part.removeprefix(_LOST_TAIL)
         if part.startswith(_LOST_TAIL) and (text.isdigit() or text == str(UNKNOWN_END)):
             return int(text)
+    return None
+
+
+_HELD = "held "
+_HELD_CHARACTERS = (1_000, 500, 250, 100, 10)
+_HELD_BYTES_MAX = 3_000
+"""Kafka keeps 4,096 bytes beside an offset (`offset.metadata.max.bytes`), and there are other notes."""
+
+
+def write_held(error: PartitionHeld | None, note: str = "") -> str:
+    """Return the note that says why a partition is held, or that it is not; what `note` says of other things stays."""
+    others = (part for part in note.split(BETWEEN_NOTES) if not part.startswith(_HELD))
+    if error is None:
+        return BETWEEN_NOTES.join(filter(None, others))
+    texts = (_held_text(error, characters) for characters in _HELD_CHARACTERS)
+    text = next(text for text in texts if len(text.encode()) <= _HELD_BYTES_MAX)
+    return BETWEEN_NOTES.join(filter(None, (text, *others)))
+
+
+def _held_text(error: PartitionHeld, characters_max: int) -> str:
+    said = {"kind": error.kind.value, "cause": error.cause, "kept": error.kept, "next_step": error.next_step}
+    cut = {name: words and words[:characters_max] for name, words in said.items()}
+    return _HELD + json.dumps(cut).replace(";", "\\u003b")
+
+
+def read_held(note: str) -> PartitionHeld | None:
+    """Return why a partition is held, None where a note does not say that it is."""
+    for part in note.split(BETWEEN_NOTES):
+        if part.startswith(_HELD):
+            try:
+                said = json.loads(part.removeprefix(_HELD))
+                return PartitionHeld(
+                    HoldKind(said["kind"]), said["cause"], kept=said["kept"], next_step=said["next_step"]
+                )
+            except (ValueError, KeyError, TypeError):  # somebody else's note
+                continue
     return None
 
 

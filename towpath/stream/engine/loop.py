@@ -329,6 +329,8 @@ class UnitLoop:
         served = await self._settling.settle(self._transaction, self._member)
         if served and self._timer_gate is not None:
             self._timer_gate.reset({partition.partition for partition in served})
+        if self._is_member:
+            await self._settling.show_holds(self._member)
         owned = self.ownership.partitions
         if not self._ready_told and owned and len(self.ownership.in_phase(Phase.SERVING)) == len(owned):
             self._ready_told = True

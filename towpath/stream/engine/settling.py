@@ -18,6 +18,7 @@ from towpath.stream.engine.assignment import Assignment, Phase
 from towpath.stream.engine.holds import Holds
 from towpath.stream.engine.membership import Membership
 from towpath.stream.engine.recovery import Recovery
+from towpath.stream.engine.shown_holds import ShownHolds
 from towpath.stream.engine.transaction import Transaction
 from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
 from towpath.stream.state.changelog import read_changelogs
@@ -58,6 +59,7 @@ class Settling:
         self._status_seen: tuple[object, ...] = ()
         self._telling = threading.Lock()
         self.holds = Holds(application, clock)
+        self._shown = ShownHolds(clock, assignment.__contains__)
 
     def assigned(self) -> None:
         """Note that partitions were assigned: their topics may have changed since they were last looked at."""
@@ -65,7 +67,9 @@ class Settling:
 
     def revoked(self, partitions: Iterable[TopicPartition]) -> None:
         """Forget partitions that are another worker's now."""
-        self.holds.release(partitions)
+        gone = list(partitions)
+        self.holds.release(gone)
+        self._shown.forget(gone)
 
     def hold(self, partition: TopicPartition, error: PartitionHeld) -> list[TopicPartition]:
         """Hold a partition, and with it, where state is kept, those of its number; return which."""
@@ -100,6 +104,10 @@ class Settling:
             await member.resume(served)
         return served
 
+    async def show_holds(self, member: Membership) -> None:
+        """Note beside the group's offsets what only this worker can tell. Raises MemberHung."""
+        await self._shown.show(self.holds.errors, member)
+
     def _try_held_again(self) -> None:
         for partition in self.holds.due():
             together = self._assignment.with_number(partition.partition) if self._keeps_state else [partition]
@@ -128,6 +136,7 @@ class Settling:
         if found is None:
             found = self._noted(await member.committed(unsettled), member.notes)
             transaction.epochs.update({p: member.epochs.get(p, -1) for p in unsettled})
+            self._shown.found(member.notes)
             for partition, note in member.notes.items():
                 went = noted.setdefault(partition.partition, {})
                 for topic_id, end in read_changelogs(note).items():

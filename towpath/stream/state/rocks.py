@@ -43,6 +43,11 @@ class RocksStore:
         self._folder = folder
         self._open()
 
+    @property
+    def folder(self) -> Path:
+        """Return where it lies."""
+        return self._folder
+
     def _open(self) -> None:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         try:

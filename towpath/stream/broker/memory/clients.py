@@ -178,8 +178,8 @@ class MemoryMember:
     def note(self, partition: TopicPartition, offset: int, text: str) -> None:
         """Commit an offset as it is, with a note beside it."""
         with self._broker.changed:
-            self._group.commit({partition: offset})
-            self._group.notes[partition] = text
+            epochs = {partition: epoch} if (epoch := self.epochs.get(partition)) is not None else {}
+            self._group.commit({partition: offset}, epochs, {partition: text})
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit without a transaction, as a member."""
