@@ -23,7 +23,7 @@ from towpath.stack.home import Home
 from towpath.stack.workers import told_status, worker_process
 from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.port import UNKNOWN_END
-from towpath.stream.broker.position import write_lost_tail
+from towpath.stream.broker.position import HoldKind, PartitionHeld, write_held, write_lost_tail
 from towpath.stream.broker.record import TopicPartition
 
 RECORDS, EXPIRED = 10, 4
@@ -138,6 +138,24 @@ def test_each_position_that_its_log_does_not_have_is_told_alike_and_no_more_once
             assert done.code == 0, done.text
             assert json.loads(done.text[: done.text.rindex("}") + 1])["offset_after"] == goes_on[number]
         assert told(application, topic) == ({}, {}, {})
+
+
+def test_what_only_a_worker_can_tell_is_told_wherever_it_runs(
+    stack: RunningStack, broker: KafkaBroker, topic: str
+) -> None:
+    """A worker of a machine of its own has noted it beside its group's offset; no offset of a person's helps there."""
+    held = PartitionHeld(HoldKind.CHANGELOG, f"{topic}[0]: it was made anew; all of it", next_step="towpath doctor")
+    with kept_by_the_group(broker, topic, {0: (EXPIRED, write_held(held))}):
+        listed, status, doctor = told(SAGA, topic)
+        subject = f"position of {SAGA} in {topic}[0]"
+        wanted = {subject: {"severity": "problem", "subject": subject, "finding": held.cause, "fix": "towpath doctor"}}
+        assert (status, doctor) == (wanted, wanted)
+        assert listed[subject]["held"] == "changelog"
+        refused = run(ROOT, "positions", "accept", SAGA, topic, "0", "--reason", "t", "--yes").leads_on()
+        assert refused.code == 6
+        assert held.cause in refused.text
+    with kept_by_the_group(broker, topic, {0: (EXPIRED, "")}):
+        assert told(SAGA, topic) == ({}, {}, {})
 
 
 def test_a_database_that_is_away_hides_no_position_of_another(
