@@ -4,6 +4,7 @@ import asyncio
 import json
 import shlex
 import shutil
+import subprocess
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.crash.worker import STREAM
 from tests.integration.stack.test_running import towpath
+from tests.next_steps import step_in
 from tests.stack_fixture import RunningStack
 from tests.unit.stream.support import options_for, working
 from towpath.stack.home import Home
@@ -78,12 +80,20 @@ class Ground:
         words = shlex.split(printed.partition(" writes ")[0].partition(",")[0])
         words = [str(offset) if word == "OFFSET" else word for word in words]
         words = ["found by a test" if word == "REASON" else word for word in words]
-        stack = replace(
-            self.stack, environment={**self.stack.environment, "TOWPATH_STREAM__STATE_FOLDER": str(self.folder)}
-        )
-        answer = towpath(stack, *words[1:], *more, "--yes", "--json")
+        answer = self._towpath(*words[1:], *more, "--yes", "--json")
         assert answer.returncode == 0, f"{words}: {answer.stderr}"
         assert json.loads(answer.stdout)["reason"] == "found by a test"
+
+    def ask_again(self) -> None:
+        """Decide about a partition that is served: its store is in use, and nothing is to be decided."""
+        answer = self._towpath("positions", "rewrite", self.tag, self.changelog, "0", "--slot", "a", "--reason", "t")
+        assert answer.returncode == 6
+        assert "there is nothing to decide while it does" in answer.stderr
+        assert self._towpath(*step_in(answer.stderr, "positions list --held")).returncode == 0
+
+    def _towpath(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        variables = {**self.stack.environment, "TOWPATH_STREAM__STATE_FOLDER": str(self.folder)}
+        return towpath(replace(self.stack, environment=variables), *words)
 
     def run_printed_beside_another_store(self) -> None:
         """As `run_printed`, where a worker of the same slot was run in another way before: a person says which."""
@@ -122,6 +132,7 @@ def test_a_store_on_disk_is_written_back_by_the_printed_command(ground: Ground) 
             assert ground.committed() == RECORDS
             await asyncio.to_thread(ground.run_printed_beside_another_store)
             await worker.until(lambda: ground.committed() == 2 * RECORDS, 60)
+            await asyncio.to_thread(ground.ask_again)
 
     asyncio.run(main())
     place = TopicPartition(ground.changelog, 0)

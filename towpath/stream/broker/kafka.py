@@ -40,7 +40,7 @@ from towpath.stream.broker.port import (
     StaleMember,
     TransactionAborted,
 )
-from towpath.stream.broker.reader.kafka import KafkaReader, consumed
+from towpath.stream.broker.reader.kafka import KafkaReader, consumed, epoch_of
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.broker.refused_settings import refused_setting
@@ -214,7 +214,7 @@ class KafkaMember:
             place = (message.topic(), message.partition())
             partition = known.get(place) or known.setdefault(place, TopicPartition(*place))
             if before is not None and before is not partition:  # they come partition by partition, mostly
-                polled.epochs[before] = _epoch_of(last)
+                polled.epochs[before] = epoch_of(last)
             before, last = partition, message
             records = groups.get(partition)
             if records is None:
@@ -232,7 +232,7 @@ class KafkaMember:
                 )
             )
         if before is not None:
-            polled.epochs[before] = _epoch_of(last)
+            polled.epochs[before] = epoch_of(last)
         polled.records = sum(map(len, groups.values()))
         for partition, records in groups.items():
             if polled.ends.get(partition, -1) <= records[-1].offset:
@@ -363,12 +363,6 @@ class KafkaMember:
     def abandon(self) -> None:
         """Close the client: the member that has this one's place fences it, should it ever come back."""
         self._consumer.close()
-
-
-def _epoch_of(message: Any) -> int:
-    """Return under which leader a record was written, -1 where that is not known."""
-    epoch = message.leader_epoch()
-    return -1 if epoch is None else int(epoch)
 
 
 def _place(partition: TopicPartition, offset: int, epoch: int | None, note: str | None = None) -> RdTopicPartition:

@@ -16,6 +16,12 @@ RECORDS_AT_ONCE = 500
 _MILLISECONDS = itemgetter(1)
 
 
+def epoch_of(message: Any) -> int:
+    """Return under which leader a record was written, -1 where that is not known."""
+    epoch = message.leader_epoch()
+    return -1 if epoch is None else int(epoch)
+
+
 def consumed(message: Any) -> ConsumedRecord:
     """Return what a message of the client says."""
     headers = message.headers()
