@@ -10,6 +10,7 @@ import pytest
 
 from tests.integration.stream.test_database_unit import TABLE, applied_values, insert, options, stands_at
 from tests.unit.stream.support import SETTINGS, memory_broker, working
+from towpath.stream.broker.dead_letter import traceback_of
 from towpath.stream.broker.port import Groups
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.postgres import DatabaseUnit
@@ -96,20 +97,30 @@ def test_what_would_be_refused_again_is_its_records_fault(connection: Connection
     assert applied_values(connection) == ["1", "2"]
 
 
-def test_a_letter_says_what_was_refused_and_no_value_of_the_row(
-    connection: Connection, database_url: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """PostgreSQL's details are values, and a letter's cause goes into logs, lists and metrics; so does a traceback."""
+def test_a_letter_says_what_was_refused_and_no_value_of_the_row(connection: Connection, database_url: str) -> None:
+    """PostgreSQL's details are values, and a letter's cause goes into logs, lists and metrics."""
     secret = "INSERT INTO indexed VALUES ('not for logs'), ('not for logs')"
     run_with(connection, database_url, lambda connection: connection.execute(secret), named=True)
     ((dead,),) = connection.execute("SELECT dead FROM outbox").fetchall()
     letter = json.loads(dead)
     assert letter["cause"] == 'duplicate key value violates unique constraint "indexed_pkey"'
     assert "not for logs" not in dead
-    logged = capsys.readouterr().out
-    assert "psycopg.errors.UniqueViolation: duplicate key value" in logged
-    assert "connection.execute(secret)" in logged, "where it was raised"
-    assert "not for logs" not in logged
+
+
+def test_a_traceback_says_where_it_was_refused_and_no_value_of_the_row(connection: Connection) -> None:
+    """The log has it, once for each run of a record that is alone."""
+    secret = "INSERT INTO indexed VALUES ('not for logs'), ('not for logs')"
+    try:
+        try:
+            connection.execute(secret)
+        except psycopg.Error as error:
+            raise RuntimeError("the handler's own words") from error
+    except RuntimeError as error:
+        text = traceback_of(error)
+    assert "psycopg.errors.UniqueViolation: duplicate key value" in text
+    assert "connection.execute(secret)" in text
+    assert text.rstrip().endswith("RuntimeError: the handler's own words")
+    assert "not for logs" not in text
 
 
 LATER: dict[str, Act] = {

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -58,6 +58,13 @@ def processes_of(home: Path) -> list[int]:
     return found
 
 
+def commands_of(home: Path) -> list[str]:
+    """Return what these are, for whoever looks for why they run."""
+    with suppress(psutil.Error):
+        return [" ".join(psutil.Process(pid).cmdline()) for pid in processes_of(home)]
+    return []
+
+
 def towpath(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run a command of the command line, as a person would."""
     return subprocess.run([*COMMAND, *arguments], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
@@ -82,7 +89,7 @@ def test_an_up_that_fails_half_way_stops_what_it_started_and_tells_the_cause(own
     (broken.parent / "bootstrap.checkpoint").touch()
     with pytest.raises(ProcessFailed, match="Stored node id 7 doesn't match previous node id 1"):
         up(own)
-    assert processes_of(own.stack_home) == []
+    assert eventually(lambda: processes_of(own.stack_home) == [], 10), commands_of(own.stack_home)
 
 
 def test_an_up_that_is_killed_leaves_no_orphan(own: Settings) -> None:
