@@ -5,6 +5,7 @@ commands that the engine tells a person to run.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -99,6 +100,10 @@ class Nemesis:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 done = self._ask(*words)
                 self.note(f"towpath {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        data = Home(self._stack.settings.stack_home).data
+        for one in json.loads(self._ask("positions", "list", "--held", "--json").stdout or "[]"):
+            name = f"{one['topic']}-{one['partition']}"  # what the log really has, whatever the broker says
+            shutil.copytree(data / "kafka" / name, self._log.parent / "held" / name, dirs_exist_ok=True)
         shutil.copytree(Home(self._stack.settings.stack_home).logs, self._log.parent / "logs", dirs_exist_ok=True)
 
     def failed(self) -> list[str]:

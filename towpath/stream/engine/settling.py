@@ -27,6 +27,8 @@ log = structlog.get_logger("towpath.stream.engine.settling")
 
 LOOK_AGAIN_SECONDS = 0.5
 """A broker that has just started may, for a moment, not know its log's whole end."""
+LOOKS_MAX = 10
+"""Before a loss is believed, which is noted for good; of one that is known already, one look more is enough."""
 
 
 class Settling:
@@ -143,7 +145,9 @@ class Settling:
                     went[topic_id] = max(end, went.get(topic_id, 0))
         begins, ends = await asyncio.to_thread(self._bounds, unsettled)
         behind = [p for p in unsettled if isinstance(offset := found.get(p), int) and offset > ends[p]]
-        if behind:
+        looks = LOOKS_MAX if any(p not in self.holds.errors for p in behind) else 1
+        while looks and any(found[p] > ends[p] for p in behind):  # type: ignore[operator]
+            looks -= 1
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             ends |= await asyncio.to_thread(self._broker.end_offsets, behind)
         positions = self._judged(found, begins, ends)
