@@ -31,6 +31,7 @@ PASSING = frozenset(
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.FENCED_LEADER_EPOCH,
         KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.OFFSET_NOT_AVAILABLE,
     }
 )
 """Errors of a topic made, or a broker started, a moment ago; librdkafka's admin client does not ask again (2.16)."""
