@@ -28,6 +28,8 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from platformdirs import user_cache_path
 
 from towpath.settings import load_settings
+from towpath.stream.broker.admin.kafka import KafkaAdmin
+from towpath.stream.broker.record import TopicPartition as Place
 
 ROOT = Path(__file__).resolve().parents[1]
 QUIX = "quixstreams==3.28.1"
@@ -95,6 +97,8 @@ class Bench:
 
     def _create(self, name: str, **config: str) -> None:
         create_topics(self.admin, [name], PARTITIONS, **config)
+        # Once each has a leader: a consumer that asks before is told that there is none.
+        KafkaAdmin({"bootstrap.servers": self.servers}).end_offsets(Place(name, number) for number in range(PARTITIONS))
 
     def _fill(self) -> None:
         producer = Producer({"bootstrap.servers": self.servers, "linger.ms": 20, "partitioner": "murmur2_random"})
