@@ -96,15 +96,16 @@ class Nemesis:
 
     def tell(self) -> None:
         """Write down what a person would ask in the end, and keep the logs beside that."""
-        for words in (("status", "--json"), ("doctor",), ("positions", "list", "--held")):
+        home, held = Home(self._stack.settings.stack_home), "[]"
+        for words in (("status", "--json"), ("doctor",), ("positions", "list", "--held", "--json")):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 done = self._ask(*words)
                 self.note(f"towpath {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        data = Home(self._stack.settings.stack_home).data
-        for one in json.loads(self._ask("positions", "list", "--held", "--json").stdout or "[]"):
+                held = done.stdout or "[]" if words[0] == "positions" else held
+        for one in json.loads(held):
             name = f"{one['topic']}-{one['partition']}"  # what the log really has, whatever the broker says
-            shutil.copytree(data / "kafka" / name, self._log.parent / "held" / name, dirs_exist_ok=True)
-        shutil.copytree(Home(self._stack.settings.stack_home).logs, self._log.parent / "logs", dirs_exist_ok=True)
+            shutil.copytree(home.data / "kafka" / name, self._log.parent / "held" / name, dirs_exist_ok=True)
+        shutil.copytree(home.logs, self._log.parent / "logs", dirs_exist_ok=True)
 
     def failed(self) -> list[str]:
         """Return what the supervisor gave up."""

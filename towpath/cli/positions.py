@@ -102,13 +102,12 @@ def accept(
 
     settings = load_settings()
     broker, place = _broker(settings), TopicPartition(topic, partition)
-    if _is_changelog(settings, topic) or _store_paths(settings, application, place, slot):
-        _require_partition(broker, place)
+    _require_partition(broker, place)
+    if state_folder or _is_changelog(settings, topic) or _store_paths(settings, application, place, slot):
         store = _store(settings, application, place, slot, state_folder)
         _give_up(store, broker, application, place, slot, actor, reason, dry_run=dry_run, yes=yes, as_json=as_json)
         return
     known = _application(settings, application, database)
-    _require_partition(broker, place)
     standing = next(iter(standings(settings, broker, known, [place])), None)
     if standing is None:
         raise NotFoundError(f"{application} has no position in {place}", next_step="towpath positions list")

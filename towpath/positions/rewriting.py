@@ -10,7 +10,7 @@ from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import RefusedError
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.state.changelog import DECIDED, Bounds, bounds_of, read_between, strangeness
+from towpath.stream.state.changelog import DECIDED, bounds_of, strangeness
 from towpath.stream.state.partition_state import Checkpoint, Store
 
 RECORDS_PER_TRANSACTION = 500
@@ -40,7 +40,7 @@ def plan_rewriting(broker: Broker, changelog: TopicPartition, store: Store) -> R
     if found.is_continued:
         raise _begun_by_another(str(found))
     content = dict(store.scan(b""))
-    written = _content_of(broker, changelog, bounds)
+    written = _content_of(broker, changelog, bounds.begin, bounds.end)
     if checkpoint is not None and checkpoint.topic_id != bounds.topic_id:
         strange = [key for key, value in written.items() if not key.startswith(DECIDED) and content.get(key) != value]
         if strange:
@@ -114,14 +114,19 @@ def keys_given_up(broker: Broker, changelog: TopicPartition, store: Store) -> in
     return sum(1 for _ in store.scan(b""))
 
 
-def _content_of(broker: Broker, changelog: TopicPartition, bounds: Bounds) -> dict[bytes, bytes]:
+def _content_of(broker: Broker, changelog: TopicPartition, begin: int, end: int) -> dict[bytes, bytes]:
     content: dict[bytes, bytes] = {}
-    for records, _ in read_between(broker, changelog, bounds.begin, bounds.end):
-        for record in records:
-            if record.key is None:
-                continue
-            if record.value is None:
-                content.pop(record.key, None)
-            else:
-                content[record.key] = record.value
+    reader, reached = broker.reader(changelog, begin), begin
+    try:
+        while reached < end:
+            records, reached = reader.poll(0.2)
+            for record in records:
+                if record.key is None:
+                    continue
+                if record.value is None:
+                    content.pop(record.key, None)
+                else:
+                    content[record.key] = record.value
+    finally:
+        reader.close()
     return content

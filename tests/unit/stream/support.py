@@ -9,7 +9,7 @@ from typing import Any
 from towpath.clock import SystemClock
 from towpath.settings import StreamSettings
 from towpath.stream.broker.memory import MemoryBroker
-from towpath.stream.broker.port import Broker, Groups
+from towpath.stream.broker.port import Broker, Groups, Producer
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import AgentFailed, RecordFailed
 from towpath.stream.engine.loop import UnitLoop
@@ -128,3 +128,12 @@ def memory_broker(partitions: int = 2, **settings: Any) -> MemoryBroker:
 def values(records: list[ConsumedRecord]) -> list[str]:
     """Return the records' values as text."""
     return [(record.value or b"").decode() for record in records]
+
+
+def in_transaction(broker: MemoryBroker, topic: str, value: bytes, *, partition: int = 0) -> Producer:
+    """Write a record in somebody else's transaction, and return who has left it open."""
+    producer = broker.producer("somebody-else")
+    producer.start()
+    producer.begin()
+    producer.produce(topic, value, key=b"k", partition=partition)
+    return producer

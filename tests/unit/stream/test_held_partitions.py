@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.unit.stream.support import copy, memory_broker, options_for, values, working
+from tests.unit.stream.support import copy, in_transaction, memory_broker, options_for, values, working
 from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import ConfigurationError, RefusedError
 from towpath.positions.decision import decide
@@ -255,11 +255,7 @@ def test_an_idle_worker_commits_past_transaction_markers(monkeypatch: pytest.Mon
     """When retention has taken a topic that was read whole, nothing looks as if it had expired unread."""
     monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.05)
     broker = memory_broker(partitions=1)
-    producer = broker.producer("writer")
-    producer.start()
-    producer.begin()
-    producer.produce("in", b"v0", key=b"k", partition=0)
-    producer.commit({}, None)
+    in_transaction(broker, "in", b"v0").commit({}, None)
     assert broker.log_of(PLACE).end == 2
 
     async def main() -> None:
@@ -278,11 +274,7 @@ def test_a_quiet_partition_beside_a_busy_one_is_committed_past_its_markers(monke
     """A lull of the whole worker may never come, and retention takes the quiet one's records all the same."""
     monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.3)
     broker = memory_broker(partitions=2)
-    producer = broker.producer("writer")
-    producer.start()
-    producer.begin()
-    producer.produce("in", b"quiet", key=b"k", partition=OTHER.partition)
-    producer.commit({}, None)
+    in_transaction(broker, "in", b"quiet", partition=OTHER.partition).commit({}, None)
 
     async def main() -> None:
         async with working(copy, options_for(broker), ["in"]) as worker:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.stream.support import memory_broker
+from tests.unit.stream.support import in_transaction, memory_broker
 from towpath.clock import ManualClock, epoch_milliseconds
 from towpath.errors import ProgrammerError, WorldError
 from towpath.stream.broker.memory import MemoryBroker
@@ -294,28 +294,22 @@ def test_what_somebody_else_writes_into_a_changelog_is_no_reason_to_hold_it(stor
 
 def test_nobody_waits_for_a_comparison(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an open transaction keeps back is not compared, and a worker that is told to stop stops."""
-    monkeypatch.setattr(changelog, "COMPARING_WAITS_MAX", 2)
+    monkeypatch.setattr(changelog, "COMPARING_SECONDS_MAX", 0.1)
     broker = memory_broker(partitions=1)
-    producer = broker.producer("other")
-    producer.start()
-    producer.begin()
-    producer.produce("counts", b"1", key=b"a", partition=0)
+    in_transaction(broker, "counts", b"1")
     (topic_id,) = broker.topic_ids(["counts"]).values()
-    store.apply({b"a": b"1"}, Checkpoint(1, topic_id, epoch_milliseconds(ManualClock())))
+    store.apply({b"k": b"1"}, Checkpoint(1, topic_id, epoch_milliseconds(ManualClock())))
     with pytest.raises(CatchUpStopped):
         catch_up(broker, CHANGELOG, store, ManualClock(), should_stop=lambda: True)
     assert caught_up(broker, store) == 0
-    assert store.get(b"a") == b"1"
+    assert store.get(b"k") == b"1"
 
 
 def test_catch_up_does_not_stop_at_the_last_stable_offset(store: Store) -> None:
     """Records of a predecessor whose commit is still being marked belong to offsets that are committed already."""
     broker = memory_broker(partitions=1)
-    broker.append("counts", b"1", key=b"a")
-    predecessor = broker.producer("other")
-    predecessor.start()
-    predecessor.begin()
-    predecessor.produce("counts", b"2", key=b"a", partition=0)
+    broker.append("counts", b"1", key=b"k")
+    predecessor = in_transaction(broker, "counts", b"2")
     waits: list[int] = []
 
     def mark() -> None:
@@ -326,7 +320,7 @@ def test_catch_up_does_not_stop_at_the_last_stable_offset(store: Store) -> None:
     for _ in range(3):
         broker.faults.call("read", mark)
     caught_up(broker, store)
-    assert store.get(b"a") == b"2"
+    assert store.get(b"k") == b"2"
 
 
 def test_catch_up_tells_how_much_is_left(store: Store) -> None:
@@ -346,10 +340,7 @@ def test_catch_up_tells_how_much_is_left(store: Store) -> None:
 def test_catch_up_stops_when_the_partition_is_given_away(store: Store) -> None:
     """Even while an open transaction holds it up."""
     broker = memory_broker(partitions=1)
-    producer = broker.producer("other")
-    producer.start()
-    producer.begin()
-    producer.produce("counts", b"1", key=b"a", partition=0)
+    in_transaction(broker, "counts", b"1")
     with pytest.raises(CatchUpStopped):
         catch_up(broker, CHANGELOG, store, ManualClock(), should_stop=lambda: True)
 

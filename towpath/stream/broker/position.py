@@ -110,12 +110,18 @@ def write_lost_tail(end: int, note: str = "") -> str:
 
     What `note`, the one that is there, says of other things stays.
     """
-    return BETWEEN_NOTES.join(filter(None, (f"{_LOST_TAIL}{end}", without_lost_tail(note))))
+    return _put(note, _LOST_TAIL, f"{_LOST_TAIL}{end}")
 
 
 def without_lost_tail(note: str) -> str:
     """Return a note without what it says of a tail that the log lost."""
-    return BETWEEN_NOTES.join(part for part in note.split(BETWEEN_NOTES) if not part.startswith(_LOST_TAIL))
+    return _put(note, _LOST_TAIL)
+
+
+def _put(note: str, beginning: str, part: str = "") -> str:
+    """Return a note with `part` in the place of what begins so; what it says of other things stays."""
+    others = (other for other in note.split(BETWEEN_NOTES) if not other.startswith(beginning))
+    return BETWEEN_NOTES.join(filter(None, (part, *others)))
 
 
 def read_lost_tail(note: str) -> int | None:
@@ -135,12 +141,10 @@ _HELD_BYTES_MAX = 3_000
 
 def write_held(error: PartitionHeld | None, note: str = "") -> str:
     """Return the note that says why a partition is held, or that it is not; what `note` says of other things stays."""
-    others = (part for part in note.split(BETWEEN_NOTES) if not part.startswith(_HELD))
     if error is None:
-        return BETWEEN_NOTES.join(filter(None, others))
+        return _put(note, _HELD)
     texts = (_held_text(error, characters) for characters in _HELD_CHARACTERS)
-    text = next(text for text in texts if len(text.encode()) <= _HELD_BYTES_MAX)
-    return BETWEEN_NOTES.join(filter(None, (text, *others)))
+    return _put(note, _HELD, next(text for text in texts if len(text.encode()) <= _HELD_BYTES_MAX))
 
 
 def _held_text(error: PartitionHeld, characters_max: int) -> str:

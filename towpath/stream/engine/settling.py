@@ -144,9 +144,10 @@ class Settling:
                 for topic_id, end in read_changelogs(note).items():
                     went[topic_id] = max(end, went.get(topic_id, 0))
         begins, ends = await asyncio.to_thread(self._bounds, unsettled)
-        behind = [p for p in unsettled if isinstance(offset := found.get(p), int) and offset > ends[p]]
+        stored = {p: at for p, at in found.items() if isinstance(at, int)}
+        behind = [p for p, at in stored.items() if at > ends[p]]
         looks = LOOKS_MAX if any(p not in self.holds.errors for p in behind) else 1
-        while looks and any(found[p] > ends[p] for p in behind):  # type: ignore[operator]
+        while looks and any(stored[p] > ends[p] for p in behind):
             looks -= 1
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             ends |= await asyncio.to_thread(self._broker.end_offsets, behind)
@@ -158,8 +159,7 @@ class Settling:
         # Of a position that was not stored, but chosen here, nothing is known but that the log has it.
         await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
         # Where records were passed over, what is committed lies before them still: an idle worker moves it on.
-        stored = {p: at if isinstance(at := found.get(p), int) else begin for p, begin in going.items()}
-        self._assignment.processed_to(stored.items())
+        self._assignment.processed_to((p, stored.get(p, begin)) for p, begin in going.items())
         self._assignment.set_phase(going, Phase.RESTORING)
         self._recovery.begin({partition.partition for partition in going}, noted)
 

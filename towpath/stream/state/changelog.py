@@ -5,29 +5,32 @@ committed records up to "end of file" alone would stop at the last stable offset
 whose commit is still being marked, whose input will not come again.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TypeVar
 
 import structlog
 
 from towpath.clock import Clock, epoch_milliseconds
 from towpath.errors import WorldError
-from towpath.stream.broker.port import Broker
+from towpath.stream.broker.port import Broker, BrokerAway
 from towpath.stream.broker.position import BETWEEN_NOTES
+from towpath.stream.broker.reader.ranges import read_range
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.state.partition_state import RESERVED, Checkpoint, Store
 from towpath.stream.state.timers import with_derived
 
 log = structlog.get_logger("towpath.stream.state.changelog")
+T = TypeVar("T")
 
 DELETE_RETENTION_MILLISECONDS_DEFAULT = 86_400_000
 """Kafka's own default of `delete.retention.ms`: for so long a reader is promised to see tombstones."""
 PROGRESS_RECORDS = 50_000
 LOOKED_BACK_OFFSETS = 200
 """How far before a store's checkpoint the last record is looked for that the store must have."""
-COMPARING_WAITS_MAX = 25
-"""Polls without a record, a fifth of a second each."""
+COMPARING_SECONDS_MAX = 5.0
+"""How long a comparison may wait for a record: what an open transaction keeps back is not compared."""
 DECIDED = RESERVED + b"d"
 """Key prefix under which a changelog keeps what people decided about it."""
 
@@ -98,14 +101,7 @@ def bounds_of(broker: Broker, changelog: TopicPartition) -> Bounds:
     )
 
 
-def strangeness(
-    broker: Broker,
-    changelog: TopicPartition,
-    store: Store,
-    bounds: Bounds,
-    *,
-    should_stop: Callable[[], bool] = lambda: False,
-) -> StrangeChangelog | None:
+def strangeness(broker: Broker, changelog: TopicPartition, store: Store, bounds: Bounds) -> StrangeChangelog | None:
     """Return why the changelog cannot be what the store has followed, None if it can. Raises BrokerAway.
 
     A store that is rebuilt from such a changelog loses what only it still has.
@@ -117,14 +113,16 @@ def strangeness(
     if checkpoint is None:
         return None
     first = max(bounds.begin, checkpoint.offset - LOOKED_BACK_OFFSETS)
-    last = _last_before(broker, changelog, first, checkpoint.offset, should_stop)
+    # A store that wrote the last record before its checkpoint, or read it, has it. Of those before it that need not be
+    # so: while a worker serves, it does not see what somebody else writes into its changelog.
+    last = _asked(broker, changelog, first, checkpoint.offset, _last_of)
     if last is None or last.key is None or store.get(last.key) == last.value:
         return None
     return StrangeChangelog(
         f"{changelog}: the record at {last.offset}, up to which the store has followed it, is not the one that it "
         "has: the changelog has lost its tail and grown again",
         is_continued=True,
-        is_decided=_is_decided(broker, changelog, first, bounds, should_stop),
+        is_decided=bool(_asked(broker, changelog, first, bounds.end, lambda records: any(map(_is_decision, records)))),
     )
 
 
@@ -139,31 +137,30 @@ def reason_to_hold(checkpoint: Checkpoint | None, bounds: Bounds) -> str | None:
     return None
 
 
-def _last_before(
-    broker: Broker, changelog: TopicPartition, first: int, checkpoint: int, should_stop: Callable[[], bool]
-) -> ConsumedRecord | None:
-    """Return the last record before a checkpoint, None if there is none from `first` on, or it cannot be read now.
+def _asked(
+    broker: Broker, changelog: TopicPartition, begin: int, end: int, ask: Callable[[Iterable[ConsumedRecord]], T]
+) -> T | None:
+    """Return what `ask` says of the committed records of a range, None where a transaction keeps some of them back."""
+    if begin >= end:
+        return None
+    kept, next_step = "both", "towpath doctor"
+    seconds = COMPARING_SECONDS_MAX
+    try:
+        return ask(
+            read_range(broker, changelog, begin, end, silence_seconds_max=seconds, kept=kept, next_step=next_step)
+        )
+    except BrokerAway:
+        raise
+    except WorldError:
+        return None
 
-    A store that wrote it, or read it, has it. Of those before it that need not be so: while a worker serves, it does
-    not see what somebody else writes into its changelog. What an open transaction keeps back is not waited for.
-    """
-    last, reached = None, first
-    for records, so_far in read_between(
-        broker, changelog, first, checkpoint, should_stop, waits_max=COMPARING_WAITS_MAX
-    ):
-        reached = so_far
-        for record in records:
-            if record.offset < checkpoint and not (record.key or b"").startswith(DECIDED):
-                last = record
-    return last if reached >= checkpoint else None
+
+def _last_of(records: Iterable[ConsumedRecord]) -> ConsumedRecord | None:
+    return next((record for record in reversed(list(records)) if not _is_decision(record)), None)
 
 
-def _is_decided(
-    broker: Broker, changelog: TopicPartition, first: int, bounds: Bounds, should_stop: Callable[[], bool]
-) -> bool:
-    """Return whether a person has decided, from `first` on, that the changelog is what counts."""
-    between = read_between(broker, changelog, first, bounds.end, should_stop, waits_max=COMPARING_WAITS_MAX)
-    return any((record.key or b"").startswith(DECIDED) for records, _ in between for record in records)
+def _is_decision(record: ConsumedRecord) -> bool:
+    return (record.key or b"").startswith(DECIDED)
 
 
 def reason_to_rebuild(checkpoint: Checkpoint | None, bounds: Bounds, now_milliseconds: int) -> str | None:
@@ -199,7 +196,9 @@ def catch_up(
     """
     bounds = bounds_of(broker, changelog)
     now_milliseconds = epoch_milliseconds(clock)
-    strange = strangeness(broker, changelog, store, bounds, should_stop=should_stop)
+    strange = strangeness(broker, changelog, store, bounds)
+    if should_stop():
+        raise CatchUpStopped(str(changelog))
     if strange is not None and not strange.is_decided and any(True for _ in store.scan(b"")):
         raise strange
     reason = strange or reason_to_rebuild(store.checkpoint(), bounds, now_milliseconds)
@@ -247,45 +246,24 @@ def _read(
     progress: Progress,
 ) -> int:
     taken = told = 0
-    for records, reached in read_between(broker, changelog, position, bounds.end, should_stop):
-        taken += len(records)
-        now_milliseconds = epoch_milliseconds(clock)
-        changes = {record.key: record.value for record in records if record.key is not None}
-        store.apply(with_derived(changes, store.get), Checkpoint(reached, bounds.topic_id, now_milliseconds))
-        progress(changelog, max(bounds.end - reached, 0))
-        if taken - told >= PROGRESS_RECORDS:
-            told = taken
-            log.info("store catches up", changelog=str(changelog), records=taken, left=bounds.end - reached)
-    progress(changelog, 0)
-    return taken
-
-
-def read_between(
-    broker: Broker,
-    changelog: TopicPartition,
-    position: int,
-    end: int,
-    should_stop: Callable[[], bool] = lambda: False,
-    *,
-    waits_max: int | None = None,
-) -> Iterator[tuple[list[ConsumedRecord], int]]:
-    """Yield the committed records from `position` to `end` or later, as they come, and how far they reach. Blocks.
-
-    After `waits_max` polls in a row that brought nothing it ends before that; None waits for as long as it takes.
-    Raises CatchUpStopped when `should_stop` says so, BrokerAway and WorldError where the broker is away or goes back.
-    """
-    if position >= end:
-        return
-    reader, waits = broker.reader(changelog, position), 0
+    reader = broker.reader(changelog, position)
     try:
-        while position < end and waits != waits_max:
+        while position < bounds.end:
             if should_stop():
                 raise CatchUpStopped(str(changelog))
             records, reached = reader.poll(0.2)
             if reached < position:
                 raise WorldError(f"{changelog}: the broker went back from {position} to {reached}")
-            waits = 0 if reached > position else waits + 1
             position = reached
-            yield records, reached
+            taken += len(records)
+            now_milliseconds = epoch_milliseconds(clock)
+            changes = {record.key: record.value for record in records if record.key is not None}
+            store.apply(with_derived(changes, store.get), Checkpoint(position, bounds.topic_id, now_milliseconds))
+            progress(changelog, max(bounds.end - position, 0))
+            if taken - told >= PROGRESS_RECORDS:
+                told = taken
+                log.info("store catches up", changelog=str(changelog), records=taken, left=bounds.end - position)
     finally:
         reader.close()
+    progress(changelog, 0)
+    return taken
