@@ -143,7 +143,7 @@ def _asked(
     """Return what `ask` says of the committed records of a range, None where a transaction keeps some of them back."""
     if begin >= end:
         return None
-    kept, next_step = "both", "towpath doctor"
+    kept, next_step = "both", "ask again once its transaction has ended"
     seconds = COMPARING_SECONDS_MAX
     try:
         return ask(
