@@ -85,8 +85,8 @@ def _register() -> None:
 
 def main() -> None:
     """Run the command line; a user's mistake ends in its message and exit code, never in a traceback."""
-    _register()
     try:
+        _register()
         app(standalone_mode=True)
     except TowpathError as error:
         output.show_error(error)

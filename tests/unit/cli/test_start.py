@@ -51,3 +51,19 @@ def test_what_is_not_installed_is_told_by_an_extra_that_exists() -> None:
     pages = [*root.glob("towpath/**/*.py"), *root.glob("docs/**/*.md"), root / "README.md"]
     named = {name for path in pages for name in re.findall(r"towpath\[([a-z]+)\]", path.read_text(encoding="utf-8"))}
     assert named == set(project["optional-dependencies"])
+
+
+def test_an_interrupt_while_it_still_imports_is_told_in_a_word() -> None:
+    """A person who presses Ctrl-C at once is not shown where in the imports that was."""
+    script = """
+import sys
+class Interrupt:
+    def find_spec(self, name, *rest):
+        if name == "towpath.cli.views":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupt())
+from towpath.cli import main
+main()
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (ran.returncode, ran.stderr) == (1, "interrupted\n")
