@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -17,6 +18,7 @@ from tests.integration.participant.test_worker import STREAM
 from tests.reference_records import CODEC, SETTINGS, good_values, letters_by_position
 from towpath.demo.verdict import fold_topics
 from towpath.orchestrator.envelope import headers_of
+from towpath.orchestrator.records import HistoryEntry
 from towpath.orchestrator.sagas_view import sagas_view
 from towpath.settings import Settings
 from towpath.stream.broker.memory import MemoryBroker
@@ -26,8 +28,9 @@ from towpath.view.agent import create_view
 from towpath.view.postgres import ViewTable
 
 pytestmark = pytest.mark.stack
-RECORDS = 80
-"""Sent to each topic of a view."""
+ARBITRARY = 80
+WHOLE = 80
+"""Records sent to each topic of a view: arbitrary ones, and as many that are as their senders write them."""
 VIEWS: list[View[Any]] = [order_status, sagas_view(["place_order", "cancel_order"])]
 
 
@@ -43,17 +46,22 @@ def test_a_view_folds_or_quarantines_whatever_comes(
     settings = SETTINGS.model_copy(update={"postgres": postgres, "stream": STREAM})
     broker = MemoryBroker(STREAM)
     for number, topic in enumerate(view.topics):
-        # One partition: of a row that records of several make, which a sender never does, nobody says which came last.
+        # One partition, and no row from two topics: of records that no sender orders nobody says which came last.
         broker.create_topic(topic, 1)
         broker.create_topic(f"{topic}.dead", 1)
-        good = good_values(topic, chance)
+        good = [(type_, possible(value, number)) for type_, value in good_values(topic, chance)]
         arbitrary = ArbitraryRecords(
             seed + number,
             values=[value for _, value in good],
             headers=[headers_of(id=f"e-{chance.randrange(60)}", type=type_) for type_, _ in good for _ in range(5)],
             sizes=(900_001, 1_048_400),
         )
-        for key, value, said in arbitrary.take(RECORDS):
+        records = list(arbitrary.take(ARBITRARY))
+        for index in range(WHOLE):
+            type_, value = chance.choice(good)
+            records.append((row_of(value, view).encode(), value, headers_of(id=f"whole-{index}", type=type_)))
+        chance.shuffle(records)
+        for key, value, said in records:
             broker.append(topic, value, key=key, headers=said)
     work(settings, view, broker, connection)
     sent = [record for topic in view.topics for record in broker.records(topic)]
@@ -66,8 +74,26 @@ def test_a_view_folds_or_quarantines_whatever_comes(
     alive = [record for record in sent if record.position not in letters and record.value is not None]
     rows = {getattr(row, view.key): row for row in ViewTable(view).all_rows(connection)}
     assert fold_topics(view, alive, CODEC) == rows
+    assert len(rows) >= len(view.topics)
+    assert sum((record.header("id") or "").startswith("whole-") for record in alive) > WHOLE // 2
     seen = set(connection.execute("SELECT topic, partition, id FROM towpath_seen").fetchall())
     assert {place_of(record) for record in alive if is_folded(view, record)} == seen
+
+
+def possible(value: bytes, number: int) -> bytes:
+    """Return a history's entry with a time that there is (made up, it is any whole number), of an instance of its topic.
+
+    Any other record is returned as it is.
+    """
+    record = CODEC.decode(value)
+    if not isinstance(record, HistoryEntry):
+        return value
+    return CODEC.encode(replace(record, saga_id=f"{record.saga_id}-{number}", at_milliseconds=1_800_000_000_000))
+
+
+def row_of(value: bytes, view: View[Any]) -> str:
+    """Return which row a good record is about: its sender takes that for its key."""
+    return str(getattr(CODEC.decode(value), view.key))
 
 
 def place_of(record: ConsumedRecord) -> tuple[str, int, str]:
@@ -104,7 +130,7 @@ def work(settings: Settings, view: View[Any], broker: MemoryBroker, connection: 
         await app.start()
         try:
             async with asyncio.timeout(240):
-                while await asyncio.to_thread(read) < RECORDS * len(view.topics):
+                while await asyncio.to_thread(read) < (ARBITRARY + WHOLE) * len(view.topics):
                     if app.crash_reason is not None:
                         raise app.crash_reason
                     await asyncio.sleep(0.05)
