@@ -81,7 +81,7 @@ def test_a_view_folds_or_quarantines_whatever_comes(
 
 
 def possible(value: bytes, number: int) -> bytes:
-    """Return a history's entry with a time that there is (made up, it is any whole number), of an instance of its topic.
+    """Return a history's entry with a time that there is (made up, it is any number), of an instance of its topic.
 
     Any other record is returned as it is.
     """
