@@ -28,9 +28,8 @@ from towpath.view.agent import create_view
 from towpath.view.postgres import ViewTable
 
 pytestmark = pytest.mark.stack
-ARBITRARY = 80
-WHOLE = 80
-"""Records sent to each topic of a view: arbitrary ones, and as many that are as their senders write them."""
+RECORDS = 80
+"""Arbitrary ones sent to each topic of a view, and as many that are as their senders write them."""
 VIEWS: list[View[Any]] = [order_status, sagas_view(["place_order", "cancel_order"])]
 
 
@@ -56,13 +55,11 @@ def test_a_view_folds_or_quarantines_whatever_comes(
             headers=[headers_of(id=f"e-{chance.randrange(60)}", type=type_) for type_, _ in good for _ in range(5)],
             sizes=(900_001, 1_048_400),
         )
-        records = list(arbitrary.take(ARBITRARY))
-        for index in range(WHOLE):
-            type_, value = chance.choice(good)
-            records.append((row_of(value, view).encode(), value, headers_of(id=f"whole-{index}", type=type_)))
-        chance.shuffle(records)
-        for key, value, said in records:
+        for index, (key, value, said) in enumerate(arbitrary.take(RECORDS)):
             broker.append(topic, value, key=key, headers=said)
+            type_, whole = chance.choice(good)
+            whole_said = headers_of(id=f"whole-{index}", type=type_)
+            broker.append(topic, whole, key=row_of(whole, view).encode(), headers=whole_said)
     work(settings, view, broker, connection)
     sent = [record for topic in view.topics for record in broker.records(topic)]
     letters = letters_by_position(
@@ -75,7 +72,7 @@ def test_a_view_folds_or_quarantines_whatever_comes(
     rows = {getattr(row, view.key): row for row in ViewTable(view).all_rows(connection)}
     assert fold_topics(view, alive, CODEC) == rows
     assert len(rows) >= len(view.topics)
-    assert sum((record.header("id") or "").startswith("whole-") for record in alive) > WHOLE // 2
+    assert sum((record.header("id") or "").startswith("whole-") for record in alive) > RECORDS // 2
     seen = set(connection.execute("SELECT topic, partition, id FROM towpath_seen").fetchall())
     assert {place_of(record) for record in alive if is_folded(view, record)} == seen
 
@@ -130,7 +127,7 @@ def work(settings: Settings, view: View[Any], broker: MemoryBroker, connection: 
         await app.start()
         try:
             async with asyncio.timeout(240):
-                while await asyncio.to_thread(read) < (ARBITRARY + WHOLE) * len(view.topics):
+                while await asyncio.to_thread(read) < 2 * RECORDS * len(view.topics):
                     if app.crash_reason is not None:
                         raise app.crash_reason
                     await asyncio.sleep(0.05)
