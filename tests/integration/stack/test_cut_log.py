@@ -20,7 +20,7 @@ from towpath.outbox.names import VIEWS_DATABASE
 from towpath.stack.home import Home
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.position import HoldKind
-from towpath.stream.engine import holds
+from towpath.stream.engine import holds, idle
 from towpath.stream.engine.options import DatabaseOptions
 from towpath.stream.engine.postgres import DatabaseUnit
 from towpath.stream.engine.worker_status import WorkerStatus
@@ -67,6 +67,8 @@ class CutGround(Ground):
     def stands_at(self) -> int:
         """Return where the database stands."""
         with psycopg.connect(self.url, **dict[str, Any](self.connect_options)) as connection:
+            if connection.execute("SELECT to_regclass('towpath_offsets')").fetchall() == [(None,)]:
+                return 0
             (row,) = connection.execute(
                 "SELECT coalesce(sum(next_offset), 0)::int FROM towpath_offsets WHERE application = %s", (self.beside,)
             ).fetchall()
@@ -80,6 +82,23 @@ class CutGround(Ground):
             place += BATCH_HEAD.size + BATCH_HEAD.unpack_from(content, place)[1]
         with segment.open("r+b") as file:
             file.truncate(place)
+        self.restart()
+
+    def abort(self) -> None:
+        """Write a record that is never committed: two offsets, of which a reader is told nothing."""
+        producer = Producer({"bootstrap.servers": self.servers, "transactional.id": self.tag})
+        producer.init_transactions(30)
+        producer.begin_transaction()
+        producer.produce(self.topic, b"aborted", b"k")
+        assert producer.flush(30) == 0
+        producer.abort_transaction(30)
+
+    def both_stand_at(self, offset: int) -> bool:
+        """Say whether both workers have come so far."""
+        return (self.committed(), self.stands_at()) == (offset, offset)
+
+    def restart(self) -> None:
+        """Kill the broker; its log is whole, and another leader writes it from there on."""
         self.stack.client.kill("kafka")
         self.stack.client.wait_ready(["kafka"], 60, patient=True)
 
@@ -104,10 +123,55 @@ def ground(stack: RunningStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """Return both, which try soon again what they hold."""
     monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 2.0)
     monkeypatch.setattr(holds, "RETRY_SECONDS_MAX", 2.0)
+    monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.5)
+    monkeypatch.setattr(idle, "AGAIN_SECONDS", 0.5)
     found = CutGround(stack, tmp_path)
     yield found
     with psycopg.connect(found.url, **dict[str, Any](found.connect_options)) as connection:
         connection.execute("DELETE FROM towpath_offsets WHERE application = %s", (found.beside,))
+
+
+def test_what_was_aborted_before_the_first_record_is_passed(ground: CutGround) -> None:
+    """Of a position without a record before it, the log's leader is asked, and it is read once more to the same end."""
+
+    async def main() -> None:
+        ground.abort()
+        async with (
+            working(ground.count, ground.options, [ground.topic]) as worker,
+            working(ground.take, ground.beside_options, [ground.topic]),
+        ):
+            await worker.until(lambda: ground.both_stand_at(2), 60)
+            ground.write_each(b"v")
+            await worker.until(lambda: ground.both_stand_at(3), 60)
+            assert ground.taken == [b"v"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.crash
+def test_what_a_broker_aborted_after_its_restart_is_no_lost_tail(ground: CutGround) -> None:
+    """Workers stand behind it, past the last record of the leader before; those after them read on."""
+    before = [b"v%d" % n for n in range(READ)]
+
+    async def main() -> None:
+        ground.write_each(*before)
+        async with (
+            working(ground.count, ground.options, [ground.topic]) as worker,
+            working(ground.take, ground.beside_options, [ground.topic]),
+        ):
+            await worker.until(lambda: ground.both_stand_at(READ), 60)
+            await asyncio.to_thread(ground.restart)
+            await asyncio.to_thread(ground.abort)
+            await worker.until(lambda: ground.both_stand_at(READ + 2), 60)
+        async with (
+            working(ground.count, ground.options, [ground.topic]) as worker,
+            working(ground.take, ground.beside_options, [ground.topic]),
+        ):
+            ground.write_each(b"more")
+            await worker.until(lambda: ground.both_stand_at(READ + 3), 60)
+        assert ground.taken == [*before, b"more"]
+
+    asyncio.run(main())
 
 
 @pytest.mark.crash

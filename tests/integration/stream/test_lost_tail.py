@@ -18,6 +18,7 @@ from tests.integration.participant.test_worker import STREAM
 from tests.integration.service_fixture import Asked, NewService
 from tests.integration.view.test_folding import NOW, VIEW, Count
 from tests.reference_records import CATALOGUE, CODEC, SETTINGS
+from tests.unit.stream.support import in_transaction
 from towpath.orchestrator.envelope import headers_of
 from towpath.participant.agent import application_name as service_group
 from towpath.participant.agent import create_participant
@@ -26,7 +27,7 @@ from towpath.positions.postgres import accept_in_database, database_standings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.position import HoldKind
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.engine import holds
+from towpath.stream.engine import holds, idle
 from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.stream.faust_app.agent import StreamApp
 from towpath.view.agent import application_name as view_group
@@ -145,6 +146,22 @@ class Course:
         with self.broker.changed:
             self.broker.log_of(self.place).truncate(KEPT)
 
+    def change_leader(self) -> None:
+        """Have another leader write the log from its end on, first of all what it aborts."""
+        with self.broker.changed:
+            log = self.broker.log_of(self.place)
+            log.truncate(log.end)
+        in_transaction(self.broker, self.place.topic, b"aborted").abort()
+
+    def stands_at(self) -> int:
+        """Return where the database stands."""
+        with psycopg.connect(self.subject.url) as connection:
+            (row,) = connection.execute(
+                "SELECT coalesce(sum(next_offset), 0)::int FROM towpath_offsets WHERE topic = %s AND partition = %s",
+                self.place,
+            ).fetchall()
+        return int(row[0])
+
     @asynccontextmanager
     async def working(self) -> AsyncIterator[Callable[[Callable[[], bool]], Any]]:
         """Run a worker, which may be waited with until something holds."""
@@ -232,5 +249,24 @@ def test_a_topic_that_lost_its_tail_holds_its_partition_alone(
             course.accept()
             await until(lambda: subject.applied() == sorted(before + beside + new))
             await until(lambda: course.statuses[-1].is_ready)
+
+    asyncio.run(main())
+
+
+def test_what_another_leader_aborted_is_no_lost_tail(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The position moves past it, under the leader that wrote it: the next worker reads on from there."""
+    monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.1)
+    monkeypatch.setattr(idle, "AGAIN_SECONDS", 0.1)
+    course = Course(subject)
+    before = course.write(0, *(f"a-{number}" for number in range(READ)))
+
+    async def main() -> None:
+        async with course.working() as until:
+            await until(lambda: subject.applied() == sorted(before))
+            course.change_leader()
+            await until(lambda: course.stands_at() == READ + 2)
+        async with course.working() as until:
+            more = course.write(0, "b-0")
+            await until(lambda: subject.applied() == sorted(before + more))
 
     asyncio.run(main())

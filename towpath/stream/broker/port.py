@@ -292,6 +292,10 @@ class Broker(Protocol):
         """Return the high watermarks: records of open transactions count."""
         ...
 
+    def leader_epochs(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return under which leader each log is written now (KIP-101), -1 where that is not told."""
+        ...
+
     def begin_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the offsets of the oldest records that are still there."""
         ...

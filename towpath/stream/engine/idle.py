@@ -3,19 +3,23 @@
 The one rule: each of these is a unit of work like any other, guarded by the group's generation.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from towpath.clock import Clock, epoch_milliseconds
-from towpath.stream.broker.port import GroupMetadata, Groups, OutputRefused
+from towpath.stream.broker.port import Broker, GroupMetadata, Groups, OutputRefused
 from towpath.stream.broker.position import HoldKind, PartitionHeld
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine.assignment import Assignment, Phase
+from towpath.stream.engine.membership import Membership
 from towpath.stream.engine.timer_gate import TimerGate
 from towpath.stream.engine.transaction import Transaction
 from towpath.stream.engine.unit import KafkaUnit, Unit
 
 IDLE_ADVANCE_SECONDS = 30.0
 """How often positions are moved past transaction markers, at a moment in which no record waits: one commit for all."""
+AGAIN_SECONDS = 1.0
+"""How soon it is tried again where an end had to be read once more."""
 
 
 class Idle:
@@ -27,6 +31,8 @@ class Idle:
 
     def __init__(
         self,
+        broker: Broker,
+        member: Membership,
         transaction: Transaction,
         ownership: Assignment,
         timer_gate: TimerGate | None,
@@ -37,6 +43,8 @@ class Idle:
         hold: Callable[[int, PartitionHeld], Awaitable[None]],
         clock: Clock,
     ) -> None:
+        self._broker = broker
+        self._member = member
         self._transaction = transaction
         self._ownership = ownership
         self._timer_gate = timer_gate
@@ -46,6 +54,7 @@ class Idle:
         self._hold = hold
         self._clock = clock
         self._passed_seconds = self._clock.monotonic_seconds()
+        self._leaders: dict[TopicPartition, int] = {}
 
     @property
     def is_due(self) -> bool:
@@ -75,10 +84,34 @@ class Idle:
         """
         owned = self._ownership
         reached = {p: owned.read_to(p, waiting=False) for p in owned.in_phase(Phase.SERVING)}
-        ends = {p: end for p, end in reached.items() if end > owned.processed(p)}
+        ends = await self._read_under_one_leader({p: end for p, end in reached.items() if end > owned.processed(p)})
         if ends:
             unit = self._open_unit({partition: [] for partition in ends})
             await self._guarded(unit, self._commit(unit, ends, metadata))
+
+    async def _read_under_one_leader(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Return the ends of which the leader is known; the others are read once more, from the last record on.
+
+        The leader's epoch is kept beside a position, and tells later whether the log is still the one that was read up
+        to there. Behind the last record may lie what a later leader wrote: an aborted transaction, a marker. With the
+        epoch of the record the position would look like a tail that was lost, and to write down the leader of now could
+        hide that one was lost: of an end that an earlier one had, nobody knows whether it is still there. So the leader
+        must be the same as before the end was read; the client checks the log up to the last record when it is sought.
+        """
+        if not ends:
+            return ends
+        epochs = self._transaction.epochs
+        leaders = await asyncio.to_thread(self._broker.leader_epochs, list(ends))
+        same = {p for p in ends if leaders[p] in (epochs.get(p, -1), self._leaders.get(p))}
+        epochs.update({p: leaders[p] for p in same})
+        others = {p: self._ownership.processed(p) for p in ends if p not in same}
+        if others:
+            self._leaders.update({p: leaders[p] for p in others})
+            for partition in others:
+                self._ownership.seen_end(partition, -1)
+            await self._member.seek(others, {p: epochs.get(p, -1) for p in others})
+            self._passed_seconds -= IDLE_ADVANCE_SECONDS - AGAIN_SECONDS
+        return {p: end for p, end in ends.items() if p in same}
 
     async def _fire_timers(self, gate: TimerGate, metadata: GroupMetadata | None) -> bool:
         """Fire the due timers of one partition; return whether there were any."""

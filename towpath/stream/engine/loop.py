@@ -134,6 +134,8 @@ class UnitLoop:
         self._batch_size = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed, gathering)
         self._backlog = Backlog(settings.batch_records_max)
         self._idle = Idle(
+            broker,
+            self._member,
             self._transaction,
             self.ownership,
             timer_gate,

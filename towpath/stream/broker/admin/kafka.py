@@ -7,7 +7,7 @@ from typing import Any
 import structlog
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as RdTopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec, ResourceType
+from confluent_kafka.admin import AdminClient, ConfigResource, ListOffsetsResultInfo, OffsetSpec, ResourceType
 
 from towpath.clock import Clock, SystemClock, retry
 from towpath.stream.broker.port import BrokerAway, GroupMember
@@ -169,6 +169,11 @@ class KafkaAdmin:
         """Return the high watermarks, records of open transactions included."""
         return self._offsets(partitions, _LATEST)
 
+    def leader_epochs(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return under which leader each log is written now, -1 where that is not told."""
+        found = self._listed(partitions, _LATEST)
+        return {place: -1 if one.leader_epoch is None else one.leader_epoch for place, one in found.items()}
+
     def begin_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the offsets of the oldest records that are still there."""
         return self._offsets(partitions, _EARLIEST)
@@ -181,6 +186,11 @@ class KafkaAdmin:
         return {**found, **self.end_offsets(none)}
 
     def _offsets(self, partitions: Iterable[TopicPartition], spec: OffsetSpec) -> dict[TopicPartition, int]:
+        return {place: one.offset for place, one in self._listed(partitions, spec).items()}
+
+    def _listed(
+        self, partitions: Iterable[TopicPartition], spec: OffsetSpec
+    ) -> dict[TopicPartition, ListOffsetsResultInfo]:
         wanted = {RdTopicPartition(*partition): spec for partition in partitions}
         if not wanted:
             return {}
@@ -189,7 +199,7 @@ class KafkaAdmin:
                 wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=ADMIN_TIMEOUT_SECONDS
             )
         )
-        return {TopicPartition(place.topic, place.partition): one.offset for place, one in found.items()}
+        return {TopicPartition(place.topic, place.partition): one for place, one in found.items()}
 
     def _answers(self, ask: Callable[[AdminClient], Mapping[Any, Any]]) -> dict[Any, Any]:
         """Ask, again where the answer is one that passes, and return what each future holds."""

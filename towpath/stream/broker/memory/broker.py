@@ -169,6 +169,12 @@ class MemoryBroker:
             self.faults.meet("offsets")
             return {partition: self.log_of(partition).end for partition in partitions}
 
+    def leader_epochs(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the epochs of the leaders that there are now."""
+        with self.changed:
+            self.faults.meet("offsets")
+            return {partition: self.log_of(partition).epoch for partition in partitions}
+
     def begin_offsets(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
         """Return the oldest offsets."""
         with self.changed:
