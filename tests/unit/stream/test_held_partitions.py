@@ -228,9 +228,13 @@ def test_records_that_expired_unread_hold_their_partition_unless_a_setting_accep
     assert expired_total() - counted == (2 if skip else 0)
 
 
-def test_what_was_passed_over_is_committed_though_nothing_comes_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("leader", ["the same", "another"])
+def test_what_was_passed_over_is_committed_though_nothing_comes_after_it(
+    monkeypatch: pytest.MonkeyPatch, leader: str
+) -> None:
     """Else whoever looks at the group would find expired records for ever, and each start would count them again."""
     monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.05)
+    monkeypatch.setattr(idle, "AGAIN_SECONDS", 0.05)
     broker = memory_broker(partitions=1)
     put(broker, PLACE, "v0", "v1")
     options = options_for(broker)
@@ -241,6 +245,8 @@ def test_what_was_passed_over_is_committed_though_nothing_comes_after_it(monkeyp
         async with working(copy, options, ["in"]) as worker:
             await worker.until(lambda: committed(broker) == 2)
         put(broker, PLACE, "v2", "v3")
+        if leader == "another":
+            broker.log_of(PLACE).truncate(4)
         broker.log_of(PLACE).expire(4)
         for _ in range(2):
             async with working(copy, options, ["in"]) as worker:

@@ -104,12 +104,15 @@ class Idle:
         leaders = await asyncio.to_thread(self._broker.leader_epochs, list(ends))
         same = {p for p in ends if leaders[p] in (epochs.get(p, -1), self._leaders.get(p))}
         epochs.update({p: leaders[p] for p in same})
-        others = {p: self._ownership.processed(p) for p in ends if p not in same}
+        others = [p for p in ends if p not in same]
         if others:
+            begins = await asyncio.to_thread(self._broker.begin_offsets, others)
             self._leaders.update({p: leaders[p] for p in others})
             for partition in others:
                 self._ownership.seen_end(partition, -1)
-            await self._member.seek(others, {p: epochs.get(p, -1) for p in others})
+            positions = {p: max(self._ownership.processed(p), begins[p]) for p in others}
+            whole = {p: epochs.get(p, -1) for p in others if positions[p] == self._ownership.processed(p)}
+            await self._member.seek(positions, whole)
             self._passed_seconds -= IDLE_ADVANCE_SECONDS - AGAIN_SECONDS
         return {p: end for p, end in ends.items() if p in same}
 
