@@ -269,7 +269,10 @@ def main() -> None:
     parser.add_argument("--without-quix", action="store_true", help="leave Quix Streams out")
     parser.add_argument("--rates", default="200,5000", help="rates of the latency runs; empty for none")
     options = parser.parse_args()
-    bench = Bench(load_settings().kafka.bootstrap_servers, options.events)
+    servers = load_settings().kafka.bootstrap_servers
+    if not KafkaAdmin({"bootstrap.servers": servers}).is_answered():
+        sys.exit(f"Kafka at {servers} does not answer; run next: towpath up")
+    bench = Bench(servers, options.events)
     chosen = [
         contender
         for contender in contenders(None if options.without_quix else quix_python())
