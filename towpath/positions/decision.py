@@ -102,8 +102,8 @@ def decide(standing: Standing, from_offset: int | None, *, actor: str, reason: s
             f"where to go on in {place} cannot be told: its log is another one than that which was read",
             next_step="look at its records, and name the first that was not applied: --from OFFSET",
         )
-    beyond = standing.held.kind is HoldKind.BEYOND_END
-    after = (standing.end if beyond else standing.begin) if from_offset is None else from_offset
+    # Not before the log's beginning, which retention may have moved since the hold; nor at its end, if it has grown.
+    after = max(standing.held.proposed or 0, standing.begin) if from_offset is None else from_offset
     if not standing.begin <= after <= standing.end:
         raise ConfigurationError(
             f"{place} has the offsets {standing.begin} to {standing.end}, not {after}",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from prometheus_client import REGISTRY
 
-from tests.unit.stream.support import copy, in_transaction, memory_broker, options_for, values, working
+from tests.unit.stream.support import copy, memory_broker, options_for, values, working
 from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import ConfigurationError, RefusedError
 from towpath.positions.decision import decide
@@ -255,103 +255,6 @@ def test_what_was_passed_over_is_committed_though_nothing_comes_after_it(
     asyncio.run(main())
     assert values(broker.records("out")) == ["v0", "v1"]
     assert expired_total() - counted == 2
-
-
-def test_an_idle_worker_commits_past_transaction_markers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """When retention has taken a topic that was read whole, nothing looks as if it had expired unread."""
-    monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.05)
-    broker = memory_broker(partitions=1)
-    in_transaction(broker, "in", b"v0").commit({}, None)
-    assert broker.log_of(PLACE).end == 2
-
-    async def main() -> None:
-        async with working(copy, options_for(broker), ["in"]) as worker:
-            await worker.until(lambda: committed(broker) == 2)
-        broker.log_of(PLACE).expire(2)
-        put(broker, PLACE, "v1")
-        async with working(copy, options_for(broker), ["in"]) as worker:
-            await worker.until(lambda: committed(broker) == 3)
-
-    asyncio.run(main())
-    assert values(broker.records("out")) == ["v0", "v1"]
-
-
-def test_a_quiet_partition_beside_a_busy_one_is_committed_past_its_markers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lull of the whole worker may never come, and retention takes the quiet one's records all the same."""
-    monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.3)
-    broker = memory_broker(partitions=2)
-    in_transaction(broker, "in", b"quiet", partition=OTHER.partition).commit({}, None)
-
-    async def main() -> None:
-        async with working(copy, options_for(broker), ["in"]) as worker:
-            for number in range(100):
-                put(broker, PLACE, f"v{number}")
-                await worker.until(lambda number=number: committed(broker) > number)  # type: ignore[misc]
-                if committed(broker, OTHER) == 2:
-                    return
-                await asyncio.sleep(0.02)
-        raise AssertionError(committed(broker, OTHER))
-
-    asyncio.run(main())
-
-
-@pytest.mark.parametrize("states", [(), ("counts",)], ids=["without state", "with state"])
-def test_what_another_leader_wrote_behind_the_last_record_is_no_lost_tail(
-    monkeypatch: pytest.MonkeyPatch, states: tuple[str, ...]
-) -> None:
-    """A transaction that a broker's restart aborted: the position lies behind it, under the leader that wrote it.
-
-    With the leader of the last record, the position would look like one that the log has lost. A tail that is lost
-    after that is noticed all the same.
-    """
-    monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.05)
-    monkeypatch.setattr(idle, "AGAIN_SECONDS", 0.05)
-    broker = memory_broker(partitions=1)
-    put(broker, PLACE, "v0")
-    statuses: list[WorkerStatus] = []
-    options = options_for(broker, states=states, on_status=statuses.append)
-
-    async def main() -> None:
-        async with working(copy, options, ["in"]) as worker:
-            await worker.until(lambda: committed(broker) == 1)
-            with broker.changed:
-                broker.log_of(PLACE).truncate(1)
-            in_transaction(broker, "in", b"aborted").abort()
-            await worker.until(lambda: committed(broker) == 3)
-        async with working(copy, options, ["in"]) as worker:
-            put(broker, PLACE, "v1")
-            await worker.until(lambda: committed(broker) == 4)
-            in_transaction(broker, "in", b"aborted").abort()
-            await worker.until(lambda: committed(broker) == 6)
-        broker.log_of(PLACE).truncate(5)
-        put(broker, PLACE, *(f"new{n}" for n in range(5, 9)))
-        async with working(copy, options, ["in"]) as worker:
-            await worker.until(holding(statuses, HoldKind.BEYOND_END))
-
-    asyncio.run(main())
-    assert values(broker.records("out")) == ["v0", "v1"]
-
-
-def test_what_is_written_in_place_of_a_lost_marker_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An end that was reached under an earlier leader says nothing of the log that there is now."""
-    monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 3_600.0)
-    monkeypatch.setattr(idle, "AGAIN_SECONDS", 0.05)
-    broker = memory_broker(partitions=1)
-    put(broker, PLACE, "v0")
-
-    async def main() -> None:
-        async with working(copy, options_for(broker), ["in"]) as worker:
-            in_transaction(broker, "in", b"aborted").abort()
-            await worker.until(lambda: committed(broker) == 1)
-            await asyncio.sleep(0.3)  # until the end was reached, of which nothing is told
-            with broker.changed:
-                broker.log_of(PLACE).truncate(1)
-                put(broker, PLACE, "new1", "new2")
-            monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.05)
-            await worker.until(lambda: committed(broker) == 3)
-
-    asyncio.run(main())
-    assert values(broker.records("out")) == ["v0", "new1", "new2"]
 
 
 @pytest.mark.parametrize("words", ["in[0] is held. ", 'in; "0" held: {}\n; ü', ";", "\N{CANOE}"])

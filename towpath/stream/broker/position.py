@@ -36,11 +36,20 @@ NOTED_KINDS = frozenset({HoldKind.CHANGELOG, HoldKind.VERSION, HoldKind.TIMER})
 
 
 class PartitionHeld(WorldError):
-    """One partition must wait for a person; the others go on."""
+    """One partition must wait for a person; the others go on. `proposed` is the offset to go on at, if any."""
 
-    def __init__(self, kind: HoldKind, cause: str, *, kept: str | None = None, next_step: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: HoldKind,
+        cause: str,
+        *,
+        kept: str | None = None,
+        next_step: str | None = None,
+        proposed: int | None = None,
+    ) -> None:
         super().__init__(cause, kept=kept, next_step=next_step)
         self.kind = kind
+        self.proposed = proposed
 
 
 def accept_command(application: str, partition: TopicPartition, offset: int | None = None) -> str:
@@ -64,6 +73,7 @@ def judge(application: str, partition: TopicPartition, stored: int, begin: int, 
             kept="everything that was applied; nothing further is read of this partition",
             next_step=f"{accept_command(application, partition, begin)}; what its producers still have "
             "is sent again by: towpath capture re-emit SERVICE --reason REASON",
+            proposed=begin,
         )
     return None
 
@@ -87,6 +97,7 @@ def lost_tail(application: str, partition: TopicPartition, stored: int, end: int
         f"{_records(stored - end)} that had been applied, and gives their offsets to others",
         kept="everything that was applied; nothing further is read of this partition",
         next_step=accept_command(application, partition, end),
+        proposed=end,
     )
 
 

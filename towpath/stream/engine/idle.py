@@ -66,12 +66,13 @@ class Idle:
         if self._timer_gate is not None and await self._fire_timers(self._timer_gate, metadata):
             return
         if self._transaction.owes_offsets:
-            await self._guarded(unit := self._open_unit({}), self._commit(unit, {}, metadata))
+            await self._guarded(unit := self._open_unit({}), self.commit(unit, {}, metadata))
         elif self.is_due:
             self._passed_seconds = self._clock.monotonic_seconds()
             await self._pass_markers(metadata)
 
-    async def _commit(self, unit: Unit, ends: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> bool:
+    async def commit(self, unit: Unit, ends: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> bool:
+        """Commit how far partitions have come, and what is owed."""
         await self._transaction.commit(unit, ends, metadata)
         self._ownership.processed_to(ends.items())
         return True
@@ -87,7 +88,7 @@ class Idle:
         ends = await self._read_under_one_leader({p: end for p, end in reached.items() if end > owned.processed(p)})
         if ends:
             unit = self._open_unit({partition: [] for partition in ends})
-            await self._guarded(unit, self._commit(unit, ends, metadata))
+            await self._guarded(unit, self.commit(unit, ends, metadata))
 
     async def _read_under_one_leader(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return the ends of which the leader is known; the others are read once more, from the last record on.
@@ -107,13 +108,13 @@ class Idle:
         others = [p for p in ends if p not in same]
         if others:
             begins = await asyncio.to_thread(self._broker.begin_offsets, others)
+            self._passed_seconds -= IDLE_ADVANCE_SECONDS - AGAIN_SECONDS
+            positions = {p: max(self._ownership.processed(p), min(begins[p], ends[p])) for p in others}
+            whole = {p: epochs.get(p, -1) for p in others if positions[p] == self._ownership.processed(p)}
+            await self._member.seek(positions, whole)
             self._leaders.update({p: leaders[p] for p in others})
             for partition in others:
                 self._ownership.seen_end(partition, -1)
-            positions = {p: max(self._ownership.processed(p), begins[p]) for p in others}
-            whole = {p: epochs.get(p, -1) for p in others if positions[p] == self._ownership.processed(p)}
-            await self._member.seek(positions, whole)
-            self._passed_seconds -= IDLE_ADVANCE_SECONDS - AGAIN_SECONDS
         return {p: end for p, end in ends.items() if p in same}
 
     async def _fire_timers(self, gate: TimerGate, metadata: GroupMetadata | None) -> bool:

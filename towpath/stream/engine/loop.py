@@ -239,10 +239,8 @@ class UnitLoop:
             self.ownership.seen_end(partition, offset)
         self._transaction.epochs.update(polled.epochs)
         self._lose_positions(polled.unpositioned)
-        for partition, end in polled.truncated.items():
-            if self.ownership.phase(partition) is None:
-                continue
-            await self._stop_reading(await self._settling.cut_off(partition, end, self._transaction, self._member))
+        for partition in polled.truncated.keys() & self.ownership.partitions:
+            await self._log_was_cut(partition, polled.truncated[partition])
         # What comes before a partition is served will come again, from where its offset is found to be.
         self._backlog.add({p: records for p, records in polled.groups.items() if self.ownership.serves(p)})
         if await self._member.is_overdue(polled.metadata):
@@ -278,7 +276,21 @@ class UnitLoop:
         if lost:
             log.warning("position is not in the log", partitions=sorted(map(str, lost)))
             self._backlog.drop(lost)
+            self._transaction.forget_offsets(lost)
             self.ownership.set_phase(lost, Phase.UNSETTLED)
+
+    async def _log_was_cut(self, partition: TopicPartition, end: int) -> None:
+        """Hold a partition whose log has lost what was applied; of what was only read ahead, read what there is now."""
+        if end >= self.ownership.processed(partition):  # UNKNOWN_END never is
+            self._lose_positions({partition})
+            return
+        held = await self._settling.cut_off(partition, end, self._transaction, self._member)
+        self._transaction.forget_offsets(held)  # the note stands beside the offset; a later commit would take it away
+        await self._stop_reading(held)
+
+    async def _commit_owed(self) -> None:
+        """Commit what is owed, before a hold is noted beside the offset: a later commit would take the note away."""
+        await self._guarded(unit := self._open_unit({}), self._idle.commit(unit, {}, self._metadata))
 
     async def _replace_member(self, reason: str) -> None:
         """Go on with a new member; what this worker owned is lost, as when its session had ended."""
@@ -551,11 +563,13 @@ class UnitLoop:
             self._backlog.put_back(single_out(work, culprit))
             return
         partition = next(iter(work.groups)) if culprit is None else culprit.topic_partition
+        await self._commit_owed()
         self._backlog.put_back([work])
         await self._stop_reading(self._settling.hold(partition, error))
 
     async def _hold_number(self, number: int, error: PartitionHeld) -> None:
         """Hold all partitions of a number."""
+        await self._commit_owed()
         await self._stop_reading(self._settling.hold(self.ownership.with_number(number)[0], error))
 
     async def _stop_reading(self, held: list[TopicPartition]) -> None:

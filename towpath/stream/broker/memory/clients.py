@@ -38,6 +38,7 @@ class MemoryMember:
         self._positions: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._told_end: dict[TopicPartition, int] = {}
+        self._read_under: dict[TopicPartition, int] = {}
         self._cut: set[TopicPartition] = set()
         self._truncated: dict[TopicPartition, int] = {}
         self.notes: dict[TopicPartition, str] = {}
@@ -114,11 +115,14 @@ class MemoryMember:
         self._cut.clear()
         self._truncated.clear()
         self._told_end.clear()
+        self._read_under.clear()
 
     def _read(self, polled: Polled, records_max: int) -> None:
         for partition, position in self._positions.items():
             left = records_max - polled.records
-            if partition in self._paused or partition in self._cut or left <= 0:
+            if partition in self._cut or not self._is_whole(partition, position):  # of a paused one, too
+                continue
+            if partition in self._paused or left <= 0:
                 continue
             log = self._broker.log_of(partition)
             if not log.begin <= position <= log.end:
@@ -126,14 +130,26 @@ class MemoryMember:
                 polled.unpositioned.add(partition)
                 continue
             records, reached = log.read(position, left)
-            self._positions[partition] = reached
+            if reached > position:
+                self._positions[partition] = reached
+                self._read_under[partition] = log.epoch_at(reached - 1)
             if records:
                 polled.groups[partition] = records
-                polled.epochs[partition] = log.epoch
+                polled.epochs[partition] = log.epoch_at(records[-1].offset)
                 polled.records += len(records)
             if reached >= log.last_stable and self._told_end.get(partition) != reached:
                 self._told_end[partition] = reached
                 polled.ends[partition] = reached
+
+    def _is_whole(self, partition: TopicPartition, position: int) -> bool:
+        """Say whether the log still has what was read up to a position, markers included, as KIP-320 has it."""
+        log, epoch = self._broker.log_of(partition), self._read_under.get(partition, -1)
+        end = log.end_of_epoch(epoch) if epoch >= 0 else position
+        if end is not None and end >= position:
+            return True
+        self._truncated[partition] = UNKNOWN_END if end is None else end
+        self._cut.add(partition)
+        return False
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Read nothing from `partitions`."""
@@ -153,14 +169,10 @@ class MemoryMember:
                 if partition not in self._positions:
                     continue
                 self._told_end.pop(partition, None)
-                epoch = epochs.get(partition, -1)
-                end = self._broker.log_of(partition).end_of_epoch(epoch) if epoch >= 0 else offset
-                if end is None or end < offset:
-                    self._truncated[partition] = UNKNOWN_END if end is None else end
-                    self._cut.add(partition)
-                else:
-                    self._cut.discard(partition)
+                self._read_under[partition] = epochs.get(partition, -1)
+                self._cut.discard(partition)
                 self._positions[partition] = offset
+                self._is_whole(partition, offset)
 
     def committed(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
         """Return stable offsets."""

@@ -108,6 +108,10 @@ class PartitionLog:
             return None
         return min((since for later, since in self.epochs_since.items() if later > epoch), default=self.end)
 
+    def epoch_at(self, offset: int) -> int:
+        """Return under which leader an offset was written."""
+        return max((epoch for epoch, since in self.epochs_since.items() if since <= offset), default=0)
+
     def compact(self) -> None:
         """Keep the last record of each key below the last stable offset, and no tombstones."""
         last: dict[bytes, int] = {}
