@@ -141,6 +141,8 @@ def request_of(
         state.direction.value,
         state.status.value,
         _form_of(reply),
+        # What was refused may be asked again once its reason is gone, so what was decided last is seen, too.
+        state.recent[-1][0] if state.recent else "",
     ]
     direction, attempt, round_ = Direction.DO, 0, 0
     for name, cell in cells(state):

@@ -20,8 +20,10 @@ from towpath.orchestrator import records as wire
 from towpath.orchestrator.instance_status import instances_in
 from towpath.orchestrator.mapping import Messages
 from towpath.orchestrator.recording import golden_of
+from towpath.orchestrator.requests import request_of, to_record
 from towpath.orchestrator.why import Facts, explain
 from towpath.saga import COMPENSATE, Cause, CauseKind, Saga, SecondStart, Undo, UndoStart, hours, seconds
+from towpath.saga.inputs import Action
 from towpath.saga.keys import saga_id_of
 from towpath.saga.state import SagaState
 from towpath.saga.testing import replay
@@ -207,6 +209,25 @@ def test_a_person_can_skip_with_an_answer_that_fits() -> None:
     assert taken.status == "running"
     (again,) = history(ask(context, wire.OperatorAction.SKIP, "reserve_stock", "ask-1", reply=small))
     assert again.reason == "the request was already applied", "one that was refused is remembered, too"
+
+
+def test_what_was_refused_can_be_asked_again_once_the_topic_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is another request by then, though the saga stands where it stood."""
+    context, sent = begun()
+    context.reply(commands(sent)[0], reserved(STATE_BYTES_MAX))
+
+    def skip() -> list[wire.HistoryEntry]:
+        reply = reserved(STATE_BYTES_MAX)
+        request = request_of(state_of(context), Action.SKIP, actor="ada", reason="it is there", reply=reply)
+        topic, key, value, headers = to_record(CODEC, request)
+        said = {name: (text or b"").decode() for name, text in headers}
+        return history(context.give(topic, value, key=key.decode(), **said))
+
+    (refused,) = skip()
+    assert "too large for ship.state" in refused.reason
+    monkeypatch.setitem(LIMITS._bytes_max, "ship.state", 500_000)
+    (done,) = skip()
+    assert done.happened != "refused", done.reason
 
 
 def test_an_answer_to_a_wait_that_would_not_fit_leaves_it_stuck() -> None:

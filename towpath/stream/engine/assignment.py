@@ -36,6 +36,8 @@ class Assignment:
 
     def __init__(self) -> None:
         self._owned: dict[TopicPartition, Progress] = {}
+        self.topics = frozenset[str]()
+        """What is read: a number is whole once its partition of each of these is owned."""
         self.changes = 0
         """Grows whenever a partition is taken, given away, or changes its phase."""
 

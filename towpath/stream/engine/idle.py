@@ -1,4 +1,4 @@
-"""What a worker does while no record waits: timers fire, and offsets move that no unit with records has committed.
+"""What a worker does without a record: timers fire, and offsets move that no unit with records has committed.
 
 The one rule: each of these is a unit of work like any other, guarded by the group's generation.
 """
@@ -63,7 +63,7 @@ class Idle:
 
     async def turn(self, metadata: GroupMetadata | None) -> None:
         """Fire what is due, or else commit how far units have come that wrote nothing."""
-        if self._timer_gate is not None and await self._fire_timers(self._timer_gate, metadata):
+        if await self.fire_timers(metadata):
             return
         if self._transaction.owes_offsets:
             await self._guarded(unit := self._open_unit({}), self.commit(unit, {}, metadata))
@@ -117,8 +117,11 @@ class Idle:
                 self._ownership.seen_end(partition, -1)
         return {p: end for p, end in ends.items() if p in same}
 
-    async def _fire_timers(self, gate: TimerGate, metadata: GroupMetadata | None) -> bool:
-        """Fire the due timers of one partition; return whether there were any."""
+    async def fire_timers(self, metadata: GroupMetadata | None) -> bool:
+        """Fire the due timers of one partition; return whether there were any. Records of others may wait meanwhile."""
+        gate = self._timer_gate
+        if gate is None:
+            return False
         number = await gate.next_ready(self._ownership, self._waiting, epoch_milliseconds(self._clock))
         if number is None:
             return False

@@ -112,7 +112,6 @@ class UnitLoop:
         self._world_errors = world_errors
         self._learn = learn
         self._timer_gate = timer_gate
-        self._topics: list[str] = []
         self._check_topics = check_topics
         self._settling = Settling(
             broker,
@@ -178,12 +177,12 @@ class UnitLoop:
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Join the group. The loop itself is `run`."""
-        self._topics = sorted(topics)
-        await self._member.subscribe(self._topics)
+        self.ownership.topics = frozenset(topics)
+        await self._member.subscribe(sorted(self.ownership.topics))
 
     def check_topics(self) -> None:
         """Raise ConfigurationError where topics no longer fit each other, BrokerAway where Kafka is away. Blocks."""
-        self._check_topics(self._topics)
+        self._check_topics(sorted(self.ownership.topics))
 
     async def show_offsets(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Commit offsets to the group without a transaction, for people who look at lag."""
@@ -342,7 +341,7 @@ class UnitLoop:
         """Move partitions on: stable offsets first, then stores, then serve."""
         served = await self._settling.settle(self._transaction, self._member)
         if served and self._timer_gate is not None:
-            self._timer_gate.reset({partition.partition for partition in served})
+            self._timer_gate.begin({partition.partition for partition in served})
         if self._is_member:
             await self._settling.show_holds(self._member)
         owned = self.ownership.partitions
@@ -384,6 +383,7 @@ class UnitLoop:
             self._gather_seconds = self._batch_size.gather_seconds
             if self._fault.failures:
                 await self._world_is_back()
+            await self._idle.fire_timers(self._metadata)  # in steady traffic there is no other moment
 
     def _open_unit(self, groups: Groups) -> Unit:
         self._number += 1
@@ -516,7 +516,7 @@ class UnitLoop:
         self._dead_share.applied(len(work) - len(unit.dead))
         self._dead_share.died(dead)
         if self._timer_gate is not None:
-            self._timer_gate.reset({partition.partition for partition in offsets})
+            self._timer_gate.reset({*unit.timer_numbers, *(partition.partition for partition in offsets)})
 
     async def _abort(self, unit: Unit, reason: str) -> None:
         self._metrics.aborted(reason)

@@ -14,7 +14,7 @@ import structlog
 from towpath import metrics
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.engine.assignment import Assignment, Phase
+from towpath.stream.engine.assignment import Assignment
 from towpath.stream.engine.unit import KafkaUnit
 from towpath.stream.state.stores import PartitionStores
 from towpath.stream.state.timers import Timer
@@ -61,11 +61,17 @@ class TimerGate:
         self._lateness = metrics.TIMER_LATENESS_SECONDS.labels(application)
 
     def reset(self, numbers: set[int]) -> None:
-        """Look at the next timers anew: after a commit, and when a partition begins to be served."""
+        """Look at the next timers anew, after a commit."""
         served = self._stores.partitions
         for number in numbers:
             if number in served:
                 self._next_due[number] = self._stores.timers(number).next_due_milliseconds()
+
+    def begin(self, numbers: set[int]) -> None:
+        """Look at timers of partitions that begin to be served: their logs may have ended elsewhere before."""
+        for number in numbers:
+            self._gates.pop(number, None)
+        self.reset(numbers)
 
     def seconds_to_next(self, now_milliseconds: int) -> float:
         """Return how long until the next timer falls due."""
@@ -87,12 +93,14 @@ class TimerGate:
                 continue
             if self._hold is not None and self._hold():
                 self._held = True
+                self._gates.clear()  # what capture brings then lies behind these ends
                 return None
             inputs = ownership.with_number(number)
-            if any(partition not in ownership.in_phase(Phase.SERVING) for partition in inputs):
-                continue
+            if len(inputs) < len(ownership.topics) or not all(map(ownership.serves, inputs)):
+                continue  # co-located topics may be assigned one by one
             gate = self._gates.get(number)
-            if gate is None or set(gate.ends) != set(inputs):
+            # One left over from a timer that was cancelled knows older ends, or a later time, if the clock was set back.
+            if gate is None or set(gate.ends) != set(inputs) or not due <= gate.until_milliseconds <= now_milliseconds:
                 ends = await asyncio.to_thread(self._broker.end_offsets, inputs)
                 gate = self._gates[number] = Gate(now_milliseconds, ends)
             if all(ownership.read_to(p, waiting=waiting(p)) >= end for p, end in gate.ends.items()):

@@ -45,6 +45,7 @@ class Unit:
         self.by_reference = False
         self.dead: list[DeadLetter] = []
         self.committed: list[Callable[[], object]] = []
+        self.timer_numbers: set[int] = set()
 
     def after_commit(self, function: Callable[[], object]) -> None:
         """Call `function` once the unit is committed, at once and in the event loop's thread; never after an abort.
@@ -212,6 +213,7 @@ class KafkaUnit(Unit):
     def timers(self, partition: int) -> Timers:
         """Return the timers of `partition`, which must be one of this worker's."""
         self.require_open()
+        self.timer_numbers.add(partition)
         return self._stores.timers(partition)
 
     def begin(self) -> None:
