@@ -256,7 +256,11 @@ def _cohort(key: CohortKey, found: Sequence[Dead], announced: int) -> Cohort:
     named = {dead.letter.behind for dead in found if dead.settlement is None and dead.letter.behind is not None}
     # A stand-in that waits came after all else, whatever the clocks of those say that the key waited for before.
     heads = [dead for dead in awaited.values() if dead.stands_in and dead.settlement is None] or awaited.values()
-    last = max(heads, key=lambda dead: (dead.letter.died_milliseconds, dead.letter.offset), default=None)
+    # Within a topic its offsets say which was later; between topics the clocks of those who wrote it must.
+    latest: dict[str, Dead] = {}
+    for dead in sorted(heads, key=attrgetter("letter.offset")):
+        latest[dead.letter.topic] = dead
+    last = max(latest.values(), key=lambda dead: (dead.letter.died_milliseconds, dead.letter.offset), default=None)
     behind = None if last is None else last.letter.position
     return Cohort(key, _in_order(found), behind, awaited, tuple(sorted(named - awaited.keys())), announced)
 

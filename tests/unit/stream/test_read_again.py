@@ -90,12 +90,21 @@ def test_what_is_beyond_the_horizon_parks_no_key() -> None:
 
 def test_parking_knows_where_quarantine_began_and_ended() -> None:
     """By topic, since each has offsets of its own; and it survives its form in a store."""
-    parked = Parked("in[0]@5", 2).spanning("in", 5).spanning("in", 9).spanning("other", 3)
+    parked = Parked("in[0]@5", 2).spanning("in", 5, 50).spanning("in", 9, 40).spanning("other", 3, 50)
     assert parked_of(parked.to_text()) == parked
     assert parked_of(Parked("in[0]@5", 1).to_text()) == Parked("in[0]@5", 1)
-    found = [admit(parked, topic, offset) for topic, offset in (("in", 4), ("in", 7), ("in", 10), ("new", 1))]
+    places = (("in", 4, 50), ("in", 7, 50), ("in", 10, 50), ("new", 1, 50))
+    found = [admit(parked, *place) for place in places]
     assert found == [Admission.APPLY, Admission.PASS_OVER, Admission.FOLLOW, Admission.FOLLOW]
-    assert admit(None, "in", 7) is Admission.APPLY
+    assert admit(None, "in", 7, 50) is Admission.APPLY
+
+
+def test_a_later_record_at_an_offset_of_quarantine_is_another_one() -> None:
+    """The log was cut, or made anew; from there on, all is new. What an older version kept has no times."""
+    parked = Parked("in[0]@5", 2).spanning("in", 5, 50).spanning("in", 9, 50)
+    assert [admit(parked, "in", offset, 51) for offset in (4, 7)] == [Admission.FOLLOW] * 2
+    assert admit(parked.spanning("in", 7, 51), "in", 8, 51) is Admission.FOLLOW
+    assert admit(parked_of("1 in[0]@5 in:5:9"), "in", 7, 10**13) is Admission.PASS_OVER
 
 
 Answer = Callable[[], BaseException | None]

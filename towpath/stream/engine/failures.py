@@ -101,7 +101,10 @@ class Blame(Enum):
 
 
 def blame(cause: BaseException, world_errors: tuple[type[BaseException], ...] = ()) -> Blame:
-    """Return who is at fault. Errors that do not say so are the handler's."""
+    """Return who is at fault. Errors that do not say so are the handler's; in a task group's, the world comes first."""
+    if isinstance(cause, BaseExceptionGroup):
+        found = {blame(each, world_errors) for each in cause.exceptions}
+        return next(who for who in (Blame.WORLD, Blame.HANDLER, Blame.PEER) if who in found)
     if isinstance(cause, (WorldError, ConnectionError, *world_errors)):
         return Blame.WORLD
     if isinstance(cause, PeerError):
@@ -161,6 +164,7 @@ def single_out(work: Work, culprit: ConsumedRecord) -> list[Work]:
     partition = culprit.topic_partition
     records = work.groups[partition]
     index = next(place for place, record in enumerate(records) if record.offset == culprit.offset)
+    culprit = records[index]  # the handler may have named a copy that it had changed
     before: Groups = {other: rest for other, rest in work.groups.items() if other != partition}
     if index:
         before[partition] = records[:index]
@@ -174,10 +178,11 @@ def after_failure(work: Work, failure: AgentFailed, who: Blame, *, attempts_max:
     only = work.only
     if only is None:
         known = failure.record
-        if known is None or known.topic_partition not in work.groups:
+        here = () if known is None else work.groups.get(known.topic_partition, ())
+        if known is None or all(record.offset != known.offset for record in here):
             return halve(work)
         pieces = single_out(work, known)
-        alone = next(piece for piece in pieces if piece.only == known)
+        alone = next(piece for piece in pieces if piece.only is not None and piece.only.position == known.position)
         _judge(alone, failure, who, attempts_max)
         return pieces
     _judge(work, failure, who, attempts_max)

@@ -99,7 +99,7 @@ class TimerGate:
             if len(inputs) < len(ownership.topics) or not all(map(ownership.serves, inputs)):
                 continue  # co-located topics may be assigned one by one
             gate = self._gates.get(number)
-            # One left over from a timer that was cancelled knows older ends, or a later time, if the clock was set back.
+            # One left over from a cancelled timer knows older ends, or a later time, if the clock was set back.
             if gate is None or set(gate.ends) != set(inputs) or not due <= gate.until_milliseconds <= now_milliseconds:
                 ends = await asyncio.to_thread(self._broker.end_offsets, inputs)
                 gate = self._gates[number] = Gate(now_milliseconds, ends)

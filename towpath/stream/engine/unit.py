@@ -6,7 +6,7 @@ out, instead of slipping into somebody else's transaction.
 
 from collections.abc import Callable, Mapping
 
-from towpath.errors import ProgrammerError
+from towpath.errors import PeerError, ProgrammerError
 from towpath.stream.broker.dead_letter import (
     DEAD_HEADER,
     FOLLOWER,
@@ -83,8 +83,10 @@ class Unit:
         Its key is parked where the application parks keys: later records of it follow until it is redriven.
         """
         self.require_open()
-        parks, parked = self._parks(record) and getattr(cause, "parks_key", True), self._parked(record)
-        redriven = read_mark(record) is not None
+        # Asked of our own errors alone: those of others may answer anything, or raise.
+        parks = self._parks(record) and (not isinstance(cause, PeerError) or getattr(cause, "parks_key", True))
+        parked, mark = self._parked(record), read_mark(record)
+        redriven = mark is not None
         if parks and parked is not None and behind is None and not redriven:
             behind = parked.behind
         letter = describe(
@@ -100,7 +102,9 @@ class Unit:
         self._send_dead(record, letter)
         if parks:
             after = park(parked, record.position, follows=behind is not None, redriven=redriven)
-            self._park(record, after if redriven else after.spanning(record.topic, record.offset))
+            if mark is not None and mark.behind is not None and mark.application == self.application:
+                after = after.spanning(record.topic, mark.first_offset, -1)  # its key has waited since it died first
+            self._park(record, after.spanning(record.topic, record.offset, record.timestamp_milliseconds))
         self.dead.append(letter)
         return letter
 
@@ -109,12 +113,20 @@ class Unit:
         parked = self._parked(record)
         mark = read_mark(record) if record.headers else None
         if mark is None:
-            return admit(parked, record.topic, record.offset)
+            return admit(parked, record.topic, record.offset, record.timestamp_milliseconds)
+        if parked is not None and mark.application == self.application:
+            settled = parked.settled(record.topic, record.offset, record.timestamp_milliseconds)
+            if settled is None:  # it had its turn before the key waited for what it waits for now
+                return Admission.PASS_OVER if mark.drop or mark.stand_in else Admission.APPLY
+            if settled:
+                return Admission.PASS_OVER
         if mark.stand_in:
             if mark.application == self.application and self._parks(record):
                 self._stand_in(record)
             return Admission.PASS_OVER
         admission, after = admit_redriven(mark, parked, self.application)
+        if after is not None and mark.application == self.application:
+            after = after.spanning(record.topic, record.offset, record.timestamp_milliseconds)
         if after != parked:
             self._park(record, after)
         return admission

@@ -46,18 +46,31 @@ class Parked:
 
     behind: str
     held: int
-    spans: tuple[tuple[str, int, int], ...] = ()
-    """Topic, first and last offset of what went into quarantine since it waits: all of the key between them did."""
+    spans: tuple[tuple[str, int, int, int], ...] = ()
+    """Topic, first and last offset of what was settled since it waits, and the latest time of such a record.
 
-    def span(self, topic: str) -> tuple[int, int] | None:
-        """Return the offsets of `topic` between which all of the key went into quarantine."""
-        return next(((first, last) for name, first, last in self.spans if name == topic), None)
+    All of the key between the offsets went into quarantine, or came from there. A later record at one of these is new:
+    the log has lost its tail, or was made anew, and a person let it go on.
+    """
 
-    def spanning(self, topic: str, offset: int) -> "Parked":
-        """Return it with one more record in quarantine at this place."""
-        first, last = self.span(topic) or (offset, offset)
+    def span(self, topic: str) -> tuple[int, int, int] | None:
+        """Return the offsets of `topic` between which all of the key is settled, and the latest time there."""
+        return next(((first, last, newest) for name, first, last, newest in self.spans if name == topic), None)
+
+    def spanning(self, topic: str, offset: int, milliseconds: int) -> "Parked":
+        """Return it with one more record settled at this place."""
+        first, last, newest = self.span(topic) or (offset, offset, milliseconds)
+        if milliseconds > newest:  # new, and so is all behind it: if it lies before the end, the log was cut there
+            first, last = min(first, offset), offset
         others = tuple(span for span in self.spans if span[0] != topic)
-        return replace(self, spans=(*others, (topic, min(first, offset), max(last, offset))))
+        return replace(self, spans=(*others, (topic, min(first, offset), max(last, offset), max(newest, milliseconds))))
+
+    def settled(self, topic: str, offset: int, milliseconds: int) -> bool | None:
+        """Return whether a record at this place was settled since the key waits, None if it came before that."""
+        span = self.span(topic)
+        if span is None or offset > span[1] or milliseconds > span[2]:
+            return False
+        return True if offset >= span[0] else None
 
     def to_text(self) -> str:
         """Return its form in a store: words, since a topic's name has no space."""
@@ -66,7 +79,7 @@ class Parked:
     @property
     def spans_text(self) -> str:
         """Return the spans as words."""
-        return " ".join(f"{topic}:{first}:{last}" for topic, first, last in self.spans)
+        return " ".join(":".join(map(str, span)) for span in self.spans)
 
     def released(self) -> "Parked | None":
         """Return it with one record less in quarantine; None lets the key go on."""
@@ -76,11 +89,15 @@ class Parked:
 def parked_of(text: str) -> Parked:
     """Return what `Parked.to_text` gave."""
     held, behind, *words = text.split(" ")
-    spans = (word.rsplit(":", 2) for word in words if word)
-    return Parked(behind, int(held), tuple((topic, int(first), int(last)) for topic, first, last in spans))
+    spans = (word.split(":") for word in words if word)
+    return Parked(
+        behind,
+        int(held),
+        tuple((topic, int(first), int(last), int(*newest or (2**63,))) for topic, first, last, *newest in spans),
+    )
 
 
-def admit(parked: Parked | None, topic: str, offset: int) -> Admission:
+def admit(parked: Parked | None, topic: str, offset: int, milliseconds: int) -> Admission:
     """Return what is done with a record that has no mark.
 
     One that is read again, after an offset was reset, is what it was: what went into quarantine is there, and what came
@@ -88,10 +105,10 @@ def admit(parked: Parked | None, topic: str, offset: int) -> Admission:
     """
     if parked is None:
         return Admission.APPLY
-    span = parked.span(topic)
-    if span is None or offset > span[1]:
-        return Admission.FOLLOW
-    return Admission.APPLY if offset < span[0] else Admission.PASS_OVER
+    settled = parked.settled(topic, offset, milliseconds)
+    if settled is None:
+        return Admission.APPLY
+    return Admission.PASS_OVER if settled else Admission.FOLLOW
 
 
 def admit_redriven(mark: Mark, parked: Parked | None, application: str) -> tuple[Admission, Parked | None]:

@@ -1,0 +1,95 @@
+"""Whatever a handler raises, and whatever it names: the record itself is the letter, or the world is waited for."""
+
+import asyncio
+
+from tests.unit.stream.support import Handler, memory_broker, options_for, values, working
+from towpath.errors import PeerError
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.port import Groups
+from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.failures import RecordFailed
+from towpath.stream.engine.unit import KafkaUnit
+
+PLACE = TopicPartition("in", 0)
+
+
+class ApiError(Exception):
+    """An error whose attributes are looked up in what a peer answered, as some clients have them."""
+
+    def __getattr__(self, name: str) -> object:
+        """Raise KeyError."""
+        raise KeyError(name)
+
+
+def run(handler: Handler, *texts: str) -> MemoryBroker:
+    """Return the broker once a worker has dealt with these records."""
+    broker = memory_broker(partitions=1)
+    for text in texts:
+        broker.append("in", text.encode(), key=text.encode())
+
+    async def main() -> None:
+        async with working(handler, options_for(broker, states=("counts",)), ["in"]) as worker:
+            await worker.until(lambda: broker.committed_offsets("app").get(PLACE) == len(texts))
+
+    asyncio.run(main())
+    return broker
+
+
+def test_a_handler_may_name_a_copy_that_it_has_changed() -> None:
+    """The letter has the record as it came: what is redriven is what was sent."""
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for record in (record for records in groups.values() for record in records):
+            plain = record._replace(value=(record.value or b"").removeprefix(b"enc:"))
+            if plain.value == b"bad":
+                raise RecordFailed(plain, PeerError("no"))
+            unit.send("out", plain.value)
+
+    broker = run(handler, "enc:1", "enc:bad", "enc:2")
+    assert values(broker.records("in.dead")) == ["enc:bad"]
+    assert values(broker.records("out")) == ["1", "2"]
+
+
+def test_a_handler_may_name_a_record_that_is_not_there() -> None:
+    """It says nothing of whose fault it is: smaller units tell."""
+
+    async def handler(_: KafkaUnit, groups: Groups) -> None:
+        for record in (record for records in groups.values() for record in records):
+            if record.value == b"bad":
+                raise RecordFailed(record._replace(offset=99), PeerError("no"))
+
+    assert values(run(handler, "1", "bad", "2").records("in.dead")) == ["bad"]
+
+
+def test_a_peer_that_is_away_in_a_task_group_is_waited_for() -> None:
+    """The error is a group's, and what is in it is the world's."""
+    runs = 0
+
+    async def call() -> None:
+        if runs <= 4:
+            raise ConnectionError("the peer is away")
+
+    async def handler(unit: KafkaUnit, _: Groups) -> None:
+        nonlocal runs
+        runs += 1
+        async with asyncio.TaskGroup() as group:
+            group.create_task(call())
+        unit.send("out", b"done")
+
+    broker = run(handler, "good")
+    assert not broker.records("in.dead")
+    assert values(broker.records("out")) == ["done"]
+
+
+def test_an_error_that_answers_no_question_is_one_letter() -> None:
+    """Nothing is asked of it but its words."""
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for record in (record for records in groups.values() for record in records):
+            if record.value == b"bad":
+                raise RecordFailed(record, ApiError("api"))
+            unit.send("out", record.value)
+
+    broker = run(handler, "1", "bad", "2")
+    assert values(broker.records("in.dead")) == ["bad"]
+    assert values(broker.records("out")) == ["1", "2"]
