@@ -190,7 +190,7 @@ class Quarantine:
 
     def cohort_of(self, dead: Dead) -> Cohort:
         """Return what is redriven together with `dead`."""
-        return self.cohorts[_key_of(dead)]
+        return self.cohorts[key_of(dead)]
 
     def cause_of(self, dead: Dead) -> Dead:
         """Return the dead letter whose cause is that of `dead`: a follower's is what it follows, where that is seen."""
@@ -224,7 +224,7 @@ def sort_quarantine(records: Iterable[ConsumedRecord]) -> Quarantine:
                 name = (record.topic, letter.identity)
                 if letter.kind == STAND_IN and name not in letters:
                     # The announcement lies before it, or retention has taken that already.
-                    own = (_key_of(Dead(record, letter)), record.topic)
+                    own = (key_of(Dead(record, letter)), record.topic)
                     coming[own] = max(0, coming[own] - 1)
                 letters.setdefault(name, (record, letter))
         except ValueError:
@@ -232,7 +232,7 @@ def sort_quarantine(records: Iterable[ConsumedRecord]) -> Quarantine:
     by_key: dict[CohortKey, list[Dead]] = {}
     for name, (record, letter) in letters.items():
         dead = Dead(record, letter, settled.get(name))
-        by_key.setdefault(_key_of(dead), []).append(dead)
+        by_key.setdefault(key_of(dead), []).append(dead)
     announced = Counter[CohortKey]()
     for (key, _), count in coming.items():
         announced[key] += count
@@ -240,7 +240,8 @@ def sort_quarantine(records: Iterable[ConsumedRecord]) -> Quarantine:
     return Quarantine(cohorts, tuple(strangers))
 
 
-def _key_of(dead: Dead) -> CohortKey:
+def key_of(dead: Dead) -> CohortKey:
+    """Return the cohort that a dead letter belongs to."""
     letter = dead.letter
     key = original(dead.record, letter).key
     return (

@@ -16,6 +16,7 @@ from towpath.deadletter.quarantine import (
     Fate,
     Quarantine,
     Settlement,
+    key_of,
     sort_quarantine,
 )
 from towpath.deadletter.redrive_plan import (
@@ -35,6 +36,7 @@ from towpath.stream.broker.port import (
     BrokerAway,
     Member,
     OutcomeUnknown,
+    OutputRefused,
     Producer,
     ProducerFenced,
     TransactionAborted,
@@ -159,6 +161,7 @@ class Redrive:
         self._ends: dict[Place, int] = {}
         self._tried: set[str] = set()
         self._aborts = 0
+        self._refused: dict[CohortKey, OutputRefused] = {}
 
     def start(self) -> Quarantine:
         """End what an earlier run left open, shut out one that still goes on, and return what there is now."""
@@ -185,15 +188,16 @@ class Redrive:
     def run(self, requests: Sequence[RedriveStep], *, wait_seconds: float) -> Outcome:
         """Do `requests`, after `start`; wait so long without progress for the applications to read what was sent.
 
-        Raises RefusedError where another run has begun since, WorldError where the broker is away: what was sent by
-        then is settled, and running it again does the rest.
+        Raises RefusedError where another run has begun since, or a topic does not take a record again, WorldError where
+        the broker is away: what was sent by then is settled, and running it again does the rest.
         """
         deadline = self._clock.monotonic_seconds() + wait_seconds
         self._note_ends(_places(self._look(), requests))
         for _ in range(ROUNDS_MAX):
             self._ends = self._unread()
             quarantine = self._look()
-            steps = [step for request in requests for step in _sendable(quarantine, request, self._ends)]
+            open_requests = (request for request in requests if request.cohort not in self._refused)
+            steps = [step for request in open_requests for step in _sendable(quarantine, request, self._ends)]
             if steps:
                 self._tried |= {step.dead.letter.identity for step in steps}
                 self._send_all(steps)
@@ -201,7 +205,19 @@ class Redrive:
             elif not self._ends or not self._await(deadline):
                 break
         self._ends = self._unread()
+        self._tell_refused()
         return self._outcome(self._look(), requests)
+
+    def _tell_refused(self) -> None:
+        """Raise RefusedError for what a topic does not take, once all else was sent."""
+        for (application, partition, key, *_), error in self._refused.items():
+            name = "no key" if key is None else f"the key {key.decode(errors='backslashreplace')}"
+            raise RefusedError(
+                f"what {application} has in quarantine of {name}, partition {partition}, does not fit its topic "
+                f"together with what says that it is sent again: {error.cause}",
+                kept="its letters, in quarantine; all else that was asked for was sent",
+                next_step="raise the topic's max.message.bytes in schemas/topics/, then: towpath provision",
+            ) from error
 
     def release(self, key: CohortKey, *, followers: bool, wait_seconds: float) -> Outcome:
         """Count anew what is held of a key, after `start`, and let it go on: what waits is redriven, or dropped.
@@ -313,10 +329,27 @@ class Redrive:
         """Send steps, some hundred in a transaction, until one of these does not commit: the log is read again then."""
         for start in range(0, len(steps), STEPS_PER_TRANSACTION_MAX):
             chunk = steps[start : start + STEPS_PER_TRANSACTION_MAX]
-            committed = self._send(chunk)
+            committed = self._send_or_apart(chunk)
             self._note_ends({(step.dead.letter.application, _target(step.dead)) for step in chunk if step.sends})
             if not committed:
                 return
+
+    def _send_or_apart(self, steps: Sequence[LetterStep]) -> bool:
+        """Send steps together; key by key where a topic refuses something of them, and leave the key of that alone."""
+        try:
+            return self._send(steps)
+        except OutputRefused:
+            by_key: dict[CohortKey, list[LetterStep]] = {}
+            for step in steps:
+                by_key.setdefault(key_of(step.dead), []).append(step)
+        for key, mine in by_key.items():
+            try:
+                if not self._send(mine):
+                    return False
+            except OutputRefused as error:
+                self._refused[key] = error
+                self._tried -= {step.dead.letter.identity for step in mine}
+        return True
 
     def _send(self, steps: Sequence[LetterStep]) -> bool:
         now_milliseconds = epoch_milliseconds(self._clock)
@@ -334,6 +367,9 @@ class Redrive:
             self._producer.begin()
             send(self._producer)
             self._producer.commit({}, None)
+        except OutputRefused:
+            self._producer.abort()
+            raise
         except TransactionAborted:
             self._producer.abort()
             self._aborts += 1

@@ -9,6 +9,7 @@ from tests.unit.deadletter.test_redrive import Shop, all_of, dead_and_parked, dr
 from tests.unit.stream.support import options_for, values, working
 from tests.unit.stream.test_held_partitions import PLACE, accept, committed, holding
 from towpath.clock import SystemClock
+from towpath.errors import RefusedError
 from towpath.stream.broker.position import HoldKind
 from towpath.stream.engine import holds
 from towpath.stream.engine.worker_status import WorkerStatus
@@ -129,6 +130,25 @@ def test_a_new_record_at_an_offset_of_quarantine_follows(
     asyncio.run(main())
     assert shop.waiting() == ["a0", "a1", "a2", "a3", *new]
     assert not shop.applied()
+
+
+def test_a_record_that_its_topic_does_not_take_again_keeps_no_other_back(shop: Shop) -> None:
+    """With what says that it is redriven it is too large by some bytes; once its topic takes more, it goes."""
+    shop.broker.create_topic("in", 1, {"max.message.bytes": "1000"})
+    large = "a" + "x" * 850
+    shop.bad = {large, "b1"}
+    shop.put(large, "b1")
+    shop.work()
+    shop.bad = set()
+    with pytest.raises(RefusedError, match="of the key a, partition 0, does not fit its topic") as refused:
+        shop.redrive(all_of)
+    assert "max.message.bytes" in (refused.value.next_step or "")
+    shop.work()
+    assert shop.applied() == ["b1"]
+    assert shop.waiting() == [large]
+    shop.broker.configure_topic("in", {"max.message.bytes": "10000"})
+    settle(shop)
+    assert shop.applied() == ["b1", large]
 
 
 def test_a_clock_that_was_ahead_does_not_keep_a_key_waiting(shop: Shop) -> None:
