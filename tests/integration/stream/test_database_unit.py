@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.unit.stream.support import SETTINGS, Worker, memory_broker, options_for, working
+from tests.unit.stream.support import SETTINGS, Worker, in_transaction, memory_broker, options_for, working
 from towpath.errors import PeerError
 from towpath.stream.broker.dead_letter import read_dead_letter
 from towpath.stream.broker.memory import MemoryBroker
@@ -190,6 +190,36 @@ def test_a_ghost_finds_that_it_was_replaced(connection: psycopg.Connection[Any],
 
     asyncio.run(main())
     assert applied(connection) == numbers(10)
+
+
+def test_a_ghost_applies_nothing_past_what_its_heir_parked(
+    connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    """The heir parked a key by a record of another topic: of this one's own row, the ghost would find nothing new."""
+    broker = memory_broker(partitions=1)
+
+    def heir() -> None:
+        in_transaction(broker, "in", b"2")  # the ghost is not shown it
+        connection.execute("UPDATE towpath_offsets SET next_offset = 1 WHERE topic = 'in'")
+        connection.execute(
+            "INSERT INTO towpath_parked (application, partition, key, behind, spans) VALUES ('app', 0, 'k', 'in[0]@0', "
+            "'in:0:0:9000000000000')"
+        )
+        connection.commit()
+
+    async def main() -> None:
+        async with working(apply_all, options(broker, database_url), ["in", "timers"]) as worker:
+            broker.append("timers", b"1", key=b"j")
+            await until(worker, connection, 1)
+            heir()
+            broker.append("timers", b"3", key=b"k", headers=(("id", b"y"),))
+            await until(worker, connection, 3)
+
+    asyncio.run(main())
+    assert applied(connection) == ["1"]
+    (row,) = connection.execute("SELECT payload, dead FROM outbox").fetchall()
+    assert row[0] == b"3"
+    assert read_dead_letter(row[1]).behind == "in[0]@0"
 
 
 def test_the_heir_waits_for_the_ghosts_open_transaction(connection: psycopg.Connection[Any], database_url: str) -> None:

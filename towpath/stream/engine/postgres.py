@@ -321,15 +321,22 @@ class DatabaseTransaction:
         return self._connection is None or self._connection.broken
 
     def _begun(self, unit: DatabaseUnit) -> Connection:
-        """Lock the unit's rows and compare: only the worker that they name as the last may go on."""
+        """Lock the unit's rows and compare: only the worker that they name as the last may go on.
+
+        Where keys are parked, with the rows of the other topics of its numbers: a key may have been parked by what
+        another worker has applied of those.
+        """
         connection = self._connected()
         if not unit.begun:
             unit.begun = True
             try:
-                rows = self._lock(connection, unit.groups)
+                numbers = {place.partition for place in unit.groups} if self.parks else set[int]()
+                places = {*unit.groups, *(place for place in list(self._expected) if place.partition in numbers)}
+                rows = self._lock(connection, places)
             except psycopg.Error as error:
                 raise DatabaseAway(f"{self.application}: {first_line(error)}") from error
-            for place, records in unit.groups.items():
+            for place in places:
+                records = unit.groups.get(place)
                 found = rows[place].next_offset if place in rows else -1
                 if found != self._expected.get(place) or (records and records[0].offset < found):
                     raise StaleMember(
@@ -373,9 +380,10 @@ class DatabaseTransaction:
         return bool(self._unshown) and self._show_is_due()
 
     def forget_offsets(self, partitions: Iterable[TopicPartition]) -> None:
-        """Show nothing of these partitions any more."""
+        """Show nothing of these partitions any more, and know nothing of where they stand."""
         for partition in partitions:
             self._unshown.pop(partition, None)
+            self._expected.pop(partition, None)
 
     def _commit(self, unit: DatabaseUnit, offsets: Mapping[TopicPartition, int]) -> None:
         try:
