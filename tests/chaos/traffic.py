@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import psycopg
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from pipelines.demo.demo import CraftyGoods
 from pipelines.demo.postgres import connected
@@ -188,9 +188,10 @@ class Poisoner:
     """Sends poison, and knows where each record lies once Kafka has acknowledged it."""
 
     def __init__(self, settings: Settings) -> None:
+        self._client = settings.kafka.client_config()
         self._producer = Producer(
             {
-                **settings.kafka.client_config(),
+                **self._client,
                 "enable.idempotence": True,
                 "message.max.bytes": 2_000_000,
                 "message.timeout.ms": DELIVERY_SECONDS_MAX * 1000,
@@ -199,6 +200,7 @@ class Poisoner:
             }
         )
         self.sent: list[tuple[Poison, int]] = []
+        self._unplaced: list[Poison] = []
         self.failed: list[str] = []
         self._serving = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="poison")
@@ -208,8 +210,10 @@ class Poisoner:
         """Send a record to its partition."""
 
         def delivered(error: Any, message: Any) -> None:
-            if error is None:
+            if error is None and message.offset() is not None:
                 self.sent.append((poison, message.offset()))
+            elif error is None:  # the broker, killed meanwhile, had it already, and does not say where
+                self._unplaced.append(poison)
             else:
                 self.failed.append(f"{poison.kind} to {poison.topic}: {error}")
 
@@ -229,6 +233,27 @@ class Poisoner:
         self._thread.join(30)
         if left:
             self.failed.append(f"{left} records of poison were not acknowledged")
+        while self._unplaced:
+            poison = self._unplaced.pop()
+            self.sent.append((poison, self._find(poison)))
+
+    def _find(self, poison: Poison) -> int:
+        """Return where a record lies of which that is not known; of several alike, where no other is known to lie."""
+        known = {offset for one, offset in self.sent if (one.topic, one.partition) == (poison.topic, poison.partition)}
+        consumer = Consumer({**self._client, "group.id": "chaos-poison", "fetch.message.max.bytes": 4_000_000})
+        place = TopicPartition(poison.topic, poison.partition)
+        begin, end = consumer.get_watermark_offsets(place, timeout=30)
+        consumer.assign([TopicPartition(poison.topic, poison.partition, begin)])
+        try:
+            while (message := consumer.poll(30)) is not None and message.error() is None:
+                like = (message.key(), message.value()) == (poison.key, poison.value)
+                if like and message.offset() not in known:
+                    return int(message.offset() or 0)
+                if (message.offset() or 0) + 1 >= end:
+                    break
+            raise AssertionError(f"{poison.kind} is not in {poison.topic}[{poison.partition}], and was acknowledged")
+        finally:
+            consumer.close()
 
     def _serve(self) -> None:
         while not self._serving.wait(0.1):
