@@ -245,6 +245,7 @@ class Redrive:
             if not steps:
                 break
             self._send_all(steps)
+            self._tell_refused()
         if not self._all_read(self._clock.monotonic_seconds() + wait_seconds):
             return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
         return self.run(drop_plan(self._look(), [stand_in], followers=followers), wait_seconds=wait_seconds)
