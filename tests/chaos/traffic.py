@@ -14,7 +14,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 import psycopg
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from pipelines.demo.demo import CraftyGoods
 from pipelines.demo.postgres import connected
@@ -28,6 +28,7 @@ from towpath.demo.demo import Run
 from towpath.demo.postgres import ViewsReader
 from towpath.errors import TowpathError
 from towpath.settings import Settings
+from towpath.stream.broker.kafka import read_records
 
 ORDERS_PER_SECOND = 3.0
 DECIDING_SECONDS = 3.0
@@ -188,10 +189,10 @@ class Poisoner:
     """Sends poison, and knows where each record lies once Kafka has acknowledged it."""
 
     def __init__(self, settings: Settings) -> None:
-        self._client = settings.kafka.client_config()
+        self._settings = settings
         self._producer = Producer(
             {
-                **self._client,
+                **settings.kafka.client_config(),
                 "enable.idempotence": True,
                 "message.max.bytes": 2_000_000,
                 "message.timeout.ms": DELIVERY_SECONDS_MAX * 1000,
@@ -240,20 +241,11 @@ class Poisoner:
     def _find(self, poison: Poison) -> int:
         """Return where a record lies of which that is not known; of several alike, where no other is known to lie."""
         known = {offset for one, offset in self.sent if (one.topic, one.partition) == (poison.topic, poison.partition)}
-        consumer = Consumer({**self._client, "group.id": "chaos-poison", "fetch.message.max.bytes": 4_000_000})
-        place = TopicPartition(poison.topic, poison.partition)
-        begin, end = consumer.get_watermark_offsets(place, timeout=30)
-        consumer.assign([TopicPartition(poison.topic, poison.partition, begin)])
-        try:
-            while (message := consumer.poll(30)) is not None and message.error() is None:
-                like = (message.key(), message.value()) == (poison.key, poison.value)
-                if like and message.offset() not in known:
-                    return int(message.offset() or 0)
-                if (message.offset() or 0) + 1 >= end:
-                    break
-            raise AssertionError(f"{poison.kind} is not in {poison.topic}[{poison.partition}], and was acknowledged")
-        finally:
-            consumer.close()
+        like = (poison.partition, poison.key, poison.value)
+        for record in read_records(self._settings, [poison.topic]):
+            if (record.partition, record.key, record.value) == like and record.offset not in known:
+                return record.offset
+        raise AssertionError(f"{poison.kind} is not in {poison.topic}[{poison.partition}], and was acknowledged")
 
     def _serve(self) -> None:
         while not self._serving.wait(0.1):

@@ -1,12 +1,13 @@
 """Whatever a handler raises, and whatever it names: the record itself is the letter, or the world is waited for."""
 
 import asyncio
+from collections.abc import Callable
 
 from tests.unit.stream.support import Handler, memory_broker, options_for, values, working
 from towpath.errors import PeerError
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
-from towpath.stream.broker.record import TopicPartition
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.unit import KafkaUnit
 
@@ -35,6 +36,18 @@ def run(handler: Handler, *texts: str) -> MemoryBroker:
     return broker
 
 
+def refusing(failed: Callable[[ConsumedRecord], RecordFailed]) -> Handler:
+    """Return a handler that copies, and raises what `failed` makes of the record `bad`."""
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for record in (record for records in groups.values() for record in records):
+            if record.value == b"bad":
+                raise failed(record)
+            unit.send("out", record.value)
+
+    return handler
+
+
 def test_a_handler_may_name_a_copy_that_it_has_changed() -> None:
     """The letter has the record as it came: what is redriven is what was sent."""
 
@@ -52,13 +65,8 @@ def test_a_handler_may_name_a_copy_that_it_has_changed() -> None:
 
 def test_a_handler_may_name_a_record_that_is_not_there() -> None:
     """It says nothing of whose fault it is: smaller units tell."""
-
-    async def handler(_: KafkaUnit, groups: Groups) -> None:
-        for record in (record for records in groups.values() for record in records):
-            if record.value == b"bad":
-                raise RecordFailed(record._replace(offset=99), PeerError("no"))
-
-    assert values(run(handler, "1", "bad", "2").records("in.dead")) == ["bad"]
+    broker = run(refusing(lambda record: RecordFailed(record._replace(offset=99), PeerError("no"))), "1", "bad", "2")
+    assert values(broker.records("in.dead")) == ["bad"]
 
 
 def test_a_peer_that_is_away_in_a_task_group_is_waited_for() -> None:
@@ -83,13 +91,6 @@ def test_a_peer_that_is_away_in_a_task_group_is_waited_for() -> None:
 
 def test_an_error_that_answers_no_question_is_one_letter() -> None:
     """Nothing is asked of it but its words."""
-
-    async def handler(unit: KafkaUnit, groups: Groups) -> None:
-        for record in (record for records in groups.values() for record in records):
-            if record.value == b"bad":
-                raise RecordFailed(record, ApiError("api"))
-            unit.send("out", record.value)
-
-    broker = run(handler, "1", "bad", "2")
+    broker = run(refusing(lambda record: RecordFailed(record, ApiError("api"))), "1", "bad", "2")
     assert values(broker.records("in.dead")) == ["bad"]
     assert values(broker.records("out")) == ["1", "2"]

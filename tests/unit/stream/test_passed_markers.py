@@ -10,7 +10,7 @@ from random import Random
 
 import pytest
 
-from tests.unit.stream.support import copy, in_transaction, memory_broker, options_for, values, working
+from tests.unit.stream.support import Handler, copy, in_transaction, memory_broker, options_for, values, working
 from tests.unit.stream.test_held_partitions import OTHER, PLACE, accept, committed, holding, noted, put
 from tests.unit.stream.test_timers import options as timer_options
 from tests.unit.stream.test_timers import set_timers
@@ -50,10 +50,11 @@ def another_leads(broker: MemoryBroker, place: TopicPartition = PLACE) -> None:
 
 
 class Unknowing:
-    """A handler that copies, and holds the partition of a record that it does not know yet."""
+    """A handler that holds the partition of a record that it does not know yet, and leaves the others to another."""
 
-    def __init__(self) -> None:
+    def __init__(self, others: Handler = copy) -> None:
         self.knows = False
+        self._others = others
 
     async def __call__(self, unit: KafkaUnit, groups: Groups) -> None:
         for records in groups.values():
@@ -61,7 +62,7 @@ class Unknowing:
                 if record.value == UNKNOWN and not self.knows:
                     error = PartitionHeld(HoldKind.VERSION, "a version is missing", next_step="deploy it")
                     raise RecordFailed(record, error) from error
-        await copy(unit, groups)
+        await self._others(unit, groups)
 
 
 def test_an_idle_worker_commits_past_transaction_markers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,19 +184,10 @@ def test_a_timer_waits_for_what_waits_in_a_held_partition() -> None:
     broker = memory_broker(partitions=1)
     put(broker, PLACE, "set 500")
     statuses: list[WorkerStatus] = []
-    knows = False
-
-    async def handler(unit: KafkaUnit, groups: Groups) -> None:
-        for records in groups.values():
-            for record in records:
-                if record.value == UNKNOWN and not knows:
-                    error = PartitionHeld(HoldKind.VERSION, "a version is missing", next_step="deploy it")
-                    raise RecordFailed(record, error) from error
-        await set_timers(unit, groups)
 
     async def main() -> None:
         options = timer_options(broker, on_status=statuses.append)
-        async with working(handler, options, ["in", "timers"]) as worker:
+        async with working(Unknowing(set_timers), options, ["in", "timers"]) as worker:
             await worker.until(lambda: committed(broker) == 1)
             put(broker, PLACE, "unknown")
             await worker.until(holding(statuses, HoldKind.VERSION))

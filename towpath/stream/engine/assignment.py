@@ -110,6 +110,11 @@ class Assignment:
         if partition in self._owned:
             self._owned[partition].end = offset
 
+    def sought(self, partitions: Iterable[TopicPartition]) -> None:
+        """Forget the ends of partitions that are read from elsewhere: each is seen anew once reading has reached it."""
+        for partition in partitions:
+            self.seen_end(partition, -1)
+
     def processed(self, partition: TopicPartition) -> int:
         """Return the next offset to process."""
         return self._owned[partition].processed

@@ -147,6 +147,11 @@ class Work:
             return None
         return next(record for records in self.groups.values() for record in records)
 
+    def own(self, named: ConsumedRecord | None) -> ConsumedRecord | None:
+        """Return the record here that an agent named, as it came: it may have named a changed copy, or none."""
+        here = () if named is None else self.groups.get(named.topic_partition, ())
+        return next((record for record in here if named is not None and record.offset == named.offset), None)
+
 
 def halve(work: Work) -> list[Work]:
     """Cut work whose culprit is unknown in two: by partitions where there are several, else in the middle."""
@@ -164,7 +169,6 @@ def single_out(work: Work, culprit: ConsumedRecord) -> list[Work]:
     partition = culprit.topic_partition
     records = work.groups[partition]
     index = next(place for place, record in enumerate(records) if record.offset == culprit.offset)
-    culprit = records[index]  # the handler may have named a copy that it had changed
     before: Groups = {other: rest for other, rest in work.groups.items() if other != partition}
     if index:
         before[partition] = records[:index]
@@ -178,11 +182,10 @@ def after_failure(work: Work, failure: AgentFailed, who: Blame, *, attempts_max:
     only = work.only
     if only is None:
         known = failure.record
-        here = () if known is None else work.groups.get(known.topic_partition, ())
-        if known is None or all(record.offset != known.offset for record in here):
+        if known is None or known.topic_partition not in work.groups:
             return halve(work)
         pieces = single_out(work, known)
-        alone = next(piece for piece in pieces if piece.only is not None and piece.only.position == known.position)
+        alone = next(piece for piece in pieces if piece.only == known)
         _judge(alone, failure, who, attempts_max)
         return pieces
     _judge(work, failure, who, attempts_max)

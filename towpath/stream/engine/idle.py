@@ -66,13 +66,16 @@ class Idle:
         if await self.fire_timers(metadata):
             return
         if self._transaction.owes_offsets:
-            await self._guarded(unit := self._open_unit({}), self.commit(unit, {}, metadata))
+            await self.commit_owed(metadata)
         elif self.is_due:
             self._passed_seconds = self._clock.monotonic_seconds()
             await self._pass_markers(metadata)
 
-    async def commit(self, unit: Unit, ends: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> bool:
-        """Commit how far partitions have come, and what is owed."""
+    async def commit_owed(self, metadata: GroupMetadata | None) -> None:
+        """Commit how far units have come that wrote nothing."""
+        await self._guarded(unit := self._open_unit({}), self._commit(unit, {}, metadata))
+
+    async def _commit(self, unit: Unit, ends: Mapping[TopicPartition, int], metadata: GroupMetadata | None) -> bool:
         await self._transaction.commit(unit, ends, metadata)
         self._ownership.processed_to(ends.items())
         return True
@@ -88,7 +91,7 @@ class Idle:
         ends = await self._read_under_one_leader({p: end for p, end in reached.items() if end > owned.processed(p)})
         if ends:
             unit = self._open_unit({partition: [] for partition in ends})
-            await self._guarded(unit, self.commit(unit, ends, metadata))
+            await self._guarded(unit, self._commit(unit, ends, metadata))
 
     async def _read_under_one_leader(self, ends: dict[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Return the ends of which the leader is known; the others are read once more, from the last record on.
@@ -113,8 +116,7 @@ class Idle:
             whole = {p: epochs.get(p, -1) for p in others if positions[p] == self._ownership.processed(p)}
             await self._member.seek(positions, whole)
             self._leaders.update({p: leaders[p] for p in others})
-            for partition in others:
-                self._ownership.seen_end(partition, -1)
+            self._ownership.sought(others)
         return {p: end for p, end in ends.items() if p in same}
 
     async def fire_timers(self, metadata: GroupMetadata | None) -> bool:

@@ -287,10 +287,6 @@ class UnitLoop:
         self._transaction.forget_offsets(held)  # the note stands beside the offset; a later commit would take it away
         await self._stop_reading(held)
 
-    async def _commit_owed(self) -> None:
-        """Commit what is owed, before a hold is noted beside the offset: a later commit would take the note away."""
-        await self._guarded(unit := self._open_unit({}), self._idle.commit(unit, {}, self._metadata))
-
     async def _replace_member(self, reason: str) -> None:
         """Go on with a new member; what this worker owned is lost, as when its session had ended."""
         owned = self.ownership.partitions
@@ -420,6 +416,7 @@ class UnitLoop:
 
     async def _failed(self, unit: Unit, work: Work, failure: AgentFailed, began: float) -> None:
         """Settle what becomes of a failed unit's records, then abort it: an abort may find the transaction gone."""
+        failure.record = work.own(failure.record)
         if ends_the_worker(failure.cause):
             await self._abort(unit, "agent")
             place = failure.record.position if failure.record is not None else work.place
@@ -563,13 +560,13 @@ class UnitLoop:
             self._backlog.put_back(single_out(work, culprit))
             return
         partition = next(iter(work.groups)) if culprit is None else culprit.topic_partition
-        await self._commit_owed()
+        await self._idle.commit_owed(self._metadata)  # a later commit would take the note of the hold away
         self._backlog.put_back([work])
         await self._stop_reading(self._settling.hold(partition, error))
 
     async def _hold_number(self, number: int, error: PartitionHeld) -> None:
         """Hold all partitions of a number."""
-        await self._commit_owed()
+        await self._idle.commit_owed(self._metadata)
         await self._stop_reading(self._settling.hold(self.ownership.with_number(number)[0], error))
 
     async def _stop_reading(self, held: list[TopicPartition]) -> None:

@@ -160,8 +160,7 @@ class Settling:
         await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
         # Where records were passed over, what is committed lies before them still: an idle worker moves it on.
         self._assignment.processed_to((p, stored.get(p, begin)) for p, begin in going.items())
-        for partition in going:
-            self._assignment.seen_end(partition, -1)  # it is told anew, once it is reached from here
+        self._assignment.sought(going)
         self._assignment.set_phase(going, Phase.RESTORING)
         self._recovery.begin({partition.partition for partition in going}, noted)
 

@@ -114,18 +114,19 @@ class Unit:
         mark = read_mark(record) if record.headers else None
         if mark is None:
             return admit(parked, record.topic, record.offset, record.timestamp_milliseconds)
-        if parked is not None and mark.application == self.application:
+        own = mark.application == self.application
+        if parked is not None and own:
             settled = parked.settled(record.topic, record.offset, record.timestamp_milliseconds)
             if settled is None:  # it had its turn before the key waited for what it waits for now
                 return Admission.PASS_OVER if mark.drop or mark.stand_in else Admission.APPLY
             if settled:
                 return Admission.PASS_OVER
         if mark.stand_in:
-            if mark.application == self.application and self._parks(record):
+            if own and self._parks(record):
                 self._stand_in(record)
             return Admission.PASS_OVER
         admission, after = admit_redriven(mark, parked, self.application)
-        if after is not None and mark.application == self.application:
+        if after is not None and own:
             after = after.spanning(record.topic, record.offset, record.timestamp_milliseconds)
         if after != parked:
             self._park(record, after)

@@ -60,10 +60,10 @@ class Parked:
     def spanning(self, topic: str, offset: int, milliseconds: int) -> "Parked":
         """Return it with one more record settled at this place."""
         first, last, newest = self.span(topic) or (offset, offset, milliseconds)
-        if milliseconds > newest:  # new, and so is all behind it: if it lies before the end, the log was cut there
-            first, last = min(first, offset), offset
+        # A later one is new, and so is all behind it: if it lies before the end, the log was cut there.
+        last = offset if milliseconds > newest else max(last, offset)
         others = tuple(span for span in self.spans if span[0] != topic)
-        return replace(self, spans=(*others, (topic, min(first, offset), max(last, offset), max(newest, milliseconds))))
+        return replace(self, spans=(*others, (topic, min(first, offset), last, max(newest, milliseconds))))
 
     def settled(self, topic: str, offset: int, milliseconds: int) -> bool | None:
         """Return whether a record at this place was settled since the key waits, None if it came before that."""
