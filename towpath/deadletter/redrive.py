@@ -44,7 +44,7 @@ from towpath.stream.broker.port import (
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 READ_SECONDS_MAX = 30.0
-"""Longest wait for the end of a dead-letter topic: an open transaction hides it for at most its own time-out."""
+"""Longest wait for what comes next in a dead-letter topic: an open transaction hides it, at most for its time-out."""
 STEPS_PER_TRANSACTION_MAX = 500
 """Two records a step; at 1 KiB each a transaction of 1 MiB, far below its time-out."""
 ROUNDS_MAX = 100
@@ -70,10 +70,9 @@ def read_quarantine(
     places = [TopicPartition(topic, number) for topic, count in sorted(counts.items()) for number in range(count)]
     begins, ends = broker.begin_offsets(places), broker.end_offsets(places)
     clock = clock or SystemClock()
-    deadline = clock.monotonic_seconds() + seconds
     records: list[ConsumedRecord] = []
     for place in places:
-        records.extend(_read(broker, place, begins[place], ends[place], clock, deadline))
+        records.extend(_read(broker, place, begins[place], ends[place], clock, seconds))
     return sort_quarantine(_whole(broker, record, clock) for record in records)
 
 
@@ -100,12 +99,12 @@ def _read(
     begin: int,
     end: int,
     clock: Clock,
-    deadline: float | None = None,
+    seconds: float = READ_SECONDS_MAX,
 ) -> Iterator[ConsumedRecord]:
-    """Yield the committed records of a partition from `begin` to `end`, until `deadline`, by default half a minute."""
+    """Yield the committed records of a partition from `begin` to `end`; give up after `seconds` without any further."""
     if begin >= end:
         return
-    deadline = clock.monotonic_seconds() + READ_SECONDS_MAX if deadline is None else deadline
+    deadline = clock.monotonic_seconds() + seconds
     reader = broker.reader(place, begin)
     try:
         reached = begin
@@ -116,7 +115,10 @@ def _read(
                     kept="everything; what was sent before is settled",
                     next_step="run it again in some seconds",
                 )
+            before = reached
             further, reached = reader.poll(POLL_SECONDS)
+            if reached > before:  # a long topic is read to its end: only what stands still is given up
+                deadline = clock.monotonic_seconds() + seconds
             yield from (record for record in further if record.offset < end)
     finally:
         reader.close()

@@ -222,6 +222,57 @@ def test_a_ghost_applies_nothing_past_what_its_heir_parked(
     assert read_dead_letter(row[1]).behind == "in[0]@0"
 
 
+async def refuse_bad(unit: DatabaseUnit, groups: Groups) -> None:
+    for records in groups.values():
+        for record in records:
+            if record.value == b"bad":
+                raise RecordFailed(record, PeerError("no"))
+            await unit.run(insert([record]))
+
+
+def test_where_counts_differ_two_workers_know_the_same_parked_keys(
+    connection: psycopg.Connection[Any], database_url: str
+) -> None:
+    """Partitions of one number are then two workers', and each parks keys that the other meets."""
+    broker = memory_broker(partitions=2)
+    for topic in ("many", "many.dead"):
+        broker.create_topic(topic, 4)
+    last = (TopicPartition("in", 1), TopicPartition("many", 1))
+
+    def put(topic: str, *texts: str) -> None:
+        for text in texts:
+            broker.append(topic, text.encode(), key=b"k", partition=1, headers=(("id", text.encode()),))
+
+    def read(*offsets: int) -> bool:
+        found = broker.committed_offsets("app")
+        return [found.get(place, 0) for place in last] == list(offsets)
+
+    async def main() -> None:
+        topics = ["in", "many"]
+        async with (
+            working(refuse_bad, options(broker, database_url, slot="a"), topics) as one,
+            working(refuse_bad, options(broker, database_url, slot="b"), topics) as other,
+        ):
+            await one.until(lambda: all(worker.loop.ownership.partitions for worker in (one, other)))
+            owners = [worker for worker in (one, other) if last[0] in worker.loop.ownership.partitions]
+            assert owners != [worker for worker in (one, other) if last[1] in worker.loop.ownership.partitions]
+            put("many", "1")
+            await one.until(lambda: read(0, 1))
+            put("in", "bad")
+            await one.until(lambda: read(1, 1))
+            put("many", "2")
+            await one.until(lambda: read(1, 2))
+            put("in", "3")
+            await one.until(lambda: read(2, 2))
+
+    asyncio.run(main())
+    assert applied(connection) == ["1"]
+    rows = connection.execute("SELECT payload, dead FROM outbox").fetchall()
+    letters = {payload: read_dead_letter(dead).behind for payload, dead in rows}
+    assert letters == {b"bad": None, b"2": "in[1]@0", b"3": "in[1]@0"}
+    assert connection.execute("SELECT partition, held FROM towpath_parked").fetchall() == [(1, 3)]
+
+
 def test_the_heir_waits_for_the_ghosts_open_transaction(connection: psycopg.Connection[Any], database_url: str) -> None:
     """A predecessor that still holds the rows either commits first, or is ended by the server's time-out."""
     broker = memory_broker(partitions=1)

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.unit.stream.support import memory_broker, options_for, values, working
-from towpath.clock import SystemClock
+from tests.unit.stream.support import in_transaction, memory_broker, options_for, values, working
+from towpath.clock import ManualClock, SystemClock
 from towpath.deadletter.quarantine import Dead, Fate, Quarantine
 from towpath.deadletter.redrive import Outcome, Redrive, read_quarantine
 from towpath.deadletter.redrive_plan import RedriveStep, drop_plan, redrive_plan
 from towpath.errors import RefusedError
 from towpath.stream.broker.memory import MemoryBroker
-from towpath.stream.broker.port import Groups, OutcomeUnknown, TransactionAborted
+from towpath.stream.broker.memory.clients import MemoryReader
+from towpath.stream.broker.port import BrokerAway, Groups, OutcomeUnknown, TransactionAborted
+from towpath.stream.broker.record import ConsumedRecord
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.unit import KafkaUnit
 
@@ -361,3 +363,27 @@ def test_a_dead_record_is_kept_from_when_it_died(shop: Shop) -> None:
     shop.redrive(one("a1"))
     assert broker.records("in")[-1].timestamp_milliseconds > 1_000
     assert shop.quarantine().letters()[0].mark.timestamp_milliseconds == 1_000
+
+
+def test_a_quarantine_that_takes_long_is_read_to_its_end(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only where nothing further comes is it given up: what is long, or slow, is not."""
+    shop.bad = {"a1"}
+    shop.put("a1", "a2", "a3", "a4", "a5")
+    shop.work()
+    clock = ManualClock()
+    poll = MemoryReader.poll
+
+    def slowly(reader: MemoryReader, timeout_seconds: float) -> tuple[list[ConsumedRecord], int]:
+        clock.advance(20)
+        records, reached = poll(reader, timeout_seconds)
+        if not records:
+            return records, reached
+        reader._position = records[0].offset + 1
+        return records[:1], reader._position
+
+    monkeypatch.setattr(MemoryReader, "poll", slowly)
+    letters = read_quarantine(shop.broker, DEAD, seconds=30, clock=clock).letters()
+    assert values([dead.record for dead in letters]) == ["a1", "a2", "a3", "a4", "a5"]
+    in_transaction(shop.broker, "in.dead", b"a6")
+    with pytest.raises(BrokerAway, match="a transaction is open there"):
+        read_quarantine(shop.broker, DEAD, seconds=30, clock=clock)

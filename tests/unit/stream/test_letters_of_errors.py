@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from tests.unit.stream.support import Handler, memory_broker, options_for, values, working
-from towpath.errors import PeerError
+from towpath.errors import PeerError, WorldError
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
+from towpath.stream.broker.position import HoldKind, PartitionHeld
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.unit import KafkaUnit
@@ -22,14 +24,14 @@ class ApiError(Exception):
         raise KeyError(name)
 
 
-def run(handler: Handler, *texts: str) -> MemoryBroker:
+def run(handler: Handler, *texts: str, **changes: Any) -> MemoryBroker:
     """Return the broker once a worker has dealt with these records."""
     broker = memory_broker(partitions=1)
     for text in texts:
         broker.append("in", text.encode(), key=text.encode())
 
     async def main() -> None:
-        async with working(handler, options_for(broker, states=("counts",)), ["in"]) as worker:
+        async with working(handler, options_for(broker, states=("counts",), **changes), ["in"]) as worker:
             await worker.until(lambda: broker.committed_offsets("app").get(PLACE) == len(texts))
 
     asyncio.run(main())
@@ -94,3 +96,44 @@ def test_an_error_that_answers_no_question_is_one_letter() -> None:
     broker = run(refusing(lambda record: RecordFailed(record, ApiError("api"))), "1", "bad", "2")
     assert values(broker.records("in.dead")) == ["bad"]
     assert values(broker.records("out")) == ["1", "2"]
+
+
+def test_a_hold_in_a_task_group_holds_its_partition_alone() -> None:
+    """As where the error comes by itself; the others go on."""
+    broker = memory_broker(partitions=2)
+    for number in (0, 1):
+        broker.append("in", str(number).encode(), partition=number)
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for record in (record for records in groups.values() for record in records):
+            if record.partition == 0:
+                raise ExceptionGroup("of a task group", [PartitionHeld(HoldKind.VERSION, "missing", next_step="add it")])
+            unit.send("out", record.value)
+
+    async def main() -> None:
+        async with working(handler, options_for(broker, states=("counts",)), ["in"]) as worker:
+            await worker.until(lambda: broker.committed_offsets("app").get(TopicPartition("in", 1)) == 1)
+
+    asyncio.run(main())
+    assert values(broker.records("out")) == ["1"]
+    assert values(broker.records("in.dead")) == []
+
+
+def test_what_a_task_group_does_not_know_is_learned() -> None:
+    """As where the peer's error comes by itself."""
+    known = False
+
+    def learn(error: BaseException) -> BaseException:
+        nonlocal known
+        assert isinstance(error, PeerError)
+        known = True
+        return WorldError("learned")
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for record in (record for records in groups.values() for record in records):
+            if not known:
+                raise ExceptionGroup("of a task group", [PeerError("unknown")])
+            unit.send("out", record.value)
+
+    broker = run(handler, "1", learn=learn)
+    assert values(broker.records("out")) == ["1"]

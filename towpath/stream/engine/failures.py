@@ -8,12 +8,14 @@ from asyncio import CancelledError
 from collections import deque
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeVar
 
 from towpath.errors import PeerError, ProgrammerError, RefusedError, WorldError
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.suspects import Suspects, Suspicion
 
+E = TypeVar("E", bound=BaseException)
 WINDOW_RECORDS = 100
 BACKOFF_SECONDS_FIRST = 0.1
 BACKOFF_SECONDS_MAX = 10.0
@@ -110,6 +112,14 @@ def blame(cause: BaseException, world_errors: tuple[type[BaseException], ...] = 
     if isinstance(cause, PeerError):
         return Blame.PEER
     return Blame.HANDLER
+
+
+def found_in(cause: BaseException, kinds: tuple[type[E], ...]) -> E | None:
+    """Return `cause`, or the first error of a task group's, that is of `kinds`; None where there is none."""
+    if isinstance(cause, kinds):
+        return cause
+    within = cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()
+    return next((found for each in within if (found := found_in(each, kinds)) is not None), None)
 
 
 @dataclass(slots=True)

@@ -45,6 +45,7 @@ from towpath.stream.engine.failures import (
     blame,
     blocked,
     ends_the_worker,
+    found_in,
     halve,
     handler_exit,
     retry_seconds,
@@ -421,13 +422,14 @@ class UnitLoop:
             await self._abort(unit, "agent")
             place = failure.record.position if failure.record is not None else work.place
             raise handler_exit(failure.cause, place) from failure.cause
-        if isinstance(failure.cause, BROKER_ERRORS) or blame(failure.cause, self._world_errors) is Blame.WORLD:
+        brokers = found_in(failure.cause, BROKER_ERRORS)
+        if brokers is not None or blame(failure.cause, self._world_errors) is Blame.WORLD:
             try:
                 self._check_time(began)
+                if brokers is not None:
+                    raise brokers from failure
             except AgentFailed as slow:
                 failure = slow
-        if isinstance(failure.cause, BROKER_ERRORS):
-            raise failure.cause from failure
         await self._after_failure(unit, work, failure)
 
     async def _guarded(self, unit: Unit, body: Awaitable[bool], work: Work | None = None) -> bool:
@@ -522,13 +524,15 @@ class UnitLoop:
     # Failures
 
     async def _after_failure(self, unit: Unit, work: Work, failure: AgentFailed) -> None:
-        if self._learn is not None and isinstance(failure.cause, PeerError):
-            await self._transaction.abort(unit)
-            failure = AgentFailed(await asyncio.to_thread(self._learn, failure.cause), failure.record)
         who = blame(failure.cause, self._world_errors)
-        if isinstance(failure.cause, PartitionHeld):
+        if self._learn is not None and who is Blame.PEER and (peer := found_in(failure.cause, (PeerError,))):
+            await self._transaction.abort(unit)
+            failure = AgentFailed(await asyncio.to_thread(self._learn, peer), failure.record)
+            who = blame(failure.cause, self._world_errors)
+        held = found_in(failure.cause, (PartitionHeld,))
+        if held is not None:
             await self._abort(unit, "agent")
-            await self._hold(work, failure, failure.cause)
+            await self._hold(work, failure, held)
             return
         if who is Blame.WORLD:
             self._backlog.put_back([work])

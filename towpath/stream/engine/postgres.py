@@ -64,6 +64,8 @@ VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (application, partition, key) DO UPDATE
   SET behind = excluded.behind, held = excluded.held, spans = excluded.spans
 """
+_PARKED = "SELECT partition, key, concat_ws(' ', held, behind, spans) FROM towpath_parked WHERE application = %s"
+_LOCK_NUMBER = "SELECT pg_advisory_xact_lock(hashtextextended('towpath parked ' || %s || ' ' || %s, 0))"
 _UNPARK = "DELETE FROM towpath_parked WHERE application = %s AND partition = %s AND key = %s"
 
 
@@ -185,6 +187,7 @@ class DatabaseTransaction:
         self._broker = options.broker
         self._loop = loop
         self._connection: Connection | None = None
+        self._shares_numbers = False
         self._expected: dict[TopicPartition, int] = {}
         self.epochs: dict[TopicPartition, int] = {}
         self._unshown: dict[TopicPartition, int] = {}
@@ -239,6 +242,9 @@ class DatabaseTransaction:
         ids = await asyncio.to_thread(self._broker.topic_ids, {partition.topic for partition in wanted})
         # Where an application stands that has read nothing yet: what expires from then on has expired unread.
         begins = await asyncio.to_thread(self._broker.begin_offsets, wanted)
+        counts = await asyncio.to_thread(self._broker.partition_counts, self._loop.ownership.topics)
+        # Where the topics' counts differ, partitions of one number may be two workers'; parked keys go by the number.
+        self._shares_numbers = self.parks and len(set(counts.values())) > 1
         return await self._in_thread(self._read_positions, wanted, ids, begins)
 
     def _read_positions(
@@ -252,14 +258,9 @@ class DatabaseTransaction:
                         _ADD, [(self.application, *place, ids[place.topic], begins[place]) for place in wanted]
                     )
                 rows = self._lock(connection, wanted)
-                parked = connection.execute(
-                    "SELECT partition, key, concat_ws(' ', held, behind, spans) FROM towpath_parked"
-                    " WHERE application = %s",
-                    (self.application,),
-                ).fetchall()
+                self.parked = self._read_parked(connection)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot read its offsets: {first_line(error)}") from error
-        self.parked = {(partition, key): parked_of(text) for partition, key, text in parked}
         self._expected.update({place: stored.next_offset for place, stored in rows.items()})
         self.epochs.update({place: stored.leader_epoch for place, stored in rows.items()})
         return {place: self._position(place, ids[place.topic], stored) for place, stored in rows.items()}
@@ -282,6 +283,17 @@ class DatabaseTransaction:
                 connection.execute(_NOTE, (text, self.application, *partition))
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot write a note: {first_line(error)}") from error
+
+    def _read_parked(self, connection: Connection) -> dict[tuple[int, bytes], Parked]:
+        rows = connection.execute(_PARKED, (self.application,)).fetchall()
+        return {(partition, key): parked_of(text) for partition, key, text in rows}
+
+    def _check_parked(self, connection: Connection, numbers: set[int]) -> None:
+        """Raise StaleMember where another worker has parked or freed a key of these numbers since this one looked."""
+        found = self._read_parked(connection)
+        changed = {place for place in found.keys() | self.parked.keys() if found.get(place) != self.parked.get(place)}
+        if any(number in numbers for number, _ in changed):
+            raise StaleMember(f"{self.application}: another worker has parked or freed keys of {sorted(numbers)} since")
 
     def _lock(self, connection: Connection, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, _Stored]:
         places = list(partitions)
@@ -329,10 +341,12 @@ class DatabaseTransaction:
         connection = self._connected()
         if not unit.begun:
             unit.begun = True
+            numbers = {place.partition for place in unit.groups} if self.parks else set[int]()
             try:
-                numbers = {place.partition for place in unit.groups} if self.parks else set[int]()
                 places = {*unit.groups, *(place for place in list(self._expected) if place.partition in numbers)}
                 rows = self._lock(connection, places)
+                if self._shares_numbers:
+                    self._check_parked(connection, numbers)
             except psycopg.Error as error:
                 raise DatabaseAway(f"{self.application}: {first_line(error)}") from error
             for place in places:
@@ -425,6 +439,11 @@ class DatabaseTransaction:
         return TransactionAborted(text) if self._blames_world(error) else AgentFailed(error, None)
 
     def _write_dead(self, connection: Connection, unit: DatabaseUnit) -> None:
+        if unit.parked and self._shares_numbers:
+            numbers = {number for number, _ in unit.parked}
+            for number in sorted(numbers):
+                connection.execute(_LOCK_NUMBER, (self.application, str(number)))
+            self._check_parked(connection, numbers)
         if unit.letters:
             write(connection, unit.letters)
         for (partition, key), parked in unit.parked.items():
