@@ -13,7 +13,7 @@ from psycopg.rows import tuple_row
 
 from towpath.errors import ConfigurationError, WorldError, first_line
 from towpath.outbox.message import COLUMNS, OutboxMessage, values_of
-from towpath.outbox.names import HEARTBEAT_TABLE, OUTBOX_TABLE
+from towpath.outbox.names import HEARTBEAT_TABLE, OUTBOX_TABLE, slot_name
 from towpath.outbox.partitions import PartitionPlan, partition_name, plan_partitions
 from towpath.settings import OutboxSettings, PostgresSettings, Settings
 
@@ -42,8 +42,46 @@ COPY_FROM_ROWS = 2
 CONNECT_TIMEOUT_SECONDS = 10
 LOCK_TIMEOUT = "2s"
 """Longest wait of maintenance for a lock: behind it every writer of the outbox would queue."""
-LAG_BYTES_MAX = 64 * 1024 * 1024
-"""A slot further behind than this may yet be lost to `max_slot_wal_keep_size`, and the outbox be its only copy."""
+SLOT_TIMEOUT = "30s"
+"""Longest wait of a slot that is made for the transactions that are open on the server."""
+UPKEEP_SECONDS = 3600.0
+"""Between two runs of upkeep. Partitions are made days ahead, so that a missed run costs nothing."""
+
+# Whoever has a number of a transaction is seen here by anyone, in pg_stat_activity only by who may see all statistics.
+_WRITERS = """
+SELECT held.pid, activity.application_name, coalesce(activity.datname, prepared.database),
+  clock_timestamp() - coalesce(activity.xact_start, prepared.prepared), prepared.gid
+FROM pg_locks AS held LEFT JOIN pg_stat_activity AS activity USING (pid)
+LEFT JOIN pg_prepared_xacts AS prepared ON prepared.transaction = held.transactionid
+WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
+  AND held.pid IS DISTINCT FROM pg_backend_pid()
+ORDER BY coalesce(activity.xact_start, prepared.prepared) NULLS FIRST LIMIT 1
+"""
+
+# What a slot may not have carried. `catalog_xmin` follows its confirmed position: every transaction with a lower number
+# had ended before that, so its rows are carried (subtransactions have higher numbers than theirs). Numbers have 32 bits
+# in a row, hence the circle; up to this statement's own horizon, so that rows from before the last round are not meant.
+# Where nobody reads the slot, nothing is carried.
+_UNCARRIED = """
+coalesce((xmin::text::bigint - (SELECT first FROM slot) + 4294967296) %% 4294967296
+  < (pg_snapshot_xmax(pg_current_snapshot())::text::bigint %% 4294967296 - (SELECT first FROM slot) + 4294967296)
+    %% 4294967296, true)
+"""
+_SLOT = """
+WITH slot AS (SELECT catalog_xmin::text::bigint AS first FROM pg_replication_slots
+              WHERE slot_name = %s AND active AND wal_status <> 'lost')
+"""
+_PAST = "created_at < (now() AT TIME ZONE 'UTC')::date - %s"
+# Of constants of this file.
+_HAS_UNCARRIED = sql.SQL(f"{_SLOT} SELECT EXISTS (SELECT FROM {{}} WHERE {_UNCARRIED})")  # noqa: S608
+_DELETE_CAUGHT = f"{_SLOT} DELETE FROM public.outbox_default WHERE {_PAST} AND NOT {_UNCARRIED}"  # noqa: S608
+_OLDEST_CAUGHT = f"""
+{_SLOT} SELECT min(created_at)::text FROM public.outbox_default WHERE {_PAST} AND {_UNCARRIED}
+"""  # noqa: S608
+_OLD_BEATS = """
+WITH gone AS (DELETE FROM public.outbox_heartbeat WHERE beaten_at < now() - interval '1 hour' RETURNING 1)
+SELECT count(*) FROM gone
+"""
 
 
 @contextmanager
@@ -170,7 +208,7 @@ def apply_outbox_schema(
             connection.execute(_KNOW, (list(topics), list(topics.values())))
     if capture:
         ensure_capture_role(connection, postgres)
-    maintain(connection, outbox, drop=False)
+    maintain(connection, outbox)
 
 
 def ensure_capture_role(connection: Connection, postgres: PostgresSettings) -> None:
@@ -214,16 +252,41 @@ def ensure_slot(connection: Connection, slot: str) -> bool:
     """Create the replication slot that captures this database's outbox, and return whether it was missing.
 
     Made together with the table, so that no message is written before the place from which Debezium will read.
-    Needs REPLICATION. Waits for transactions that are open on the server at this moment.
+    Needs REPLICATION. PostgreSQL waits for every transaction that writes, in any database of the server, at this
+    moment: raises WorldError, which names the oldest, where one of them stays open.
     """
+    try:
+        with connection.transaction():
+            connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(SLOT_TIMEOUT))
+            # A lock of its own: upkeep and provisioning need not wait with it.
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox slot', 0))")
+            found = connection.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (slot,)).fetchone()
+            if found is not None:
+                return False
+            # A slot cannot be made in a transaction that has written; the lock alone is no write.
+            connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
+            return True
+    except (errors.QueryCanceled, errors.LockNotAvailable) as error:
+        raise _slot_waits(connection, slot) from error
+
+
+def _slot_waits(connection: Connection, slot: str) -> WorldError:
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 0))")
-        found = connection.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (slot,)).fetchone()
-        if found is not None:
-            return False
-        # A slot cannot be made in a transaction that has written; the lock alone is no write.
-        connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
-        return True
+        found = connection.execute(_WRITERS).fetchall()
+    who, next_step = "for a transaction that has ended meanwhile", "run the same command again"
+    for pid, application, database, since, prepared in found:
+        who = f"for a transaction that was prepared as {prepared!r}"
+        ending = f"ROLLBACK PREPARED '{prepared}' (or COMMIT) in database {database}"
+        if pid is not None:
+            who = f"for process {pid} ({application or 'no application name'}, database {database or 'not shown'})"
+            ending = f"SELECT pg_terminate_backend({pid})"
+        who += f", whose transaction has been open for {str(since or 'an unknown time').split('.')[0]}"
+        next_step = f"end it: {ending}; then run the same command again"
+    return WorldError(
+        f"slot {slot} was not made within {SLOT_TIMEOUT}: PostgreSQL waits {who}",
+        kept="every message, in the outbox; no slot was made",
+        next_step=next_step,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,44 +299,107 @@ class Maintenance:
     held_back: str | None = None
 
 
-def maintain(
-    connection: Connection, outbox: OutboxSettings, *, slot: str | None = None, drop: bool = True
-) -> Maintenance:
-    """Make the coming days' partitions and, unless `drop` is False, drop those past `keep_days`; commits.
+def keep_up(settings: Settings, database: str) -> Maintenance:
+    """Do what `maintain` does for the outbox of one of the project's databases.
 
-    Nothing is dropped while the slot called `slot` is missing, lost or far behind: the outbox may then be the only
-    place that still has the messages. Raises psycopg's LockNotAvailable when the table was busy for too long; the
-    next run does it.
+    Raises WorldError where the database is away, was busy, or refused; the next run tries it again.
     """
-    held_back = _reason_to_keep(connection, slot) if drop else None
+    try:
+        with connected(settings, database, kept="every message, in the outbox") as connection:
+            return maintain(connection, settings.outbox, slot=slot_name(settings.project.name, database))
+    except psycopg.Error as error:
+        raise WorldError(
+            f"the outbox of {database} could not be kept up: {first_line(error)}",
+            kept="every message that was there",
+            next_step="nothing: it is tried again within the hour",
+        ) from error
+
+
+def maintain(connection: Connection, outbox: OutboxSettings, *, slot: str | None = None) -> Maintenance:
+    """Make the coming days' partitions; drop those past `keep_days` that `slot` has carried; commits each.
+
+    The outbox may be the only place that has a message until Kafka has it: a day is dropped only once the slot's
+    confirmed position is behind everything in it, and none while the slot is missing, lost, or read by nobody. Without
+    a `slot` nothing is dropped. Raises psycopg's LockNotAvailable when the table was busy for too long; the next run
+    does it.
+    """
+    created = _make_days(connection, outbox)
+    if slot is None:
+        return Maintenance(created, (), 0)
+    with connection.transaction():
+        (beats,) = connection.execute(_OLD_BEATS).fetchall()[0]
+    kept = _reason_to_keep(connection, slot)
+    if kept:
+        return Maintenance(created, (), beats, kept)
+    with connection.transaction():
+        old = _plan(connection, outbox).drop
+    left = [day for day in old if not _drop_carried(connection, day, slot)]
+    with connection.transaction():
+        cut = (slot, outbox.keep_days)
+        connection.execute(_DELETE_CAUGHT, cut)
+        caught = connection.execute(_OLDEST_CAUGHT, cut).fetchall()[0][0]
+    kept_in = [*map(partition_name, left), *([f"outbox_default, from {caught}"] if caught else [])]
+    return Maintenance(
+        created,
+        tuple(partition_name(day) for day in old if day not in left),
+        beats,
+        f"slot {slot} has not carried all of {kept_in[0]}" if kept_in else None,
+    )
+
+
+def _make_days(connection: Connection, outbox: OutboxSettings) -> tuple[str, ...]:
+    with _alone(connection):
+        days = _plan(connection, outbox).create
+        if days:
+            # Before what the default partition caught is looked at: a writer may have put there what nobody sees yet,
+            # and PostgreSQL refuses the partition of such a day once that is committed.
+            connection.execute("LOCK TABLE ONLY public.outbox IN ACCESS EXCLUSIVE MODE")
+            days = _plan(connection, outbox).create
+        for day in days:
+            connection.execute(
+                sql.SQL("CREATE TABLE {} PARTITION OF public.outbox FOR VALUES FROM ({}) TO ({})").format(
+                    _partition(day), day.isoformat(), (day + timedelta(days=1)).isoformat()
+                )
+            )
+    return tuple(map(partition_name, days))
+
+
+def _drop_carried(connection: Connection, day: date, slot: str) -> bool:
+    """Drop the partition of a day if the slot has carried all of it; return whether it did."""
+    table = _partition(day)
+    with _alone(connection):
+        # Recovery, which writes into old days, waits for the first lock, another writer of this day for the second; who
+        # writes into other days waits for none, until this one is dropped.
+        connection.execute("LOCK TABLE ONLY public.outbox IN SHARE UPDATE EXCLUSIVE MODE")
+        connection.execute(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(table))
+        found = connection.execute(_HAS_UNCARRIED.format(table), (slot,)).fetchall()
+        carried = not found[0][0]
+        if carried:
+            connection.execute(sql.SQL("DROP TABLE {}").format(table))
+    return carried
+
+
+@contextmanager
+def _alone(connection: Connection) -> Iterator[None]:
+    """Open a transaction in which nobody else makes or drops partitions, and no lock is waited for long."""
     with connection.transaction():
         connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 0))")
-        plan = _plan(connection, outbox)
-        for day in plan.create:
-            connection.execute(
-                sql.SQL("CREATE TABLE {} PARTITION OF outbox FOR VALUES FROM ({}) TO ({})").format(
-                    sql.Identifier(partition_name(day)), day.isoformat(), (day + timedelta(days=1)).isoformat()
-                )
-            )
-        beats = 0
-        if drop and not held_back:
-            beats = _clean(connection, plan, outbox)
-    return Maintenance(
-        created=tuple(map(partition_name, plan.create)),
-        dropped=tuple(map(partition_name, plan.drop)) if drop and not held_back else (),
-        heartbeats_removed=beats,
-        held_back=held_back,
-    )
+        yield
+
+
+def _partition(day: date) -> sql.Identifier:
+    return sql.Identifier("public", partition_name(day))
 
 
 def _plan(connection: Connection, outbox: OutboxSettings) -> PartitionPlan:
     today: date = connection.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchall()[0][0]
     names = connection.execute(
-        "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'outbox'::regclass"
+        "SELECT relname FROM pg_inherits JOIN pg_class ON oid = inhrelid WHERE inhparent = 'public.outbox'::regclass"
     ).fetchall()
     caught = connection.execute(
-        "SELECT DISTINCT created_at::date FROM outbox_default WHERE created_at >= %s", (today,)
+        "SELECT DISTINCT created_at::date FROM public.outbox_default WHERE created_at >= %s AND created_at < %s",
+        (today, today + timedelta(days=outbox.ahead_days + 1)),
     ).fetchall()
     return plan_partitions(
         (name for (name,) in names),
@@ -284,29 +410,15 @@ def _plan(connection: Connection, outbox: OutboxSettings) -> PartitionPlan:
     )
 
 
-def _clean(connection: Connection, plan: PartitionPlan, outbox: OutboxSettings) -> int:
-    for day in plan.drop:
-        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(partition_name(day))))
-    connection.execute(
-        "DELETE FROM outbox_default WHERE created_at < (now() AT TIME ZONE 'UTC')::date - %s", (outbox.keep_days,)
-    )
-    return connection.execute("DELETE FROM outbox_heartbeat WHERE beaten_at < now() - interval '1 hour'").rowcount
-
-
-def _reason_to_keep(connection: Connection, slot: str | None) -> str | None:
-    if slot is None:
-        return None
-    row = connection.execute(
-        "SELECT wal_status, pg_wal_lsn_diff(pg_current_wal_lsn(), confirmed_flush_lsn)::bigint"
-        " FROM pg_replication_slots WHERE slot_name = %s",
-        (slot,),
-    ).fetchone()
-    connection.commit()
+def _reason_to_keep(connection: Connection, slot: str) -> str | None:
+    with connection.transaction():
+        row = connection.execute(
+            "SELECT wal_status, active FROM pg_replication_slots WHERE slot_name = %s", (slot,)
+        ).fetchone()
     if row is None:
         return f"slot {slot} does not exist: nothing captures this outbox"
-    status, lag_bytes = row
+    status, active = row
     if status == "lost":
         return f"slot {slot} is lost: what it had not carried is only here"
-    if lag_bytes is None or lag_bytes > LAG_BYTES_MAX:
-        return f"slot {slot} is {lag_bytes} bytes behind, more than {LAG_BYTES_MAX}"
-    return None
+    # Made anew where one was lost, it begins after what that one had not carried; it is read once that is recovered.
+    return None if active else f"nobody reads slot {slot}"

@@ -3,18 +3,21 @@
 The one rule: ids, rows and offsets commit together, so a row is the fold of what the offsets say was read.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, NamedTuple
 
+import structlog
+
 from towpath import metrics, tracing
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
-from towpath.errors import ConfigurationError, PeerError, ProgrammerError
+from towpath.errors import ConfigurationError, PeerError, ProgrammerError, WorldError
 from towpath.outbox.message import PAYLOAD_BYTES_MAX, OutboxMessage, from_record
 from towpath.outbox.names import VIEWS_DATABASE
-from towpath.outbox.postgres import write
+from towpath.outbox.postgres import UPKEEP_SECONDS, keep_up, write
 from towpath.settings import Settings
 from towpath.stream.broker.dead_letter import occurred_milliseconds
 from towpath.stream.broker.record import ConsumedRecord, plausible_milliseconds
@@ -27,6 +30,8 @@ from towpath.view.dedup.postgres import forget, sort_and_remember
 from towpath.view.postgres import ViewTable, create_table
 from towpath.view.versions.replacing import replace_when_caught_up
 from towpath.view.view import Occurrence, View, fold_records, group_name
+
+log = structlog.get_logger("towpath.view")
 
 GATHERING = Gathering(units_worth=20.0, seconds_max=0.5, crowd_records=12)
 """A view may be half a second behind a crowd: nothing waits for it, and a unit costs it six statements."""
@@ -81,6 +86,21 @@ def create_view(
                     await app.unit.run(apply)
             elif read:
                 await app.unit.run(apply)
+
+    @app.timer(interval=UPKEEP_SECONDS, on_leader=False)  # type: ignore[untyped-decorator]
+    async def upkeep() -> None:
+        try:
+            done = await asyncio.to_thread(keep_up, settings, VIEWS_DATABASE)
+        except WorldError as error:
+            log.warning("upkeep has to wait", view=view.name, cause=error.cause)
+            return
+        log.info(
+            "upkeep",
+            view=view.name,
+            partitions_made=len(done.created),
+            partitions_dropped=len(done.dropped),
+            held_back=done.held_back,
+        )
 
     if published not in (siblings or {view.version}):
         app.task(partial(replace_when_caught_up, settings, view, published, app.stream_options.broker))

@@ -1,8 +1,7 @@
-"""The outbox in a real PostgreSQL: what commits, who may read it, what is dropped."""
+"""The outbox in a real PostgreSQL: what commits, and who may read it."""
 
 import contextlib
 from collections.abc import Callable
-from datetime import date, timedelta
 from uuid import UUID, uuid4
 
 import psycopg
@@ -11,8 +10,7 @@ from psycopg import errors
 
 from towpath.errors import ConfigurationError
 from towpath.outbox.message import OutboxMessage
-from towpath.outbox.partitions import partition_name
-from towpath.outbox.postgres import COPY_FROM_ROWS, apply_outbox_schema, ensure_capture_role, maintain, write
+from towpath.outbox.postgres import COPY_FROM_ROWS, apply_outbox_schema, ensure_capture_role, write
 from towpath.settings import OutboxSettings, PostgresSettings
 
 pytestmark = pytest.mark.stack
@@ -145,74 +143,3 @@ def test_who_may_not_create_the_role_learns_what_an_administrator_has_to_run(con
     with pytest.raises(ConfigurationError) as raised:
         ensure_capture_role(connection, PostgresSettings(capture_username="never_made"))
     assert "CREATE ROLE never_made LOGIN REPLICATION" in str(raised.value)
-
-
-def days(connection: Connection) -> set[str]:
-    """Return the names of the dated partitions."""
-    rows = connection.execute(
-        "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'outbox'::regclass"
-    ).fetchall()
-    return {name for (name,) in rows} - {"outbox_default"}
-
-
-def add_day(connection: Connection, age_days: int) -> tuple[date, str]:
-    """Make the partition of a day in the past with one message in it."""
-    (today,) = connection.execute("SELECT (now() AT TIME ZONE 'UTC')::date").fetchone() or ()
-    day = today - timedelta(days=age_days)
-    name = partition_name(day)
-    connection.execute(
-        f"CREATE TABLE {name} PARTITION OF outbox FOR VALUES FROM ('{day}') TO ('{day + timedelta(days=1)}')"
-    )
-    connection.execute(
-        "INSERT INTO outbox (id, topic, key, type, payload, created_at) VALUES (%s, 't', 'k', 'T', '', %s)",
-        (UUID(int=age_days), day),
-    )
-    connection.commit()
-    return day, name
-
-
-def test_old_days_are_dropped_and_coming_days_made(connection: Connection) -> None:
-    """A week is kept, a week is made ahead."""
-    _, kept = add_day(connection, 7)
-    _, old = add_day(connection, 8)
-    done = maintain(connection, OutboxSettings())
-    assert done.dropped == (old,)
-    assert kept in days(connection)
-    assert old not in days(connection)
-    assert written(connection) == [7]
-
-
-def test_nothing_is_dropped_while_nobody_captures(connection: Connection) -> None:
-    """Without a slot the outbox is the only place that has the messages."""
-    _, old = add_day(connection, 30)
-    done = maintain(connection, OutboxSettings(), slot="no_such_slot")
-    assert done.dropped == ()
-    assert done.held_back is not None
-    assert "no_such_slot" in done.held_back
-    assert old in days(connection)
-
-
-def test_a_live_slot_lets_old_days_go(connection: Connection, database_url: str) -> None:
-    """What the slot has, or will have from the write-ahead log, need not stay in the table."""
-    _, old = add_day(connection, 30)
-    slot = f"{database_url.rsplit('/', 1)[1]}_slot"
-    connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
-    connection.commit()
-    try:
-        assert maintain(connection, OutboxSettings(), slot=slot).dropped == (old,)
-    finally:
-        connection.execute("SELECT pg_drop_replication_slot(%s)", (slot,))
-        connection.commit()
-
-
-def test_a_message_commits_though_maintenance_is_late(connection: Connection) -> None:
-    """The default partition takes it, and the next run leaves that day to it."""
-    for name in days(connection):
-        connection.execute(f"DROP TABLE {name}")
-    write(connection, [message(1)])
-    connection.commit()
-    done = maintain(connection, OutboxSettings(ahead_days=2))
-    assert len(done.created) == 2
-    assert written(connection) == [1]
-    write(connection, [message(2)])
-    assert sorted(written(connection)) == [1, 2]
