@@ -80,7 +80,9 @@ def connect(settings: Settings, service: str) -> Connection:
     """Return a connection, in autocommit, to a service's database. Raises WorldError where it cannot be reached."""
     options: dict[str, Any] = dict(settings.postgres.connection_options())
     try:
-        return psycopg.connect(settings.postgres.database_url(service), autocommit=True, **options)
+        connection = psycopg.connect(settings.postgres.database_url(service), autocommit=True, **options)
+        connection.execute("SET search_path = public, pg_temp")  # the outbox is there, whatever this role looks into
+        return connection
     except psycopg.OperationalError as error:
         raise WorldError(
             f"the database of {service} cannot be reached: {str(error).strip()}",

@@ -9,6 +9,10 @@
 -- No primary key: a re-emit after a lost slot writes the same row again, with its own id and time, and consumers
 -- drop what they have seen. No index: the table is written by inserts and read by time, a partition at a time.
 
+-- All of it is in `public`, where Debezium reads it: a search path begins with the schema of the user's name, where there
+-- is one, or as a role or a database sets it.
+SET LOCAL search_path = public, pg_temp;
+
 -- The order in which a transaction wrote its messages, for a re-emit. Whoever may insert may count.
 CREATE SEQUENCE IF NOT EXISTS outbox_sequence;
 GRANT USAGE ON SEQUENCE outbox_sequence TO PUBLIC;
@@ -62,7 +66,8 @@ END
 $body$;
 
 -- The topics that this outbox may write, as the catalogue has them; `towpath provision` fills it. While it is empty,
--- any name that Kafka takes will do. `record_bytes_max` is for key, payload and headers together.
+-- any name that Kafka takes will do. Once the catalogue was asked it has a row without a name, which no topic is: without
+-- any topic, then, nothing may be written. `record_bytes_max` is for key, payload and headers together.
 CREATE TABLE IF NOT EXISTS outbox_topics (
   name             text PRIMARY KEY,
   record_bytes_max int  NOT NULL
@@ -92,7 +97,7 @@ BEGIN
   SELECT written.topic INTO wrong FROM (SELECT DISTINCT topic FROM added) AS written
     LEFT JOIN public.outbox_topics AS known ON known.name = written.topic
     WHERE known.name IS NULL
-      AND (EXISTS (SELECT FROM public.outbox_topics) OR written.topic !~ '^[A-Za-z0-9._-]{1,249}$')
+      AND (EXISTS (SELECT FROM public.outbox_topics) OR written.topic !~ '^(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}$')
     LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION 'outbox of database %: "%" is not a topic that it may write', current_database(), wrong.topic
@@ -136,6 +141,10 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_publication WHERE pubname = 'towpath_outbox') THEN
     CREATE PUBLICATION towpath_outbox FOR TABLE outbox, outbox_heartbeat
       WITH (publish = 'insert', publish_via_partition_root = true);
+  ELSIF NOT EXISTS (SELECT FROM pg_publication_tables WHERE pubname = 'towpath_outbox'
+                    AND schemaname = 'public' AND tablename = 'outbox') THEN
+    -- It was made for tables of another schema, when the search path still said which.
+    ALTER PUBLICATION towpath_outbox SET TABLE outbox, outbox_heartbeat;
   END IF;
 END
 $body$;

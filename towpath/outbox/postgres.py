@@ -21,20 +21,26 @@ Connection = psycopg.Connection[Any]
 AsyncConnection = psycopg.AsyncConnection[Any]
 
 _NAMES = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
-_INSERT = sql.SQL("INSERT INTO outbox ({}) VALUES ({})").format(
+_INSERT = sql.SQL("INSERT INTO public.outbox ({}) VALUES ({})").format(
     _NAMES, sql.SQL(", ").join(sql.Placeholder() * len(COLUMNS))
 )
-_COPY = sql.SQL("COPY outbox ({}) FROM STDIN (FORMAT BINARY)").format(_NAMES)
+_COPY = sql.SQL("COPY public.outbox ({}) FROM STDIN (FORMAT BINARY)").format(_NAMES)
 _COLUMN_TYPES: Sequence[str] = [
     {"id": "uuid", "saga_id": "uuid", "payload": "bytea", "attempt": "int4", "round": "int4"}.get(name, "text")
     for name in COLUMNS
 ]
 _KNOW = """
 WITH wanted AS (SELECT * FROM unnest(%s::text[], %s::int[]) AS wanted (name, record_bytes_max)),
-gone AS (DELETE FROM outbox_topics WHERE name NOT IN (SELECT name FROM wanted))
-INSERT INTO outbox_topics SELECT * FROM wanted
+gone AS (DELETE FROM public.outbox_topics WHERE name NOT IN (SELECT name FROM wanted))
+INSERT INTO public.outbox_topics AS outbox_topics SELECT * FROM wanted
 ON CONFLICT (name) DO UPDATE SET record_bytes_max = excluded.record_bytes_max
   WHERE outbox_topics.record_bytes_max <> excluded.record_bytes_max
+"""
+_ASKED = ""
+"""No topic's name: it says that the catalogue was asked, so that an outbox without topics writes none."""
+_OTHERS = """
+SELECT FROM pg_class WHERE oid = to_regclass(%(name)s) AND (relkind <> %(kind)s OR
+  (SELECT count(*) FROM pg_attribute WHERE attrelid = oid AND attname = ANY(%(columns)s)) <> cardinality(%(columns)s))
 """
 COPY_FROM_ROWS = 2
 """From two messages on COPY costs less: 500 rows take 4 us each, 105 us each by INSERT; one alone 170 against 110."""
@@ -156,8 +162,8 @@ def other_connection(connection: Any) -> ConfigurationError:
     )
 
 
-_TABLES = "SELECT to_regclass('outbox') IS NOT NULL, to_regclass('outbox_topics') IS NOT NULL"
-_MAY_WRITE = "SELECT name = %s FROM outbox_topics ORDER BY name = %s DESC LIMIT 1"
+_TABLES = "SELECT to_regclass('public.outbox') IS NOT NULL, to_regclass('public.outbox_topics') IS NOT NULL"
+_MAY_WRITE = "SELECT name = %s FROM public.outbox_topics ORDER BY name = %s DESC LIMIT 1"
 
 
 def may_write(connection: Connection, topic: str) -> bool:
@@ -198,17 +204,35 @@ def apply_outbox_schema(
     `topics` are those that this outbox may write, with the most bytes of a record of each (`writable_topics`); any
     other is refused at its INSERT. None leaves those that are known as they are. Without `capture` no role is made:
     of a database that no Debezium reads, as in tests.
+    Raises ConfigurationError, and changes nothing, where something else is called `outbox`.
     The connection's role must own the database's objects; to create the capture role it needs CREATEROLE and
     REPLICATION (or to be superuser). Where an administrator made that role beforehand, neither is needed.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 0))")
+        require_own(connection, OUTBOX_TABLE, ("id", "topic", "key", "type", "payload", "created_at"), kind="p")
         connection.execute(resources.files(__package__).joinpath("outbox.sql").read_bytes())
         if topics is not None:
-            connection.execute(_KNOW, (list(topics), list(topics.values())))
+            known = {_ASKED: 0, **topics}
+            connection.execute(_KNOW, (list(known), list(known.values())))
     if capture:
         ensure_capture_role(connection, postgres)
     maintain(connection, outbox)
+
+
+def require_own(connection: Connection, table: str, columns: Sequence[str], *, kind: str = "r") -> None:
+    """Raise ConfigurationError where `public` has something called `table` that is not ours.
+
+    Ours is of the `kind` of `pg_class.relkind`, and has all of `columns`.
+    """
+    named = {"name": f"public.{table}", "kind": kind, "columns": list(columns)}
+    if connection.execute(_OTHERS, named).fetchone() is not None:
+        raise ConfigurationError(
+            f"database {connection.info.dbname} has a public.{table} of its own, where Towpath keeps its own",
+            kept="that, and all else in the database, as it was",
+            next_step=f"rename it (ALTER TABLE public.{table} RENAME TO {table}_of_service; and change what uses it), "
+            "then run the same command again",
+        )
 
 
 def ensure_capture_role(connection: Connection, postgres: PostgresSettings) -> None:
@@ -242,8 +266,8 @@ def ensure_capture_role(connection: Connection, postgres: PostgresSettings) -> N
         for right in (
             sql.SQL("CONNECT ON DATABASE {}").format(sql.Identifier(connection.info.dbname)),
             sql.SQL("USAGE ON SCHEMA public"),
-            sql.SQL("SELECT ON TABLE {}").format(sql.Identifier(OUTBOX_TABLE)),
-            sql.SQL("INSERT ON TABLE {}").format(sql.Identifier(HEARTBEAT_TABLE)),
+            sql.SQL("SELECT ON TABLE {}").format(sql.Identifier("public", OUTBOX_TABLE)),
+            sql.SQL("INSERT ON TABLE {}").format(sql.Identifier("public", HEARTBEAT_TABLE)),
         ):
             connection.execute(sql.SQL("GRANT {} TO {}").format(right, role))
 

@@ -5,6 +5,10 @@
 -- An undo marks the row of what it undoes; where that has not come yet, the mark is a row without a reply, and makes a
 -- command that comes late a command to pass over. Rows outlive whatever can bring a command back ([participant]
 -- inbox_keep_days).
+
+-- In `public`, whatever the search path begins with: a second inbox, later, would have forgotten all that was done.
+SET LOCAL search_path = public, pg_temp;
+
 CREATE TABLE IF NOT EXISTS inbox (
   idempotency_key uuid        PRIMARY KEY,
   saga_id         uuid        NOT NULL,

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError, WorldError
 from towpath.outbox.names import slot_name
-from towpath.outbox.postgres import Maintenance, apply_outbox_schema, ensure_slot, maintain
+from towpath.outbox.postgres import Maintenance, apply_outbox_schema, ensure_slot, maintain, require_own
 from towpath.outbox.topics import writable_topics
 from towpath.participant.core import InboxRow
 from towpath.participant.migrations import Migration, migrations_of, pending
@@ -24,22 +24,22 @@ from towpath.settings import Settings
 Connection = psycopg.Connection[Any]
 
 _COLUMNS = sql.SQL(", ").join(map(sql.Identifier, InboxRow._fields))
-_FETCH = sql.SQL("SELECT {} FROM inbox WHERE idempotency_key = ANY(%s)").format(_COLUMNS)
-_INSERT = sql.SQL("INSERT INTO inbox ({}) VALUES ({})").format(
+_FETCH = sql.SQL("SELECT {} FROM public.inbox WHERE idempotency_key = ANY(%s)").format(_COLUMNS)
+_INSERT = sql.SQL("INSERT INTO public.inbox ({}) VALUES ({})").format(
     _COLUMNS, sql.SQL(", ").join(sql.Placeholder() * len(InboxRow._fields))
 )
-_COPY = sql.SQL("COPY inbox ({}) FROM STDIN (FORMAT BINARY)").format(_COLUMNS)
+_COPY = sql.SQL("COPY public.inbox ({}) FROM STDIN (FORMAT BINARY)").format(_COLUMNS)
 _COPY_TYPES = ("uuid", "uuid", "text", "text", "text", "text", "int4", "text", "bool", "bool", "text", "bytea")
-_MARK = "UPDATE inbox SET undone = true WHERE idempotency_key = ANY(%s)"
+_MARK = "UPDATE public.inbox SET undone = true WHERE idempotency_key = ANY(%s)"
 _CLEAN = """
 WITH gone AS (
-  DELETE FROM inbox WHERE ctid = ANY(ARRAY(
-    SELECT ctid FROM inbox WHERE recorded_at < now() - make_interval(days => %s) ORDER BY recorded_at LIMIT %s))
+  DELETE FROM public.inbox WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM public.inbox WHERE recorded_at < now() - make_interval(days => %s) ORDER BY recorded_at LIMIT %s))
   RETURNING recorded_at)
 SELECT count(*), max(recorded_at) FROM gone
 """
 _FORGET = """
-INSERT INTO inbox_forgotten AS kept (until) VALUES (%s)
+INSERT INTO public.inbox_forgotten AS kept (until) VALUES (%s)
 ON CONFLICT (one) DO UPDATE SET until = greatest(kept.until, excluded.until)
 """
 _ONE_AT_A_TIME = "SELECT pg_advisory_xact_lock(hashtextextended('towpath service', 0))"
@@ -89,9 +89,13 @@ def apply_service_schema(settings: Settings, service: str, *, capture: bool = Tr
 
 
 def apply_inbox_schema(connection: Connection) -> None:
-    """Create the inbox where it is missing, and commit."""
+    """Create the inbox where it is missing, and commit.
+
+    Raises ConfigurationError, and changes nothing, where something else is called `inbox`.
+    """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath inbox', 0))")
+        require_own(connection, "inbox", InboxRow._fields)
         connection.execute(resources.files(__package__).joinpath("inbox.sql").read_bytes())
 
 
@@ -156,19 +160,19 @@ def _apply_one(connection: Connection, migration: Migration, root: Path) -> None
     except psycopg.Error as error:
         raise _broken(error, migration.path, root) from error
     connection.execute(
-        "INSERT INTO towpath_migration (number, name, digest) VALUES (%s, %s, %s)",
+        "INSERT INTO public.towpath_migration (number, name, digest) VALUES (%s, %s, %s)",
         (migration.number, migration.name, migration.digest),
     )
 
 
 def _has_migrations(connection: Connection) -> bool:
-    found = connection.execute("SELECT to_regclass('towpath_migration') IS NOT NULL").fetchone()
+    found = connection.execute("SELECT to_regclass('public.towpath_migration') IS NOT NULL").fetchone()
     connection.commit()
     return bool(found and found[0])
 
 
 def _applied(connection: Connection) -> dict[int, str]:
-    return dict(connection.execute("SELECT number, digest FROM towpath_migration").fetchall())
+    return dict(connection.execute("SELECT number, digest FROM public.towpath_migration").fetchall())
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +203,7 @@ def keep_up(settings: Settings, service: str) -> Upkeep:
 
 def forgotten_until(connection: Connection) -> datetime | None:
     """Return the time of the newest row that was ever removed, None where none was."""
-    row = connection.execute("SELECT until FROM inbox_forgotten").fetchone()
+    row = connection.execute("SELECT until FROM public.inbox_forgotten").fetchone()
     until: datetime | None = None if row is None else row[0]
     return until
 
@@ -235,7 +239,7 @@ def _connect(settings: Settings, service: str) -> Connection:
 
 _RECORDED = """
 SELECT step, item, direction, round, CASE WHEN refused THEN 'refused' ELSE 'done' END AS outcome, type, recorded_at
-  FROM inbox WHERE saga_id = %s AND type IS NOT NULL AND date_trunc('milliseconds', recorded_at) <= %s
+  FROM public.inbox WHERE saga_id = %s AND type IS NOT NULL AND date_trunc('milliseconds', recorded_at) <= %s
   ORDER BY recorded_at
 """
 

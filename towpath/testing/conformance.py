@@ -100,7 +100,7 @@ def answered(kit: Kit, case: Case) -> None:
         alone.connection.rollback()
     assert before == after, f"the handler of {_name(case)} commits or rolls back: that is its worker's to do"
     recorded = alone.connection.execute(
-        "SELECT type, payload FROM inbox WHERE idempotency_key = %s", (asking.idempotency_key,)
+        "SELECT type, payload FROM public.inbox WHERE idempotency_key = %s", (asking.idempotency_key,)
     ).fetchall()
     alone.connection.commit()
     assert recorded, f"no reply to {_name(case)} is recorded"
@@ -381,7 +381,7 @@ def _tried(kit: Kit, alone: ServiceAlone, asking: Asking) -> tuple[str, Snapshot
         alone.answer([asking])
         tables = snapshot(alone.connection, kit.ignore)
         recorded = alone.connection.execute(
-            "SELECT type FROM inbox WHERE idempotency_key = %s", (asking.idempotency_key,)
+            "SELECT type FROM public.inbox WHERE idempotency_key = %s", (asking.idempotency_key,)
         ).fetchall()
     finally:
         alone.connection.rollback()

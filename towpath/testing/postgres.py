@@ -200,7 +200,7 @@ def allow_topic(url: str, topic: str) -> None:
     """Let the outbox of a scratch database write a topic that no catalogue declares: one that only a test reads."""
     with _connect(url) as connection:
         connection.execute(
-            "INSERT INTO outbox_topics VALUES (%s, %s) ON CONFLICT DO NOTHING", (topic, REQUEST_BYTES_MAX)
+            "INSERT INTO public.outbox_topics VALUES (%s, %s) ON CONFLICT DO NOTHING", (topic, REQUEST_BYTES_MAX)
         )
 
 
@@ -236,7 +236,7 @@ class Relay:
         self._connection.close()
 
 
-_UNREAD = sql.SQL("SELECT {}, sequence FROM outbox WHERE sequence <> ALL(%s) ORDER BY sequence").format(
+_UNREAD = sql.SQL("SELECT {}, sequence FROM public.outbox WHERE sequence <> ALL(%s) ORDER BY sequence").format(
     sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
 )
 

@@ -8,7 +8,7 @@ import pytest
 from psycopg import errors, sql
 
 from tests.integration.outbox.test_outbox import message, written
-from towpath.outbox.postgres import apply_outbox_schema, write
+from towpath.outbox.postgres import apply_outbox_schema, may_write, write
 from towpath.settings import OutboxSettings, PostgresSettings
 
 pytestmark = pytest.mark.stack
@@ -100,6 +100,22 @@ def test_the_known_topics_follow_the_catalogue(provisioned: Connection) -> None:
     """What is added may be written after the next provisioning, what is gone may not."""
     apply_outbox_schema(provisioned, PostgresSettings(), OutboxSettings(), topics={"order.signals": 1_000_000})
     insert(provisioned, topic="order.signals")
+    with pytest.raises(errors.CheckViolation):
+        insert(provisioned)
+
+
+@pytest.mark.parametrize("topic", [".", ".."])
+def test_a_name_that_no_kafka_takes_is_refused_while_no_topic_is_known(connection: Connection, topic: str) -> None:
+    """Any other may be one of Kafka's."""
+    insert(connection, topic="..any")
+    with pytest.raises(errors.CheckViolation):
+        insert(connection, topic=topic)
+
+
+def test_an_outbox_whose_last_topic_is_gone_writes_none(provisioned: Connection) -> None:
+    """Nor does one that never had any, once the catalogue was asked."""
+    apply_outbox_schema(provisioned, PostgresSettings(), OutboxSettings(), topics={})
+    assert not may_write(provisioned, "order.events")
     with pytest.raises(errors.CheckViolation):
         insert(provisioned)
 

@@ -4,16 +4,17 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from psycopg import errors
+from psycopg import errors, sql
 
 from pipelines.services.catalog import service
 from schemas.records.catalog import ReserveStock
 from tests.commands import Asking
 from tests.integration.service_fixture import NewService
+from towpath.errors import ConfigurationError
 from towpath.outbox.names import slot_name
 from towpath.participant import postgres
 from towpath.participant.core import BeyondInbox, InboxRow
-from towpath.participant.postgres import apply_service_schema, keep_up
+from towpath.participant.postgres import apply_inbox_schema, apply_service_schema, keep_up
 from towpath.stream.broker.dead_letter import Mark
 from towpath.stream.engine.failures import RecordFailed
 
@@ -110,6 +111,30 @@ def test_a_command_older_than_what_the_inbox_forgot_is_not_guessed_at(new_servic
     younger = redriven._replace(headers=redriven.headers[:-1])
     with asked.connection.transaction(force_rollback=True):
         assert asked.answerer.answer(asked.connection, [younger], now).carried_out == 1
+
+
+def test_a_schema_of_the_users_name_makes_nothing_forgotten(new_service: NewService) -> None:
+    """PostgreSQL looks there first, as soon as there is one: a second inbox would carry every command out again."""
+    asked = new_service(service)
+    connection = asked.connection
+    postgres.store(connection, [row(1)], [])
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(connection.info.user)))
+    connection.commit()
+    apply_service_schema(asked.settings, "catalog", capture=False)
+    assert postgres.fetch(connection, [UUID(int=1)]) == [row(1)]
+    tables = asked.rows(
+        "SELECT tablename FROM pg_tables WHERE schemaname = current_user AND tablename ~ '^(in|out)box'"
+    )
+    assert tables == []
+
+
+def test_a_service_that_has_an_inbox_of_its_own_is_told_so(new_service: NewService) -> None:
+    """A name that many use already."""
+    asked = new_service(service)
+    asked.connection.execute("ALTER TABLE inbox DROP COLUMN idempotency_key")
+    asked.connection.commit()
+    with pytest.raises(ConfigurationError, match=r"has a public\.inbox of its own"):
+        apply_inbox_schema(asked.connection)
 
 
 def test_a_service_gets_all_its_tables_and_upkeep_finds_them(new_service: NewService) -> None:

@@ -30,7 +30,7 @@ FROM (SELECT) AS here LEFT JOIN pg_replication_slots ON slot_name = %s
 """
 _ROWS = """
 SELECT count(*), extract(epoch FROM (now() AT TIME ZONE 'UTC') - min(created_at))
-FROM (SELECT created_at FROM outbox WHERE created_at > %s LIMIT %s) AS waiting
+FROM (SELECT created_at FROM public.outbox WHERE created_at > %s LIMIT %s) AS waiting
 """
 
 

@@ -33,7 +33,7 @@ ROWS_AT_ONCE = 2_000
 # Of a message that was emitted anew, the first row tells its place: as in towpath/capture/postgres.py.
 _FIRST = """
 SELECT DISTINCT ON (id) {columns}, committed_at, written_as
-  FROM (SELECT {columns}, {order} FROM outbox WHERE topic = ANY(%(topics)s) AND sequence < %(end)s) AS kept
+  FROM (SELECT {columns}, {order} FROM public.outbox WHERE topic = ANY(%(topics)s) AND sequence < %(end)s) AS kept
  ORDER BY id, committed_at NULLS FIRST, written_as
 """
 _DIGEST = """
@@ -52,7 +52,7 @@ def outbox_connection(settings: Settings, service: str) -> AbstractContextManage
 def range_of(connection: Connection, service: str, topics: tuple[str, ...], clock: Clock | None = None) -> OutboxRange:
     """Return what an outbox holds now of `topics`. Raises WorldError where a transaction stays open over it."""
     ((end,),) = connection.execute(
-        "SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM outbox_sequence"
+        "SELECT CASE WHEN is_called THEN last_value + 1 ELSE last_value END FROM public.outbox_sequence"
     ).fetchall()
     _await_open_transactions(connection, service, clock or SystemClock())
     count, order = _digest(connection, topics, int(end))
