@@ -283,7 +283,7 @@ def ensure_slot(connection: Connection, slot: str) -> bool:
         with connection.transaction():
             connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(SLOT_TIMEOUT))
             # A lock of its own: upkeep and provisioning need not wait with it.
-            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox slot', 0))")
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 2))")
             found = connection.execute("SELECT 1 FROM pg_replication_slots WHERE slot_name = %s", (slot,)).fetchone()
             if found is not None:
                 return False
