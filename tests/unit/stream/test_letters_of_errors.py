@@ -107,7 +107,9 @@ def test_a_hold_in_a_task_group_holds_its_partition_alone() -> None:
     async def handler(unit: KafkaUnit, groups: Groups) -> None:
         for record in (record for records in groups.values() for record in records):
             if record.partition == 0:
-                raise ExceptionGroup("of a task group", [PartitionHeld(HoldKind.VERSION, "missing", next_step="add it")])
+                raise ExceptionGroup(
+                    "of a task group", [PartitionHeld(HoldKind.VERSION, "missing", next_step="add it")]
+                )
             unit.send("out", record.value)
 
     async def main() -> None:

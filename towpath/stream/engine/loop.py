@@ -529,8 +529,7 @@ class UnitLoop:
             await self._transaction.abort(unit)
             failure = AgentFailed(await asyncio.to_thread(self._learn, peer), failure.record)
             who = blame(failure.cause, self._world_errors)
-        held = found_in(failure.cause, (PartitionHeld,))
-        if held is not None:
+        if held := found_in(failure.cause, (PartitionHeld,)):
             await self._abort(unit, "agent")
             await self._hold(work, failure, held)
             return

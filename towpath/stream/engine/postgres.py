@@ -65,7 +65,7 @@ ON CONFLICT (application, partition, key) DO UPDATE
   SET behind = excluded.behind, held = excluded.held, spans = excluded.spans
 """
 _PARKED = "SELECT partition, key, concat_ws(' ', held, behind, spans) FROM towpath_parked WHERE application = %s"
-_LOCK_NUMBER = "SELECT pg_advisory_xact_lock(hashtextextended('towpath parked ' || %s || ' ' || %s, 0))"
+_LOCK_NUMBER = "SELECT pg_advisory_xact_lock(hashtextextended('towpath_parked ' || %s || ' ' || %s, 0))"
 _UNPARK = "DELETE FROM towpath_parked WHERE application = %s AND partition = %s AND key = %s"
 
 
