@@ -4,10 +4,12 @@ An instance MIGRATES if everything that it owes and awaits is owed and awaited b
 version could have brought it where it stands:
  1. A step that has begun is there, does the same thing, for the same participant, on the same side of the pivot.
  2. A reply, signal or timer on its way means the same to the new version as to the old.
- 3. What may have to be undone can be undone, and what its undo needs is there.
+ 3. What may have to be undone can be undone, by whoever was to undo it, and what its undo needs is there. A sub-saga
+    that its parent may ask back is of the same kind to it as before.
  4. What has begun has its (new) requirements settled; what is undone has nothing after it (in the new order) left to
     undo; the point of no return has passed in both versions or in neither.
- 5. A step that is gone owed nothing and awaited nothing.
+ 5. A step that is gone owed nothing and awaited nothing. A step that has started sub-sagas is there and means the same
+    ones: when this instance is over, they are told, and wait for it until then.
  6. What was decided stays decided: a branch that was taken, or was not, is there and belongs to a choice of the same
     name; a step that has begun lies in branches that are taken, and stands in only for what was declined; a failure
     that was tolerated is tolerated still.
@@ -21,9 +23,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from towpath.saga.definition import Activity, Definition, Kind, StepDefinition
+from towpath.saga.definition import Activity, Definition, StepDefinition
 from towpath.saga.definition_snapshot import name_of
-from towpath.saga.state import BEING_UNDONE, Direction, SagaState, Status, StepState, StepStatus
+from towpath.saga.state import BEING_UNDONE, Direction, SagaState, StepState, StepStatus
 
 _SETTLED = (StepStatus.SUCCEEDED, StepStatus.SKIPPED, StepStatus.DECLINED)
 _OUT = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.WAITING, StepStatus.STUCK)
@@ -61,7 +63,8 @@ class Group:
 class UpgradeReport:
     """What becomes of a number of states.
 
-    `ended` counts those that have nothing left to do, `already` those that are of the new version.
+    `ended` counts those that have nothing left to do (not sub-sagas, whose parents may ask for them yet), `already`
+    those that are of the new version.
     """
 
     saga: str
@@ -93,7 +96,7 @@ def report_on(old: Definition, new: Definition, states: Iterable[SagaState]) -> 
     """Return what becomes of each of `states`, grouped by reason."""
     report = UpgradeReport(old.name, old.version, new.version)
     for state in states:
-        if state.ended and not _may_be_asked_back(old, state):
+        if state.ended and state.parent is None:
             report.ended += 1
             continue
         if (state.saga, state.version) == (new.name, new.version) and new.version != old.version:
@@ -116,6 +119,8 @@ def judge(old: Definition, new: Definition, state: SagaState) -> Verdict:
         state.steps[old.index[step.key]] if step.key in old.index else StepState(step.key) for step in new.steps
     )
     reasons = list(comparable(old, new))
+    if state.parent is not None and old.kind is not new.kind:
+        reasons.append(f"its parent started it as {old.kind.value}, and it is {new.kind.value} now")
     for before, cell in zip(old.steps, state.steps, strict=True):
         if not _begun(cell):
             continue
@@ -150,11 +155,6 @@ def _strange(old: Definition, state: SagaState) -> Iterator[str]:
         yield "its steps are not those of the old version: the definition was changed without a new version"
 
 
-def _may_be_asked_back(old: Definition, state: SagaState) -> bool:
-    """Say whether a sub-saga that has completed may still be undone with its parent."""
-    return state.parent is not None and state.status is Status.COMPLETED and old.kind is Kind.COMPENSATABLE
-
-
 def _begun(cell: StepState) -> bool:
     return cell.status is not StepStatus.PENDING or cell.result is not None
 
@@ -175,11 +175,12 @@ def _not_carried(before: StepDefinition, after: StepDefinition, cell: StepState)
         return
     if before.kind is not after.kind:
         yield f"{key} has begun as {before.kind.value} and is {after.kind.value} now"
+    if _has_started_children(before, cell):
+        yield from _other_child(before, after, cell)
     statuses = [each.status for each in _cells(cell)]
     if any(status in _OUT for status in statuses) or cell.status is StepStatus.PENDING:
         if before.participant != after.participant:
             yield f"{key} is out at {before.participant}, and {after.participant} does it now"
-        yield from _other_child(before, after)
         if before.enough != after.enough:
             yield f"{key} awaits {before.enough or 'all'} of its items, and {after.enough or 'all'} now"
         yield from _misunderstood(key, before.outcomes, after.outcomes)
@@ -206,16 +207,25 @@ def _undo_not_carried(before: StepDefinition, after: StepDefinition, cell: StepS
     if (undoing or _owes(before, cell)) and before.undo is not None:
         if after.undo is None:
             yield f"the undo of {key} is owed, and there is none any more"
-        elif undoing:
-            if before.undo.participant != after.undo.participant:
-                yield f"the undo of {key} is out at {before.undo.participant}, and {after.undo.participant} does it now"
+            return
+        was, is_ = before.undo.participant, after.undo.participant
+        if was != is_:  # that one knows nothing of what the other one did, and would find nothing to undo
+            yield f"the undo of {key} is {'out at' if undoing else 'for'} {was}, and {is_} does it now"
+        if undoing:
             yield from _misunderstood(f"the undo of {key}", before.undo.outcomes, after.undo.outcomes)
 
 
-def _other_child(before: StepDefinition, after: StepDefinition) -> Iterator[str]:
-    """Rule 2, for a sub-saga that is under way: which it is, and by which key it is found."""
+def _has_started_children(step: StepDefinition, cell: StepState) -> bool:
+    """Say whether sub-sagas may wait to be told that this instance is over."""
+    begun = cell.status not in (StepStatus.PENDING, StepStatus.SKIPPED)
+    return step.child is not None and begun and (step.over is None or bool(cell.items))
+
+
+def _other_child(before: StepDefinition, after: StepDefinition, cell: StepState) -> Iterator[str]:
+    """Rules 2, 3 and 5, for sub-sagas that were started: which they are, and by which key they are found."""
     if _child(before) != _child(after):
-        yield f"{before.key} awaits the saga {_child(before)}, and starts {_child(after)} now"
+        word = "awaits" if any(each.status in _OUT for each in _cells(cell)) else "has started"
+        yield f"{before.key} {word} the saga {_child(before)}, and starts {_child(after)} now"
     elif before.keyed_by != after.keyed_by and (before.keyed_by is None or after.keyed_by is None):
         yield f"{before.key} has given its sub-saga another key than it has now"
 
@@ -256,6 +266,8 @@ def _not_dropped(before: StepDefinition, cell: StepState) -> Iterator[str]:
         yield f"{before.key} is gone, and is under way"
     elif _owes(before, cell):
         yield f"{before.key} is gone, and its undo is owed"
+    elif _has_started_children(before, cell):
+        yield f"{before.key} is gone, and the saga {_child(before)} waits to hear that this one is over"
 
 
 def _out_of_order(new: Definition, cells: tuple[StepState, ...], direction: Direction) -> Iterator[str]:

@@ -22,6 +22,8 @@ from tests.unit.saga.support import (
     chain,
     child,
     decision,
+    long_way,
+    named,
     other,
     parent,
     pivot,
@@ -31,8 +33,9 @@ from tests.unit.saga.support import (
     step,
     undo,
 )
-from towpath.saga import NO_EFFECT, Definition, Saga, seconds
+from towpath.saga import NO_EFFECT, Definition, Saga, hours, seconds
 from towpath.saga.check import explore
+from towpath.saga.effects import SubsagaCompleted
 from towpath.saga.inputs import Action
 from towpath.saga.state import Direction, ParentReference, SagaState, Status
 from towpath.saga.testing import Conversation, World, given
@@ -109,7 +112,10 @@ MIGRATES: dict[str, tuple[Definition, Callable[[], Conversation]]] = {
     "a new step later": (inserted("pivot"), at_second),
     "a new step past the pivot": (inserted("last"), at_pivot),
     "a reply more": (changed("second", outcomes={Yes: True, No: False, Stranger: False}), at_second),
-    "another participant, already answered": (changed("first", participant="elsewhere"), at_second),
+    "another participant, already answered, who need not undo it": (
+        changed("first", participant="elsewhere"),
+        at_second,
+    ),
     "a new step, on the way back": (inserted("pivot"), undoing_second),
 }
 
@@ -156,6 +162,11 @@ PINNED: dict[str, tuple[Definition, Callable[[], Conversation], str]] = {
         changed("second", undo=undo_of("second", participant=other.name)),
         undoing_second,
         "the undo of second is out at service, and other does it now",
+    ),
+    "undo's participant, before it is asked": (
+        changed("first", undo=undo_of("first", participant=other.name)),
+        at_second,
+        "the undo of first is for service, and other does it now",
     ),
     "undo's reply": (
         changed("second", undo=undo_of("second", outcomes={Undone: True})),
@@ -259,6 +270,40 @@ def test_waits_items_and_children_are_carried_too() -> None:
         ),
     )
     assert judge(outer, elsewhere, waiting.state).reasons == ("child awaits the saga child, and starts chain now",)
+    answered = waiting.when(SubsagaCompleted("child", "its id", None)).expect_anything()
+    reasons = judge(outer, elsewhere, answered.state).reasons
+    assert reasons == ("child has started the saga child, and starts chain now",)
+
+
+def test_a_sub_saga_that_owes_nothing_is_told_all_the_same_when_its_parent_is_over() -> None:
+    """A version without it would let it wait for that for ever."""
+
+    def buying(*, packs: bool) -> Saga[Opened]:
+        made = saga("buying")
+        last = pivot(made)
+        if packs:
+            begun: Any = named("begin_packing", lambda event, *_: event)
+            last = made.subsaga(long_way(), begun, after=last, within=hours(1))
+        retriable(made, "last", after=last)
+        return made
+
+    old, new = buying(packs=True), replace(buying(packs=False).definition, version=2)
+    talk = given(old, OPENED).expect_anything().when(Yes()).expect_anything()
+    talk.when(SubsagaCompleted("long_way", "its id", None)).expect_anything()
+    gone = "long_way is gone, and the saga long_way waits to hear that this one is over"
+    assert judge(old.definition, new, talk.state).reasons == (gone,)
+
+
+def test_a_sub_saga_stays_of_the_kind_that_its_parent_counts_on() -> None:
+    """A parent that may ask it back asks in vain, once it has a point of no return."""
+    old, new = child(), saga("child")
+    pivot(new, after=step(new, "inner"))
+    alone = given(old, OPENED).expect_anything().state
+    asked = replace(alone, parent=ParentReference("parent", "p", "k", "child", Direction.DO, 1, 1))
+    second = replace(new.definition, version=2)
+    assert judge(old.definition, second, alone).outcome is Outcome.MIGRATE
+    reasons = judge(old.definition, second, asked).reasons
+    assert reasons == ("its parent started it as compensatable, and it is pivot now",)
 
 
 @pytest.mark.parametrize(
@@ -289,16 +334,19 @@ def test_a_report_counts_by_reason() -> None:
     assert same.count(Outcome.PIN) == same.count(Outcome.REFUSE) == 0
 
 
-def test_a_completed_sub_saga_may_be_asked_back_and_is_judged() -> None:
-    """Its parent may compensate yet; one that stands alone, or has compensated, has nothing left to do."""
+def test_a_sub_saga_that_has_ended_may_be_asked_for_and_is_judged() -> None:
+    """Its parent may compensate yet, and asks either; one that stands alone has nothing left to do."""
     alone = given(child(), OPENED).expect_anything().when(Yes()).state
-    asked = replace(alone, parent=ParentReference("parent", "p", "k", "child", Direction.DO, 1, 1))
+    failed = given(child(), OPENED).expect_anything().when(No()).state
+    reference = ParentReference("parent", "p", "k", "child", Direction.DO, 1, 1)
+    states = [alone, replace(alone, parent=reference), replace(failed, parent=reference)]
+    assert [state.status for state in states] == [Status.COMPLETED, Status.COMPLETED, Status.COMPENSATED]
     old = child().definition
     without_undo = replace(
         old, version=2, steps=tuple(replace(each, undo=None) if each.key == "inner" else each for each in old.steps)
     )
-    report = report_on(old, without_undo, [alone, asked, replace(asked, status=Status.COMPENSATED)])
-    assert (report.ended, report.count(Outcome.PIN)) == (2, 1)
+    report = report_on(old, without_undo, states)
+    assert (report.ended, report.count(Outcome.PIN), report.count(Outcome.MIGRATE)) == (1, 1, 1)
 
 
 def test_instances_of_the_new_version_are_where_they_belong() -> None:
