@@ -1,13 +1,14 @@
 """An `each` of which some items are enough: the first of n carriers, two of three offers.
 
 Rule of this file: as soon as enough have succeeded the others are undone, while the saga goes on; it ends once they
-are. An item that fails is declined, one that is not answered is undone, as long as enough can still succeed.
+are. An item that fails is declined, one that is not answered is undone, as long as enough can still succeed; one that
+is stuck still can.
 """
 
 from towpath.saga.decision_builder import DecisionBuilder, becoming
 from towpath.saga.state import BEING_UNDONE, Direction, StepState, StepStatus
 
-_OPEN = (StepStatus.SENT, StepStatus.BACKOFF)
+_OPEN = (StepStatus.SENT, StepStatus.BACKOFF, StepStatus.STUCK)  # stuck: its reply was too large when it came
 
 
 def enough_can_succeed(builder: DecisionBuilder, position: int) -> bool:

@@ -9,7 +9,7 @@ from tests.unit.saga.support import Do, Kept, No, Opened, Take, Undone, Yes, sag
 from towpath.saga import NO_EFFECT, DefinitionError, one_of, seconds, tolerated
 from towpath.saga.decision_builder import timer_of
 from towpath.saga.definition_snapshot import definition_of, definition_snapshot_of, fingerprint_of
-from towpath.saga.inputs import Action, Replied, TimerFired
+from towpath.saga.inputs import Action, Replied, TimerFired, Unfit
 from towpath.saga.state import CauseKind, Direction, Status, StepStatus
 from towpath.saga.testing import Conversation, given
 from towpath.saga.upgrade import judge
@@ -128,6 +128,27 @@ def test_a_late_success_of_one_that_is_not_needed_is_refused() -> None:
     talk = asked().when(Yes("b"), item="1").expect_anything()
     late = Replied("late", 0, "offer", Direction.DO, 1, 1, Yes("a"), "0")
     talk.when_given(late).expect_refused("takes no reply")
+
+
+def stuck(talk: Conversation, item: str) -> Conversation:
+    """Let the reply of one item be too large for what would keep it."""
+    at = talk.state.started_milliseconds
+    return talk.when_given(Unfit(Replied("large", at, "offer", Direction.DO, 1, 1, Yes("large"), item), "too large"))
+
+
+def test_one_that_is_stuck_is_given_up_as_any_other_once_enough_have_succeeded() -> None:
+    """Else its reply, asked for again, would win too."""
+    talk = stuck(asked(), "0").expect_stuck("offer").when(Yes("b"), item="1")
+    talk.expect(back("a")).expect(back("c")).expect(Do("pivot", ((Yes("b"),),)))
+    talk.when_given(Replied("late", 0, "offer", Direction.DO, 1, 1, Yes("a"), "0")).expect_refused("takes no reply")
+    talk.when(Undone(), item="0").when(Undone(), item="2").when(Yes(), step="pivot").expect_completed()
+
+
+def test_one_that_is_stuck_can_still_be_enough() -> None:
+    """The saga waits for a person, instead of undoing what was done."""
+    talk = stuck(asked(1, Opened(lines=("a", "b"))), "0").when(No(), item="1").expect_stuck("offer")
+    talk.when_asked(Action.SKIP, step="offer", item="0", reply=Yes("small"))
+    talk.expect(Do("pivot", ((Yes("small"),),))).when(Yes(), step="pivot").expect_completed()
 
 
 def test_a_failure_later_undoes_the_winner_too() -> None:
