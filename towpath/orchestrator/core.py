@@ -46,6 +46,7 @@ from towpath.saga.keys import saga_id_of
 from towpath.saga.migrate import migrate
 from towpath.saga.state import Direction, ParentReference, SagaState
 from towpath.stream.broker.port import OutputRefused
+from towpath.stream.broker.position import PartitionHeld
 from towpath.stream.broker.record import ConsumedRecord, plausible_milliseconds
 from towpath.stream.broker.record_limits import RecordLimits
 
@@ -216,7 +217,10 @@ class Orchestrator:
         if state is None:
             self._performer.refuse(context, self._newest, input_, facts_of(input_)[1], "no such saga has started")
             return
-        old, state = self._under_definition(state)
+        found = self._found(context, state, input_, facts_of(input_)[1])
+        if found is None:
+            return
+        old, state = found
         new = self._definitions.get(asked.version)
         decision = migrate(old, new, state, input_)
         moved = decision.state is not state
@@ -297,7 +301,8 @@ class Orchestrator:
             )
             self._performer.refuse(context, self._newest, input_, message.saga, "it started no such sub-saga")
             return
-        self._retention.parent_ended(context, *self._under_definition(state))
+        if not self._retention.is_over(context, state):  # else it was told before, and its version may be gone
+            self._retention.parent_ended(context, *self._under_definition(state))
 
     def _begin(self, context: RecordContext, version: int, event: Any) -> None:
         record = context.record
@@ -361,13 +366,27 @@ class Orchestrator:
         if state is None:
             self._performer.refuse(context, self._newest, input_, detail, "no such saga has started")
             return
-        if state.ended and state.parent is None and state.version not in self._definitions:
-            # Its version may be gone: whatever it was, it refuses everything now.
-            if not self._was_decided(context, saga_id, input_):
-                self._performer.refuse(context, self._newest, input_, detail, "the saga has ended")
-                self._remember(context, state, input_)
-            return
-        self._perform(context, *self._under_definition(state), input_)
+        found = self._found(context, state, input_, detail)
+        if found is not None:
+            self._perform(context, *found, input_)
+
+    def _found(
+        self, context: RecordContext, state: SagaState, input_: Input, detail: str
+    ) -> tuple[Definition, SagaState] | None:
+        """Return an instance with its definition; None where it is over and has refused `input_` for that.
+
+        Its version may be gone or edited then: whatever it was, it refuses everything now. One that is not over waits
+        for its version (PartitionHeld).
+        """
+        try:
+            return self._under_definition(state)
+        except PartitionHeld:
+            if not self._retention.is_over(context, state):
+                raise
+        if not self._was_decided(context, state.saga_id, input_):
+            self._performer.refuse(context, self._newest, input_, detail, "the saga has ended")
+            self._remember(context, state, input_)
+        return None
 
     def _under_definition(self, state: SagaState) -> tuple[Definition, SagaState]:
         return self._instances.under_definition(state, self._definitions)

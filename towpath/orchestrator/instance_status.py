@@ -33,8 +33,8 @@ _UNDER_WAY = (
 class KeptInstance:
     """One instance: its state, with a nameplate for each record, and when that was written.
 
-    `needed` says that it may still change: it has not ended, or it is a completed sub-saga that its parent may ask
-    back. `held` says why a worker with the definitions at hand would not decide about it.
+    `needed` says that it may still change, or must answer: it has not ended, or it is a sub-saga whose parent may ask
+    for it yet. `held` says why a worker with the definitions at hand would not decide about it.
     """
 
     state: SagaState
@@ -94,10 +94,7 @@ def instances_in(
         decoded = codec.decode(record.value or b"")
         assert isinstance(decoded, wire.SagaState)
         state = state_from_wire(decoded, opener)
-        asked_back = (
-            state.status is Status.COMPLETED and state.parent is not None and state.saga_id.encode() not in parents_over
-        )
-        needed = not state.ended or asked_back
+        needed = not state.ended or (state.parent is not None and state.saga_id.encode() not in parents_over)
         looked = needed and definitions is not None
         held = _held_by(state, decoded.definition, known) if looked else None
         found.append(KeptInstance(state, record.timestamp_milliseconds, needed, held))

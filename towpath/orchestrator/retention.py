@@ -38,6 +38,11 @@ class Retention:
             if state.ended:
                 self._over(context, definition, state)
 
+    @staticmethod
+    def is_over(context: RecordContext, state: SagaState) -> bool:
+        """Say whether an instance has ended and nobody can ask for it any more."""
+        return state.ended and (state.parent is None or context.state.get(_noted(state.saga_id)) is not None)
+
     def forgotten(self, context: RecordContext, saga_id: str) -> None:
         """Remove what was noted about an instance that is forgotten."""
         if context.state.get(_noted(saga_id)) is not None:

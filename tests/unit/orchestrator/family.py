@@ -93,6 +93,21 @@ def buy(
     return made
 
 
+def paying_first() -> Saga[OrderPlaced]:
+    """Return a parent that has something to undo when its sub-saga fails."""
+    made = Saga("buy", version=1, starts_on=OrderPlaced, deadline=hours(100))
+    paid = made.step(
+        payments,
+        authorise_payment,
+        undo=Undo(void_authorisation, succeeds=AuthorisationVoided),
+        succeeds=PaymentAuthorised,
+        fails=PaymentDeclined,
+        within=hours(90),
+    )
+    made.subsaga(hold_goods(), same, after=paid, within=hours(1), key="goods")
+    return made
+
+
 class Family:
     """Workers of several sagas, one partition each; what they send to each other is carried at once, in order."""
 

@@ -8,12 +8,22 @@ import pytest
 from sagas import place_order
 from schemas.records.catalog import StockReserved
 from schemas.records.identity import CustomerVerified
+from schemas.records.payment import AuthorisationVoided
 from tests.unit.orchestrator.desktop import CODEC, Desktop, commands, desktop, order_placed
-from tests.unit.orchestrator.family import Family, buy, codec_of, hold_goods
-from tests.unit.orchestrator.test_subsagas import confirmed, goods_held
+from tests.unit.orchestrator.family import Family, buy, codec_of, hold_goods, paying_first
+from tests.unit.orchestrator.test_subsagas import (
+    AUTHORISED,
+    OUT_OF_STOCK,
+    answered,
+    begun,
+    by_participant,
+    confirmed,
+    goods_held,
+)
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import PeerError
 from towpath.orchestrator.instance_status import KeptInstance, instances_in
+from towpath.saga.state import Status
 from towpath.saga.state_snapshot import state_from_tree, state_to_snapshot, tree_from_json, tree_to_json
 from towpath.saga.upgrade import Outcome, judge
 from towpath.settings import load_settings
@@ -113,6 +123,18 @@ def test_a_completed_sub_saga_is_needed_until_its_parent_is_over() -> None:
     for saga in ("buy", "hold_goods"):
         (instance,) = instances(changelog(family[saga]))
         assert (instance.state.ended, instance.needed) == (True, False)
+
+
+def test_a_sub_saga_that_has_compensated_is_needed_until_its_parent_is_over() -> None:
+    """Its parent, which undoes something else yet, will tell it; that is a message for its version."""
+    family = Family(paying_first(), hold_goods())
+    out = by_participant(answered(family, begun(family)["payment"], AUTHORISED))
+    void = by_participant(answered(family, out["catalog"], OUT_OF_STOCK))["payment"]
+    (child,) = instances(changelog(family["hold_goods"]))
+    assert (child.state.status, child.needed) == (Status.COMPENSATED, True)
+    answered(family, void, AuthorisationVoided(order_id="order-1"))
+    (child,) = instances(changelog(family["hold_goods"]))
+    assert not child.needed
 
 
 def test_a_record_that_is_no_state_is_its_writers_mistake() -> None:

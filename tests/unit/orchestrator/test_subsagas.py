@@ -1,15 +1,21 @@
 """Sub-sagas in the orchestrator: carried by topics, kept while their parent may ask for them, then forgotten."""
 
+import pytest
+
+from sagas import catalog
+from sagas.place_order import reserve_stock
 from schemas.records.catalog import OutOfStock, StockReleased, StockReserved
-from schemas.records.order import OrderConfirmed
+from schemas.records.order import OrderApproved, OrderConfirmed, OrderPlaced
 from schemas.records.payment import PaymentAuthorised, PaymentDeclined
-from tests.unit.orchestrator.desktop import Sent, commands, history, order_placed
+from tests.unit.orchestrator.desktop import Sent, commands, desktop, history, order_placed
 from tests.unit.orchestrator.family import Family, buy, hold_goods, pack
 from towpath.orchestrator import records as wire
+from towpath.saga import Saga, hours, seconds
 
 RESERVED = StockReserved(order_id="order-1", reservation_id="r-1")
 RELEASED = StockReleased(order_id="order-1")
 AUTHORISED = PaymentAuthorised(order_id="order-1", authorisation_id="a-1", amount_cents=20_00)
+OUT_OF_STOCK = OutOfStock(order_id="order-1", sku="chair", requested=1, available=0)
 DECLINED = PaymentDeclined(order_id="order-1", reason="no money")
 
 
@@ -81,8 +87,7 @@ def test_a_child_is_undone_long_after_its_own_retention() -> None:
 def test_a_child_that_failed_answers_its_parent_and_goes_with_it() -> None:
     """It compensates by itself; the parent has nothing to undo."""
     family = Family(buy(), hold_goods())
-    refusal = OutOfStock(order_id="order-1", sku="chair", requested=1, available=0)
-    assert statuses(answered(family, begun(family)["catalog"], refusal)) == {
+    assert statuses(answered(family, begun(family)["catalog"], OUT_OF_STOCK)) == {
         "hold_goods": "compensated",
         "buy": "compensated",
     }
@@ -120,6 +125,27 @@ def test_a_child_that_outlives_its_parent_is_forgotten_after_its_own_ending() ->
     again = [command for command in commands(family.pass_hours(1)) if command.headers["direction"] == "undo"]
     answered(family, again[-1] if again else release, RELEASED)
     assert family.kept("hold_goods") == 1
+    family.pass_hours(1)
+    assert family.kept("hold_goods") == 0
+
+
+@pytest.mark.parametrize("edited", [False, True], ids=["removed", "edited"])
+def test_a_child_that_is_over_waits_for_no_version(*, edited: bool) -> None:
+    """`saga versions` said that its version is free: whatever comes for it late is refused, and holds nothing up."""
+    family = Family(buy(), hold_goods())
+    sent = confirmed(family, goods_held(family))
+    (over,) = [message for message in sent if isinstance(message.record, wire.ParentEnded)]
+    child, saga_id = family["hold_goods"], over.headers["saga_id"]
+    newer = Saga("hold_goods", version=1 if edited else 2, starts_on=OrderPlaced, deadline=hours(2))
+    newer.retriable(catalog, reserve_stock, key="reserve", succeeds=StockReserved, within=seconds(10))
+    child.orchestrator = desktop(newer).orchestrator
+    approved = OrderApproved(order_id="order-1", approver="grace")
+    late = [child.give("hold_goods.signals", approved, id="s-1")]
+    for action in (wire.OperatorAction.CANCEL, wire.OperatorAction.UPGRADE):
+        asked = wire.OperatorAsked(saga_id=saga_id, action=action, version=2, actor="grace", reason="late")
+        late.append(child.give("hold_goods.operator", asked, id=action.value))
+    assert [entry.reason for one in late for entry in history(one)] == ["the saga has ended"] * 3
+    assert child.give(over.topic, over.record, key=over.key, **over.headers) == []
     family.pass_hours(1)
     assert family.kept("hold_goods") == 0
 
