@@ -462,13 +462,24 @@ class Orchestrator:
             noted = forget_withdrawn(context, subject)
             if noted is not None:
                 self._instances.forgotten_up_to(context, noted)
-            if noted is not None or self._instances.forget(context, subject, self._one_for_ever):
+            if noted is not None or self._forget_instance(context, subject):
                 self._retention.forgotten(context, subject)
                 self._unheld.forget(context, subject)
             return
         for input_ in self._early.take(context, key):
             detail = type(input_.signal).__name__
             self._performer.refuse(context, self._newest, input_, detail, "its saga never started")
+
+    def _forget_instance(self, context: RecordContext, saga_id: str) -> bool:
+        """Forget an instance; say whether it could be.
+
+        That its key had one stays where a key has one for ever: by the version that it was of, which may be gone, or by
+        one that starts the next. That is about 100 bytes a key.
+        """
+        state = self._instances.forget(context, saga_id)
+        if state is not None and self._one_for_ever.isdisjoint((state.version, *self._starts.values())):
+            context.remove_instance(state.key, saga_id)
+        return state is not None
 
     def _decoded(self, context: RecordContext) -> Any:
         """Return what the record carries, as the machine knows it. Raises PeerError."""

@@ -128,21 +128,23 @@ class Instances:
         context.state.put(instance_key(kept.state.saga_id), kept.content)
         self._remember(kept)
 
-    def forget(self, context: RecordContext, saga_id: str, one_for_ever: frozenset[int]) -> bool:
+    def has_ended(self, context: RecordContext, saga_id: str) -> bool:
+        """Say whether an instance that has begun has ended; one that is forgotten had."""
+        state = self.load(context, saga_id)
+        return state is None or state.ended
+
+    def forget(self, context: RecordContext, saga_id: str) -> SagaState | None:
         """Remove an instance whose retention is over, and note how far back the memory of starts now reaches.
 
-        That its key had one stays, in versions of `one_for_ever`: about 100 bytes a key. Return False, and leave all,
-        if it has not ended (any more).
+        Return it as it was; None, and leave all, if it has not ended (any more). That its key had one stays.
         """
         state = self.load(context, saga_id)
         if state is None or not state.ended:
-            return False
+            return None
         context.state.delete(instance_key(saga_id))
-        if state.version not in one_for_ever:
-            context.remove_instance(state.key, saga_id)
         self._known.pop(saga_id, None)
         self.forgotten_up_to(context, state.started_milliseconds)
-        return True
+        return state
 
     def forgotten_up_to(self, context: RecordContext, milliseconds: int) -> None:
         """Note that what became of a start of that time is no longer known."""

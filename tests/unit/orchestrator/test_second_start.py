@@ -92,6 +92,19 @@ def test_refused_always_means_when_the_first_is_forgotten_too() -> None:
     assert history(start(context, "event-3"))[0].cause.startswith("refused: the key has an instance already")
 
 
+def test_refused_always_means_when_the_version_of_the_first_is_gone_too() -> None:
+    """It has ended, so its version may be removed before it is forgotten; those that start now say REFUSE_ALWAYS."""
+    saga = keep_stock(SecondStart.REFUSE_ALWAYS, when_refused=False)
+    context = desktop(saga)
+    end(context, start(context, "event-1"))
+    object.__setattr__(saga.definition, "version", 2)
+    context.orchestrator = desktop(saga).orchestrator
+    context.clock.advance(5 * 3600)
+    context.fire_timers()
+    assert not [key for key in context.stored() if key.startswith(b"i")]
+    assert history(start(context, "event-2"))[0].cause.startswith("refused: the key has an instance already")
+
+
 def test_independent_starts_are_instances_of_their_own() -> None:
     """Both run."""
     context = desktop(keep_stock(SecondStart.INDEPENDENT))
