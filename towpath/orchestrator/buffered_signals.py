@@ -16,7 +16,7 @@ EARLY = "e"
 
 
 class BufferedSignals:
-    """Keeps signals by business key until the saga starts, or never does."""
+    """Keeps signals by business key until the saga starts, or never does; those for the next of a chain by its id."""
 
     def __init__(self, codec: Codec, messages: Messages) -> None:
         self._codec = codec

@@ -6,6 +6,7 @@ in `_perform`, and nowhere else.
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from towpath import metrics
@@ -15,6 +16,7 @@ from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.buffered_signals import EARLY_SIGNAL_MILLISECONDS, BufferedSignals
 from towpath.orchestrator.cancelled_children import forget_withdrawn, started_by, withdraw, withdrawn_by
+from towpath.orchestrator.chains import Chains
 from towpath.orchestrator.instances import Instances
 from towpath.orchestrator.mapping import Messages, parent_from_wire
 from towpath.orchestrator.performer import Performer
@@ -81,6 +83,7 @@ class Orchestrator:
         self._codec = codec
         self._messages = Messages(codec)
         self._instances = Instances(codec, self._messages)
+        self._chains = Chains(self.name, definitions, self._instances)
         self._early = BufferedSignals(codec, self._messages)
         self._unheld = UnheldReplies(self._messages)
         self._retention = Retention(codec, finished_retention_milliseconds)
@@ -161,13 +164,15 @@ class Orchestrator:
         elif record.header("parent") is not None or record.header(envelope.STARTS) is not None:
             self._begin_from_saga(context, message)
         else:
-            input_ = Signalled(id_, at, message)
+            input_, key = Signalled(id_, at, message), envelope.business_key(record)
             named = record.header("saga_id")
-            targets = [named] if named else context.instances_of(envelope.business_key(record))
+            targets = [named] if named else context.instances_of(key)
+            awaited = self._chains.next_of(context, key, message) if targets and not named else None
+            if awaited is not None or not targets:
+                self._keep_early(context, input_, awaited or key)
+                return
             for saga_id in targets:
                 self._apply(context, saga_id, input_, detail)
-            if not targets:
-                self._keep_early(context, input_)
 
     def _timer(self, context: RecordContext) -> None:
         record = context.record
@@ -340,10 +345,11 @@ class Orchestrator:
             else:
                 self._decided(context, definition, None, Unfit(input_, error.cause))
             return
-        context.add_instance(key, saga_id)
-        for signal in self._early.take(context, key):
-            self._retention.never_mind(context, self._early.subject(key))
-            state = self._perform(context, definition, state, signal)
+        context.add_instance(key, saga_id, partial(self._instances.has_ended, context))
+        for awaited in (key, saga_id):
+            for signal in self._early.take(context, awaited):
+                self._retention.never_mind(context, self._early.subject(awaited))
+                state = self._perform(context, definition, state, signal)
 
     def _recognised(self, context: RecordContext) -> None:
         metrics.RECORDS_RECOGNISED.labels(self.name, context.record.topic).inc()
@@ -447,12 +453,13 @@ class Orchestrator:
             self._instances.store(context, kept)
         return after
 
-    def _keep_early(self, context: RecordContext, input_: Signalled) -> None:
+    def _keep_early(self, context: RecordContext, input_: Signalled, awaited: str) -> None:
+        """Keep a signal for the first instance of a key, or for the one of an id: `awaited` is either."""
         key, detail = envelope.business_key(context.record), type(input_.signal).__name__
-        refused = self._early.keep(context, key, input_)
+        refused = self._early.keep(context, awaited, input_)
         if not refused:
             due = context.record.timestamp_milliseconds + EARLY_SIGNAL_MILLISECONDS
-            self._retention.forget_later(context, self._early.subject(key), key, due)
+            self._retention.forget_later(context, self._early.subject(awaited), key, due)
         else:
             self._performer.refuse(context, self._newest, input_, detail, f"no such saga has started, and {refused}")
 

@@ -3,6 +3,7 @@
 The unit comes in as a port, so that the same code runs on the broker, in memory, and in a replay.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 from towpath.errors import PeerError
@@ -90,20 +91,28 @@ class RecordContext:
         return self._timers
 
     def instances_of(self, key: str) -> list[str]:
-        """Return the ids of the instances of this key that are not forgotten, the oldest first."""
+        """Return the ids of the instances of this key that are not forgotten, the oldest first: at most 1,000."""
         content = self.state.get(_OF_KEY + key.encode())
         return content.decode().split("\n") if content else []
 
-    def add_instance(self, key: str, saga_id: str) -> None:
-        """Note a new instance of this key. Raises PeerError past 1,000 of them."""
+    def add_instance(self, key: str, saga_id: str, has_ended: Callable[[str], bool]) -> None:
+        """Note a new instance of this key; past 1,000 of them the oldest that has ended is no longer noted.
+
+        That one is still known by its id, until it is forgotten. Raises PeerError where none has ended.
+        """
         ids = self.instances_of(key)
-        if len(ids) == INSTANCES_PER_KEY_MAX:
-            raise PeerError(f"{self.record.position}: the key has {INSTANCES_PER_KEY_MAX} instances already")
+        if len(ids) >= INSTANCES_PER_KEY_MAX:
+            oldest = next((known for known in ids if has_ended(known)), None)
+            if oldest is None:
+                raise PeerError(f"{self.record.position}: the key has {INSTANCES_PER_KEY_MAX} open instances already")
+            ids.remove(oldest)
         self._set_instances(key, [*ids, saga_id])
 
     def remove_instance(self, key: str, saga_id: str) -> None:
-        """Forget one instance of this key."""
-        self._set_instances(key, [known for known in self.instances_of(key) if known != saga_id])
+        """Forget one instance of this key, if it is noted."""
+        ids = self.instances_of(key)
+        if saga_id in ids:
+            self._set_instances(key, [known for known in ids if known != saga_id])
 
     def _set_instances(self, key: str, ids: list[str]) -> None:
         if ids:

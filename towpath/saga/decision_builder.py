@@ -455,6 +455,21 @@ def child_keys_of(definition: Definition, state: SagaState, step: StepDefinition
     return {item: builder.child_key(step, item) or state.key for item in items}
 
 
+def next_key_of(definition: Definition, state: SagaState) -> str | None:
+    """Return the business key of the next instance, which this one has started; None where it has started none.
+
+    Raises BuilderError. The definition is one whose last step starts the next.
+    """
+    if state.status is not Status.COMPLETED:
+        return None
+    builder, step = DecisionBuilder(definition, 0), definition.steps[-1]
+    builder.read(state)
+    event = builder.call(step, step.build, builder.arguments(step.needs))
+    if event is None:
+        return None
+    return state.key if definition.keyed_by is None else start_key_of(definition, event)
+
+
 def _name(function: Callable[..., Any] | None) -> str:
     return getattr(function, "__name__", repr(function))
 

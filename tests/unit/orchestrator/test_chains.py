@@ -3,13 +3,19 @@
 from dataclasses import replace
 from pathlib import Path
 
-from sagas import orders
-from schemas.records.order import OrderConfirmed, OrderPlaced
+import pytest
+
+from sagas import catalog, orders
+from sagas.place_order import release_stock, reserve_stock
+from schemas.records.catalog import OutOfStock, StockReleased, StockReserved
+from schemas.records.order import OrderApproved, OrderConfirmed, OrderPlaced
 from tests.unit.orchestrator.desktop import Desktop, Sent, commands, desktop, history, order_placed
 from tests.unit.orchestrator.family import ENGINE, OWN, confirm_order, declare_topics, write_topic
 from towpath.contract.catalogue import Catalogue
+from towpath.orchestrator import record_context
+from towpath.orchestrator import records as wire
 from towpath.orchestrator.topics import topic_findings
-from towpath.saga import Saga, days, seconds
+from towpath.saga import Saga, Undo, days, seconds
 from towpath.saga.keys import saga_id_of
 
 
@@ -97,6 +103,91 @@ def test_the_next_instance_is_of_the_newest_version() -> None:
     sent = confirmed(desk, command)
     newer = desktop(subscription(), subscription(2))
     assert [entry.version for entry in history(carried(newer, sent))] == [2]
+
+
+def links(*, with_pivot: bool = False) -> Saga[OrderPlaced]:
+    """Return a chain whose instances can be cancelled: until they end, or until they are past their pivot."""
+    made = Saga("buy", version=1, starts_on=OrderPlaced, deadline=days(9), cancel_on=OrderApproved)
+    if with_pivot:
+        made.pivot(catalog, reserve_stock, succeeds=StockReserved, within=seconds(10))
+    else:
+        back = Undo(release_stock, succeeds=StockReleased)
+        made.step(catalog, reserve_stock, undo=back, succeeds=StockReserved, fails=OutOfStock, within=seconds(10))
+    made.then_starts(next_delivery)
+    return made
+
+
+def begun(desk: Desktop, total_cents: int = 40_00, id_: str = "event-1") -> list[Sent]:
+    """Let an order be placed under the saga's own key."""
+    return desk.give("order.events", order_placed(total_cents=total_cents), id=id_)
+
+
+def reserved(desk: Desktop, sent: list[Sent]) -> list[Sent]:
+    """Let an instance complete; what starts the next is among what that sent."""
+    (command,) = commands(sent)
+    return desk.reply(command, StockReserved(order_id="order-1", reservation_id="r-1"))
+
+
+def cancelled(desk: Desktop) -> list[wire.HistoryEntry]:
+    """Let somebody wish that it ends; return what the history says of that."""
+    return history(desk.give("buy.signals", OrderApproved(order_id="order-1", approver="ada"), id="end-1"))
+
+
+def test_a_chain_goes_on_however_many_of_its_instances_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that have ended are no obstacle: the oldest are known by their ids alone."""
+    monkeypatch.setattr(record_context, "INSTANCES_PER_KEY_MAX", 2)
+    desk = desktop(links())
+    sent = begun(desk, 60_00)
+    for _ in range(5):
+        sent = carried(desk, reserved(desk, sent))
+    assert len(commands(sent)) == 1
+    assert sum(key.startswith(b"i") for key in desk.stored()) == 6
+    desk.reply(sent[0], StockReserved(order_id="order-1", reservation_id="r-1"))
+    desk.clock.advance(5 * 3600)
+    desk.fire_timers()
+    assert [key[:1] for key in desk.stored()] == [b"f"]
+
+
+def test_a_chain_that_is_cancelled_between_two_instances_does_not_go_on() -> None:
+    """As a signal that comes before its saga's start: it is kept for the next, and for that one alone."""
+    desk = desktop(links())
+    ended = reserved(desk, begun(desk))
+    assert cancelled(desk) == []
+    sent = carried(desk, ended)
+    assert [entry.status for entry in history(sent)] == ["running", "compensating"]
+    assert history(sent)[1].cause == "cancelled by OrderApproved"
+
+
+def test_a_wish_that_was_kept_for_an_instance_that_never_comes_cancels_no_other() -> None:
+    """A start from elsewhere is not cancelled by it; it is refused after a day."""
+    desk = desktop(links())
+    reserved(desk, begun(desk))
+    assert cancelled(desk) == []
+    assert [entry.status for entry in history(begun(desk, 10_00, "event-2"))] == ["running"]
+    desk.clock.advance(25 * 3600)
+    assert "its saga never started" in [entry.reason for entry in history(desk.fire_timers())]
+
+
+def test_the_wish_to_end_a_chain_that_goes_no_further_is_refused() -> None:
+    """The last instance has ended, and so has one that was cancelled: the same wish once more is kept for nobody."""
+    desk = desktop(links())
+    reserved(desk, begun(desk, 10_00))
+    assert [entry.reason for entry in cancelled(desk)] == ["the saga has ended"]
+    desk = desktop(links())
+    begun(desk)
+    (undo,) = commands(desk.give("buy.signals", OrderApproved(order_id="order-1", approver="ada"), id="end-1"))
+    desk.reply(undo, StockReleased(order_id="order-1"))
+    assert [entry.reason for entry in cancelled(desk)] == ["the saga has ended"]
+
+
+def test_a_wish_that_came_too_late_is_not_taken_by_the_next_when_it_comes_again() -> None:
+    """It was refused once, past the pivot."""
+    desk = desktop(links(with_pivot=True))
+    sent = begun(desk)
+    assert "past its point of no return" in cancelled(desk)[0].reason
+    ended = reserved(desk, sent)
+    assert [entry.reason for entry in cancelled(desk)] == ["the saga has ended"]
+    assert [entry.status for entry in history(carried(desk, ended))] == ["running"]
 
 
 def test_the_catalogue_must_let_a_saga_start_itself(tmp_path: Path) -> None:

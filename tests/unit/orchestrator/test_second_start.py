@@ -7,6 +7,8 @@ from sagas.place_order import reserve_stock
 from schemas.records.catalog import StockReserved
 from schemas.records.order import OrderApproved, OrderPlaced, OrderRejected, RejectOrder
 from tests.unit.orchestrator.desktop import Desktop, Sent, commands, desktop, history, order_placed
+from towpath.errors import PeerError
+from towpath.orchestrator import record_context
 from towpath.orchestrator.sagas_view import fold
 from towpath.saga import Cause, Saga, SecondStart, UndoStart, hours, seconds
 from towpath.saga.keys import saga_id_of
@@ -109,6 +111,19 @@ def test_independent_starts_are_instances_of_their_own() -> None:
     """Both run."""
     context = desktop(keep_stock(SecondStart.INDEPENDENT))
     assert len(commands(start(context, "event-1") + start(context, "event-2"))) == 2
+
+
+def test_a_key_has_so_many_open_instances_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next is a dead letter, until one of them ends: that one is no longer found by its key, but by its id."""
+    monkeypatch.setattr(record_context, "INSTANCES_PER_KEY_MAX", 2)
+    context = desktop(keep_stock(SecondStart.INDEPENDENT))
+    first = start(context, "event-1")
+    start(context, "event-2")
+    with pytest.raises(PeerError, match="the key has 2 open instances already"):
+        start(context, "event-3")
+    end(context, first)
+    assert len(commands(start(context, "event-4"))) == 1
+    assert start(context, "event-1") == [], "it is known yet"
 
 
 def test_an_instance_that_only_undoes_its_start_is_no_obstacle() -> None:
