@@ -596,8 +596,9 @@ def a_ghost_of_the_database(url: str) -> list[str]:
 
 def no_lock_no_comparison(patch: Patch) -> None:
     def begun(self: DatabaseTransaction, unit: DatabaseUnit) -> psycopg.Connection[Any]:
-        unit.begun = True
-        return self._connected()
+        unit.begun, connection = True, self._connected()
+        ((unit.transaction,),) = connection.execute("SELECT pg_current_xact_id()::text").fetchall()
+        return connection
 
     patch.setattr(DatabaseTransaction, "_begun", begun)
 

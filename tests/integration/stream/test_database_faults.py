@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from tests.integration.stream.test_database_unit import TABLE, applied_values, insert, options, stands_at
 from tests.unit.stream.support import SETTINGS, memory_broker, working
@@ -49,6 +50,13 @@ REFUSED: dict[str, Act] = {
     "NUL in a text": lambda connection: connection.execute("SELECT %s::text", ("a\0b",)),
     "a lone surrogate": lambda connection: connection.execute("SELECT %s::text", ("\udc80",)),
     "the handler closes its connection": closes,
+    "the handler commits": lambda connection: connection.commit(),
+    "the handler rolls back": lambda connection: connection.rollback(),
+    "the handler sets autocommit": lambda connection: setattr(connection, "autocommit", True),
+    "the handler takes the connection for its own": lambda connection: connection.__exit__(None, None, None),
+    "the handler executes COMMIT": lambda connection: connection.execute("COMMIT"),
+    "the handler executes rollback": lambda connection: connection.execute(" rollback work"),
+    "a ROLLBACK among other statements": lambda connection: connection.execute("SELECT 1; ROLLBACK; SELECT 2"),
 }
 
 
@@ -95,6 +103,65 @@ def test_what_would_be_refused_again_is_its_records_fault(connection: Connection
     """It is dead after its attempts, and the others are applied."""
     assert run_with(connection, database_url, REFUSED[what], named=False) == [(b"BAD",)]
     assert applied_values(connection) == ["1", "2"]
+
+
+def test_a_commit_among_other_statements_is_its_records_fault(connection: Connection, database_url: str) -> None:
+    """Its text does not begin with it, so it is seen only afterwards: the transaction is another than it was."""
+    act: Act = lambda mine: mine.execute("INSERT INTO parent VALUES (1) ON CONFLICT DO NOTHING; COMMIT")  # noqa: E731
+    assert run_with(connection, database_url, act, named=False) == [(b"BAD",)]
+    assert set(applied_values(connection)) == {"1", "2"}
+    ((letter,),) = connection.execute("SELECT dead FROM outbox").fetchall()
+    assert json.loads(letter)["error"] == "TransactionEnded"
+
+
+def test_savepoints_are_the_functions_own(connection: Connection, database_url: str) -> None:
+    """Psycopg's, and those of SQL."""
+
+    def act(mine: Connection) -> None:
+        with mine.transaction(force_rollback=True):
+            mine.execute("INSERT INTO parent VALUES (1)")
+        mine.execute("SAVEPOINT own")
+        mine.execute("INSERT INTO parent VALUES (2)")
+        mine.execute("ROLLBACK TO SAVEPOINT own")
+        mine.execute("rollback work to own")
+        mine.execute("INSERT INTO parent VALUES (3)")
+        mine.execute("RELEASE own")
+
+    assert run_with(connection, database_url, act, named=False) == []
+    assert connection.execute("SELECT id FROM parent").fetchall() == [(3,)]
+
+
+def test_what_a_function_sets_for_the_session_ends_with_its_unit(connection: Connection, database_url: str) -> None:
+    """Rows as dicts, other cursors, a role, a tenant: neither the engine nor the next record meets them."""
+    broker = memory_broker(partitions=1)
+    for number in range(8):  # past psycopg's threshold for preparing what is repeated
+        broker.append("in", str(number).encode(), key=b"k")
+    seen: list[object] = []
+
+    def act(mine: Connection) -> None:
+        said = "SELECT current_user, current_setting('search_path'), current_setting('own.tenant', true)"
+        seen.append(mine.execute(said).fetchone())
+        mine.row_factory, mine.cursor_factory = dict_row, psycopg.RawCursor
+        mine.execute("SET own.tenant = 'x'")
+        mine.execute("SET search_path = public, pg_temp")
+        mine.execute("SET ROLE pg_write_all_data")  # which may write what the engine writes
+
+    async def handler(unit: DatabaseUnit, _: Groups) -> None:
+        await unit.run(act)
+
+    alone = STREAM.model_copy(update={"batch_records_max": 1})
+
+    async def main() -> None:
+        async with working(handler, options(broker, database_url, settings=alone), ["in"]) as worker:
+            await worker.until(lambda: stands_at(connection) == 8, seconds=40)
+
+    connection.execute("GRANT pg_read_all_data TO pg_write_all_data")
+    connection.commit()
+    asyncio.run(main())
+    connection.execute("REVOKE pg_read_all_data FROM pg_write_all_data")
+    connection.commit()
+    assert len(seen) == 8
+    assert {(*row[:2], row[2] or None) for row in seen} == {seen[0]}
 
 
 def test_a_letter_says_what_was_refused_and_no_value_of_the_row(connection: Connection, database_url: str) -> None:

@@ -5,11 +5,13 @@ and finds there the offset that it last read or wrote; a ghost finds another one
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from importlib import resources
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 from urllib.parse import quote_from_bytes
 from uuid import NAMESPACE_URL, UUID, uuid5
 
@@ -43,7 +45,7 @@ SHOW_SECONDS = 1.0
 """How far the group's offsets, which only show lag, may be behind those of the database."""
 
 _LOCK = """
-SELECT topic, partition, topic_id, next_offset, note, leader_epoch FROM towpath_offsets
+SELECT topic, partition, topic_id, next_offset, note, leader_epoch, pg_current_xact_id()::text FROM towpath_offsets
  WHERE application = %s AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
  ORDER BY topic, partition FOR UPDATE
 """
@@ -52,7 +54,11 @@ UPDATE towpath_offsets AS kept
    SET next_offset = given.next_offset, leader_epoch = given.leader_epoch, updated_at = now()
   FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::int[]) AS given (topic, partition, next_offset, leader_epoch)
  WHERE kept.application = %s AND kept.topic = given.topic AND kept.partition = given.partition
+RETURNING pg_current_xact_id()::text
 """
+_COMMIT = "RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE; COMMIT"
+"""What functions SET for the session (a role, a search path, a tenant) ends with their unit, in its last request."""
+_ENDS = re.compile(r"\s*(COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b", re.I)
 _ADD = """
 INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
@@ -82,6 +88,64 @@ class _Stored(NamedTuple):
     next_offset: int
     note: str
     leader_epoch: int
+    transaction: str
+    """The id of the transaction that read it."""
+
+
+class TransactionEnded(ProgrammerError):
+    """A function ended the transaction that it was given, which commits with the offsets of its records."""
+
+    def __init__(self, how: str, *, kept: str = "nothing of the unit of work") -> None:
+        super().__init__(
+            f"a handler ended its unit's transaction: {how}",
+            kept=kept,
+            next_step="take that out: the engine commits what handlers did with the offsets, or rolls it back; "
+            "to take back a part of it, use a savepoint (with connection.transaction())",
+        )
+
+
+class _UnitCursor(psycopg.Cursor[Any]):
+    def execute(self, query: Any, *arguments: Any, **options: Any) -> Self:
+        if isinstance(query, str) and (found := _ENDS.match(query)):
+            raise TransactionEnded(found[1].upper())
+        return super().execute(query, *arguments, **options)
+
+
+class UnitConnection(psycopg.Connection[Any]):
+    """The connection of units' functions: theirs to work with, the engine's to commit and to roll back.
+
+    Ended by a function, a transaction would take what other records did with it, or leave it without its offsets.
+    """
+
+    def commit(self) -> None:
+        """Raise TransactionEnded."""
+        raise TransactionEnded("commit()")
+
+    def rollback(self) -> None:
+        """Raise TransactionEnded."""
+        raise TransactionEnded("rollback()")
+
+    def set_autocommit(self, value: bool) -> None:  # noqa: ARG002 - psycopg's signature
+        """Raise TransactionEnded."""
+        raise TransactionEnded("autocommit")
+
+    def commit_unit(self) -> None:
+        """Commit, and forget what was set for the session."""
+        psycopg.Cursor(self).execute(_COMMIT, prepare=False)
+
+    def roll_back_unit(self) -> None:
+        """Roll back."""
+        super().rollback()
+
+
+@contextmanager
+def own_factories(connection: Connection) -> Iterator[None]:
+    """Have what runs within set which rows and cursors the connection makes (as dicts, say) for itself alone."""
+    kept = connection.row_factory, connection.cursor_factory, connection.server_cursor_factory
+    try:
+        yield
+    finally:
+        connection.row_factory, connection.cursor_factory, connection.server_cursor_factory = kept
 
 
 class DatabaseAway(WorldError):
@@ -145,6 +209,8 @@ class DatabaseUnit(Unit):
         self.letters: list[OutboxMessage] = []
         self.parked: dict[tuple[int, bytes], Parked | None] = {}
         self.begun = False
+        self.transaction = ""
+        """The id of its transaction, once that has begun."""
 
     async def run(self, function: Callable[[Connection], T]) -> T:
         """Run `function(connection)` in this unit's transaction, in the unit's own thread, and return its result.
@@ -186,7 +252,7 @@ class DatabaseTransaction:
         self._settings = options.settings
         self._broker = options.broker
         self._loop = loop
-        self._connection: Connection | None = None
+        self._connection: UnitConnection | None = None
         self._shares_numbers = False
         self._expected: dict[TopicPartition, int] = {}
         self.epochs: dict[TopicPartition, int] = {}
@@ -215,8 +281,9 @@ class DatabaseTransaction:
             f"-c lock_timeout={int(LOCK_TIMEOUT_SECONDS * 1000)}"
         )
         try:
-            connection = psycopg.connect(
+            connection = UnitConnection.connect(
                 self._database.url,
+                cursor_factory=_UnitCursor,
                 options=options,
                 application_name=self.application,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -315,7 +382,9 @@ class DatabaseTransaction:
         # Aborted while this waited for its turn? What is written then would be committed by the next unit.
         unit.require_open()
         try:
-            return function(self._begun(unit))
+            connection = self._begun(unit)
+            with own_factories(connection):
+                return function(connection)
         except StopIteration as error:
             # No future can carry it out of a thread: whoever awaits it would wait for ever.
             raise RuntimeError("the function raised StopIteration") from error
@@ -332,7 +401,7 @@ class DatabaseTransaction:
         # The client's own error: of a connection that went away, unless the handler closed it.
         return self._connection is None or self._connection.broken
 
-    def _begun(self, unit: DatabaseUnit) -> Connection:
+    def _begun(self, unit: DatabaseUnit) -> UnitConnection:
         """Lock the unit's rows and compare: only the worker that they name as the last may go on.
 
         Where keys are parked, with the rows of the other topics of its numbers: a key may have been parked by what
@@ -357,6 +426,7 @@ class DatabaseTransaction:
                         f"{place}: the database stands at {found}, this worker at {self._expected.get(place)}: "
                         "another one has applied it since"
                     )
+                unit.transaction = rows[place].transaction
         return connection
 
     async def commit(
@@ -419,7 +489,10 @@ class DatabaseTransaction:
             )
             if cursor.rowcount != len(places):
                 raise ProgrammerError(f"{self.application}: {cursor.rowcount} of {len(places)} offsets were written")
-            connection.commit()
+            if any(transaction != unit.transaction for (transaction,) in cursor):
+                ended = TransactionEnded("it is another than it was", kept="what was committed before, if anything")
+                raise AgentFailed(ended, None)
+            connection.commit_unit()
         except psycopg.Error as error:
             raise self._refused(connection, error) from error
         self._expected.update(offsets)
@@ -474,12 +547,12 @@ class DatabaseTransaction:
     def _roll_back(self) -> None:
         try:
             if self._connection is not None:
-                self._connection.rollback()
+                self._connection.roll_back_unit()
         except psycopg.Error:
             # The server rolls back what a lost connection left.
             self._drop_connection()
 
-    def _connected(self) -> Connection:
+    def _connected(self) -> UnitConnection:
         if self._connection is None or self._connection.closed:
             raise DatabaseAway(f"{self.application}: not connected to the database")
         return self._connection
