@@ -25,8 +25,12 @@ from towpath.errors import ConfigurationError
 PROJECT_FILE = "towpath.toml"
 
 
+DAYS_MAX = 36_500
+"""A hundred years: what is to be kept for ever. More is past what dates and times can be counted back by."""
+
+
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class ProjectSettings(_Section):
@@ -155,8 +159,10 @@ class PostgresSettings(_Section):
 class OutboxSettings(_Section):
     """How long an outbox keeps what it has handed over: the source of a re-emit after a lost slot."""
 
-    keep_days: int = Field(7, ge=1, description="Days of messages that an outbox keeps, whole days in UTC.")
-    ahead_days: int = Field(7, ge=1, description="Days for which partitions are made ahead.")
+    keep_days: int = Field(
+        7, ge=1, le=DAYS_MAX, description="Days of messages that an outbox keeps, whole days in UTC."
+    )
+    ahead_days: int = Field(7, ge=1, le=366, description="Days for which partitions are made ahead.")
 
 
 class ParticipantSettings(_Section):
@@ -165,6 +171,7 @@ class ParticipantSettings(_Section):
     inbox_keep_days: int = Field(
         180,
         ge=1,
+        le=DAYS_MAX,
         description="Days that a recorded reply is kept: longer than a command may lie unread (30 by our topics), be a "
         "dead letter (90), and lie unread once more after its redrive (30), 150 in all; that leaves 30 spare.",
     )
@@ -237,6 +244,7 @@ class StreamSettings(_Section):
     dedup_horizon_days: float = Field(
         14.0,
         gt=0,
+        le=DAYS_MAX,
         description="How long applied ids are remembered, in the time of the records, in days: longer than an outbox "
         "keeps what it may emit again (`[outbox] keep_days` and the day that has begun, 8); that leaves 6 spare.",
     )
@@ -263,6 +271,7 @@ class SagaSettings(_Section):
     finished_retention_days: float = Field(
         45.0,
         gt=0,
+        le=DAYS_MAX,
         description="How long a finished saga is remembered, in days: longer than the topic of its start events keeps "
         "them (30 by our topics), for they are read again where offsets are lost; that leaves 15 spare.",
     )

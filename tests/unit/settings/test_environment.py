@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from towpath.errors import ConfigurationError
 from towpath.settings import load_settings
 
 
@@ -55,3 +56,24 @@ def test_a_variable_names_the_projects_folder(
     monkeypatch.setenv("TOWPATH_PROJECT_FOLDER", str(project))
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     assert load_settings().root == project
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "value"),
+    [
+        ("PARTICIPANT", "INBOX_KEEP_DAYS", "1000000"),
+        ("OUTBOX", "KEEP_DAYS", "1000000"),
+        ("OUTBOX", "AHEAD_DAYS", "100000"),
+        ("STREAM", "DEDUP_HORIZON_DAYS", "1e9"),
+        ("SAGA", "FINISHED_RETENTION_DAYS", "inf"),
+        ("STREAM", "TRANSACTION_TIMEOUT_SECONDS", "inf"),
+        ("STREAM", "BATCH_SECONDS_MAX", "nan"),
+    ],
+)
+def test_a_time_that_cannot_be_counted_is_refused(
+    project: Path, monkeypatch: pytest.MonkeyPatch, section: str, setting: str, value: str
+) -> None:
+    """Taken as it came, it failed every batch, or every cleaning, with an overflow."""
+    monkeypatch.setenv(f"TOWPATH_{section}__{setting}", value)
+    with pytest.raises(ConfigurationError, match=setting.lower()):
+        load_settings(project)
