@@ -93,8 +93,7 @@ def new_service(server: str) -> Iterator[NewService]:
             outside = service.opens(settings) if service.opens else None
             if outside is not None:
                 ends.callback(outside.close)
-            keep_days = settings.participant.inbox_keep_days
-            answerer = Answerer(service, CODEC, inbox_keep_days=keep_days, outside=outside)
+            answerer = Answerer(service, CODEC, outside=outside)
             return Asked(service, settings, connection, answerer, outside)
 
         yield make

@@ -104,8 +104,13 @@ def headers_of(**values: object) -> Headers:
     return tuple([(name, str(value).encode()) for name, value in values.items() if value is not None and value != ""])
 
 
-def command_headers(effect: SendCommand, type_: str, deadline: str, along: dict[str, str]) -> Headers:
-    """Return the headers of a command. `deadline` is RFC 3339; `along` are the carried headers."""
+def command_headers(
+    effect: SendCommand, type_: str, deadline: str, along: dict[str, str], *, started: str = ""
+) -> Headers:
+    """Return the headers of a command. `deadline` and `started`, of its saga, are RFC 3339; `along` are carried on.
+
+    An undo says when its saga started: what it undoes was not carried out before, which an inbox may have forgotten.
+    """
     key = effect.idempotency_key
     return headers_of(
         id=command_id_of(key, effect.attempt),
@@ -119,6 +124,7 @@ def command_headers(effect: SendCommand, type_: str, deadline: str, along: dict[
         round=effect.round,
         idempotency_key=key,
         undoes=effect.undoes,
+        started=started if effect.undoes else None,
         reply_to=topic_of(effect.saga, REPLIES),
         deadline=deadline,
         **along,

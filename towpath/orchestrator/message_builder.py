@@ -52,7 +52,8 @@ class MessageBuilder:
     def outgoing(self, decision: Decision, state: SagaState) -> tuple[Outgoing, ...]:
         """Return the messages that a decision sends, in order; `state` is the instance after it."""
         along = dict(state.headers)
-        return tuple(self._outgoing(effect, along) for effect in decision.effects if isinstance(effect, Sending))
+        at = state.started_milliseconds
+        return tuple(self._outgoing(effect, along, at) for effect in decision.effects if isinstance(effect, Sending))
 
     def answer(self, effect: AnswerParent, along: tuple[tuple[str, str], ...]) -> tuple[Outgoing, ...]:
         """Return what a parent is told of a sub-saga of which there is no instance; `along` are the carried headers."""
@@ -127,13 +128,14 @@ class MessageBuilder:
             **_came(input_),
         )
 
-    def _outgoing(self, effect: Sending, along: dict[str, str]) -> Outgoing:
+    def _outgoing(self, effect: Sending, along: dict[str, str], started_milliseconds: int = 0) -> Outgoing:
         step, item, direction, attempt, round_ = "", "", Direction.DO, 0, 0
         match effect:
             case SendCommand():
                 topic, key = f"{effect.participant}.commands", effect.key
                 message = self._messages.wrap(effect.command)
-                headers = envelope.command_headers(effect, message.type, _rfc3339(effect.deadline_milliseconds), along)
+                due, started = _rfc3339(effect.deadline_milliseconds), _rfc3339(started_milliseconds)
+                headers = envelope.command_headers(effect, message.type, due, along, started=started)
                 step, item, direction = effect.step, effect.item, effect.direction
                 attempt, round_ = effect.attempt, effect.round
             case StartSaga():

@@ -61,7 +61,7 @@ def create_participant(
     require_sums([inbox_sum(catalogue, settings, service.name, commands.name), re_emit_sum(settings)])
     clock = clock or SystemClock()
     outside = service.opens(settings) if service.opens is not None else None
-    answerer = Answerer(service, codec, inbox_keep_days=settings.participant.inbox_keep_days, outside=outside)
+    answerer = Answerer(service, codec, outside=outside)
     app = create_app(
         application_name(settings, service.name),
         settings,

@@ -8,6 +8,8 @@ The one rule: a command is carried out at most once under its idempotency key, a
 |                                  | of it may have been removed                                                    |
 | a reply                          | answered with that reply, under the attempt that asked                         |
 | the mark of an undo              | passed over: the saga has its undo, and waits for nothing else                 |
+| nothing, and nothing for what it | carried out: there is nothing to undo; a dead letter where what the inbox knew |
+| undoes                           | of that may have been removed                                                  |
 
 An undo is a command with a key of its own, and besides marks the key of what it undoes. A transient failure leaves no
 row, for its transaction is rolled back; only a final outcome, a refusal included, is recorded.
@@ -15,6 +17,7 @@ row, for its transaction is rolled back; only a final outcome, a refusal include
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 from uuid import UUID, uuid5
@@ -44,12 +47,14 @@ class BeyondInbox(PeerError):
     parks_key = False
     """It is older than what is no longer known: nothing that comes after it has to wait for it."""
 
-    def __init__(self, record: ConsumedRecord) -> None:
+    def __init__(self, record: ConsumedRecord, *, undo: bool = False) -> None:
+        what, look = "the command is", "look whether its effect is there"
+        if undo:
+            what, look = "what it undoes may be", "look whether that is there, and undo it by hand"
         super().__init__(
-            f"{record.position}: the command is not newer than what the inbox has forgotten",
+            f"{record.position}: {what} not newer than what the inbox has forgotten",
             kept="the record, untouched",
-            next_step=f"look whether its effect is there; then: towpath dead drop {record.topic} {record.position} "
-            "--reason REASON",
+            next_step=f"{look}; then: towpath dead drop {record.topic} {record.position} --reason REASON",
         )
 
 
@@ -84,6 +89,8 @@ class Command:
     reply_to: str
     written_milliseconds: int
     """When it was first written: one that was redriven has in its own timestamp when that was."""
+    started_milliseconds: int = 0
+    """When its saga started, of an undo: what that undoes was carried out later. 0 where its sender does not say."""
 
 
 class InboxRow(NamedTuple):
@@ -143,6 +150,7 @@ def read_command(record: ConsumedRecord, handlings: Mapping[str, Handling]) -> C
             written_milliseconds=(
                 occurred_milliseconds(record) if REDRIVE_HEADER in headers else record.timestamp_milliseconds
             ),
+            started_milliseconds=_milliseconds(headers["started"]) if "started" in headers else 0,
         )
     except KeyError as error:
         raise Malformed(record, f"it has no header {error.args[0]!r}") from None
@@ -156,6 +164,10 @@ def _int4(text: bytes) -> int:
     if abs(number) > INT4_MAX:
         raise ValueError(f"{number} is past 32 bits")
     return number
+
+
+def _milliseconds(text: bytes) -> int:
+    return int(datetime.fromisoformat(text.decode()).timestamp() * 1000)
 
 
 def waves(commands: Sequence[Command]) -> Iterator[list[Command]]:
@@ -192,10 +204,17 @@ class Ledger:
         """Return what is known under a key."""
         return self._rows.get(idempotency_key)
 
-    def done(self, idempotency_key: UUID | None) -> InboxRow | None:
-        """Return the row of a command that was carried out and neither refused nor undone, else None."""
-        row = self._rows.get(idempotency_key) if idempotency_key is not None else None
-        return None if row is None or row.undone or row.refused else row
+    def to_undo(self, command: Command) -> InboxRow | None:
+        """Return the row of what an undo is to undo: carried out, and neither refused nor undone; else None.
+
+        A round after the first is asked only after the recorded answer that it could not be undone, which marked it.
+        """
+        row = self._rows.get(command.undoes) if command.undoes is not None else None
+        return None if row is None or (row.undone and command.round == 1) or row.refused else row
+
+    def lacks(self, command: Command) -> bool:
+        """Return whether `command` is an undo of which nothing is known that it undoes."""
+        return command.undoes is not None and command.undoes not in self._rows
 
     def record(self, command: Command, reply_type: str, payload: bytes, *, refused: bool) -> InboxRow:
         """Record a final outcome; an undo also marks what it undoes, whether that has come or not."""

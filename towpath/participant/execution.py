@@ -31,8 +31,14 @@ from towpath.participant.core import (
 from towpath.participant.service import Context, Handling, Service
 from towpath.stream.broker.record import ConsumedRecord
 from towpath.stream.engine.failures import RecordFailed
+from towpath.stream.engine.postgres import own_factories
 
 T = TypeVar("T")
+SAVEPOINT = "towpath_command"
+"""Called as no handler calls one of its own: the later of two of one name hides the other."""
+
+YOUNG = timedelta(days=1)
+"""No inbox forgets sooner ([participant] inbox_keep_days), whatever it was before; and clocks are less far apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +56,7 @@ class Answered:
 class Answerer:
     """Answers batches of one service's commands."""
 
-    def __init__(self, service: Service, codec: Codec, *, inbox_keep_days: int, outside: Any = None) -> None:
-        self._keep = timedelta(days=inbox_keep_days)
+    def __init__(self, service: Service, codec: Codec, *, outside: Any = None) -> None:
         self._service = service
         self._codec = codec
         self._outside = outside
@@ -68,8 +73,7 @@ class Answerer:
         commands = [self._read(record) for record in records]
         keys = {command.idempotency_key for command in commands}
         keys.update(command.undoes for command in commands if command.undoes is not None)
-        kept_since = int((now - self._keep).timestamp() * 1000)
-        batch = _Batch(connection, Ledger(postgres.fetch(connection, keys)), now, kept_since)
+        batch = _Batch(connection, Ledger(postgres.fetch(connection, keys)), now)
         for wave in waves(commands):
             self._run_wave(batch, wave)
         postgres.store(connection, batch.ledger.added, batch.ledger.marked)
@@ -110,26 +114,29 @@ class Answerer:
             batch.messages.extend(answers.get(command.idempotency_key, ()))
 
     def _refuse_forgotten(self, batch: "_Batch", command: Command) -> None:
-        """Raise RecordFailed for a command so old that what the inbox knew of it may be gone."""
-        if command.written_milliseconds <= batch.forgotten_milliseconds(command):
+        """Raise RecordFailed for a command so old that what the inbox knew of it, or of what it undoes, may be gone."""
+        if batch.has_forgotten(command.written_milliseconds):
             raise RecordFailed(command.record, BeyondInbox(command.record))
+        if batch.ledger.lacks(command) and batch.has_forgotten(command.started_milliseconds):
+            raise RecordFailed(command.record, BeyondInbox(command.record, undo=True))
 
     def _run_each(self, batch: "_Batch", command: Command) -> dict[UUID, list[OutboxMessage]]:
         """Run one command of a handler that takes them one at a time, and take back what it did if it refuses."""
         if not command.handling.fails:
             return self._run(batch, [command])
-        batch.connection.execute("SAVEPOINT command")
+        batch.connection.execute(f"SAVEPOINT {SAVEPOINT}")
         refused = batch.refused
         answers = self._run(batch, [command])
-        end = "RELEASE SAVEPOINT command" if batch.refused == refused else "ROLLBACK TO SAVEPOINT command"
-        batch.connection.execute(end)
+        end = "RELEASE" if batch.refused == refused else "ROLLBACK TO"
+        batch.connection.execute(f"{end} SAVEPOINT {SAVEPOINT}")
         return answers
 
     def _run(self, batch: "_Batch", commands: Sequence[Command]) -> dict[UUID, list[OutboxMessage]]:
         handling = commands[0].handling
         contexts = [self._context(batch, command) for command in commands]
         only = commands[0].record if len(commands) == 1 else None
-        replies = _blaming(only, lambda: handling.handler(contexts))
+        with own_factories(batch.connection):
+            replies = _blaming(only, lambda: handling.handler(contexts))
         _blaming(only, lambda: check_replies(handling, replies, len(commands)))
         batch.carried_out += len(commands)
         return {
@@ -170,7 +177,7 @@ class Answerer:
             round=command.round,
             idempotency_key=command.idempotency_key,
             undoes=command.undoes,
-            do_reply=self._reply_of(batch.ledger.done(command.undoes)),
+            do_reply=self._reply_of(batch.ledger.to_undo(command)),
             deadline_text=record.header("deadline"),
             tenant=record.header("tenant"),
             traceparent=record.header("traceparent"),
@@ -188,8 +195,6 @@ class _Batch:
     connection: postgres.Connection
     ledger: Ledger
     now: datetime
-    kept_since_milliseconds: int
-    """The inbox has not forgotten what is newer."""
     carried_out: int = 0
     refused: int = 0
     replayed: int = 0
@@ -197,14 +202,14 @@ class _Batch:
     messages: list[OutboxMessage] = field(default_factory=list)
     _forgotten: int | None = None
 
-    def forgotten_milliseconds(self, command: Command) -> int:
-        """Return up to when the inbox has forgotten, -1 where it has not, or cannot have forgotten `command`."""
-        if command.written_milliseconds > self.kept_since_milliseconds:
-            return -1
+    def has_forgotten(self, since_milliseconds: int) -> bool:
+        """Return whether the inbox may have forgotten what was recorded since then; by itself it forgets nothing."""
+        if since_milliseconds > int((self.now - YOUNG).timestamp() * 1000):
+            return False
         if self._forgotten is None:
             until = postgres.forgotten_until(self.connection)
             self._forgotten = -1 if until is None else int(until.timestamp() * 1000)
-        return self._forgotten
+        return since_milliseconds <= self._forgotten
 
 
 def _blaming(record: ConsumedRecord | None, function: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.rows import dict_row, tuple_row
 
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError, WorldError
@@ -55,7 +55,8 @@ def fetch(connection: Connection, keys: Iterable[UUID]) -> list[InboxRow]:
 def store(connection: Connection, added: Sequence[InboxRow], marked: Sequence[UUID]) -> None:
     """Add rows and mark others as undone, in the connection's transaction.
 
-    Raises psycopg's UniqueViolation where another worker recorded one of them: the transaction must not commit.
+    Raises psycopg's UniqueViolation where another worker recorded one of them, WorldError where one that is to be
+    marked was cleaned since it was read: the transaction must not commit.
     """
     if len(added) == 1:
         connection.execute(_INSERT, added[0])
@@ -64,8 +65,12 @@ def store(connection: Connection, added: Sequence[InboxRow], marked: Sequence[UU
             copy.set_types(_COPY_TYPES)
             for row in added:
                 copy.write_row(row)
-    if marked:
-        connection.execute(_MARK, (list(marked),))
+    if marked and connection.execute(_MARK, (list(marked),)).rowcount != len(marked):
+        raise WorldError(
+            "the inbox was cleaned of what is undone here",
+            kept="everything as it was before this batch",
+            next_step="nothing: it is tried again, against what the inbox has now",
+        )
 
 
 def apply_service_schema(settings: Settings, service: str, *, capture: bool = True) -> None:
@@ -203,7 +208,8 @@ def keep_up(settings: Settings, service: str) -> Upkeep:
 
 def forgotten_until(connection: Connection) -> datetime | None:
     """Return the time of the newest row that was ever removed, None where none was."""
-    row = connection.execute("SELECT until FROM public.inbox_forgotten").fetchone()
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute("SELECT until FROM public.inbox_forgotten").fetchone()
     until: datetime | None = None if row is None else row[0]
     return until
 

@@ -4,11 +4,12 @@ The one rule: whatever a handler does in its service's database commits together
 it does elsewhere (a card network) it does at least once, and so under `context.idempotency_key`.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
 from towpath.contract.record import Record
@@ -33,8 +34,9 @@ class Emitted:
 class Context(Generic[C_co]):
     """A command, and what surrounds it while its handler runs.
 
-    `connection` is psycopg's, inside the transaction: a handler neither commits nor rolls back. `now` is the time of
-    the batch. `idempotency_key` is the same for every attempt at this command. For an undo, `undoes` is the
+    `connection` is psycopg's, inside the transaction: it refuses to commit or roll back, savepoints are the handler's
+    own (`with connection.transaction()`), and what is SET for the session lasts as long as the batch. `now` is the time
+    of the batch. `idempotency_key` is the same for every attempt at this command. For an undo, `undoes` is the
     idempotency key of what it undoes and `do_reply` the reply recorded for that; None means that there is nothing to
     undo in this database, because it never ran or was refused. `outside` is what the service's `opens` returned.
     """
@@ -93,6 +95,21 @@ class Handling:
     each: bool = False
     """Whether the handler takes one at a time; the engine then sees to it that a refused command leaves no trace."""
 
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError for what no command could be answered with."""
+        name = self.command.__name__
+        if problem := _later(self.handler):
+            raise ConfigurationError(
+                f"the handler of {name} {problem}",
+                next_step="make it a plain function (def) that returns it; it runs in a thread, and may block there",
+            )
+        if both := self.succeeds & self.fails:
+            raise ConfigurationError(
+                f"{', '.join(sorted(reply.__name__ for reply in both))} says both that {name} was done and that it was "
+                "refused",
+                next_step="name it in succeeds= or in fails=",
+            )
+
 
 def handle(
     command: type[C],
@@ -125,19 +142,26 @@ def undo(
     *,
     of: type[Record],
     succeeds: Replies,
+    fails: Replies = (),
 ) -> Handling:
     """Undo `of` with `handler`, which takes all of a batch at once, as with `handle`.
 
-    An undo cannot be refused. It may come before what it undoes, or without that ever coming: see `Context.do_reply`.
+    It may come before what it undoes, or without that ever coming: see `Context.do_reply`. Answered with one of
+    `fails`, it was not undone, and a person decides; a retry is another command, in the next round.
     """
-    return Handling(command, handler, _set(succeeds), frozenset(), of=of)
+    return Handling(command, handler, _set(succeeds), _set(fails), of=of)
 
 
 def undo_each(
-    command: type[C], handler: Callable[[C, Context[C]], Record], *, of: type[Record], succeeds: Replies
+    command: type[C],
+    handler: Callable[[C, Context[C]], Record],
+    *,
+    of: type[Record],
+    succeeds: Replies,
+    fails: Replies = (),
 ) -> Handling:
     """Undo `of` with `handler(command, context)`, one at a time; else as `undo`."""
-    return Handling(command, _one_by_one(handler), _set(succeeds), frozenset(), of=of, each=True)
+    return Handling(command, _one_by_one(handler), _set(succeeds), _set(fails), of=of, each=True)
 
 
 class Service:
@@ -188,7 +212,20 @@ def _set(replies: Replies) -> frozenset[type[Record]]:
     return frozenset(replies if isinstance(replies, tuple) else (replies,))
 
 
+def _later(handler: object) -> str | None:
+    """Return why a call of `handler` gives no reply yet (it is awaited, or iterated), None where it gives one."""
+    for function in (handler, inspect.getattr_static(type(handler), "__call__", None)):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            return "is asynchronous, and nobody awaits it"
+        if inspect.isgeneratorfunction(function):
+            return "yields, and its reply is what it returns"
+    return None
+
+
 def _one_by_one(handler: Callable[[C, Context[C]], Record]) -> Handler:
+    if _later(handler):
+        return cast("Handler", handler)  # as it is, for Handling to refuse it
+
     def each(contexts: Sequence[Context[C]]) -> Sequence[Record]:
         return [handler(context.command, context) for context in contexts]
 

@@ -358,8 +358,7 @@ class InMemoryProject:
         if close is not None:
             self._ends.append(close)
         declared = [with_answers(name, handling, self._answers) for handling in service.handlings.values()]
-        keep_days = self.settings.participant.inbox_keep_days
-        answerer = Answerer(Service(name, handlers=declared), self.codec, inbox_keep_days=keep_days, outside=outside)
+        answerer = Answerer(Service(name, handlers=declared), self.codec, outside=outside)
 
         async def answer_commands(unit: Any, groups: Groups) -> None:
             for records in groups.values():

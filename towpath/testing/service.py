@@ -72,8 +72,7 @@ class ServiceAlone:
         self.connection: WatchedConnection = connect_watched(url)
         self._relay = Relay(url)
         self._outside = self.service.opens(self.settings) if self.service.opens is not None else None
-        keep_days = self.settings.participant.inbox_keep_days
-        self._answerer = Answerer(self.service, self.parts.codec, inbox_keep_days=keep_days, outside=self._outside)
+        self._answerer = Answerer(self.service, self.parts.codec, outside=self._outside)
         self._last: list[Asking] = []
         self._offset = 0
         self._unexpected: list[Left] = []

@@ -1,21 +1,25 @@
 """The inbox's table, and its upkeep."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 from psycopg import errors, sql
 
-from pipelines.services.catalog import service
-from schemas.records.catalog import ReserveStock
-from tests.commands import Asking
-from tests.integration.service_fixture import NewService
-from towpath.errors import ConfigurationError
+from pipelines.services.catalog import list_product, service
+from schemas.records.catalog import OutOfStock, ReleaseStock, ReserveStock, StockReleased, StockReserved
+from tests.commands import CODEC, Asking
+from tests.integration.service_fixture import Asked, NewService
+from towpath.contract.record import Record
+from towpath.errors import ConfigurationError, WorldError
 from towpath.outbox.names import slot_name
-from towpath.participant import postgres
+from towpath.participant import Context, Service, handle_each, postgres, undo_each
 from towpath.participant.core import BeyondInbox, InboxRow
 from towpath.participant.postgres import apply_inbox_schema, apply_service_schema, keep_up
 from towpath.stream.broker.dead_letter import Mark
+from towpath.stream.broker.record import ConsumedRecord
 from towpath.stream.engine.failures import RecordFailed
 
 pytestmark = pytest.mark.stack
@@ -135,6 +139,119 @@ def test_a_service_that_has_an_inbox_of_its_own_is_told_so(new_service: NewServi
     asked.connection.commit()
     with pytest.raises(ConfigurationError, match=r"has a public\.inbox of its own"):
         apply_inbox_schema(asked.connection)
+
+
+def carry_out_and_forget(asked: Asked, do: Asking, *, days_ago: int, keep_days: int) -> None:
+    """Carry out a command as of some days ago, then clean the inbox."""
+    at = datetime.now(UTC) - timedelta(days=days_ago)
+    with asked.connection.transaction():
+        assert asked.answerer.answer(asked.connection, [written(do, at)], at).carried_out == 1
+    asked.rows(f"UPDATE inbox SET recorded_at = now() - interval '{days_ago} days' RETURNING 1")
+    assert postgres.clean(asked.connection, keep_days) == 1
+
+
+def written(asking: Asking, at: datetime, **changes: str) -> ConsumedRecord:
+    """Return the record of a command that was written at a time."""
+    return asking.arriving(2, **changes)._replace(timestamp_milliseconds=int(at.timestamp() * 1000))
+
+
+RESERVE = Asking(ReserveStock(order_id="o-1", lines=()), step="stock")
+
+
+@pytest.mark.parametrize("keep_days", [100, 180, 36_500])
+def test_what_an_inbox_forgot_stays_forgotten_however_long_it_keeps_later(
+    new_service: NewService, keep_days: int
+) -> None:
+    """Cleaned at 180 days, then raised: a command of 200 days ago was carried out again."""
+    asked = new_service(service)
+    carry_out_and_forget(asked, RESERVE, days_ago=200, keep_days=180)
+    assert postgres.clean(asked.connection, keep_days) == 0
+    now = datetime.now(UTC)
+    with pytest.raises(RecordFailed) as failure, asked.connection.transaction():
+        asked.answerer.answer(asked.connection, [written(RESERVE, now - timedelta(days=201))], now)
+    assert isinstance(failure.value.cause, BeyondInbox)
+
+
+@pytest.mark.parametrize(("started_days_ago", "refused"), [(201, True), (None, True), (198, False)])
+def test_an_undo_of_what_the_inbox_may_have_forgotten_is_not_answered_as_if_there_were_nothing(
+    new_service: NewService, started_days_ago: int | None, *, refused: bool
+) -> None:
+    """A saga may wait for years, or stand stuck. One that started since cannot have been forgotten."""
+    asked = new_service(service)
+    carry_out_and_forget(asked, RESERVE, days_ago=200, keep_days=180)
+    now = datetime.now(UTC)
+    started = {} if started_days_ago is None else {"started": (now - timedelta(days=started_days_ago)).isoformat()}
+    undo = written(RESERVE.undoing(ReleaseStock(order_id="o-1")), now, **started)
+    if not refused:
+        with asked.connection.transaction():
+            assert asked.answerer.answer(asked.connection, [undo], now).carried_out == 1
+        return
+    with pytest.raises(RecordFailed) as failure, asked.connection.transaction():
+        asked.answerer.answer(asked.connection, [undo], now)
+    assert isinstance(failure.value.cause, BeyondInbox)
+    assert "what it undoes" in failure.value.cause.cause
+
+
+def test_a_row_that_was_cleaned_before_it_was_marked_is_no_mark(new_service: NewService) -> None:
+    """The batch is tried again: it read what is no longer there."""
+    asked = new_service(service)
+    with pytest.raises(WorldError, match="cleaned"), asked.connection.transaction():
+        postgres.store(asked.connection, [], [UUID(int=1)])
+
+
+@pytest.mark.parametrize("declared", ["succeeds", "fails"])
+@pytest.mark.parametrize("together", [True, False], ids=["one batch", "a batch each"])
+def test_an_undo_that_was_refused_and_is_retried_finds_what_it_undoes(
+    new_service: NewService, declared: str, *, together: bool
+) -> None:
+    """The saga's undo declares fails=: it needs a person, whose retry begins a new round."""
+
+    def reserve(command: ReserveStock, context: Context[ReserveStock]) -> Record:
+        context.connection.execute("UPDATE product SET reserved = reserved + 3")
+        return StockReserved(order_id=command.order_id, reservation_id="r-1")
+
+    def release(command: ReleaseStock, context: Context[ReleaseStock]) -> Record:
+        if context.do_reply is not None:
+            if context.round == 1:
+                return OutOfStock(order_id=command.order_id, sku="vase", requested=3, available=0)
+            context.connection.execute("UPDATE product SET reserved = reserved - 3")
+        return StockReleased(order_id=command.order_id)
+
+    replies: dict[str, Any] = {"succeeds": StockReleased, "fails": OutOfStock}
+    if declared == "succeeds":
+        replies = {"succeeds": (StockReleased, OutOfStock)}
+    asked = new_service(
+        Service(
+            "catalog",
+            handlers=[
+                handle_each(ReserveStock, reserve, succeeds=StockReserved),
+                undo_each(ReleaseStock, release, of=ReserveStock, **replies),
+            ],
+        )
+    )
+    with asked.connection.transaction():
+        list_product(asked.connection, CODEC, sku="vase", name="Vase", unit_price_cents=1, on_hand=9, event_id=uuid4())
+    first = RESERVE.undoing(ReleaseStock(order_id="o-1"))
+    asks = [RESERVE, first, replace(first, round=2)]
+    came = asked.ask(*asks) if together else [reply for one in asks for reply in asked.ask(one)]
+    assert [type(reply) for reply in came] == [StockReserved, OutOfStock, StockReleased]
+    assert asked.rows("SELECT reserved FROM product") == [(0,)]
+
+
+def test_a_savepoint_of_a_handler_hides_none_of_the_engines(new_service: NewService) -> None:
+    """It was called `command`, as a handler may well call its own: what was done before that one stayed, refused."""
+
+    def refuse(command: ReserveStock, context: Context[ReserveStock]) -> Record:
+        context.connection.execute("INSERT INTO product VALUES ('x', 'X', 1, 'EUR', 1)")
+        context.connection.execute("SAVEPOINT command")
+        return OutOfStock(order_id=command.order_id, sku="x", requested=1, available=0)
+
+    refusing = Service(
+        "catalog", handlers=[handle_each(ReserveStock, refuse, succeeds=StockReserved, fails=OutOfStock)]
+    )
+    asked = new_service(refusing)
+    assert [type(reply) for reply in asked.ask(RESERVE)] == [OutOfStock]
+    assert asked.rows("SELECT * FROM product") == []
 
 
 def test_a_service_gets_all_its_tables_and_upkeep_finds_them(new_service: NewService) -> None:

@@ -102,6 +102,11 @@ def test_a_refused_order_is_compensated_and_its_history_says_why() -> None:
     sent = context.reply(first["reserve_stock"], refusal)
     (reject,) = commands(sent)
     assert type(reject.record).__name__ == "RejectOrder"
+    # An inbox may have forgotten what was done before then, and an undo of what came later is none of that.
+    assert (reject.headers["started"], "started" in first["reserve_stock"].headers) == (
+        "2026-01-01T00:00:00.000+00:00",
+        False,
+    )
     assert history(sent)[0].cause == "reserve_stock: OutOfStock"
     rejected = OrderRejected(order_id="order-1", reason="chair is out of stock", rejected_at=context.clock.now())
     assert history(context.reply(reject, rejected))[0].status == "compensated"

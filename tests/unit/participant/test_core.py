@@ -1,7 +1,8 @@
 """What a command means, given what the inbox knows of it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from uuid import UUID
 
 import pytest
@@ -22,7 +23,7 @@ from towpath.participant.core import (
     reply_message,
     waves,
 )
-from towpath.participant.service import Context, Handling, Service, handle, undo
+from towpath.participant.service import Context, Handling, Service, handle, handle_each, undo, undo_each
 from towpath.saga.state import Direction
 
 RESERVE = Asking(ReserveStock(order_id="o-1", lines=()), step="stock")
@@ -98,7 +99,7 @@ def test_after_its_undo_a_command_is_passed_over() -> None:
 def test_an_undo_that_comes_first_leaves_a_mark() -> None:
     """... or never."""
     ledger = Ledger([])
-    assert ledger.done(read(RELEASE).undoes) is None
+    assert ledger.to_undo(read(RELEASE)) is None
     ledger.record(read(RELEASE), "U", b"", refused=False)
     mark = ledger.row(RESERVE.idempotency_key)
     assert mark is not None
@@ -110,7 +111,18 @@ def test_only_what_was_really_done_is_there_to_be_undone() -> None:
     """A refusal, by contract, left nothing."""
     ledger = Ledger([])
     ledger.record(read(RESERVE), "T", b"", refused=True)
-    assert ledger.done(read(RELEASE).undoes) is None
+    assert ledger.to_undo(read(RELEASE)) is None
+
+
+def test_an_undo_that_was_refused_finds_what_it_undoes_in_its_next_round() -> None:
+    """A person asked for it again after it was answered that it cannot be done: it was answered as if undone."""
+    ledger = Ledger([])
+    done = ledger.record(read(RESERVE), "T", b"", refused=False)
+    assert ledger.to_undo(read(RELEASE)) == done
+    ledger.record(read(RELEASE), "U", b"no", refused=True)
+    again = ledger.to_undo(read(replace(RELEASE, round=2)))
+    assert again is not None
+    assert again.payload == done.payload
 
 
 def test_an_operators_next_round_is_a_new_command() -> None:
@@ -207,6 +219,41 @@ def test_a_service_has_one_handler_for_each_command() -> None:
     """Which of two would it be?"""
     with pytest.raises(ConfigurationError, match="two handlers for ReserveStock"):
         Service("catalog", handlers=[handle(ReserveStock, never, succeeds=StockReserved)] * 2)
+
+
+async def awaited(*_: object) -> list[Record]:
+    """Stand for a handler that nobody awaits."""
+    raise AssertionError
+
+
+def yielding(*_: object) -> Iterator[Record]:
+    """Stand for a handler that yields its replies."""
+    yield StockReleased(order_id="o-1")
+
+
+class Awaited:
+    """Stands for an object whose call is awaited."""
+
+    __call__ = awaited
+
+
+@pytest.mark.parametrize(
+    "form", [handle, handle_each, partial(undo, of=ReserveStock), partial(undo_each, of=ReserveStock)]
+)
+@pytest.mark.parametrize("handler", [awaited, yielding, Awaited()], ids=["async", "yields", "object"])
+def test_a_handler_that_does_not_return_its_reply_is_refused(form: Callable[..., Handling], handler: object) -> None:
+    """Each command of production would have been a dead letter."""
+    with pytest.raises(ConfigurationError, match=r"asynchronous|yields"):
+        form(ReleaseStock, handler, succeeds=StockReleased)
+
+
+@pytest.mark.parametrize(
+    "form", [handle, handle_each, partial(undo, of=ReserveStock), partial(undo_each, of=ReserveStock)]
+)
+def test_a_reply_cannot_both_say_that_it_was_done_and_refused(form: Callable[..., Handling]) -> None:
+    """What was done would be rolled back, and the saga told that it was done."""
+    with pytest.raises(ConfigurationError, match="StockReleased says both"):
+        form(ReleaseStock, never, succeeds=StockReleased, fails=(OutOfStock, StockReleased))
 
 
 def test_an_undo_needs_a_handler_of_what_it_undoes() -> None:
