@@ -43,6 +43,11 @@ UNITS_ABORTED = Counter("towpath_units_aborted", "Units of work that were aborte
 HANDED_OVER = Counter(
     "towpath_handed_over", "Messages sent to Kafka directly after their commit, ahead of capture.", ["application"]
 )
+UPKEEP_FAILED = Counter(
+    "towpath_upkeep_failed",
+    "Hourly runs of upkeep that a service's database refused: partitions of its outbox, cleaning of its inbox.",
+    ["service"],
+)
 DEAD_LETTERS = Counter("towpath_dead_letters", "Records sent to a dead-letter topic.", ["application", "topic", "kind"])
 TIMERS_FIRED = Counter("towpath_timers_fired", "Timers whose record was produced.", ["application"])
 TIMER_LATENESS_SECONDS = MergedHistogram(

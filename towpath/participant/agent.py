@@ -16,7 +16,7 @@ from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.retention import inbox_sum, re_emit_sum, require_sums
-from towpath.errors import WorldError
+from towpath.errors import WorldError, first_line
 from towpath.outbox.handover import Handover
 from towpath.participant.execution import Answered, Answerer
 from towpath.participant.postgres import keep_up
@@ -93,6 +93,10 @@ def create_participant(
             done = await asyncio.to_thread(keep_up, settings, service.name)
         except WorldError as error:
             log.warning("upkeep has to wait", service=service.name, cause=error.cause)
+            return
+        except Exception as error:  # whatever it is, commands do not wait for upkeep
+            metrics.UPKEEP_FAILED.labels(service.name).inc()
+            log.exception("upkeep failed, and is tried again in an hour", service=service.name, cause=first_line(error))
             return
         log.info(
             "upkeep",

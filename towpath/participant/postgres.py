@@ -191,12 +191,15 @@ class Upkeep:
 def keep_up(settings: Settings, service: str) -> Upkeep:
     """Make the outbox's coming partitions, drop its old ones, and clean the inbox of what nobody can ask for again.
 
-    Raises WorldError where the database cannot be reached or was busy; the next run does it.
+    Raises WorldError where the database cannot be reached or was busy, and psycopg's error where it refuses a part of
+    this; the next run does it.
     """
     try:
         with _connect(settings, service) as connection:
-            outbox = maintain(connection, settings.outbox, slot=slot_name(settings.project.name, service))
-            removed = clean(connection, settings.participant.inbox_keep_days)
+            try:
+                outbox = maintain(connection, settings.outbox, slot=slot_name(settings.project.name, service))
+            finally:  # an outbox that cannot be kept up does not keep the inbox from it
+                removed = clean(connection, settings.participant.inbox_keep_days)
     except psycopg.OperationalError as error:
         raise WorldError(
             f"the database of {service} was busy: {str(error).strip()}",

@@ -6,18 +6,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from pipelines.services.catalog import list_product, service
-from schemas.records.catalog import OutOfStock, ReserveStock, StockLine, StockReserved
+from schemas.records.catalog import OutOfStock, ReleaseStock, ReserveStock, StockLine, StockReleased, StockReserved
 from tests.commands import CODEC, Asking
 from tests.integration.service_fixture import Asked, NewService
+from towpath import metrics
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError
 from towpath.outbox.handover import Handover
 from towpath.outbox.message import OutboxMessage
-from towpath.participant import Context, Service, handle, handle_each
+from towpath.outbox.names import slot_name
+from towpath.participant import Context, Service, agent, handle, handle_each, undo_each
 from towpath.participant.agent import create_participant
 from towpath.settings import ParticipantSettings, StreamSettings
 from towpath.stream.broker.memory import MemoryBroker
@@ -247,6 +251,102 @@ def test_a_worker_whose_inbox_forgets_too_early_does_not_start(world: World) -> 
     world.settings = world.settings.model_copy(update={"participant": ParticipantSettings(inbox_keep_days=100)})
     with pytest.raises(ConfigurationError, match=r"inbox_keep_days 100 must be more than 30 .* = 150 days"):
         world.app()
+
+
+def commits(connection: psycopg.Connection) -> object:
+    return connection.commit()
+
+
+def rolls_back(connection: psycopg.Connection) -> object:
+    return connection.rollback()
+
+
+def executes_commit(connection: psycopg.Connection) -> object:
+    return connection.execute("commit")
+
+
+@pytest.mark.parametrize("fails", [(), OutOfStock], ids=["", "in a savepoint"])
+@pytest.mark.parametrize("end", [commits, rolls_back, executes_commit])
+def test_a_handler_that_ends_its_transaction_is_dead_and_takes_nothing_with_it(
+    world: World, end: Callable[[psycopg.Connection], object], fails: Any
+) -> None:
+    """Effects of others in its batch were lost, or done twice, and nobody was told."""
+
+    def handler(command: ReserveStock, context: Context[ReserveStock]) -> Record:
+        context.connection.execute("UPDATE product SET reserved = reserved + 1")
+        if command.order_id == "BAD":
+            end(context.connection)
+        return StockReserved(order_id=command.order_id, reservation_id="r")
+
+    for order_id in ("o-1", "BAD", "o-2"):
+        record = reserve(order_id).arriving(0)
+        world.broker.append("catalog.commands", record.value, key=record.key, headers=record.headers, partition=0)
+    ending = Service("catalog", handlers=[handle_each(ReserveStock, handler, succeeds=StockReserved, fails=fails)])
+    world.run(lambda: world.count("place_order.replies") + world.count("catalog.commands.dead") == 3, ending)
+    assert world.asked.rows("SELECT key FROM outbox WHERE topic = 'catalog.commands.dead'") == [("BAD",)]
+    assert world.reserved() == 2
+
+
+def test_what_rows_a_handler_makes_of_its_connection_is_its_own_affair(world: World) -> None:
+    """Neither the engine meets it, nor the handler of another command in the same batch."""
+
+    def as_dicts(contexts: Sequence[Context[ReserveStock]]) -> Sequence[Record]:
+        connection = contexts[0].connection
+        connection.row_factory, connection.cursor_factory = dict_row, psycopg.ClientCursor
+        assert connection.execute("SELECT on_hand FROM product").fetchone() == {"on_hand": 1000}
+        return [StockReserved(order_id=context.key, reservation_id="r") for context in contexts]
+
+    def as_tuples(_: ReleaseStock, context: Context[ReleaseStock]) -> Record:
+        assert context.connection.execute("SELECT on_hand FROM product").fetchone() == (1000,)
+        return StockReleased(order_id=context.key)
+
+    dicts = Service(
+        "catalog",
+        handlers=[
+            handle(ReserveStock, as_dicts, succeeds=StockReserved),
+            undo_each(ReleaseStock, as_tuples, of=ReserveStock, succeeds=StockReleased),
+        ],
+    )
+    for number in range(3):
+        world.send(reserve(f"o-{number}"))
+        world.send(reserve(f"o-{number}").undoing(ReleaseStock(order_id=f"o-{number}")))
+    world.run(lambda: world.count("place_order.replies") + world.count("catalog.commands.dead") == 6, dicts)
+    assert world.count("catalog.commands.dead") == 0
+
+
+REFUSED_UPKEEP = {
+    "a table that is not there yet": (
+        "DROP TABLE inbox_forgotten",
+        """INSERT INTO inbox VALUES (gen_random_uuid(), gen_random_uuid(), 's', 's', '', 'do', 1, 'k', true,
+           false, NULL, NULL, now() - interval '300 days')""",
+    ),
+    "a view of an old partition": (
+        "CREATE TABLE outbox_20200101 PARTITION OF outbox FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')",
+        "CREATE VIEW that_day AS SELECT id, topic FROM outbox_20200101",
+    ),
+}
+
+
+@pytest.mark.parametrize("statements", REFUSED_UPKEEP.values(), ids=REFUSED_UPKEEP.keys())
+def test_upkeep_that_is_refused_ends_no_worker(
+    world: World, monkeypatch: pytest.MonkeyPatch, statements: tuple[str, ...]
+) -> None:
+    """It is counted and tried again; commands are answered meanwhile. It ended the worker, an hour after each start."""
+    monkeypatch.setattr(agent, "UPKEEP_SECONDS", 0.3)
+    name = world.asked.connection.info.dbname
+    project = world.settings.project.model_copy(update={"name": name})
+    world.settings = world.settings.model_copy(update={"project": project})
+    counted = metrics.UPKEEP_FAILED.labels("catalog")
+    before = counted._value.get()
+    with psycopg.connect(world.settings.postgres.database_url("catalog"), autocommit=True) as other:
+        other.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot_name(name, "catalog"),))
+        try:
+            for statement in statements:
+                other.execute(statement)
+            world.send(reserve("o-1"))
+            world.run(lambda: world.count("place_order.replies") == 1 and counted._value.get() >= before + 2)
+        finally:
+            other.execute("SELECT pg_drop_replication_slot(%s)", (slot_name(name, "catalog"),))
 
 
 class Notes:
