@@ -136,7 +136,7 @@ def test_what_a_function_sets_for_the_session_ends_with_its_unit(connection: Con
     broker = memory_broker(partitions=1)
     for number in range(8):  # past psycopg's threshold for preparing what is repeated
         broker.append("in", str(number).encode(), key=b"k")
-    seen: list[object] = []
+    seen: list[Any] = []
 
     def act(mine: Connection) -> None:
         said = "SELECT current_user, current_setting('search_path'), current_setting('own.tenant', true)"
