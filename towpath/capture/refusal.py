@@ -13,6 +13,11 @@ from towpath.outbox.topics import record_bytes_max
 
 AHEAD_MILLISECONDS_MAX = 3_600_000
 """Kafka's default of `message.timestamp.after.max.ms`."""
+SPAN_MILLISECONDS_MAX = 10**13
+"""Three centuries: Kafka's default of `message.timestamp.before.max.ms` is longer than a timedelta may be."""
+
+TopicAndId = tuple[str, UUID]
+"""What a message is known by: one event may go to two topics under one id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,11 @@ class UncarriedRow:
     key: str
     record_bytes: int
     created_at: datetime
+
+    @property
+    def known_by(self) -> TopicAndId:
+        """Return what it is known by."""
+        return self.topic, self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +52,16 @@ def refusal(row: UncarriedRow, topics: Mapping[str, Mapping[str, str]], now: dat
     most = record_bytes_max(config)
     if row.record_bytes > most:
         return Refusal(row, f"it has {row.record_bytes:,} bytes, and topic {row.topic} takes {most:,}")
-    after = int(config.get("message.timestamp.after.max.ms", AHEAD_MILLISECONDS_MAX))
-    if row.created_at - now > timedelta(milliseconds=min(after, 10**13)):
-        return Refusal(row, f"its time, {row.created_at:%Y-%m-%d %H:%M} UTC, is ahead of Kafka's clock")
     if row.created_at.timestamp() < 0:
         return Refusal(row, f"its time, {row.created_at:%Y-%m-%d %H:%M} UTC, is before Kafka's first")
+    if config.get("message.timestamp.type") == "LogAppendTime":
+        return None  # the broker's clock replaces the row's time, and nothing looks at that
+    if row.created_at - now > _span(config, "message.timestamp.after.max.ms", AHEAD_MILLISECONDS_MAX):
+        return Refusal(row, f"its time, {row.created_at:%Y-%m-%d %H:%M} UTC, is ahead of Kafka's clock")
+    if now - row.created_at > _span(config, "message.timestamp.before.max.ms", SPAN_MILLISECONDS_MAX):
+        return Refusal(row, f"its time, {row.created_at:%Y-%m-%d %H:%M} UTC, is older than topic {row.topic} takes")
     return None
+
+
+def _span(config: Mapping[str, str], name: str, default: int) -> timedelta:
+    return timedelta(milliseconds=min(int(config.get(name, default)), SPAN_MILLISECONDS_MAX))
