@@ -1,6 +1,7 @@
 """Asks PostgreSQL how capture stands: the slot, how far it is behind, what the outbox holds; and re-emits from it."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -9,8 +10,8 @@ from uuid import UUID
 import psycopg
 from psycopg import errors, sql
 
-from towpath.capture.refusal import Refusal, UncarriedRow
-from towpath.errors import NotFoundError, RefusedError, WorldError
+from towpath.capture.refusal import Refusal, TopicAndId, UncarriedRow
+from towpath.errors import NotFoundError, RefusedError, WorldError, first_line
 from towpath.outbox.message import COLUMNS
 from towpath.settings import Settings
 
@@ -24,31 +25,49 @@ SELECT to_jsonb(slot),
 FROM pg_replication_slots AS slot WHERE slot.slot_name = %s
 """
 
+_RECOVERY = "hashtextextended('towpath outbox', 1)"
+"""The lock of who recovers the capture of a database, held by its connection: from the first step to the last."""
 WRITERS_TIMEOUT = "30s"
 """Longest wait for the transactions that have written into an outbox; behind it every other writer waits too."""
 
 _SANE_TIME = "greatest(least(created_at, timestamp '9000-01-01'), timestamp '1000-01-01')"
+# What the constraint outbox_created_at_utc takes.
+_TAKEN_TIME = (
+    "greatest(least(created_at, (statement_timestamp() AT TIME ZONE 'UTC') + interval '10 minutes'),"
+    " timestamp '2000-01-01')"
+)
 _TEXTS = [name for name in COLUMNS if name not in {"id", "topic", "payload", "saga_id", "attempt", "round"}]
 _RECORD_BYTES = " + ".join(["octet_length(payload)", *(f"coalesce(octet_length({name}), 0)" for name in _TEXTS)])
 _OPEN = """
 FROM outbox WHERE created_at >= %s
-  AND NOT EXISTS (SELECT FROM carried WHERE carried.id = outbox.id)
+  AND NOT EXISTS (SELECT FROM carried WHERE carried.id = outbox.id AND carried.topic = outbox.topic)
 """
-_UNCARRIED_IDS = f"SELECT DISTINCT id {_OPEN}"
+_UNCARRIED_MESSAGES = f"SELECT DISTINCT topic, id {_OPEN}"
 _UNCARRIED = f"""
 SELECT id, topic, key, bytes, at FROM (
-  SELECT DISTINCT ON (id) * FROM (SELECT id, topic, key, {{1}} AS bytes, {{2}} AS at, {{0}} {_OPEN}) AS rows
-  ORDER BY id, committed_at NULLS FIRST, written_as) AS first
+  SELECT DISTINCT ON (topic, id) * FROM (SELECT id, topic, key, {{1}} AS bytes, {{2}} AS at, {{0}} {_OPEN}) AS rows
+  ORDER BY topic, id, committed_at NULLS FIRST, written_as) AS first
 ORDER BY committed_at NULLS FIRST, written_as
 """  # noqa: S608 - of constants of this file
 _SET_ASIDE = """
 INSERT INTO outbox_skipped (id, message, payload, cause, actor, reason)
-SELECT DISTINCT ON (id) id, to_jsonb(kept) - 'payload' - 'committed_at' - 'written_as' - 'sequence' - 'refused_as',
-  payload, refused_as, %s, %s
+SELECT DISTINCT ON (topic, id) id,
+  to_jsonb(kept) - 'payload' - 'committed_at' - 'written_as' - 'sequence' - 'refused_as', payload, refused_as, %s, %s
 FROM (SELECT outbox.*, refused.cause AS refused_as, {} FROM outbox
-      JOIN unnest(%s::uuid[], %s::text[]) AS refused (refused_id, cause) ON refused_id = outbox.id) AS kept
-ORDER BY id, committed_at NULLS FIRST, written_as
-ON CONFLICT (id) DO NOTHING
+      JOIN unnest(%s::text[], %s::uuid[], %s::text[]) AS refused (of_topic, of_id, cause)
+        ON of_topic = topic AND of_id = id) AS kept
+ORDER BY topic, id, committed_at NULLS FIRST, written_as
+ON CONFLICT DO NOTHING
+"""
+# Only what is kept by now. No event: inserts alone are.
+_REMOVE_KEPT = """
+DELETE FROM outbox USING unnest(%s::text[], %s::uuid[]) AS refused (of_topic, of_id), outbox_skipped AS kept
+WHERE of_topic = topic AND of_id = outbox.id AND kept.id = of_id AND kept.message->>'topic' = of_topic
+"""
+
+_OWN_TRIGGER = """
+SELECT FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+WHERE tgrelid = 'outbox'::regclass AND tgname = 'outbox_refuse' AND tgenabled = 'O' AND pg_has_role(relowner, 'USAGE')
 """
 
 
@@ -158,38 +177,48 @@ def commit_order(connection: Connection) -> sql.SQL:
     return sql.SQL("NULL::timestamptz AS committed_at, sequence AS written_as")
 
 
-def re_emit(connection: Connection, ids: Collection[UUID], since: datetime) -> int:
-    """Write the messages `ids` anew, each with its own id and time, in order of commit, and commit; return how many.
+def re_emit(connection: Connection, messages: Collection[TopicAndId], since: datetime) -> int:
+    """Write `messages` anew, each with its own id and time, in order of commit, and commit; return how many.
 
     For what a lost slot never carried. The rows go through the new slot as if new; consumers that have had one
-    drop it by its id. Raises RefusedError, and writes nothing, where the outbox no longer holds one of them.
+    drop it by its id. Raises RefusedError, and writes nothing, where the outbox no longer holds one of them, or by now
+    refuses one.
     """
-    with connection.transaction():
-        written = write_anew(connection, ids, since)
-        if written != len(set(ids)):
-            raise RefusedError(
-                f"the outbox holds {written} of {len(set(ids))} messages written since {since.isoformat()}",
-                kept="everything as it was: nothing was written",
-                next_step="ask for an earlier time, or restore what [outbox] keep_days has let go from a backup",
-            )
+    try:
+        with connection.transaction():
+            written = write_anew(connection, messages, since)
+            if written != len(set(messages)):
+                raise RefusedError(
+                    f"the outbox holds {written} of {len(set(messages))} messages written since {since.isoformat()}",
+                    kept="everything as it was: nothing was written",
+                    next_step="ask for an earlier time, or restore what [outbox] keep_days has let go from a backup",
+                )
+    except errors.CheckViolation as error:
+        raise RefusedError(
+            f"the outbox took a message that it refuses by now: {error.diag.message_primary}",
+            kept="everything as it was: nothing was written",
+            next_step=error.diag.message_hint or "remove the cause, then run the same command again",
+        ) from error
     return written
 
 
-def write_anew(connection: Connection, ids: Collection[UUID], since: datetime) -> int:
-    """Write the messages `ids` anew in the connection's transaction, in order of commit; return how many were there.
+def write_anew(connection: Connection, messages: Collection[TopicAndId], since: datetime) -> int:
+    """Write `messages` anew in the connection's transaction, in order of commit; return how many were there.
 
-    Of a message that was written anew before, the first row tells its place.
+    Of a message that was written anew before, the first row tells its place. A time that the outbox refuses by now
+    (a clock that was set back, a row from before it was checked) becomes the nearest that it takes.
     """
-    columns = sql.SQL(", ").join(map(sql.Identifier, (*COLUMNS, "created_at")))
+    columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
     return connection.execute(
         sql.SQL(
-            "INSERT INTO outbox ({0}) SELECT {0} FROM ("
-            " SELECT DISTINCT ON (id) {0}, committed_at, written_as FROM ("
-            "  SELECT {0}, {1} FROM outbox WHERE id = ANY(%s) AND created_at >= %s) AS kept"
-            " ORDER BY id, committed_at NULLS FIRST, written_as) AS first"
+            "INSERT INTO outbox ({0}, created_at) SELECT {0}, {2} FROM ("
+            " SELECT DISTINCT ON (topic, id) {0}, created_at, committed_at, written_as FROM ("
+            "  SELECT {0}, created_at, {1} FROM outbox"
+            "  WHERE (topic, id) IN (SELECT * FROM unnest(%s::text[], %s::uuid[])) AND created_at >= %s) AS kept"
+            " ORDER BY topic, id, committed_at NULLS FIRST, written_as) AS first"
             " ORDER BY committed_at NULLS FIRST, written_as"
-        ).format(columns, commit_order(connection)),
-        (list(ids), _utc(since)),
+        ).format(columns, commit_order(connection), sql.SQL(_TAKEN_TIME)),
+        (*_columns_of(messages), _utc(since)),
     ).rowcount
 
 
@@ -210,8 +239,8 @@ def topics_written(connection: Connection, since: datetime) -> tuple[str, ...]:
     return tuple(topic for (topic,) in rows)
 
 
-def uncarried_rows(connection: Connection, carried: Iterable[UUID], since: datetime) -> list[UncarriedRow]:
-    """Return the messages written since `since` whose ids are not among `carried`, in order of commit."""
+def uncarried_rows(connection: Connection, carried: Iterable[TopicAndId], since: datetime) -> list[UncarriedRow]:
+    """Return the messages written since `since` that are not among `carried`, in order of commit."""
     with connection.transaction():
         _note_carried(connection, carried)
         rows = connection.execute(
@@ -225,44 +254,123 @@ def write_uncarried(
     connection: Connection,
     advance: Connection,
     slot: str,
-    carried: Iterable[UUID],
+    carried: Iterable[TopicAndId],
     since: datetime,
     refusals: Collection[Refusal],
     *,
     actor: str,
     reason: str,
 ) -> tuple[int, int]:
-    """Write anew what is not among `carried`, but move `refusals` aside; return how many rows each were.
+    """Write anew what is not among `carried`, but move `refusals` aside; return how many messages each were.
 
     Nothing may read the slot meanwhile. Writers wait, so that nothing is written between the messages that go anew and
     those that the slot would have carried: the slot is moved, on the connection `advance`, past all that is written,
     and what follows is in order of commit again. Where this ends half way, the slot stands further on and the messages
-    are still uncarried: the same call does the rest. Raises WorldError where a writer's transaction stays open.
+    are still uncarried: the same call does the rest. What was accepted once is not checked again: Kafka takes it, as
+    `refusal` says. Raises WorldError where a writer's transaction stays open, or somebody reads the slot.
     """
-    aside = [refused.row.id for refused in refusals]
+    aside = {refused.row.known_by for refused in refusals}
     try:
-        with connection.transaction():
+        with _read_committed(connection):
             _note_carried(connection, carried)
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(WRITERS_TIMEOUT))
             connection.execute("LOCK TABLE outbox IN SHARE ROW EXCLUSIVE MODE")
-            found = connection.execute(sql.SQL(_UNCARRIED_IDS), (_utc(since),)).fetchall()
-            wanted = [id_ for (id_,) in found if id_ not in set(aside)]
-            skipped = connection.execute(
-                sql.SQL(_SET_ASIDE).format(commit_order(connection)),
-                (actor, reason, aside, [refused.cause for refused in refusals]),
-            ).rowcount
-            connection.execute("DELETE FROM outbox WHERE id = ANY(%s)", (aside,))  # no event: inserts alone are
-            advance.execute(
-                "SELECT pg_replication_slot_advance(%s, greatest(confirmed_flush_lsn, pg_current_wal_flush_lsn()))"
-                " FROM pg_replication_slots WHERE slot_name = %s",
-                (slot, slot),
-            )
-            return write_anew(connection, wanted, since), skipped
+            found = connection.execute(sql.SQL(_UNCARRIED_MESSAGES), (_utc(since),)).fetchall()
+            skipped = _set_aside(connection, refusals, actor, reason)
+            _move_past_all(advance, slot)
+            with _unchecked(connection):
+                return write_anew(connection, [one for one in found if one not in aside], since), skipped
     except errors.LockNotAvailable as error:
         raise WorldError(
             f"a transaction that wrote into the outbox was open for longer than {WRITERS_TIMEOUT}",
             kept="every message, in the outbox",
             next_step="end it (pg_stat_activity shows it), then run the same command again",
+        ) from error
+    except errors.ObjectInUse as error:
+        raise WorldError(
+            f"slot {slot} is read by somebody, though its connector was stopped",
+            kept="every message, in the outbox",
+            next_step="end who reads it (pg_stat_replication shows it), then run the same command again",
+        ) from error
+
+
+def set_aside(connection: Connection, refusals: Collection[Refusal], *, actor: str, reason: str) -> int:
+    """Move `refusals` out of the outbox, to where what was stepped over is kept, and commit; return how many."""
+    with _read_committed(connection):
+        return _set_aside(connection, refusals, actor, reason)
+
+
+def _set_aside(connection: Connection, refusals: Collection[Refusal], actor: str, reason: str) -> int:
+    topics, ids = _columns_of(refused.row.known_by for refused in refusals)
+    skipped = connection.execute(
+        sql.SQL(_SET_ASIDE).format(commit_order(connection)),
+        (actor, reason, topics, ids, [refused.cause for refused in refusals]),
+    ).rowcount
+    connection.execute(_REMOVE_KEPT, (topics, ids))
+    return skipped
+
+
+def _move_past_all(advance: Connection, slot: str) -> None:
+    """Move the slot past all that was committed; where a server commits without waiting for its disk, that too.
+
+    A slot goes no further than what is on disk. A commit that waits brings there all that was committed before; one
+    that wrote nothing would not wait, and what Debezium could read of it must be nothing.
+    """
+    advance.execute("SET synchronous_commit = local")
+    advance.execute("CREATE TEMP TABLE flushed () ON COMMIT DROP")
+    advance.execute(
+        "SELECT pg_replication_slot_advance(%s, greatest(confirmed_flush_lsn, pg_current_wal_flush_lsn()))"
+        " FROM pg_replication_slots WHERE slot_name = %s",
+        (slot, slot),
+    )
+
+
+@contextmanager
+def _unchecked(connection: Connection) -> Iterator[None]:
+    """Let the transaction write what the outbox's trigger would refuse by now; whoever writes holds back the others."""
+    found = connection.execute(_OWN_TRIGGER).fetchone()
+    if found is not None:
+        connection.execute("ALTER TABLE outbox DISABLE TRIGGER outbox_refuse")
+    yield
+    if found is not None:
+        connection.execute("ALTER TABLE outbox ENABLE TRIGGER outbox_refuse")
+
+
+@contextmanager
+def _read_committed(connection: Connection) -> Iterator[None]:
+    """Open a transaction each statement of which sees what others have committed, whatever the database's default."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        yield
+
+
+@contextmanager
+def alone(connection: Connection, service: str) -> Iterator[None]:
+    """Keep everybody else from recovering this database's capture. Raises RefusedError where somebody does."""
+    (free,) = connection.execute(f"SELECT pg_try_advisory_lock({_RECOVERY})").fetchall()[0]
+    if not free:
+        raise RefusedError(
+            f"the capture of {service} is being recovered by somebody else",
+            kept="everything as it was: nothing was done",
+            next_step=f"wait until it has ended, then: towpath capture status {service}",
+        )
+    try:
+        yield
+    finally:
+        with suppress(psycopg.Error):  # the lock ends with its connection
+            connection.execute(f"SELECT pg_advisory_unlock({_RECOVERY})")
+
+
+@contextmanager
+def telling(service: str) -> Iterator[None]:
+    """Raise WorldError for what the database of `service` refuses, or where it goes away."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise WorldError(
+            f"the database of {service}: {first_line(error)}",
+            kept="every message, in the outbox",
+            next_step=error.diag.message_hint or "remove the cause",
         ) from error
 
 
@@ -279,27 +387,35 @@ def skipped_messages(connection: Connection) -> list[dict[str, Any]]:
 def send_skipped(connection: Connection, message: UUID, topic: str | None) -> None:
     """Write a message that was stepped over into the outbox again, to `topic` if one is given, and commit.
 
-    It has its own id and the present time. Raises NotFoundError where it is not kept, RefusedError with the outbox's
-    own words where it is still none that Kafka takes.
+    It has its own id and the present time; one id that went to two topics goes to both again. Raises NotFoundError
+    where it is not kept, which of two at once is the second's answer; RefusedError with the outbox's own words where
+    it is still none that Kafka takes, or where two would go to the one `topic`.
     """
     columns = [name for name in COLUMNS if name not in {"topic", "payload"}]
     names = sql.SQL(", ").join(map(sql.Identifier, columns))
     fields = sql.SQL(", ").join(sql.SQL("(filled).{}").format(sql.Identifier(name)) for name in columns)
     try:
-        with connection.transaction():
+        with _read_committed(connection):
             written = connection.execute(
                 sql.SQL(
-                    "INSERT INTO outbox (topic, payload, {0}) SELECT coalesce(%s, (filled).topic), payload, {1} FROM"
-                    " (SELECT payload, jsonb_populate_record(NULL::outbox, message) AS filled FROM outbox_skipped"
-                    "  WHERE id = %s) AS kept"
+                    "WITH kept AS (DELETE FROM outbox_skipped WHERE id = %s"
+                    " RETURNING payload, jsonb_populate_record(NULL::outbox, message) AS filled)"
+                    " INSERT INTO outbox (topic, payload, {0})"
+                    " SELECT coalesce(%s, (filled).topic), payload, {1} FROM kept"
                 ).format(names, fields),
-                (topic, message),
+                (message, topic),
             ).rowcount
             if not written:
                 raise NotFoundError(
                     f"no message {message} was stepped over here", next_step="towpath capture skipped lists them"
                 )
-            connection.execute("DELETE FROM outbox_skipped WHERE id = %s", (message,))
+            if written > 1 and topic is not None:
+                raise RefusedError(
+                    f"{written} messages of the id {message} are kept aside, of as many topics: in one, the second "
+                    "would be dropped as a copy of the first",
+                    kept="the messages, where they are kept aside",
+                    next_step="send them without --topic, each to its own",
+                )
     except errors.CheckViolation as error:
         raise RefusedError(
             f"it is still refused: {error.diag.message_primary}",
@@ -308,13 +424,18 @@ def send_skipped(connection: Connection, message: UUID, topic: str | None) -> No
         ) from error
 
 
-def _note_carried(connection: Connection, carried: Iterable[UUID]) -> None:
-    connection.execute("CREATE TEMP TABLE carried (id uuid NOT NULL) ON COMMIT DROP")
+def _note_carried(connection: Connection, carried: Iterable[TopicAndId]) -> None:
+    connection.execute("CREATE TEMP TABLE carried (topic text NOT NULL, id uuid NOT NULL) ON COMMIT DROP")
     with connection.cursor() as cursor, cursor.copy("COPY carried FROM STDIN (FORMAT BINARY)") as copy:
-        copy.set_types(["uuid"])
-        for id_ in carried:
-            copy.write_row((id_,))
+        copy.set_types(["text", "uuid"])
+        for one in carried:
+            copy.write_row(one)
     connection.execute("ANALYZE carried")
+
+
+def _columns_of(messages: Iterable[TopicAndId]) -> tuple[list[str], list[UUID]]:
+    known = list(messages)
+    return [topic for topic, _ in known], [id_ for _, id_ in known]
 
 
 def has_message(

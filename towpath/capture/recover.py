@@ -5,7 +5,8 @@ lost. What the outbox holds and its topics lack is written anew, in order of com
 and begins where the slot does. Each step may be run again, so the whole may be, wherever it ended.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
@@ -13,11 +14,11 @@ from uuid import UUID
 from towpath.capture import kafka, postgres
 from towpath.capture.connect import ConnectClient, ConnectorStatus
 from towpath.capture.connector import outbox_connector
-from towpath.capture.refusal import Refusal, UncarriedRow, refusal
+from towpath.capture.refusal import Refusal, TopicAndId, UncarriedRow, refusal
 from towpath.capture.start import wait_until_captured
 from towpath.clock import Clock, SystemClock, wait_until
 from towpath.contract.catalogue import Catalogue
-from towpath.errors import NotFoundError, RefusedError, WorldError
+from towpath.errors import NotFoundError, RefusedError, TowpathError, WorldError
 from towpath.outbox.names import connector_name, slot_name
 from towpath.outbox.postgres import ensure_slot
 from towpath.settings import Settings
@@ -25,7 +26,7 @@ from towpath.settings import Settings
 READ_SECONDS_MAX = 60.0
 UNREAD_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.1
-LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)  # a row from before times were checked may have any
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,27 +103,46 @@ def recover(
 ) -> Recovery:
     """Set the capture of `service` going again, and return once its outbox is read.
 
-    `skip` names the messages to step over: they are kept in the table `outbox_skipped`. Raises RefusedError, before
-    anything is sent, where Kafka refuses a message that `skip` does not name; WorldError where a part is away.
+    `skip` names the messages to step over: they are kept in the table `outbox_skipped`, wherever this ends. Raises
+    RefusedError, before anything is sent, where Kafka refuses a message that `skip` does not name, or where somebody
+    else recovers at this moment; WorldError where a part is away. Each says so where the connector is left stopped.
     """
     clock = clock or SystemClock()
     name, slot = connector_name(settings.project.name, service), slot_name(settings.project.name, service)
-    kafka.ensure_heartbeat_topics(settings, [service])
-    connect.apply(outbox_connector(settings, catalogue, service))
-    connect.stop(name, settings.connect.timeout_seconds)
-    made = _sound_slot(connection, slot, clock)
-    carried, found = _look(connection, connect, settings, service, since, clock)
-    aside = _aside(found, frozenset(skip))
-    written, skipped = 0, 0
-    if found.uncarried:
-        with postgres.connect(settings, service) as advance:
-            written, skipped = postgres.write_uncarried(
-                connection, advance, slot, carried, since or LONG_AGO, aside, actor=actor, reason=reason
-            )
-    connect.forget_position(name)
-    connect.resume(name)
-    wait_until_captured(connect, settings, service, timeout_seconds=READ_SECONDS_MAX, clock=clock)
+    with postgres.alone(connection, service):
+        with _told_that_it_is_stopped(service), postgres.telling(service):
+            kafka.ensure_heartbeat_topics(settings, [service])
+            connect.apply(outbox_connector(settings, catalogue, service))
+            connect.stop(name, settings.connect.timeout_seconds)
+            made = _sound_slot(connection, slot, clock)
+            carried, found = _look(connection, connect, settings, service, since, clock)
+            aside, refused = _parted(found, frozenset(skip))
+            written, skipped = 0, 0
+            if refused:
+                postgres.set_aside(connection, aside, actor=actor, reason=reason)
+                raise _refused(service, refused[0])
+            if found.uncarried:
+                with postgres.connect(settings, service) as advance:
+                    written, skipped = postgres.write_uncarried(
+                        connection, advance, slot, carried, since or LONG_AGO, aside, actor=actor, reason=reason
+                    )
+            connect.forget_position(name)
+            connect.resume(name)
+        wait_until_captured(connect, settings, service, timeout_seconds=READ_SECONDS_MAX, clock=clock)
     return Recovery(service, made, written, skipped)
+
+
+@contextmanager
+def _told_that_it_is_stopped(service: str) -> Iterator[None]:
+    """Say in each error that the connector is stopped, and what sets it going once the cause is gone."""
+    try:
+        yield
+    except RefusedError:  # has its own way out
+        raise
+    except TowpathError as error:
+        error.kept = f"{error.kept or 'every message, in the outbox'}; the connector of {service} may be stopped"
+        error.next_step = "; ".join(filter(None, [error.next_step, f"then: towpath capture recover {service}"]))
+        raise
 
 
 def _sound_slot(connection: postgres.Connection, slot: str, clock: Clock) -> bool:
@@ -148,19 +168,25 @@ def _sound_slot(connection: postgres.Connection, slot: str, clock: Clock) -> boo
     return ensure_slot(connection, slot)
 
 
-def _aside(found: Diagnosis, skip: frozenset[UUID]) -> tuple[Refusal, ...]:
-    """Return what to keep aside. Raises RefusedError where Kafka refuses what `skip` does not name."""
-    for refused in found.refusals:
-        if refused.row.id not in skip:
-            raise RefusedError(
-                f"Kafka refuses message {refused.row.id} of {found.service}: {refused.cause}",
-                kept="every message, in the outbox; the connector is stopped",
-                next_step=f'towpath capture skip {found.service} {refused.row.id} --reason "..."; or change the topic, '
-                f"then: towpath capture recover {found.service}",
-            )
-    known = {refused.row.id: refused for refused in found.refusals}
-    rows = {row.id: row for row in found.uncarried}
-    return tuple(known.get(id_) or Refusal(rows[id_], "Kafka was not asked") for id_ in skip if id_ in rows)
+def _parted(found: Diagnosis, skip: frozenset[UUID]) -> tuple[tuple[Refusal, ...], tuple[Refusal, ...]]:
+    """Return what to keep aside, and what Kafka refuses beside it.
+
+    Of an id that waits in two topics it is those that Kafka refuses, or both where it refuses neither.
+    """
+    aside = [refused for refused in found.refusals if refused.row.id in skip]
+    unasked = skip - {refused.row.id for refused in aside}
+    aside += [Refusal(row, "Kafka was not asked") for row in found.uncarried if row.id in unasked]
+    return tuple(aside), tuple(refused for refused in found.refusals if refused.row.id not in skip)
+
+
+def _refused(service: str, refused: Refusal) -> RefusedError:
+    id_ = refused.row.id
+    return RefusedError(
+        f"Kafka refuses message {id_} of {service}: {refused.cause}",
+        kept="what was stepped over, aside; every other message, in the outbox; the connector is stopped",
+        next_step=f'towpath capture skip {service} {id_} --reason "..."; or change the topic, '
+        f"then: towpath capture recover {service}",
+    )
 
 
 def _look(
@@ -170,16 +196,16 @@ def _look(
     service: str,
     since: datetime | None,
     clock: Clock,
-) -> tuple[set[UUID], Diagnosis]:
-    """Return the ids that were carried, and what follows from them."""
+) -> tuple[set[TopicAndId], Diagnosis]:
+    """Return what was carried, and what follows from it."""
     try:
         connector = connect.status(connector_name(settings.project.name, service))
     except NotFoundError:
         connector = None
     slot = postgres.slot_state(connection, slot_name(settings.project.name, service))
-    begin = max(since or postgres.oldest_message(connection) or LONG_AGO, LONG_AGO)
+    begin = since or postgres.oldest_message(connection) or LONG_AGO
     by_topic = kafka.carried_ids(settings, postgres.topics_written(connection, since or LONG_AGO), begin)
-    carried = {id_ for ids in by_topic.values() for id_ in ids}
+    carried = {(topic, id_) for topic, ids in by_topic.items() for id_ in ids}
     rows = postgres.uncarried_rows(connection, carried, since or LONG_AGO)
     topics = kafka.topic_settings(settings, {row.topic for row in rows})
     now = clock.now()

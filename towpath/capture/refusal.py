@@ -52,14 +52,19 @@ def refusal(row: UncarriedRow, topics: Mapping[str, Mapping[str, str]], now: dat
     most = record_bytes_max(config)
     if row.record_bytes > most:
         return Refusal(row, f"it has {row.record_bytes:,} bytes, and topic {row.topic} takes {most:,}")
+    wrong = _wrong_time(row, config, now)
+    return None if wrong is None else Refusal(row, f"its time, {row.created_at:%Y-%m-%d %H:%M} UTC, {wrong}")
+
+
+def _wrong_time(row: UncarriedRow, config: Mapping[str, str], now: datetime) -> str | None:
     if row.created_at.timestamp() < 0:
-        return Refusal(row, f"its time, {row.created_at:%Y-%m-%d %H:%M} UTC, is before Kafka's first")
+        return "is before Kafka's first"
     if config.get("message.timestamp.type") == "LogAppendTime":
         return None  # the broker's clock replaces the row's time, and nothing looks at that
     if row.created_at - now > _span(config, "message.timestamp.after.max.ms", AHEAD_MILLISECONDS_MAX):
-        return Refusal(row, f"its time, {row.created_at:%Y-%m-%d %H:%M} UTC, is ahead of Kafka's clock")
+        return "is ahead of Kafka's clock"
     if now - row.created_at > _span(config, "message.timestamp.before.max.ms", SPAN_MILLISECONDS_MAX):
-        return Refusal(row, f"its time, {row.created_at:%Y-%m-%d %H:%M} UTC, is older than topic {row.topic} takes")
+        return f"is older than topic {row.topic} takes"
     return None
 
 

@@ -86,10 +86,10 @@ def restart(services: Services = None) -> None:
 
 def audit(services: Services = None, hours: Hours = 24.0, as_json: AsJson = False) -> None:
     """Compare what outboxes hold with what their topics have. Exit code 1 where something did not arrive."""
-    settings = load_settings()
+    settings, since = load_settings(), _since(hours)
     rows = []
     for service in _services(settings, services):
-        verdict = _audit(settings, service, hours)
+        verdict = _audit(settings, service, since)
         rows += [
             {
                 "service": service,
@@ -123,10 +123,10 @@ def re_emit(
     """
     from towpath.capture import postgres
 
-    settings = load_settings()
+    settings, since = load_settings(), _since(hours)
     _services(settings, [service])
-    verdict = _audit(settings, service, hours)
-    missing = [id for topic in verdict.topics for id in topic.missing]  # noqa: A001 - the header's name
+    verdict = _audit(settings, service, since)
+    missing = [(topic.topic, id_) for topic in verdict.topics for id_ in topic.missing]
     if missing and not verdict.certain:
         raise RefusedError(
             f"{len(missing)} messages of {service} may still be on their way",
@@ -136,7 +136,7 @@ def re_emit(
     if missing and not dry_run:
         output.ask(f"Write {len(missing)} messages of {service} anew?", yes=yes)
         with postgres.connect(settings, service) as connection:
-            postgres.re_emit(connection, missing, _since(hours))
+            postgres.re_emit(connection, missing, since)
     if as_json:
         output.emit_json({"service": service, "messages": len(missing), "written": not dry_run, "reason": reason})
     else:
@@ -177,7 +177,8 @@ def skip(
 ) -> None:
     """Step over one message that Kafka refuses, and let capture go on. It is kept: `towpath capture skipped` shows it.
 
-    Later messages of its key are not held back. Exit code 5 where the message does not wait to be carried.
+    Later messages of its key are not held back. Of several that Kafka refuses, each is skipped by its own command:
+    exit code 6 names the next. Exit code 5 where the message neither waits to be carried nor was stepped over.
     """
     _set_going(service, (message,), actor=actor, reason=reason, dry_run=dry_run, yes=yes, as_json=as_json)
 
@@ -224,7 +225,9 @@ def _set_going(
     _services(settings, [service])
     with ConnectClient(settings.connect) as connect, postgres.connect(settings, service) as connection:
         found = recovery.diagnose(connection, connect, settings, service)
-        for message in set(messages) - {row.id for row in found.uncarried}:
+        waiting = {row.id for row in found.uncarried}
+        aside = {row["id"] for row in postgres.skipped_messages(connection)}  # by this command, which was killed
+        for message in set(messages) - waiting - aside:
             raise NotFoundError(
                 f"message {message} of {service} does not wait to be carried",
                 kept="everything as it was",
@@ -237,13 +240,17 @@ def _set_going(
             "refused": [{"id": one.row.id, "topic": one.row.topic, "cause": one.cause} for one in found.refusals],
             "done": False,
         }
-        if (messages or not found.reading) and not dry_run:
+        if (waiting.intersection(messages) or not found.reading) and not dry_run:
             output.note(f"{service}: {found.trouble or 'its outbox is read'}; {len(found.uncarried)} messages wait")
             output.ask(f"Stop the connector of {service} and send them anew?", yes=yes)
-            done = recovery.recover(
-                connection, connect, settings, Catalogue.load(settings), service,
-                skip=messages, actor=actor or user_name(), reason=reason,
-            )  # fmt: skip
+            try:
+                done = recovery.recover(
+                    connection, connect, settings, Catalogue.load(settings), service,
+                    skip=messages, actor=actor or user_name(), reason=reason,
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                output.note(f"the connector of {service} may be stopped; next: towpath capture recover {service}")
+                raise
             outcome |= {"done": True, "slot_made": done.slot_made, "written": done.written, "skipped": done.skipped}
     if as_json:
         output.emit_json(outcome)
@@ -268,16 +275,22 @@ def _tell(outcome: dict[str, Any]) -> None:
         output.note(f"next: towpath capture recover {service}")
 
 
-def _audit(settings: Settings, service: str, hours: float) -> Any:
+def _audit(settings: Settings, service: str, since: datetime) -> Any:
     from towpath.capture.audit import audit as conduct
     from towpath.capture.postgres import connect
 
     with connect(settings, service) as connection:
-        return conduct(connection, settings, service, _since(hours))
+        return conduct(connection, settings, service, since)
 
 
 def _since(hours: float) -> datetime:
-    return datetime.now(UTC) - timedelta(hours=hours)
+    try:
+        return datetime.now(UTC) - timedelta(hours=hours)
+    except (OverflowError, ValueError) as error:
+        raise ConfigurationError(
+            f"--hours {hours:g} is further back than the calendar goes",
+            next_step="say --hours 100000, which is longer than any outbox keeps messages",
+        ) from error
 
 
 def _services(settings: Settings, wanted: list[str] | None) -> tuple[str, ...]:

@@ -200,7 +200,8 @@ def _beginnings(
 ) -> dict[tuple[str | None, int | None], TopicPartition]:
     """Return where to begin in each partition of those of `topics` that exist."""
     known = consumer.list_topics(timeout=timeout_seconds).topics
-    begin = OFFSET_BEGINNING if since is None else int(since.timestamp() * 1000)
+    # What is below nought Kafka takes for names of places, or refuses.
+    begin = OFFSET_BEGINNING if since is None else max(int(since.timestamp() * 1000), 0)
     found = [
         TopicPartition(topic, partition, begin)
         for topic in sorted(topics & known.keys())

@@ -78,7 +78,7 @@ GRANT SELECT ON outbox_topics TO PUBLIC;
 
 -- Messages that Kafka refused all the same, and that an operator stepped over: each whole, with the cause.
 CREATE TABLE IF NOT EXISTS outbox_skipped (
-  id         uuid        PRIMARY KEY,
+  id         uuid        NOT NULL,
   message    jsonb       NOT NULL,
   payload    bytea       NOT NULL,
   cause      text        NOT NULL,
@@ -86,6 +86,17 @@ CREATE TABLE IF NOT EXISTS outbox_skipped (
   reason     text        NOT NULL,
   skipped_at timestamptz NOT NULL DEFAULT now()
 );
+
+-- One event may go to two topics under one id. As a hash, since what was refused may be a name that no index holds.
+CREATE UNIQUE INDEX IF NOT EXISTS outbox_skipped_known_by ON outbox_skipped (id, md5(message->>'topic'));
+DO $body$
+BEGIN
+  IF EXISTS (SELECT FROM pg_constraint WHERE conname = 'outbox_skipped_pkey'
+             AND conrelid = 'outbox_skipped'::regclass) THEN
+    ALTER TABLE outbox_skipped DROP CONSTRAINT outbox_skipped_pkey;
+  END IF;
+END
+$body$;
 
 -- Once a statement, however many rows it wrote: a check of each row would double what a row costs.
 -- As its owner, so that whoever may insert a message needs no right beside that one.

@@ -180,7 +180,7 @@ def test_the_audit_finds_all_that_arrived_and_counts_repeats(captured: Captured,
     assert verdict.complete
     assert [(topic.topic, topic.written, topic.repeated) for topic in verdict.topics] == [(captured.topic, 50, 0)]
     first = {record.key(): record.timestamp() for record in receive(tail, 50)}
-    assert re_emit(captured.connection, [sent[0].id, sent[1].id], since) == 2
+    assert re_emit(captured.connection, [(captured.topic, one.id) for one in sent[:2]], since) == 2
     again = {record.key(): record.timestamp() for record in receive(tail, 2)}
     assert again == {b"o-0": first[b"o-0"], b"o-1": first[b"o-1"]}
     (topic,) = audit(captured.connection, captured.settings, SERVICE, since).topics
@@ -246,7 +246,7 @@ def test_what_a_lost_slot_never_carried_is_found_and_re_emitted(captured: Captur
     assert verdict.certain
     assert time.monotonic() - begun < 50, "certain, it has nothing more to wait for"
     assert verdict.topics[0].missing == tuple(sorted(one.id for one in lost))
-    re_emit(captured.connection, verdict.topics[0].missing, since)
+    re_emit(captured.connection, [(captured.topic, id_) for id_ in verdict.topics[0].missing], since)
     assert {record.key() for record in receive(tail, 5)} == {f"lost-{n}".encode() for n in range(5)}
     assert audit(captured.connection, captured.settings, SERVICE, since).complete
 
@@ -255,8 +255,9 @@ def test_nothing_is_re_emitted_where_the_outbox_no_longer_has_all_of_it(captured
     """Half of what is asked for is not what is asked for."""
     kept = message()
     emit(captured, kept)
+    since = datetime.now(UTC) - timedelta(minutes=1)
     with pytest.raises(RefusedError, match="1 of 2"):
-        re_emit(captured.connection, [kept.id, UUID(int=1)], datetime.now(UTC) - timedelta(minutes=1))
+        re_emit(captured.connection, [(captured.topic, id_) for id_ in (kept.id, UUID(int=1))], since)
     assert captured.connection.execute("SELECT count(*) FROM outbox").fetchone() == (1,)
 
 

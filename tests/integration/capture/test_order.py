@@ -20,12 +20,13 @@ from towpath.outbox.postgres import write
 pytestmark = pytest.mark.stack
 Connection = psycopg.Connection[Any]
 SINCE = datetime.now(UTC) - timedelta(hours=1)
+TOPIC = "order.events"
 WRITERS, TRANSACTIONS, KEYS = 8, 25, 5
 
 
 def message(key: str) -> OutboxMessage:
     """Return a message of `key` with a random id."""
-    return OutboxMessage(id=uuid4(), topic="order.events", key=key, type="T", payload=b"\0")
+    return OutboxMessage(id=uuid4(), topic=TOPIC, key=key, type="T", payload=b"\0")
 
 
 def emitted_again(connection: Connection, ids: list[UUID]) -> list[UUID]:
@@ -36,7 +37,7 @@ def emitted_again(connection: Connection, ids: list[UUID]) -> list[UUID]:
     """
     (last,) = connection.execute("SELECT max(sequence) FROM outbox").fetchall()[0]
     random.shuffle(ids)
-    assert re_emit(connection, ids, SINCE) == len(ids)
+    assert re_emit(connection, [(TOPIC, id_) for id_ in ids], SINCE) == len(ids)
     rows = connection.execute("SELECT id FROM outbox WHERE sequence > %s ORDER BY sequence", (last,)).fetchall()
     connection.commit()
     return [id_ for (id_,) in rows]
@@ -70,9 +71,9 @@ def test_what_is_emitted_a_second_time_keeps_its_first_place(connection: Connect
     for one in (first, second):
         write(connection, [one])
         connection.commit()
-    re_emit(connection, [first.id], SINCE)
+    re_emit(connection, [(TOPIC, first.id)], SINCE)
     (last,) = connection.execute("SELECT max(sequence) FROM outbox").fetchall()[0]
-    re_emit(connection, [second.id, first.id], SINCE)
+    re_emit(connection, [(TOPIC, second.id), (TOPIC, first.id)], SINCE)
     rows = connection.execute("SELECT id FROM outbox WHERE sequence > %s ORDER BY sequence", (last,)).fetchall()
     assert rows == [(first.id,), (second.id,)]
 
