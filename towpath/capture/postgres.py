@@ -40,7 +40,7 @@ _TEXTS = [name for name in COLUMNS if name not in {"id", "topic", "payload", "sa
 _RECORD_BYTES = " + ".join(["octet_length(payload)", *(f"coalesce(octet_length({name}), 0)" for name in _TEXTS)])
 _OPEN = """
 FROM outbox WHERE created_at >= %s
-  AND NOT EXISTS (SELECT FROM carried WHERE carried.id = outbox.id AND carried.topic = outbox.topic)
+  AND NOT EXISTS (SELECT FROM pg_temp.carried WHERE carried.id = outbox.id AND carried.topic = outbox.topic)
 """
 _UNCARRIED_MESSAGES = f"SELECT DISTINCT topic, id {_OPEN}"
 _UNCARRIED = f"""
@@ -426,11 +426,11 @@ def send_skipped(connection: Connection, message: UUID, topic: str | None) -> No
 
 def _note_carried(connection: Connection, carried: Iterable[TopicAndId]) -> None:
     connection.execute("CREATE TEMP TABLE carried (topic text NOT NULL, id uuid NOT NULL) ON COMMIT DROP")
-    with connection.cursor() as cursor, cursor.copy("COPY carried FROM STDIN (FORMAT BINARY)") as copy:
+    with connection.cursor() as cursor, cursor.copy("COPY pg_temp.carried FROM STDIN (FORMAT BINARY)") as copy:
         copy.set_types(["text", "uuid"])
         for one in carried:
             copy.write_row(one)
-    connection.execute("ANALYZE carried")
+    connection.execute("ANALYZE pg_temp.carried")
 
 
 def _columns_of(messages: Iterable[TopicAndId]) -> tuple[list[str], list[UUID]]:

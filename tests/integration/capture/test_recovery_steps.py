@@ -133,6 +133,7 @@ def stand(stack: RunningStack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stan
         administrator.execute(f"CREATE DATABASE {project}")
         with psycopg.connect(url, autocommit=True) as connection:
             apply_outbox_schema(connection, PostgresSettings(), OutboxSettings())
+            connection.execute("CREATE TABLE carried (weight int)")  # a service's own, of a name that recovery uses too
             slot = slot_name(project, SERVICE)
             ensure_slot(connection, slot)
             found = Stand(settings, connection, slot, {"t": {}, "u": {}})
