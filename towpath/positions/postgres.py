@@ -32,6 +32,13 @@ INSERT INTO towpath_position_decisions
 VALUES (%(application)s, %(topic)s, %(partition)s, %(topic_id)s, %(offset_before)s, %(offset_after)s, %(found)s,
         %(actor)s, %(reason)s)
 """
+# The ids of records without one: what the log has at these offsets from now on are other records.
+_FORGET = """
+DELETE FROM towpath_seen
+ WHERE application = %(application)s AND topic = %(topic)s AND partition = %(partition)s
+   AND CASE WHEN starts_with(id, %(place)s) AND substr(id, length(%(place)s) + 1) ~ '^[0-9]{1,18}$'
+            THEN substr(id, length(%(place)s) + 1)::bigint >= %(offset_after)s ELSE false END
+"""
 
 
 @contextmanager
@@ -88,4 +95,6 @@ def accept_in_database(decision: PositionDecision, url: str, options: Mapping[st
                 kept="the position as it is now",
                 next_step="towpath positions list",
             )
+        place = f"{TopicPartition(decision.topic, decision.partition)}@"
+        connection.execute(_FORGET, {**decision.to_json(), "place": place})
         connection.execute(_WRITE, decision.to_json())

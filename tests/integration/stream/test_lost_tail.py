@@ -253,6 +253,38 @@ def test_a_topic_that_lost_its_tail_holds_its_partition_alone(
     asyncio.run(main())
 
 
+class Outsider(Counts):
+    """The workers of a view of a topic whose producer writes no ids."""
+
+    def write(self, broker: MemoryBroker, partition: int, key: str) -> None:
+        """Confirm an order."""
+        record = OrderConfirmed(order_id=key, confirmed_at=NOW)
+        headers = headers_of(type=record.SCHEMA_NAME)
+        broker.append(self.topic, CODEC.encode(record), key=key.encode(), headers=headers, partition=partition)
+
+
+def test_records_without_ids_at_the_lost_offsets_are_new(
+    connection: psycopg.Connection[Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are known by their positions, which a person has accepted to be others' from there on."""
+    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.1)
+    subject = Outsider(connection, database_url)
+    course = Course(subject)
+    before = course.write(0, *(f"a-{number}" for number in range(READ)))
+
+    async def main() -> None:
+        async with course.working() as until:
+            await until(lambda: subject.applied() == sorted(before))
+            course.lose_tail()
+            await until(course.is_held)
+            new = course.write(0, *(f"n-{number}" for number in range(READ)))
+            course.accept()
+            await until(lambda: course.stands_at() == KEPT + READ)
+        assert subject.applied() == sorted(before + new)
+
+    asyncio.run(main())
+
+
 def test_what_another_leader_aborted_is_no_lost_tail(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     """The position moves past it, under the leader that wrote it: the next worker reads on from there."""
     monkeypatch.setattr(idle, "IDLE_ADVANCE_SECONDS", 0.1)
