@@ -1,6 +1,7 @@
 """Reading a view: typed rows, pages, tags, and reads that wait for one's own write."""
 
 import asyncio
+import contextlib
 import threading
 from typing import Any
 
@@ -17,11 +18,13 @@ from tests.unit.orchestrator.desktop import CODEC
 from towpath.errors import ConfigurationError, ContractError, NotFoundError, WorldError
 from towpath.orchestrator.envelope import headers_of
 from towpath.view import RowSource
+from towpath.view.postgres import ViewTable
 from towpath.view.reads import Filter, NotYetRead, Seen
+from towpath.view.reads import postgres as reads
 from towpath.view.reads.postgres import ViewReader
 from towpath.view.reads.reading import Comparing
 from towpath.view.reads.router import view_router
-from towpath.view.versions.postgres import views_connection
+from towpath.view.versions.postgres import publish, vector_of, views_connection
 
 __all__ = ["shop"]
 pytestmark = pytest.mark.stack
@@ -78,6 +81,25 @@ def test_a_row_comes_typed_with_a_tag_that_changes_with_the_offsets(shop: Shop, 
     fold(shop)
     after = reader.get("k-2")
     assert (after.row, after.tag != found.tag) == (Sum("k-2", 4, 8), True)
+
+
+def test_a_promotion_in_the_middle_of_a_read_shows_in_all_of_it_or_in_none(
+    shop: Shop, reader: ViewReader[Sum], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows, version and offsets are of one version, or the tag would not be that of the rows."""
+    with views_connection(shop.settings) as connection:
+        ViewTable(sum_view(RowSource.ONE_KEY, 2)).create(connection)
+
+    def promoted_meanwhile(*arguments: Any) -> Any:
+        with views_connection(shop.settings) as connection:
+            connection.execute("SET lock_timeout = '1s'")
+            with contextlib.suppress(LockNotAvailable):
+                publish(connection, VIEW.name, 2)
+        return vector_of(*arguments)
+
+    monkeypatch.setattr(reads, "vector_of", promoted_meanwhile)
+    found = reader.get("k-2")
+    assert (found.row, found.tag[:2]) == (Sum("k-2", 3, 6), "v1")
 
 
 def test_pages_follow_the_keys_and_filters_are_of_the_rows_own_fields(reader: ViewReader[Sum]) -> None:

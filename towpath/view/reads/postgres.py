@@ -109,6 +109,24 @@ class ViewReader(Generic[Row]):
                 next_step="compare each field with a value of its type",
             ) from error
 
+    def _hold_version(self, connection: psycopg.Connection[Any]) -> int:
+        """Return the version that is published, and have the name stay with it until the transaction ends.
+
+        Before the snapshot is taken: a name is looked up as it is now, and not as it was in a snapshot, so the rows
+        would be those of a version that was promoted meanwhile.
+        """
+        try:
+            connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(sql.Identifier(self._view.name)))
+        except errors.UndefinedTable:
+            version = None
+        else:
+            version = published_version(connection, self._view.name)
+        if version is None:
+            raise NotFoundError(
+                f"view {self._view.name} is not built yet", next_step=f"towpath run view:{self._view.name}"
+            )
+        return version
+
     def _read(
         self, query: sql.Composed, values: list[Any], seen: Seen | None, timeout_seconds: float
     ) -> tuple[list[Row], str]:
@@ -118,11 +136,7 @@ class ViewReader(Generic[Row]):
 
             def look() -> tuple[list[Row], str] | None:
                 with connection.transaction():
-                    version = published_version(connection, self._view.name)
-                    if version is None:
-                        raise NotFoundError(
-                            f"view {self._view.name} is not built yet", next_step=f"towpath run view:{self._view.name}"
-                        )
+                    version = self._hold_version(connection)
                     group = group_name(self._settings.project.name, self._view.name, version)
                     vector = vector_of(connection, group)
                     if seen is not None:
