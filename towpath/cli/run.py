@@ -260,7 +260,7 @@ def _view(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
         catalogue.require_equal_partitions(view.topics)
     require_sums([re_emit_sum(settings)])
     require_topics(settings, view, KafkaBroker(settings.kafka, settings.stream))
-    return view.topics, lambda codec, on_status, learn: create_view(
+    return view.codec_topics, lambda codec, on_status, learn: create_view(
         settings, view, codec, slot=slot, siblings=siblings, on_status=on_status, learn=learn
     )
 

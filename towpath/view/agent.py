@@ -25,7 +25,7 @@ from towpath.stream.engine.batch_size import Gathering
 from towpath.stream.engine.record_spans import handling_all
 from towpath.stream.faust_app.agent import Batch, DatabaseOptions, RecordFailed, StreamApp, create_app
 from towpath.view.declaring import Changes
-from towpath.view.dedup.horizon import Sighting, beyond_horizon
+from towpath.view.dedup.horizon import Sighting, beyond_horizon, event_id_of
 from towpath.view.dedup.postgres import forget, sort_and_remember
 from towpath.view.postgres import ViewTable, create_table
 from towpath.view.versions.replacing import replace_when_caught_up
@@ -150,8 +150,11 @@ class Folding:
                 raise RecordFailed(record, error) from error
             key = self._row_key(record, decoded, occurrence) if type(decoded) in self._view.folds else None
             if key is not None:
-                if not self._view.many_keys and keys.setdefault(key, occurrence.key) != occurrence.key:
-                    raise RecordFailed(record, _several_keys(self._view, record))
+                if not self._view.many_keys:
+                    if record.key is None:
+                        raise RecordFailed(record, _no_key(self._view, record))
+                    if keys.setdefault(key, occurrence.key) != occurrence.key:
+                        raise RecordFailed(record, _several_keys(self._view, record))
                 found.append(Folded(record, key, decoded, occurrence))
         return found
 
@@ -182,22 +185,11 @@ class Folding:
                 if record is not None:
                     id_ = changes.event_id(self.application, key, folded.occurrence.event_id)
                     message = from_record(self._codec, changes.topic, key, record, id=id_)
-                    self._require_small(message, folded.consumed)
+                    require_small(self._view, message, folded.consumed.position)
                     found.append(message)
             except BaseException as error:  # whatever it is, the record's position goes with it
                 raise RecordFailed(folded.consumed, error) from error
         return found
-
-    def _require_small(self, message: OutboxMessage, consumed: ConsumedRecord) -> None:
-        """Raise ChangeTooLarge for what the outbox would refuse together with all others, and without saying whose."""
-        size_bytes = len(message.payload)
-        if size_bytes > PAYLOAD_BYTES_MAX:
-            raise ChangeTooLarge(
-                f"view {self._view.name}: {consumed.position}: the event that tells of its row has {size_bytes} bytes, "
-                f"and an outbox takes {PAYLOAD_BYTES_MAX}",
-                kept="the record, untouched, and its row as it was",
-                next_step="have Changes tell less, or a reference to the row",
-            )
 
     def _fresh(self, connection: Any, read: list[Folded], now_milliseconds: int) -> list[Folded]:
         """Return what was not applied before, and note it. Raises RecordFailed for what is too old to tell."""
@@ -237,6 +229,18 @@ class Folding:
             raise RecordFailed(at.consumed, error) from error
 
 
+def require_small(view: View[Any], message: OutboxMessage, place: str) -> None:
+    """Raise ChangeTooLarge for what the outbox would refuse together with all others, and without saying whose."""
+    size_bytes = len(message.payload)
+    if size_bytes > PAYLOAD_BYTES_MAX:
+        raise ChangeTooLarge(
+            f"view {view.name}: {place}: the event that tells of its row has {size_bytes} bytes, and an outbox takes "
+            f"{PAYLOAD_BYTES_MAX}",
+            kept="the record, untouched, and its row as it was",
+            next_step="have Changes tell less, or a reference to the row",
+        )
+
+
 def _several_keys(view: View[Any], record: ConsumedRecord) -> ConfigurationError:
     return ConfigurationError(
         f"view {view.name}: {record.position} belongs to a row that has records of another key, and the view says that "
@@ -246,10 +250,20 @@ def _several_keys(view: View[Any], record: ConsumedRecord) -> ConfigurationError
     )
 
 
+def _no_key(view: View[Any], record: ConsumedRecord) -> PeerError:
+    return PeerError(
+        f"view {view.name}: {record.position} has no key: such records lie in any partition, and of one row several "
+        "workers would read them, each without the others'",
+        kept="the record, untouched, and its row as it was",
+        next_step="ask the owner of the topic which key it writes; where it writes none, declare a row_key, "
+        "rows=RowSource.MANY_KEYS and a new version, whose fold gives the same row in any order",
+    )
+
+
 def _occurrence(record: ConsumedRecord) -> Occurrence:
     try:
         key = (record.key or b"").decode("utf-8")
     except UnicodeDecodeError:
         raise PeerError(f"{record.position}: its key is not UTF-8", kept="the record, untouched") from None
     at = datetime.fromtimestamp(occurred_milliseconds(record) / 1000, UTC)
-    return Occurrence(record.topic, key, record.header("id") or record.position, at)
+    return Occurrence(record.topic, key, event_id_of(record), at)

@@ -8,16 +8,18 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from towpath.errors import ConfigurationError, first_line
+from towpath.errors import ConfigurationError, WorldError, first_line
 from towpath.settings import Settings
 from towpath.view.declaring import checks_of
 from towpath.view.versions.postgres import (
     create_decisions,
     create_flag,
     flag_name,
+    forget_version,
+    indexes_of,
     lock_view,
     publish,
     published_version,
@@ -64,7 +66,24 @@ def create_table(settings: Settings, view: View[Any]) -> int:
     Raises WorldError where the database is away, ContractError where the version was built with another row.
     """
     with views_connection(settings) as connection:
+        create_decisions(connection)
+        lock_view(connection, view.name)
+        if shape_of(connection, view.table) is None:
+            # Begun anew, whatever the worker of a version that was dropped has noted since.
+            forget_version(connection, settings.project.name, view.name, view.version)
         return ViewTable(view).create(connection)
+
+
+class TableGone(WorldError):
+    """The table of a version is not there: the version was dropped under its worker."""
+
+    def __init__(self, view: View[Any]) -> None:
+        super().__init__(
+            f"view {view.name}: {view.table} is not there: version {view.version} was dropped",
+            kept="the records: none is passed over",
+            next_step=f"take version {view.version} out of [project] views and stop this worker; or start it again, "
+            "which builds the version anew",
+        )
 
 
 class ViewTable(Generic[Row]):
@@ -74,7 +93,7 @@ class ViewTable(Generic[Row]):
         self.view = view
         self._columns = column_types(view, COLUMN_TYPES)
         self._checks = checks_of(view.row)
-        self._values = attrgetter(*(name for name, _ in self._columns))
+        self._fields = [attrgetter(name) for name, _ in self._columns]
         table, key = sql.Identifier(view.table), sql.Identifier(view.key)
         names = [sql.Identifier(name) for name, _ in self._columns]
         arrays = sql.SQL(", ").join(
@@ -103,14 +122,10 @@ class ViewTable(Generic[Row]):
             require_shape(view.name, view.version, self.shape, found)
         else:
             self._create_table(connection)
-        for index in view.all_indexes:
-            connection.execute(
-                sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} ({})").format(
-                    sql.Identifier("_".join((view.table, *index))),
-                    table,
-                    sql.SQL(", ").join(map(sql.Identifier, index)),
-                )
-            )
+        # Known by their columns, and named by PostgreSQL: a name of ours might be cut at 63 bytes, or be another's.
+        for index in sorted(set(view.all_indexes) - indexes_of(connection, view.table)):
+            columns = sql.SQL(", ").join(map(sql.Identifier, index))
+            connection.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, columns))
         published = published_version(connection, view.name)
         if view.notify_field:
             create_flag(connection, view.table, published=published in (None, view.version))
@@ -170,11 +185,15 @@ class ViewTable(Generic[Row]):
         A row that is not there yet cannot be locked. Where two workers may make it, they take turns at the table: what
         the second reads, in a statement that begins after the first has committed, has the first one's rows. One lock
         for all keys, since a unit that took several, batch by batch, could meet another that took them the other way.
+        Raises TableGone where the table is not there.
         """
         if self.view.many_keys:
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 1))", (self.view.table,))
         with connection.cursor(row_factory=class_row(self.view.row)) as cursor:
-            cursor.execute(self._select, (list(keys),))
+            try:
+                cursor.execute(self._select, (list(keys),))
+            except errors.UndefinedTable as error:
+                raise TableGone(self.view) from error
             return {getattr(row, self.view.key): row for row in cursor}
 
     def all_rows(self, connection: psycopg.Connection[Any]) -> list[Row]:
@@ -184,9 +203,9 @@ class ViewTable(Generic[Row]):
 
     def store(self, connection: psycopg.Connection[Any], changed: Mapping[str, Row | None]) -> None:
         """Write the rows that changed; None removes the row of its key."""
-        written = [self._values(row) for row in changed.values() if row is not None]
+        written = [row for row in changed.values() if row is not None]
         removed = [key for key, row in changed.items() if row is None]
         if written:
-            connection.execute(self._upsert, [list(column) for column in zip(*written, strict=True)])
+            connection.execute(self._upsert, [list(map(field, written)) for field in self._fields])
         if removed:
             connection.execute(self._delete, (removed,))

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Generic, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, PeerError
@@ -109,6 +110,11 @@ class View(Generic[Row]):
                 raise ConfigurationError(
                     f"view {self.name}: its row has no field {wanted!r}", next_step=f"name one of {sorted(names)}"
                 )
+        if self.row_key is record_key and not _may_be_text(self.row, self.key):
+            raise ConfigurationError(
+                f"view {self.name}: its rows have the records' keys, which are text, and its field {self.key} is not",
+                next_step=f"declare {self.key} as str; what the key says may be a field beside it",
+            )
         if self.row_key is not record_key and self.rows is None:
             raise ConfigurationError(
                 f"view {self.name}: its rows do not have the records' keys, and it does not say whether records of "
@@ -135,6 +141,11 @@ class View(Generic[Row]):
         return tuple(dict.fromkeys((*marked, *self.indexes)))
 
     @property
+    def codec_topics(self) -> tuple[str, ...]:
+        """Return the topics whose records its worker reads or writes."""
+        return self.topics if self.changes is None else (*self.topics, self.changes.topic)
+
+    @property
     def table(self) -> str:
         """Return the name of this version's table."""
         return table_name(self.name, self.version)
@@ -143,6 +154,14 @@ class View(Generic[Row]):
     def type_names(self) -> Mapping[str, type[Record]]:
         """Return the record types that it folds, by the value of their `type` header."""
         return {record.SCHEMA_NAME: record for record in self.folds}
+
+
+def _may_be_text(row: type[Any], field: str) -> bool:
+    try:
+        hint = get_type_hints(row)[field]
+    except NameError:  # a type that is not there yet: `column_types` tells once it matters
+        return True
+    return str in {hint, *get_args(hint)}
 
 
 class WrongRow(PeerError):
@@ -179,9 +198,6 @@ def column_types(view: View[Any], types: Mapping[Any, str]) -> list[tuple[str, s
 
     Raises ConfigurationError for a field whose type is not in `types` (or such a type or None).
     """
-    from types import NoneType, UnionType
-    from typing import Union, get_args, get_origin, get_type_hints
-
     columns = []
     for name, hint in get_type_hints(view.row).items():
         options = set(get_args(hint)) if get_origin(hint) in (Union, UnionType) else {hint}

@@ -23,6 +23,7 @@ from towpath.view import Changes, Indexed, Occurrence, RowCheck, RowSource, View
 from towpath.view.agent import Folding
 from towpath.view.dedup.horizon import BeyondDedupHorizon
 from towpath.view.postgres import ViewTable
+from towpath.view.versions.postgres import indexes_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 MILLISECONDS = int(NOW.timestamp() * 1000)
@@ -235,7 +236,64 @@ def test_the_database_checks_what_a_row_declares(tables: psycopg.Connection[Any]
     tables.rollback()
     assert ViewTable(LIMITED).all_rows(tables) == [Limited("a", 2)]
     indexes = tables.execute("SELECT indexname FROM pg_indexes WHERE tablename = 'limited_v1'").fetchall()
-    assert ("limited_v1_reason",) in indexes
+    assert ("limited_v1_reason_idx",) in indexes
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Which orders there are."""
+
+    order_id: str
+
+
+def test_a_row_that_is_its_key_alone_is_kept(tables: psycopg.Connection[Any]) -> None:
+    """As any other."""
+    view: View[Known] = View(
+        name="known",
+        topics=("order.events",),
+        row=Known,
+        key="order_id",
+        folds=frozenset({OrderConfirmed}),
+        fold=lambda row, record, at: Known(at.key),
+    )
+    ViewTable(view).create(tables)
+    worker = Folding("known", view, CODEC, HOUR_MILLISECONDS)
+    read = worker.read(Batch("order.events", 0, [confirmed(0, "one"), confirmed(1, "two")]))
+    worker.apply(tables, read=read, now_milliseconds=MILLISECONDS)
+    assert ViewTable(view).all_rows(tables) == [Known("one"), Known("two")]
+
+
+@dataclass(frozen=True, slots=True)
+class Indexes:
+    """A row whose indexes are hard to name."""
+
+    order_id: str
+    which_customer_it_was: Annotated[str, Indexed()]
+    which_customer_it_is: Annotated[str, Indexed()]
+    a: str
+    a_b: str
+    b: str
+    b_c: str
+    c: str
+
+
+def test_each_index_is_made_once_whatever_its_name_would_be(tables: psycopg.Connection[Any]) -> None:
+    """PostgreSQL cuts names at 63 bytes, and fields may be joined to the same name."""
+    view: View[Indexes] = View(
+        name="a_view_that_has_a_name_of_forty_eight_characters",
+        topics=("order.events",),
+        row=Indexes,
+        key="order_id",
+        folds=frozenset({OrderConfirmed}),
+        fold=lambda row, record, at: row,
+        indexes=(("a", "b_c"), ("a_b", "c")),
+    )
+    for _ in range(2):
+        ViewTable(view).create(tables)
+        made = indexes_of(tables, view.table)
+        assert made == {("order_id",), *view.all_indexes}
+        ((count,),) = tables.execute("SELECT count(*) FROM pg_indexes WHERE tablename = %s", (view.table,)).fetchall()
+        assert count == len(made) == 5
 
 
 def test_a_check_changed_under_the_same_version_is_refused(tables: psycopg.Connection[Any]) -> None:

@@ -13,7 +13,7 @@ from towpath.errors import ConfigurationError
 from towpath.stream.broker.dead_letter import Mark
 from towpath.stream.broker.record import Batch, ConsumedRecord
 from towpath.stream.engine.failures import RecordFailed
-from towpath.view import Occurrence, RowSource, View
+from towpath.view import Changes, Occurrence, RowSource, View
 from towpath.view.agent import Folding
 from towpath.view.postgres import COLUMN_TYPES
 from towpath.view.view import column_types, fold_records
@@ -105,6 +105,7 @@ class Nested:
         ({"key": "order"}, "no field 'order'"),
         ({"notify_field": "nothing"}, "no field 'nothing'"),
         ({"topics": ()}, "no topics"),
+        ({"key": "records"}, "its field records is not"),
     ],
 )
 def test_a_declaration_that_cannot_work_is_refused(changes: dict[str, Any], words: str) -> None:
@@ -152,3 +153,25 @@ def test_a_view_that_says_one_key_and_has_several_is_caught() -> None:
     assert failure.value.record.offset == 2
     many = declare(row_key=lambda *_: "all", rows=RowSource.MANY_KEYS)
     assert len(Folding("application", many, CODEC, 1000).read(Batch("order.events", 0, records))) == 3
+
+
+def test_a_record_without_a_key_fails_where_all_of_a_row_are_to_have_one_key() -> None:
+    """Such records lie in any partition: two workers would overwrite each other's rows."""
+    value = CODEC.encode(OrderConfirmed(order_id="o", confirmed_at=AT))
+    batch = Batch("order.events", 0, [ConsumedRecord("order.events", 0, 7, 0, None, value)])
+    for rows, fails in ((RowSource.ONE_KEY, True), (RowSource.MANY_KEYS, False)):
+        folding = Folding("application", declare(row_key=lambda record, _: record.order_id, rows=rows), CODEC, 1000)
+        if fails:
+            with pytest.raises(RecordFailed, match=r"order.events\[0\]@7") as failure:
+                folding.read(batch)
+            assert "has no key" in str(failure.value.cause)
+        else:
+            assert len(folding.read(batch)) == 1
+    passed = declare(row_key=lambda *_: None, rows=RowSource.ONE_KEY)
+    assert Folding("application", passed, CODEC, 1000).read(batch) == []
+
+
+def test_a_worker_writes_and_reads_the_records_of_its_topics_and_of_its_changes() -> None:
+    """Its codec has both, or no change could be told."""
+    changes: Changes[Count] = Changes("counts.events", lambda key, row: None)
+    assert declare(changes=changes).codec_topics == ("order.events", "counts.events")

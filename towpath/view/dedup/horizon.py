@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from towpath.errors import PeerError
+from towpath.stream.broker.record import ConsumedRecord
 
 
 class BeyondDedupHorizon(PeerError):
@@ -15,6 +16,11 @@ class BeyondDedupHorizon(PeerError):
 
     parks_key = False
     """It is older than what is no longer known: nothing that comes after it has to wait for it."""
+
+
+def event_id_of(record: ConsumedRecord) -> str:
+    """Return the id by which a record is known when it comes again: of one without an id, its position."""
+    return record.header("id") or record.position
 
 
 @dataclass(frozen=True, slots=True)

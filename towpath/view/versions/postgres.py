@@ -55,6 +55,12 @@ SELECT conname, obj_description(oid, 'pg_constraint') FROM pg_constraint
  WHERE conrelid = to_regclass(%s) AND contype = 'c' AND conname LIKE 'check\\_%%'
    AND obj_description(oid, 'pg_constraint') IS NOT NULL
 """
+_INDEXES = """
+SELECT array_agg(attname::text ORDER BY place)
+  FROM pg_index CROSS JOIN unnest(indkey::int2[]) WITH ORDINALITY AS of (number, place)
+  JOIN pg_attribute ON attrelid = indrelid AND attnum = number
+ WHERE indrelid = to_regclass(%s) AND indpred IS NULL AND indexprs IS NULL GROUP BY indexrelid
+"""
 _GRANTS = """
 SELECT CASE WHEN grantee = 0 THEN NULL ELSE pg_get_userbyid(grantee) END, privilege_type, is_grantable
   FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass(%s) AND grantee <> relowner
@@ -124,6 +130,11 @@ def shape_of(connection: Connection, table: str) -> Shape | None:
     return Shape(tuple(Column(*column) for column in columns), "" if key is None else key[0], checks)
 
 
+def indexes_of(connection: Connection, table: str) -> set[tuple[str, ...]]:
+    """Return the columns of each index that a table has, the one of its key too."""
+    return {tuple(columns) for (columns,) in connection.execute(_INDEXES, (table,))}
+
+
 def built_shape(connection: Connection, view: str, version: int) -> Shape:
     """Return what the table of a version is made of. Raises NotFoundError where it has none."""
     shape = shape_of(connection, table_name(view, version))
@@ -143,6 +154,13 @@ def vector_of(connection: Connection, application: str, *, locked: bool = False)
         return {}
     rows = connection.execute(_VECTOR + (" FOR UPDATE" if locked else ""), (application,)).fetchall()
     return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
+
+
+def vector_of_version(connection: Connection, project: str, view: str, version: int) -> dict[TopicPartition, int]:
+    """Return how far a version has come: nowhere without a table, whatever a worker has noted since it was dropped."""
+    if shape_of(connection, table_name(view, version)) is None:
+        return {}
+    return vector_of(connection, group_name(project, view, version))
 
 
 def count_rows(connection: Connection, table: str) -> int:
@@ -207,6 +225,13 @@ def create_flag(connection: Connection, table: str, *, published: bool) -> None:
     connection.execute(sql.SQL(_FLAG).format(function=sql.Identifier(flag_name(table)), body=body))
 
 
+_ALONE = """
+SELECT count(*) FROM (
+  SELECT partition, key, behind FROM towpath_parked WHERE application = %s
+  EXCEPT SELECT partition, key, behind FROM towpath_parked WHERE application = %s) AS alone
+"""
+
+
 class _NotYetError(Exception):
     """Rolls the swap back; the argument says why."""
 
@@ -226,7 +251,8 @@ def swap(
 
     `ends` is how far the new version must have come in the topics that the published one does not fold;
     `has_records` says whether a range of offsets has any. The published version's worker is held back meanwhile, so
-    what was visible stays visible. With `force` the new version may lack records. Raises what `publish` raises.
+    what was visible stays visible. With `force` the new version may lack records. Raises what `publish` raises, and
+    RefusedError where it lacks those of keys in quarantine that the published one has.
     """
     view, version = decision.view, decision.version_after
     assert version is not None
@@ -243,6 +269,7 @@ def swap(
                 )
             if not force:
                 _follow(connection, project, decision, ends, has_records, clock or SystemClock())
+                _require_none_in_quarantine(connection, project, decision)
             publish(connection, view, version)
             note_decision(connection, decision)
     except _NotYetError as reason:
@@ -276,6 +303,23 @@ def _follow(
         clock.sleep(LOOK_SECONDS)
 
 
+def _require_none_in_quarantine(connection: Connection, project: str, decision: VersionDecision) -> None:
+    """Raise RefusedError where readers would miss records of keys that only the new version has in quarantine."""
+    view, before, after = decision.view, decision.version_before, decision.version_after
+    assert after is not None
+    if not has_offsets(connection):
+        return
+    published = None if before is None else group_name(project, view, before)
+    ((keys,),) = connection.execute(_ALONE, (group_name(project, view, after), published)).fetchall()
+    if keys:
+        raise RefusedError(
+            f"{keys} keys of version {after} of view {view} are in quarantine: readers would miss their records",
+            kept="what is published",
+            next_step="towpath dead list names them; redrive or drop them first; or show readers the version without "
+            "them: --force",
+        )
+
+
 def last_swap(connection: Connection, view: str) -> VersionDecision | None:
     """Return the last promotion or rollback of `view`."""
     if connection.execute("SELECT to_regclass('towpath_view_decisions') IS NULL").fetchall()[0][0]:
@@ -292,7 +336,10 @@ _KEPT = ("towpath_offsets", "towpath_seen", "towpath_horizon", "towpath_parked")
 
 
 def drop(connection: Connection, project: str, decision: VersionDecision) -> None:
-    """Drop a version that nobody reads, with all that was kept for it. Raises RefusedError for the published one."""
+    """Drop a version that nobody reads, with all that was kept for it.
+
+    Raises RefusedError for the published one, and for one that somebody holds in an open transaction.
+    """
     view, version = decision.view, decision.version_before
     assert version is not None
     lock_view(connection, view)
@@ -305,13 +352,27 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
     built_shape(connection, view, version)
     table = table_name(view, version)
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-    connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
+    try:
+        # A worker takes its offsets first, its table then: in another order each would wait for the other.
+        vector_of(connection, group_name(project, view, version), locked=True)
+        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
+    except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
+        raise RefusedError(
+            f"a reader or a worker holds version {version} of {view} in an open transaction",
+            kept="every version",
+            next_step=f"once that has ended: towpath views drop {view} --version {version} --reason REASON",
+        ) from error
     for function in (f"{table}_notify", flag_name(table)):
         connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(function)))
+    forget_version(connection, project, view, version)
+    note_decision(connection, decision)
+
+
+def forget_version(connection: Connection, project: str, view: str, version: int) -> None:
+    """Forget how far a version has come: its offsets, ids and parked keys."""
     if has_offsets(connection):
         for kept in _KEPT:
             connection.execute(
                 sql.SQL("DELETE FROM {} WHERE application = %s").format(sql.Identifier(kept)),
                 (group_name(project, view, version),),
             )
-    note_decision(connection, decision)
