@@ -80,6 +80,10 @@ KEPT_AND_NEXT: dict[str, tuple[str, str]] = {
     "MemberSpent": (UNIT, WORKER),
     "SchemaLearned": (RECORD, WORKER),
     "StoreDamaged": ("The state, in its changelog: the store is rebuilt from it.", WORKER),
+    "TableGone": (
+        "The records: none is passed over.",
+        "Stop the worker of the version that was dropped; or start it again, and it builds that anew.",
+    ),
     "NotYetRead": (
         "The event, which the view will fold.",
         "Ask again; `towpath views status VIEW` says how far it is.",

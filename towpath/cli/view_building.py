@@ -6,12 +6,13 @@ from contextlib import ExitStack, closing
 from datetime import timedelta
 from enum import StrEnum
 from heapq import merge
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from towpath.cli import output
 from towpath.cli.deciding import require_reason
 from towpath.cli.replay_planning import outbox_records, writers_of
-from towpath.cli.view_versions import BUILD_SLOT, codec_of, decided, published_of, version_of
+from towpath.cli.view_versions import BUILD_SLOT, broker_of, codec_of, decided, published_of, version_of
 from towpath.clock import Clock, SystemClock, epoch_milliseconds
 from towpath.errors import RefusedError
 from towpath.settings import Settings
@@ -91,26 +92,35 @@ def begin(
         if source is Source.TOPIC:
             begin_at_topics(connection, settings.project.name, view, bounds, decision)
             return 0
-        return begin_with_rows(connection, settings.project.name, view, decision)
+        return begin_with_rows(connection, settings.project.name, view, decision, codec_of(settings, view.codec_topics))
 
 
 def _begin_with_outboxes(settings: Settings, view: "View[Any]", bounds: Any, decision: "VersionDecision") -> int:
-    """Let the version begin with what the services' outboxes still hold of its topics, in the order of its time."""
+    """Let the version begin with what the services' outboxes hold from before its topics, in the order of time."""
     from towpath.view.agent import Folding
+    from towpath.view.versions.building.before_topics import InTopics, before_topics
     from towpath.view.versions.building.postgres import begin_with_records
+    from towpath.view.versions.log import records_between
     from towpath.view.versions.postgres import views_connection
     from towpath.view.view import group_name
 
     writers = _writers(settings, view)
     application = group_name(settings.project.name, view.name, view.version)
     horizon_milliseconds = int(settings.stream.dedup_horizon_days * 86_400_000)
-    folding = Folding(application, view, codec_of(settings, view.topics), horizon_milliseconds)
+    folding = Folding(application, view, codec_of(settings, view.codec_topics), horizon_milliseconds)
     with ExitStack() as open_, views_connection(settings) as connection:
         streams = [
             open_.enter_context(closing(outbox_records(settings, service, topics)))
             for service, topics in writers.items()
         ]
-        records: Iterator[ConsumedRecord] = merge(*streams, key=lambda record: record.timestamp_milliseconds)
+        heads = [list(islice(stream, 1)) for stream in streams]
+        oldest = min((record.timestamp_milliseconds for head in heads for record in head), default=0)
+        ranges = {place: (begin, bounds.ends[place]) for place, begin in bounds.begins.items()}
+        topics = InTopics(records_between(broker_of(settings), ranges), oldest)
+        records: Iterator[ConsumedRecord] = merge(
+            *(before_topics(chain(head, stream), topics) for head, stream in zip(heads, streams, strict=True)),
+            key=lambda record: record.timestamp_milliseconds,
+        )
         now = epoch_milliseconds(SystemClock())
         return begin_with_records(
             connection, settings.project.name, view, folding, records, bounds, decision, now_milliseconds=now
@@ -205,11 +215,19 @@ def _worker(view: "View[Any]") -> str:
 
 
 def progress_of(settings: Settings, name: str, version: int) -> "Iterator[tuple[Version, str]]":
-    """Yield how a version gets on, and that in words, until it has caught up."""
+    """Yield how a version gets on, and that in words, until it has caught up. Raises RefusedError if it is dropped."""
     began = time.monotonic()
     first: int | None = None
+    built = False
     while True:
         found = version_of(settings, name, version)
+        if built and not found.built:
+            raise RefusedError(
+                f"version {version} of view {name} was dropped while it was built",
+                kept="every other version",
+                next_step=f"begin it anew: towpath views build {name} --version {version}",
+            )
+        built = found.built
         first = found.read if first is None else first
         seconds = time.monotonic() - began
         rate = (found.read - first) / seconds if seconds > 0 else 0.0

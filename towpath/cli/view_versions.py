@@ -32,7 +32,9 @@ def versions_of(settings: Settings, name: str) -> "list[Version]":
         published = postgres.published_version(connection, name)
         for number in sorted({*built, *declared}):
             application = group_name(settings.project.name, name, number)
-            vector = postgres.vector_of(connection, application)
+            vector = postgres.vector_of_version(connection, settings.project.name, name, number)
+            members = broker.group_members(application)
+            builders = sum(holder_in(member, application, BUILD_SLOT) is not None for member in members)
             topics = set(declared[number].topics) if number in declared else {place.topic for place in vector}
             bounds = bounds_of(broker, topics)
             found.append(
@@ -46,10 +48,8 @@ def versions_of(settings: Settings, name: str) -> "list[Version]":
                     ends=ends_of_records(broker, vector, bounds.ends),
                     begins=bounds.begins,
                     rows=postgres.count_rows(connection, table_name(name, number)) if number in built else 0,
-                    workers=sum(
-                        holder_in(member, application, BUILD_SLOT) is None
-                        for member in broker.group_members(application)
-                    ),
+                    workers=len(members) - builders,
+                    builders=builders,
                 )
             )
     if not found:

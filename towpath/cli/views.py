@@ -183,6 +183,9 @@ def promote(
     name: Name,
     reason: Reason,
     version: Number = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Even where it lacks records that the published one has.")
+    ] = False,
     when_ready: Annotated[bool, typer.Option("--when-ready", help="Wait until it has caught up.")] = False,
     timeout: Timeout = None,
     actor: Actor = None,
@@ -195,7 +198,16 @@ def promote(
     published = published_of(settings, name)
     target = version or newest_of(settings, name, published)
     decision = decided(name, "promote", published, target, actor, reason)
-    _swap(settings, decision, when_ready=when_ready, timeout=timeout, dry_run=dry_run, yes=yes, as_json=as_json)
+    _swap(
+        settings,
+        decision,
+        force=force,
+        when_ready=when_ready,
+        timeout=timeout,
+        dry_run=dry_run,
+        yes=yes,
+        as_json=as_json,
+    )
 
 
 def rollback(
@@ -244,6 +256,13 @@ def drop(
             f"version {version} of view {name} has {found.workers} workers, which would build it anew",
             kept="every version",
             next_step="take it out of [project] views in towpath.toml, stop its workers, then drop it",
+        )
+    if found.builders:
+        raise RefusedError(
+            f"version {version} of view {name} is being built",
+            kept="every version",
+            next_step="end that build, then drop it; one that was killed counts until its session ends, for "
+            f"{settings.stream.session_timeout_seconds:g} s",
         )
     decision = decided(name, "drop", version, None, actor, reason)
     if dry_run and found.published:

@@ -9,6 +9,7 @@ import psycopg
 from pydantic import SecretStr
 
 from tests.integration.view.sums import PROJECT, THREE, TWO, ends
+from tests.reference_records import CODEC
 from towpath.settings import Settings, load_settings
 from towpath.view.versions.building.postgres import begin_at_topics, begin_with_rows
 from towpath.view.versions.log import Bounds
@@ -37,7 +38,7 @@ def do(action: str, database_url: str) -> None:
             if reason is not None:
                 raise TimeoutError(reason)
         elif action == "build from snapshot":
-            begin_with_rows(connection, PROJECT, THREE, BUILD)
+            begin_with_rows(connection, PROJECT, THREE, BUILD, CODEC)
         elif action == "build from topic":
             topics = {place.topic: "topic-id" for place in ends()}
             begin_at_topics(connection, PROJECT, THREE, Bounds(dict.fromkeys(ends(), 0), ends(), topics), BUILD)

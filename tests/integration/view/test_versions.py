@@ -117,6 +117,13 @@ class Shop:
             headers = headers_of(id=id_, type=record.SCHEMA_NAME)
             self.broker.append(TOPIC, CODEC.encode(record), key=key, headers=headers)
 
+    @staticmethod
+    def outbox_records(settings: Settings, service: str, topics: tuple[str, ...]) -> Iterator[ConsumedRecord]:
+        """Yield what an outbox holds, as records."""
+        with psycopg.connect(settings.postgres.database_url(service)) as connection:
+            found = range_of(connection, service, topics)
+        yield from OutboxSource(settings, found, topics, {TOPIC: PARTITIONS}).read(_everything(found))
+
     def records(self) -> list[ConsumedRecord]:
         """Return the whole log, partition by partition."""
         ends = bounds_of(self.broker, [TOPIC]).ends
@@ -241,7 +248,7 @@ def test_a_view_is_the_fold_of_its_log_whatever_happens_to_its_versions(
                             await shop.start(view, slot, siblings=siblings)
                 with shop.connected() as connection:
                     decision = VersionDecision("sums", "build", 2, 3, "test", "a test", "from snapshot")
-                    begin_with_rows(connection, PROJECT, three, decision)
+                    begin_with_rows(connection, PROJECT, three, decision, CODEC)
                 shop.send(30)
                 await shop.start(three, siblings=siblings)
                 await until(lambda: shop.swap(three, 3) is None)
@@ -377,9 +384,9 @@ def test_a_version_is_not_built_in_silence_where_records_have_expired(shop: Shop
     assert expired(replace(two, forgets=True), bounds, {}) == {}
     decision = VersionDecision("sums", "build", 1, 2, "test", "a test", "from snapshot")
     with pytest.raises(ConfigurationError, match="from_row"), shop.connected() as connection:
-        begin_with_rows(connection, PROJECT, replace(two, from_row=None), decision)
+        begin_with_rows(connection, PROJECT, replace(two, from_row=None), decision, CODEC)
     with shop.connected() as connection:
-        assert begin_with_rows(connection, PROJECT, two, decision) == len(shop.rows(one))
+        assert begin_with_rows(connection, PROJECT, two, decision, CODEC) == len(shop.rows(one))
     with pytest.raises(RefusedError, match="has begun"), shop.connected() as connection:
         begin_at_topics(connection, PROJECT, two, bounds, decision)
     shop.send(20)

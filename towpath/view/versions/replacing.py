@@ -15,24 +15,29 @@ from towpath.settings import Settings
 from towpath.stream.broker.port import Broker
 from towpath.view.versions.building.shortfall import expired, require_whole
 from towpath.view.versions.log import any_between, bounds_of
-from towpath.view.versions.postgres import swap, vector_of, views_connection
+from towpath.view.versions.postgres import published_version, swap, vector_of_version, views_connection
 from towpath.view.versions.standing import VersionDecision
-from towpath.view.view import View, group_name
+from towpath.view.view import View
 
 log = structlog.get_logger("towpath.view.versions.replacing")
 
 REPLACE_SECONDS = 2.0
+REFUSED_SECONDS = 30.0
+"""After a refusal, which a person must see to."""
 
 
 def require_topics(settings: Settings, view: View[Any], broker: Broker) -> None:
     """Raise RefusedError where `view` has not begun and its topics have lost their beginning, WorldError if away."""
     with views_connection(settings) as connection:
-        vector = vector_of(connection, group_name(settings.project.name, view.name, view.version))
+        vector = vector_of_version(connection, settings.project.name, view.name, view.version)
     require_whole(view, expired(view, bounds_of(broker, view.topics), vector))
 
 
 async def replace_when_caught_up(settings: Settings, view: View[Any], orphan: int, broker: Broker) -> None:
-    """Publish `view` in place of a version that nobody folds, once it has come as far."""
+    """Publish `view` in place of a version that nobody folds, once it has come as far.
+
+    What refuses it, a person may put right: it is tried for as long as readers see the other one.
+    """
     decision = VersionDecision(
         view.name,
         "promote",
@@ -43,22 +48,36 @@ async def replace_when_caught_up(settings: Settings, view: View[Any], orphan: in
     )
 
     def look() -> str | None:
+        """Return why it is not published yet, None once readers do not see the other one any more."""
         ends = bounds_of(broker, view.topics).ends
         with views_connection(settings) as connection:
+            if published_version(connection, view.name) != orphan:
+                return None
+            connection.commit()
             return swap(
                 connection, settings.project.name, decision, ends=ends, has_records=partial(any_between, broker)
             )
 
+    seconds, refused = REPLACE_SECONDS, ""
     while True:
-        await asyncio.sleep(REPLACE_SECONDS)
+        await asyncio.sleep(seconds)
+        seconds = REPLACE_SECONDS
         try:
             reason = await asyncio.to_thread(look)
         except RefusedError as error:
-            log.warning("version is not published", view=view.name, version=view.version, reason=error.cause)
-            return
+            seconds = REFUSED_SECONDS
+            if error.cause != refused:
+                refused = error.cause
+                log.warning(
+                    "version is not published",
+                    view=view.name,
+                    version=view.version,
+                    reason=error.cause,
+                    next=error.next_step,
+                )
         except TowpathError as error:
             log.warning("version waits to be published", view=view.name, version=view.version, reason=error.cause)
         else:
             if reason is None:
-                log.info("version is published", view=view.name, version=view.version, instead_of=orphan)
+                log.info("readers see another version", view=view.name, instead_of=orphan)
                 return

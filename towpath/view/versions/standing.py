@@ -93,6 +93,8 @@ class Version:
     begins: Vector = field(default_factory=dict)
     rows: int = 0
     workers: int = 0
+    builders: int = 0
+    """Members of its group in the slot of `views build`; one that was killed is a member until its session ends."""
 
     @property
     def lag(self) -> int:

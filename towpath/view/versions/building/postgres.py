@@ -4,7 +4,7 @@ The one rule: what a version begins with and the offsets that this stands for ar
 version has begun whole or not at all, and its worker goes on from there.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any
 
@@ -12,14 +12,25 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from towpath.contract.codec import Codec
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError
+from towpath.outbox.message import OutboxMessage, from_record
+from towpath.outbox.postgres import write
 from towpath.stream.broker.record import Batch, ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.postgres import create_stream_tables
-from towpath.view.agent import Folding
+from towpath.view.agent import Folding, require_small
+from towpath.view.declaring import Changes
 from towpath.view.postgres import ViewTable
 from towpath.view.versions.log import Bounds
-from towpath.view.versions.postgres import count_rows, note_decision, shape_of, vector_of
+from towpath.view.versions.postgres import (
+    count_rows,
+    forget_version,
+    note_decision,
+    shape_of,
+    vector_of,
+    vector_of_version,
+)
 from towpath.view.versions.standing import VersionDecision
 from towpath.view.view import View, group_name, table_name
 
@@ -29,7 +40,7 @@ _BEGIN = """
 INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
 """
 _COPIED = {
-    "towpath_offsets": "topic, partition, topic_id, next_offset",
+    "towpath_offsets": "topic, partition, topic_id, next_offset, note, leader_epoch",
     "towpath_seen": "topic, partition, id, timestamp_milliseconds",
     "towpath_horizon": "topic, partition, forgotten_milliseconds",
 }
@@ -46,12 +57,16 @@ def begin_at_topics(
     note_decision(connection, decision)
 
 
-def begin_with_rows(connection: Connection, project: str, view: View[Any], decision: VersionDecision) -> int:
+def begin_with_rows(
+    connection: Connection, project: str, view: View[Any], decision: VersionDecision, codec: Codec
+) -> int:
     """Let a version begin with the rows of `decision.version_before` and its offsets; return how many rows.
 
-    The connection reads one snapshot (REPEATABLE READ), so rows and offsets are of one moment, and the other version's
-    worker goes on meanwhile. Raises RefusedError where the version has begun, or where the other one has keys in
-    quarantine or folds other topics; ConfigurationError where the view cannot make its rows of the other's.
+    What holds that version's partitions holds this one's, and who is told of changes is told of each row. The
+    connection reads one snapshot (REPEATABLE READ), so rows and offsets are of one moment, and the other version's
+    worker goes on meanwhile. Raises RefusedError where the version has begun, where a row's event cannot be made, or
+    where the other version has keys in quarantine or folds other topics; ConfigurationError where the view cannot make
+    its rows of the other's.
     """
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     before = decision.version_before
@@ -66,6 +81,8 @@ def begin_with_rows(connection: Connection, project: str, view: View[Any], decis
         while found := cursor.fetchmany(ROWS_PER_STATEMENT):
             changed = _rows_of(view, found)
             table.store(connection, changed)
+            if view.changes is not None:
+                write(connection, list(_told(project, view, view.changes, codec, changed, before)))
             rows += len(changed)
     for name, columns in _COPIED.items():
         connection.execute(
@@ -141,6 +158,26 @@ def _by_place(records: Iterable[ConsumedRecord]) -> dict[TopicPartition, list[Co
     return found
 
 
+def _told(
+    project: str, view: View[Any], changes: Changes[Any], codec: Codec, rows: Mapping[str, Any], before: int
+) -> Iterator[OutboxMessage]:
+    """Yield the events that tell of rows. Raises RefusedError where one cannot be made."""
+    application = group_name(project, view.name, view.version)
+    for key, row in rows.items():
+        try:
+            if (record := changes.record(key, row)) is not None:
+                id_ = changes.event_id(application, key, f"version {before}")
+                message = from_record(codec, changes.topic, key, record, id=id_)
+                require_small(view, message, f"key {key}")
+                yield message
+        except Exception as error:
+            raise RefusedError(
+                f"view {view.name} version {view.version} cannot tell of the row of {key}: {error}",
+                kept="every version that is there; nothing was built",
+                next_step="fix the view's Changes, then build it again",
+            ) from error
+
+
 def _rows_of(view: View[Any], found: list[dict[str, Any]]) -> Mapping[str, Any]:
     assert view.from_row is not None
     made = (view.from_row(row) for row in found)
@@ -150,15 +187,16 @@ def _rows_of(view: View[Any], found: list[dict[str, Any]]) -> Mapping[str, Any]:
 def require_not_begun(connection: Connection, project: str, view: View[Any]) -> str:
     """Return the version's group. Raises RefusedError where it has begun."""
     create_stream_tables(connection)
-    application = group_name(project, view.name, view.version)
-    if vector_of(connection, application):
+    if vector_of_version(connection, project, view.name, view.version):
         raise RefusedError(
             f"version {view.version} of view {view.name} has begun",
             kept="what it has folded",
             next_step=f"let it go on: towpath views build {view.name} --version {view.version}; or begin anew after: "
             f"towpath views drop {view.name} --version {view.version} --reason REASON",
         )
-    return application
+    if shape_of(connection, view.table) is None:
+        forget_version(connection, project, view.name, view.version)
+    return group_name(project, view.name, view.version)
 
 
 def _require_whole(connection: Connection, project: str, view: View[Any], before: int) -> None:

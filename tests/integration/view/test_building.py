@@ -1,0 +1,267 @@
+"""What a version begins with and what becomes of it while it is built: nothing late, lost, or done in silence."""
+
+import asyncio
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from schemas.records.order import OrderConfirmed, OrderRejected
+from tests.integration.stream.test_lost_tail import READ, Counts, Course
+from tests.integration.view.test_folding import NOW, TOLD, VIEW, Count, told
+from tests.integration.view.test_versions import PARTITIONS, PROJECT, TOPIC, Shop, shop, sum_view, until
+from tests.reference_records import CODEC
+from towpath.cli import view_building
+from towpath.contract.record import Record
+from towpath.errors import RefusedError
+from towpath.outbox.message import OutboxMessage
+from towpath.outbox.postgres import write
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.engine import holds
+from towpath.stream.engine.postgres import create_stream_tables
+from towpath.stream.faust_app.agent import StreamApp
+from towpath.view import Changes, Occurrence, RowSource, View
+from towpath.view.agent import create_view
+from towpath.view.postgres import ViewTable
+from towpath.view.versions import replacing
+from towpath.view.versions.building.postgres import begin_with_rows
+from towpath.view.versions.log import bounds_of
+from towpath.view.versions.postgres import drop, publish, published_version, views_connection
+from towpath.view.versions.standing import VersionDecision
+
+__all__ = ["shop"]
+pytestmark = pytest.mark.stack
+Connection = psycopg.Connection[Any]
+BOTH = frozenset({1, 2})
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What was said of an order last."""
+
+    order_id: str
+    status: str
+
+
+def fold_status(row: Status | None, record: Any, at: Occurrence) -> Status:
+    """Keep the last word."""
+    return Status(at.key, "rejected" if isinstance(record, OrderRejected) else "confirmed")
+
+
+STATUSES = View(
+    name="statuses",
+    topics=(TOPIC,),
+    row=Status,
+    key="order_id",
+    folds=frozenset({OrderConfirmed, OrderRejected}),
+    fold=fold_status,
+)
+
+
+@pytest.mark.parametrize(("topic_lost", "outbox_lost"), [(1, 2), (2, 1), (3, 0)])
+def test_a_version_of_outboxes_and_topics_folds_each_record_in_its_turn(
+    connection: Connection, shop: Shop, monkeypatch: pytest.MonkeyPatch, topic_lost: int, outbox_lost: int
+) -> None:
+    """Whichever of the two goes further back; by default topics keep four times as long as outboxes."""
+    outbox = shop.settings.postgres.urls["views"]
+    postgres = shop.settings.postgres.model_copy(update={"urls": {"views": outbox, "order": outbox}})
+    settings = shop.settings.model_copy(update={"postgres": postgres})
+    confirmed = [OrderConfirmed(order_id="a", confirmed_at=NOW) for _ in range(2)]
+    for record in (*confirmed, OrderRejected(order_id="a", reason="late", rejected_at=NOW)):
+        message = OutboxMessage(id=uuid4(), topic=TOPIC, key="a", type=record.SCHEMA_NAME, payload=CODEC.encode(record))
+        write(connection, [message])
+        connection.commit()
+    monkeypatch.setattr(view_building, "writers_of", lambda *_: {"order": (TOPIC,)})
+    monkeypatch.setattr(view_building, "broker_of", lambda _: shop.broker)
+    monkeypatch.setattr(view_building, "codec_of", lambda *_: CODEC)
+    monkeypatch.setattr(view_building, "outbox_records", shop.outbox_records)
+    for captured in shop.outbox_records(settings, "order", (TOPIC,)):
+        shop.broker.append(TOPIC, captured.value, key=captured.key, headers=captured.headers,
+                           timestamp_milliseconds=captured.timestamp_milliseconds)  # fmt: skip
+    place = next(place for place, end in bounds_of(shop.broker, [TOPIC]).ends.items() if end)
+    shop.broker.log_of(place).expire(topic_lost)
+    connection.execute("DELETE FROM outbox WHERE sequence < (SELECT min(sequence) FROM outbox) + %s", (outbox_lost,))
+    connection.commit()
+    bounds = bounds_of(shop.broker, [TOPIC])
+    view_building.begin(settings, STATUSES, view_building.Source.OUTBOX, bounds, {}, "ada", "a test of mine")
+
+    async def go_on() -> None:
+        await shop.start(STATUSES)
+        await until(lambda: shop.caught_up(STATUSES))
+        await shop.stop_all()
+
+    asyncio.run(go_on())
+    assert shop.rows(STATUSES) == {"a": Status("a", "rejected")}
+
+
+class Second(Counts):
+    """The workers of version 2."""
+
+    view = replace(VIEW, version=2, from_row=lambda row: Count(**row))
+
+    def app(self, broker: MemoryBroker, **options: Any) -> StreamApp:
+        """Return a worker."""
+        return create_view(self.settings, self.view, CODEC, slot="a", broker=broker, siblings=BOTH, **options)
+
+
+def test_a_version_that_begins_with_the_rows_of_a_held_one_is_held(
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what lies at the offsets that the log has lost would be folded by nobody."""
+    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.1)
+    subject = Counts(connection, database_url)
+    course = Course(subject)
+    before = course.write(0, *(f"a-{number}" for number in range(READ)))
+
+    async def first() -> None:
+        async with course.working() as until_:
+            await until_(lambda: subject.applied() == sorted(before))
+            course.lose_tail()
+            await until_(course.is_held)
+
+    async def second() -> None:
+        async with course.working() as until_:
+            await until_(lambda: bool(course.statuses and course.statuses[-1].held))
+
+    asyncio.run(first())
+    course.write(0, *(f"n-{number}" for number in range(READ)))
+    decision = VersionDecision("counts", "build", 1, 2, "test", "a test")
+    with views_connection(subject.settings) as own:
+        begin_with_rows(own, subject.settings.project.name, Second.view, decision, CODEC)
+    course.subject = Second(connection, database_url)
+    asyncio.run(second())
+
+
+def _broken(key: str, row: Any) -> Record | None:
+    raise ValueError(key)
+
+
+def test_who_is_told_of_changes_is_told_of_the_rows_that_a_version_begins_with(
+    connection: Connection, shop: Shop
+) -> None:
+    """Whoever folds its topic has the table."""
+    two = replace(TOLD, version=2, from_row=lambda row: Count(**row))
+    create_stream_tables(connection)
+    ViewTable(VIEW).create(connection)
+    ViewTable(VIEW).store(connection, {"a": Count("a", 3, None, NOW)})
+    for number in range(PARTITIONS):
+        connection.execute(
+            "INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset)"
+            " VALUES (%s, %s, %s, 'x', 0)", (f"{PROJECT}-view-counts-v1", TOPIC, number)
+        )  # fmt: skip
+    connection.commit()
+    decision = VersionDecision("counts", "build", 1, 2, "test", "a test")
+    broken: Any = replace(two, changes=Changes("counts.events", _broken))
+    with pytest.raises(RefusedError, match="cannot tell of the row of a"), shop.connected() as own:
+        begin_with_rows(own, PROJECT, broken, decision, CODEC)
+    with shop.connected() as own:
+        assert begin_with_rows(own, PROJECT, two, decision, CODEC) == 1
+    assert told(connection) == [("a", "3")]
+
+
+def test_a_version_that_is_dropped_under_its_worker_begins_anew_with_the_next(
+    connection: Connection, shop: Shop
+) -> None:
+    """The worker waits: no record is dead, and what it has noted meanwhile is nobody's progress."""
+    one, two = sum_view(RowSource.ONE_KEY, 1), sum_view(RowSource.ONE_KEY, 2)
+
+    async def main() -> None:
+        await shop.start(one)
+        shop.send(40)
+        await shop.start(two, "build", siblings=BOTH)
+        await until(lambda: shop.caught_up(two))
+        with shop.connected() as own:
+            drop(own, PROJECT, VersionDecision("sums", "drop", 2, None, "test", "a test"))
+        shop.send(5)
+        await until(lambda: shop.caught_up(one))
+        await asyncio.sleep(3)
+        await shop.stop_all()
+
+    async def again() -> None:
+        await shop.start(two, "build", siblings=BOTH)
+        await until(lambda: shop.caught_up(two))
+        await shop.stop_all()
+
+    asyncio.run(main())
+    assert connection.execute("SELECT count(*) FROM outbox WHERE dead IS NOT NULL").fetchall() == [(0,)]
+    connection.rollback()
+    asyncio.run(again())
+    assert shop.swap(two, 2) is None
+    assert shop.rows(two) == shop.rows(one)
+
+
+def test_a_version_that_somebody_holds_is_not_dropped_now(shop: Shop, database_url: str) -> None:
+    """With what to run once it is free."""
+    with shop.connected() as own:
+        create_stream_tables(own)
+        for version in (1, 2):
+            ViewTable(replace(VIEW, version=version)).create(own)
+    with psycopg.connect(database_url) as reader:
+        reader.execute("SELECT FROM counts_v2")
+        with pytest.raises(RefusedError, match="in an open transaction"), shop.connected() as own:
+            drop(own, PROJECT, VersionDecision("counts", "drop", 2, None, "test", "a test"))
+
+
+def test_a_version_with_keys_in_quarantine_is_published_by_force_alone(shop: Shop) -> None:
+    """Its fold fails for keys that the published one has: readers would miss these rows."""
+    one = sum_view(RowSource.ONE_KEY, 1)
+
+    def fold(row: Any, record: Any, at: Any) -> Any:
+        if at.key == poison:
+            raise ValueError("a programmer's mistake")
+        return one.fold(row, record, at)
+
+    two = replace(one, version=2, fold=fold)
+    shop.send(40)
+    poison = (shop.records()[0].key or b"").decode()
+
+    async def main() -> None:
+        for view in (one, two):
+            await shop.start(view, siblings=BOTH)
+        await until(lambda: shop.caught_up(one) and shop.caught_up(two))
+        await shop.stop_all()
+
+    asyncio.run(main())
+    with pytest.raises(RefusedError, match="1 keys of version 2 of view sums are in quarantine") as refused:
+        shop.swap(two, 2)
+    assert "--force" in str(refused.value)
+    assert shop.swap(two, 2, force=True) is None
+    assert shop.swap(one, 1, "rollback") is None
+
+
+def test_a_version_without_a_predecessor_is_published_once_nothing_refuses_it(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person may see to it meanwhile: an SQL view over the published one, say, is dropped."""
+    monkeypatch.setattr(replacing, "REPLACE_SECONDS", 0.1)
+    monkeypatch.setattr(replacing, "REFUSED_SECONDS", 0.1)
+    two = replace(sum_view(RowSource.ONE_KEY, 2), name="counts")
+    refusals: list[RefusedError] = []
+
+    def refused(connection: Any, view: str, version: int) -> None:
+        try:
+            publish(connection, view, version)
+        except RefusedError as error:
+            refusals.append(error)
+            raise
+
+    monkeypatch.setattr("towpath.view.versions.postgres.publish", refused)
+    with shop.connected() as own:
+        ViewTable(VIEW).create(own)
+        own.execute("CREATE VIEW mine AS SELECT reason FROM counts")
+
+    def published() -> int | None:
+        with shop.connected() as own:
+            return published_version(own, "counts")
+
+    async def main() -> None:
+        await shop.start(two)
+        await until(lambda: len(refusals) > 1, 30)
+        with shop.connected() as own:
+            own.execute("DROP VIEW mine")
+        await until(lambda: published() == 2, 30)
+        await shop.stop_all()
+
+    asyncio.run(main())
