@@ -7,16 +7,19 @@ from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
+import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from towpath.capture.freshness import Freshness
 from towpath.clock import Clock, SystemClock, epoch_milliseconds
 from towpath.contract.kafka import read_to_end
-from towpath.errors import WorldError
+from towpath.errors import WorldError, first_line
 from towpath.outbox.handover import HANDED_OVER
 from towpath.outbox.names import heartbeat_topic
 from towpath.settings import Settings
+
+log = structlog.get_logger("towpath.capture.kafka")
 
 TIMEOUT_SECONDS = 30.0
 POLL_SECONDS = 1.0
@@ -136,7 +139,12 @@ class CaptureWatch:
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
-            message = self._consumer.poll(POLL_SECONDS)
-            if message is not None and message.error() is None:
-                self._freshness.beat(self._topics[message.topic() or ""], message.timestamp()[1])
+            try:
+                message = self._consumer.poll(POLL_SECONDS)
+                if message is not None and message.error() is None:
+                    self._freshness.beat(self._topics[message.topic() or ""], message.timestamp()[1])
+            except Exception as error:
+                # Whatever it is: without further heartbeats every deadline would be held for ever.
+                log.warning("heartbeats of capture cannot be followed, trying again", reason=first_line(error))
+                self._stopping.wait(POLL_SECONDS)
         self._consumer.close()

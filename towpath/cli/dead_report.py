@@ -31,8 +31,11 @@ HINTS = {
 
 
 def moment(milliseconds: int) -> str:
-    """Return a time as people and machines read it, in UTC."""
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    """Return a time as people and machines read it, in UTC; one that no calendar has, as whoever wrote it said it."""
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{milliseconds} ms"
 
 
 def text_of(value: bytes | None) -> str | None:

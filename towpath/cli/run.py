@@ -231,7 +231,7 @@ def _saga(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
     watch, dead = CaptureWatch(settings, services), None
     if settings.saga.dead_commands_hold_attempts:
         letters = (catalogue.dead_letter(f"{service}.commands") for service in services)
-        topics_of_dead = {topic.name: topic.partitions for topic in letters if topic is not None}
+        topics_of_dead = [topic.name for topic in letters if topic is not None]
         dead = DeadCommandWatch(settings, topics_of_dead, partial(attempt_timer, name))
     return catalogue.topics_of(name), lambda codec, on_status, learn: create_orchestrator(
         settings,

@@ -28,13 +28,13 @@ class DeadCommands:
     def met(self, record: ConsumedRecord) -> None:
         """Take the next record of a dead-letter topic; what is neither a dead letter nor settles one is passed over."""
         try:
-            settled = record.header(SETTLED_HEADER)
-            if settled is not None:
-                settlement = read_settlement(settled)
-                self._settle(settlement.of, settlement.fate, settlement.at_milliseconds)
-            elif (text := record.header(DEAD_HEADER)) is not None:
+            # First this: a dead record may have had any header of its own; ours is the last one called `dead`.
+            if (text := record.header(DEAD_HEADER)) is not None:
                 letter = read_dead_letter(text)
                 self._died(letter.identity, self._subject_of(original(record, letter)))
+            elif (settled := record.header(SETTLED_HEADER)) is not None:
+                settlement = read_settlement(settled)
+                self._settle(settlement.of, settlement.fate, settlement.at_milliseconds)
         except ValueError:
             return
 

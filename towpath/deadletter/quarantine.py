@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from operator import attrgetter
-from typing import Any
 
 from towpath.stream.broker.dead_letter import (
     ANNOUNCED_HEADER,
@@ -29,6 +28,7 @@ from towpath.stream.broker.dead_letter import (
     read_announcement,
     read_dead_letter,
 )
+from towpath.stream.broker.json_header import content_of
 from towpath.stream.broker.record import ConsumedRecord, Headers
 
 SETTLED_HEADER = "settled"
@@ -59,11 +59,8 @@ class Settlement:
 
 def read_settlement(text: str) -> Settlement:
     """Return what a settling record says. Raises ValueError where it is none."""
-    try:
-        content: dict[str, Any] = json.loads(text)
-        return Settlement(**{**content, "fate": Fate(content["fate"])})
-    except (TypeError, KeyError) as error:
-        raise ValueError(f"no settlement: {error}") from error
+    content = content_of(text, Settlement)
+    return Settlement(**{**content, "fate": Fate(content["fate"])})
 
 
 @dataclass(frozen=True, slots=True)

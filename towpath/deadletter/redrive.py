@@ -85,7 +85,7 @@ def _whole(broker: Broker, record: ConsumedRecord, clock: Clock) -> ConsumedReco
     if letter.reference is None:
         return record
     place = TopicPartition(letter.topic, letter.partition)
-    if place.topic not in broker.partition_counts([place.topic]):
+    if place.partition >= broker.partition_counts([place.topic]).get(place.topic, 0):
         return record
     if not broker.begin_offsets([place])[place] <= letter.offset < broker.end_offsets([place])[place]:
         return record

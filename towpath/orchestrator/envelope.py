@@ -10,6 +10,7 @@ from towpath.errors import PeerError
 from towpath.saga.effects import AnswerParent, CompensateSaga, PublishEvent, SendCommand, StartSaga
 from towpath.saga.keys import command_id_of, idempotency_key_of
 from towpath.saga.state import Direction, ParentReference
+from towpath.stream.broker.json_header import content_of
 from towpath.stream.broker.record import ConsumedRecord, Headers
 
 CARRIED = ("traceparent", "tenant")
@@ -78,9 +79,9 @@ def parent(record: ConsumedRecord) -> ParentReference | None:
     if text is None:
         return None
     try:
-        content = json.loads(text)
+        content = content_of(text, ParentReference)
         return ParentReference(**{**content, "direction": Direction(content["direction"])})
-    except (ValueError, TypeError, KeyError):
+    except ValueError:
         raise MalformedHeaders(record, "its header 'parent' names no parent") from None
 
 

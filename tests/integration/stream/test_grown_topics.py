@@ -10,11 +10,17 @@ from confluent_kafka.admin import AdminClient, NewPartitions
 from structlog.testing import capture_logs
 
 from tests.conformance.conftest import KafkaCluster
+from tests.integration.service_fixture import ROOT
 from tests.integration.stream.test_database_unit import TABLE, applied_values, apply_all
 from tests.unit.stream.support import SETTINGS, options_for, working
+from towpath.clock import SystemClock, wait_until
+from towpath.deadletter.watch import kafka as dead_watch
 from towpath.errors import ConfigurationError
+from towpath.settings import KafkaSettings, load_settings
 from towpath.stream.broker import kafka
+from towpath.stream.broker.dead_letter import DEAD_HEADER, describe
 from towpath.stream.broker.port import Groups
+from towpath.stream.broker.record import ConsumedRecord, Headers
 from towpath.stream.engine.options import DatabaseOptions
 from towpath.stream.engine.unit import KafkaUnit
 
@@ -45,12 +51,12 @@ class Grounds:
         for future in admin.create_partitions([NewPartitions(name, AFTER) for name in topics]).values():
             future.result()
 
-    def write(self, value: str, partition: int) -> None:
+    def write(self, value: str, partition: int, headers: Headers = ()) -> None:
         """Write a record."""
         producer = self.cluster.broker.producer(f"{self.application}-test")
         producer.start()
         producer.begin()
-        producer.produce(self.topic, value.encode(), key=b"k", partition=partition)
+        producer.produce(self.topic, value.encode(), key=b"k", partition=partition, headers=headers)
         producer.commit({}, None)
         producer.close()
 
@@ -122,3 +128,31 @@ def test_a_topic_of_the_database_form_that_grows_is_read_whole_or_refused(
     assert [(line["topic"], line["partitions_before"], line["partitions"]) for line in told] == [
         (grounds.topic, BEFORE, AFTER)
     ]
+
+
+def test_dead_commands_are_followed_in_a_partition_that_is_added(
+    kafka_servers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real broker: what lies in the new partition is read from its beginning."""
+    monkeypatch.setattr(dead_watch, "LOOK_SECONDS", 0.2)
+    grounds = Grounds(kafka_servers, "classic")
+    loaded = load_settings(ROOT, environment=False)
+    settings = loaded.model_copy(update={"kafka": KafkaSettings(bootstrap_servers=kafka_servers)})
+    watch = dead_watch.DeadCommandWatch(settings, [grounds.topic, "no.such"], lambda record: record.key)
+    letter = describe(
+        ConsumedRecord(grounds.topic, BEFORE, 0, 1, b"k", b"v"),
+        ValueError("a bug"),
+        application="app",
+        kind="handler",
+        attempts=1,
+        died_milliseconds=1,
+    )
+    clock = SystemClock()
+    try:
+        assert wait_until(clock, lambda: not watch.reading(), seconds=20, every_seconds=0.1)
+        grounds.grow(grounds.topic)
+        grounds.write("new", BEFORE, ((DEAD_HEADER, letter.to_json().encode()),))
+        assert wait_until(clock, lambda: watch.holds(b"k"), seconds=20, every_seconds=0.1)
+        assert wait_until(clock, lambda: not watch.reading(), seconds=20, every_seconds=0.1)
+    finally:
+        watch.close()

@@ -1,5 +1,6 @@
 """Sub-sagas that never begin: refused, or asked back before they came. No parent is left waiting, nothing is late."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
@@ -23,6 +24,7 @@ from towpath.orchestrator.mapping import parent_to_wire
 from towpath.saga import Saga, SecondStart, hours, seconds
 from towpath.saga.effects import CompensateSaga, StartSaga
 from towpath.saga.keys import saga_id_of
+from towpath.stream.broker.record import ConsumedRecord
 
 PARENT = saga_id_of("buy", "event-1")
 STARTS = StartSaga("buy", PARENT, "order-1", "goods", 1, 1, "hold_goods", 1, order_placed())
@@ -317,3 +319,12 @@ def test_a_parent_asks_a_child_that_never_came_and_both_are_forgotten() -> None:
     assert statuses(sent)["buy"] == "compensated"
     family.pass_hours(1)
     assert [[key[:1] for key in family[saga].stored()] for saga in ("buy", "hold_goods")] == [[b"f"], [b"f"]]
+
+
+@pytest.mark.parametrize("changes", [{"attempt": "1"}, {"saga": []}, {"surplus": 1}, None], ids=str)
+def test_a_header_that_names_no_parent_is_malformed(changes: dict[str, Any] | None) -> None:
+    """Whatever its parts are, nested without end included: a dead letter at once, and no handler's bug."""
+    (said,) = (value for name, value in envelope.start_headers(STARTS, "Type", {}) if name == "parent")
+    text = b"[" * 100_000 if changes is None else json.dumps({**json.loads(said or b""), **changes}).encode()
+    with pytest.raises(envelope.MalformedHeaders, match="names no parent"):
+        envelope.parent(ConsumedRecord("t", 0, 0, 1, b"k", b"v", (("parent", text),)))

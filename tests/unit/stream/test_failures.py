@@ -154,5 +154,5 @@ def test_a_dead_letter_says_whence_and_why_and_leaves_the_record_alone() -> None
     read = read_dead_letter((headers["dead"] or b"").decode())
     assert read == letter
     assert (read.topic, read.partition, read.offset, len(read.cause)) == ("in", 0, 7, 500)
-    with pytest.raises(ValueError, match="no dead letter"):
+    with pytest.raises(ValueError, match="no DeadLetter"):
         read_dead_letter("{}")

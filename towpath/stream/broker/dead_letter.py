@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
+from towpath.stream.broker.json_header import content_of
 from towpath.stream.broker.record import ConsumedRecord, Headers
 
 DEAD_HEADER = "dead"
@@ -82,10 +83,9 @@ class Announcement:
 
 def read_announcement(text: str) -> Announcement:
     """Return what an announcement says. Raises ValueError where it is none."""
-    try:
-        return Announcement(**json.loads(text))
-    except (TypeError, RecursionError) as error:
-        raise ValueError(f"no announcement: {error}") from error
+    told = Announcement(**content_of(text, Announcement))
+    as_bytes(told.key)
+    return told
 
 
 def read_mark(record: ConsumedRecord) -> Mark | None:
@@ -96,27 +96,12 @@ def read_mark(record: ConsumedRecord) -> Mark | None:
     return None
 
 
-_MARK_TYPES: dict[str, type | tuple[type, ...]] = {
-    "application": str,
-    "of": str,
-    "behind": (str, type(None)),
-    "drop": bool,
-    "first_offset": int,
-    "first_died_milliseconds": int,
-    "timestamp_milliseconds": int,
-    "stand_in": bool,
-}
-
-
 def _mark_of(value: bytes) -> Mark | None:
     """Return the mark that a header holds, None where it is somebody else's header of that name."""
     try:
-        content = json.loads(value)
-        if isinstance(content, dict) and all(isinstance(content[name], _MARK_TYPES[name]) for name in content):
-            return Mark(**content)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        pass
-    return None
+        return Mark(**content_of(value, Mark))
+    except ValueError:
+        return None
 
 
 def occurred_milliseconds(record: ConsumedRecord) -> int:
@@ -178,13 +163,22 @@ class DeadLetter:
 
 def read_dead_letter(text: str) -> DeadLetter:
     """Return what the header of a dead-lettered record says. Raises ValueError where it is none."""
-    try:
-        content: dict[str, Any] = json.loads(text)
-        if content.get("headers") is not None:
-            content["headers"] = tuple((name, value) for name, value in content["headers"])
-        return DeadLetter(**content)
-    except (TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"no dead letter: {error}") from error
+    content = content_of(text, DeadLetter)
+    if content.get("headers") is not None:
+        content["headers"] = tuple(_header_in(pair) for pair in content["headers"])
+    as_bytes(content.get("key"))
+    if content["partition"] < 0 or content["offset"] < 0:
+        raise ValueError("no dead letter: nothing lies there")
+    return DeadLetter(**content)
+
+
+def _header_in(pair: Any) -> tuple[str, str | None]:
+    """Return a header as it lies in a letter, given what may be anything. Raises ValueError."""
+    if type(pair) is not list or len(pair) != 2 or type(pair[0]) is not str or type(pair[1]) not in (str, type(None)):
+        raise ValueError("no dead letter: its headers are no names with texts")
+    name, value = pair
+    as_bytes(name), as_bytes(value)
+    return name, value
 
 
 def fingerprint(cause: BaseException) -> str:
