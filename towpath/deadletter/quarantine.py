@@ -167,11 +167,6 @@ class Cohort:
         place = first.letter.position
         return tuple(dead for dead in self.waiting if dead is not first and dead.letter.behind != place)
 
-    @property
-    def redriven_topics(self) -> frozenset[str]:
-        """Return the topics that something of it was sent back to."""
-        return frozenset(dead.letter.topic for dead in self.letters if dead.fate is Fate.REDRIVEN)
-
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:

@@ -6,7 +6,7 @@ later run makes this one's transactions fail. So nothing is sent twice, however 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from towpath.clock import Clock, SystemClock, epoch_milliseconds, retry, wait_until
 from towpath.deadletter.quarantine import (
@@ -29,7 +29,7 @@ from towpath.deadletter.redrive_plan import (
     redriven_record,
     stand_in_record,
 )
-from towpath.errors import RefusedError
+from towpath.errors import NotFoundError, RefusedError
 from towpath.stream.broker.dead_letter import DEAD_HEADER, key_name, read_dead_letter, resolved
 from towpath.stream.broker.port import (
     Broker,
@@ -162,6 +162,8 @@ class Redrive:
         self._members: dict[str, Member] = {}
         self._ends: dict[Place, int] = {}
         self._tried: set[str] = set()
+        # Known to be committed: retention may take a letter and what settles it before they are read again.
+        self._sent: dict[str, Dead] = {}
         self._aborts = 0
         self._refused: dict[CohortKey, OutputRefused] = {}
 
@@ -190,8 +192,9 @@ class Redrive:
     def run(self, requests: Sequence[RedriveStep], *, wait_seconds: float) -> Outcome:
         """Do `requests`, after `start`; wait so long without progress for the applications to read what was sent.
 
-        Raises RefusedError where another run has begun since, or a topic does not take a record again, WorldError where
-        the broker is away: what was sent by then is settled, and running it again does the rest.
+        Raises RefusedError where another run has begun since, or a topic does not take a record again, NotFoundError
+        where retention took what was to be sent before it was, WorldError where the broker is away: what was sent by
+        then is settled, and running it again does the rest.
         """
         deadline = self._clock.monotonic_seconds() + wait_seconds
         self._note_ends(_places(self._look(), requests))
@@ -208,18 +211,26 @@ class Redrive:
                 break
         self._ends = self._unread()
         self._tell_refused()
-        return self._outcome(self._look(), requests)
+        quarantine = self._look()
+        self._tell_gone(quarantine, requests)
+        return self._outcome(quarantine, requests)
 
     def _tell_refused(self) -> None:
         """Raise RefusedError for what a topic does not take, once all else was sent."""
         for (application, partition, key, *_), error in self._refused.items():
-            name = "no key" if key is None else f"the key {key.decode(errors='backslashreplace')}"
             raise RefusedError(
-                f"what {application} has in quarantine of {name}, partition {partition}, does not fit its topic "
-                f"together with what says that it is sent again: {error.cause}",
+                f"what {application} has in quarantine of {_name_of(key)}, partition {partition}, does not fit its "
+                f"topic together with what says that it is sent again: {error.cause}",
                 kept="its letters, in quarantine; all else that was asked for was sent",
                 next_step="raise the topic's max.message.bytes in schemas/topics/, then: towpath provision",
             ) from error
+
+    def _tell_gone(self, quarantine: Quarantine, requests: Iterable[RedriveStep]) -> None:
+        """Raise NotFoundError where nothing is left of what was asked, and nothing of it was sent either."""
+        sent = {key_of(dead) for dead in self._sent.values()}
+        for request in requests:
+            if request.cohort not in quarantine.cohorts and request.cohort not in sent:
+                raise _gone(request.cohort)
 
     def release(self, key: CohortKey, *, followers: bool, wait_seconds: float) -> Outcome:
         """Count anew what is held of a key, after `start`, and let it go on: what waits is redriven, or dropped.
@@ -229,13 +240,13 @@ class Redrive:
         dropped. Each of these is found in the log, so this can be killed and run again anywhere. Without a worker it
         ends early, and leaves what it left. Raises what `run` raises.
         """
-        cohort = self._look().cohorts[key]
+        cohort = self._cohort(key)
         if cohort.stand_in is None and not cohort.announced:
             # What was sent before was to be counted as it was then, so it must have been read.
             self._note_ends(_places_of(cohort))
             if not self._all_read(self._clock.monotonic_seconds() + wait_seconds):
                 return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
-            cohort = self._look().cohorts[key]
+            cohort = self._cohort(key)
             if cohort.waiting:
                 self._send_stand_in(cohort)
         cohort = self._await_stand_in(key, self._clock.monotonic_seconds() + wait_seconds)
@@ -243,7 +254,7 @@ class Redrive:
         if stand_in is None or cohort.announced:
             return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
         for _ in range(ROUNDS_MAX):
-            steps = recounting_steps(self._look().cohorts[key])
+            steps = recounting_steps(self._cohort(key))
             if not steps:
                 break
             self._send_all(steps)
@@ -251,6 +262,13 @@ class Redrive:
         if not self._all_read(self._clock.monotonic_seconds() + wait_seconds):
             return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
         return self.run(drop_plan(self._look(), [stand_in], followers=followers), wait_seconds=wait_seconds)
+
+    def _cohort(self, key: CohortKey) -> Cohort:
+        """Return what there is now of a key. Raises NotFoundError where retention has taken all of it."""
+        cohort = self._look().cohorts.get(key)
+        if cohort is None:
+            raise _gone(key)
+        return cohort
 
     def _send_stand_in(self, cohort: Cohort) -> None:
         now_milliseconds = epoch_milliseconds(self._clock)
@@ -269,7 +287,7 @@ class Redrive:
         self._all_read(deadline)
         return wait_until(
             self._clock,
-            lambda: self._look().cohorts[key],
+            lambda: self._cohort(key),
             holds=lambda cohort: not cohort.announced,
             seconds=deadline - self._clock.monotonic_seconds(),
             every_seconds=LOOK_SECONDS,
@@ -361,7 +379,14 @@ class Redrive:
             for step in steps:
                 self._send_step(producer, step, now_milliseconds)
 
-        return self._in_transaction(send)
+        committed = self._in_transaction(send)
+        if committed:
+            self._sent.update({step.dead.letter.identity: self._settled(step, now_milliseconds) for step in steps})
+        return committed
+
+    def _settled(self, step: LetterStep, now_milliseconds: int) -> Dead:
+        settlement = Settlement(step.dead.letter.identity, step.fate, self._actor, self._reason, now_milliseconds)
+        return replace(step.dead, settlement=settlement)
 
     def _in_transaction(self, send: Callable[[Producer], None]) -> bool:
         """Let `send` produce in a transaction; return whether that is known to have been committed."""
@@ -395,7 +420,8 @@ class Redrive:
         record, dead = redriven_record(step), step.dead.record
         if record is not None:
             _send_back(producer, record, now_milliseconds)
-        settlement = Settlement(step.dead.letter.identity, step.fate, self._actor, self._reason, now_milliseconds)
+        settlement = self._settled(step, now_milliseconds).settlement
+        assert settlement is not None  # made just now
         key = None if dead.key is None else key_name(dead.key)
         producer.produce(dead.topic, None, key=key, headers=settlement.to_headers(), partition=dead.partition)
 
@@ -403,10 +429,15 @@ class Redrive:
         left: list[Dead] = []
         again: list[Dead] = []
         for request in requests:
-            cohort = quarantine.cohorts[request.cohort]
+            cohort = quarantine.cohorts.get(request.cohort)
+            if cohort is None:
+                continue
             asked = [dead for dead in cohort.waiting if request.redrives or dead.letter.identity in request.drops]
             (left if cohort.behind == request.behind else again).extend(asked)
-        done = [dead for dead in quarantine.letters() if dead.letter.identity in self._tried]
+        there = quarantine.letters()
+        done = [dead for dead in there if dead.letter.identity in self._tried]
+        known = {dead.letter.identity for dead in there}
+        done += [dead for identity, dead in self._sent.items() if identity not in known]
         return Outcome(
             redriven=tuple(dead for dead in done if dead.fate is Fate.REDRIVEN),
             dropped=tuple(dead for dead in done if dead.fate is Fate.DROPPED),
@@ -414,6 +445,26 @@ class Redrive:
             left=tuple(left),
             unread=tuple(sorted({application for application, _ in self._ends})),
         )
+
+
+def _gone(key: CohortKey) -> NotFoundError:
+    application, partition, name, _ = key
+    return NotFoundError(
+        f"what {application} had in quarantine of {_name_of(name)}, partition {partition}, is no longer there: "
+        "retention took it meanwhile",
+        kept="all else; what was sent is settled",
+        next_step="towpath dead list",
+    )
+
+
+def _name_of(key: bytes | None) -> str:
+    return "no key" if key is None else f"the key {key.decode(errors='backslashreplace')}"
+
+
+def _letters_of(quarantine: Quarantine, request: RedriveStep) -> tuple[Dead, ...]:
+    """Return what there is of a request's cohort: none where retention has taken it."""
+    cohort = quarantine.cohorts.get(request.cohort)
+    return () if cohort is None else cohort.letters
 
 
 def _target(dead: Dead) -> TopicPartition:
@@ -442,13 +493,13 @@ def _places(quarantine: Quarantine, requests: Sequence[RedriveStep]) -> set[Plac
     return {
         (dead.letter.application, _target(dead))
         for request in requests
-        for dead in quarantine.cohorts[request.cohort].letters
+        for dead in _letters_of(quarantine, request)
         if dead.fate is Fate.REDRIVEN or (dead.fate is Fate.DROPPED and dead.letter.parked)
     }
 
 
 def _sendable(quarantine: Quarantine, request: RedriveStep, unread: dict[Place, int]) -> list[LetterStep]:
     application, partition, *_ = request.cohort
-    cohort = quarantine.cohorts[request.cohort]
-    topics = {t for t in cohort.redriven_topics if (application, TopicPartition(t, partition)) in unread}
+    topics = {dead.letter.topic for dead in _letters_of(quarantine, request) if dead.fate is Fate.REDRIVEN}
+    topics = {topic for topic in topics if (application, TopicPartition(topic, partition)) in unread}
     return next_steps(request.steps(quarantine), topics)

@@ -43,9 +43,9 @@ class RedriveStep:
     redrives: bool = True
 
     def steps(self, quarantine: Quarantine) -> list[LetterStep]:
-        """Return what of it is left to be sent, in order."""
-        cohort = quarantine.cohorts[self.cohort]
-        if cohort.behind != self.behind or cohort.announced:
+        """Return what of it is left to be sent, in order: nothing where retention has taken it meanwhile."""
+        cohort = quarantine.cohorts.get(self.cohort)
+        if cohort is None or cohort.behind != self.behind or cohort.announced:
             return []
         uncounted = cohort.uncounted
         ready = not cohort.unseen and not uncounted

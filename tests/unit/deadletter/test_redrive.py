@@ -10,12 +10,12 @@ from tests.unit.stream.support import in_transaction, memory_broker, options_for
 from towpath.clock import ManualClock, SystemClock
 from towpath.deadletter.quarantine import Dead, Fate, Quarantine
 from towpath.deadletter.redrive import Outcome, Redrive, read_quarantine
-from towpath.deadletter.redrive_plan import RedriveStep, drop_plan, redrive_plan
-from towpath.errors import RefusedError
+from towpath.deadletter.redrive_plan import LetterStep, RedriveStep, drop_plan, redrive_plan
+from towpath.errors import NotFoundError, RefusedError
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.memory.clients import MemoryReader
 from towpath.stream.broker.port import BrokerAway, Groups, OutcomeUnknown, TransactionAborted
-from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.unit import KafkaUnit
 
@@ -387,3 +387,43 @@ def test_a_quarantine_that_takes_long_is_read_to_its_end(shop: Shop, monkeypatch
     in_transaction(shop.broker, "in.dead", b"a6")
     with pytest.raises(BrokerAway, match="a transaction is open there"):
         read_quarantine(shop.broker, DEAD, seconds=30, clock=clock)
+
+
+@pytest.mark.parametrize("step", ["run", "release"])
+def test_letters_that_expire_while_a_person_decides_are_told(shop: Shop, step: str) -> None:
+    """Chosen, asked for a confirmation over lunch, and gone when the person says yes: nothing is said to be done."""
+    dead_and_parked(shop)
+    run, quarantine = shop.start()
+    requests = all_of(quarantine)
+    shop.broker.log_of(TopicPartition("in.dead", 0)).expire(1_000)
+    do = {
+        "run": lambda: run.run(requests, wait_seconds=0),
+        "release": lambda: run.release(requests[0].cohort, followers=False, wait_seconds=0),
+    }
+    with pytest.raises(NotFoundError, match="no longer there") as raised:
+        do[step]()
+    run.close()
+    assert "towpath dead" in (raised.value.next_step or "")
+    shop.work()
+    assert shop.applied() == ["b1"]
+
+
+def test_letters_that_expire_once_they_were_sent_back_were_redriven(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have nothing more to say: what was sent is applied, and the run counts it."""
+    dead_and_parked(shop)
+    run, quarantine = shop.start()
+    send = run._send_all
+
+    def send_and_expire(steps: Sequence[LetterStep]) -> None:
+        send(steps)
+        shop.broker.log_of(TopicPartition("in.dead", 0)).expire(1_000)
+
+    monkeypatch.setattr(run, "_send_all", send_and_expire)
+    outcome = run.run(all_of(quarantine), wait_seconds=0.2)
+    run.close()
+    assert values([dead.record for dead in outcome.redriven]) == ["a1", "a2", "a3"]
+    assert (outcome.left, outcome.died_again) == ((), ())
+    shop.work()
+    assert shop.applied() == ["b1", "a1", "a2", "a3"]
