@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from towpath.errors import ConfigurationError
+from towpath.participant.sql_file import statements
 
 _FILE: Final = re.compile(r"(?P<number>[0-9]{4})_(?P<name>[a-z0-9_]+)\.sql\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One file; `digest` is the SHA-256 of its bytes, in hexadecimal."""
+    """One file; `digest` is the SHA-256 of its bytes, in hexadecimal, with the line ends of Unix."""
 
     number: int
     name: str
@@ -27,8 +28,13 @@ class Migration:
 
     @property
     def digest(self) -> str:
-        """Return what tells that the file is still the one that was applied."""
-        return hashlib.sha256(self.sql).hexdigest()
+        """Return what tells that the file is still the one that was applied, however git wrote its line ends."""
+        return hashlib.sha256(self.sql.replace(b"\r\n", b"\n")).hexdigest()
+
+    def is_of(self, digest: str) -> bool:
+        """Say whether `digest` is this file's: also one that was noted of its bytes with the line ends of Windows."""
+        of_windows = self.sql.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+        return digest in (self.digest, *(hashlib.sha256(sql).hexdigest() for sql in (self.sql, of_windows)))
 
 
 def migrations_of(root: Path, service: str) -> tuple[Migration, ...]:
@@ -59,12 +65,13 @@ def migrations_of(root: Path, service: str) -> tuple[Migration, ...]:
 def pending(migrations: Sequence[Migration], applied: Mapping[int, str], service: str) -> tuple[Migration, ...]:
     """Return those that are to be applied; `applied` has the digest of each that was, by number.
 
-    Raises ConfigurationError where one that was applied is gone or has changed, or a new one comes before one of them.
+    Raises ConfigurationError where one that was applied is gone or has changed, or a new one comes before one of them,
+    or cannot be applied in one transaction.
     """
     known = {one.number: one for one in migrations}
     for number, digest in applied.items():
         one = known.get(number)
-        if one is None or one.digest != digest:
+        if one is None or not one.is_of(digest):
             what = "is not there any more" if one is None else "has changed since it was applied"
             raise ConfigurationError(
                 f"migration {number:04} of {service} {what}",
@@ -80,4 +87,6 @@ def pending(migrations: Sequence[Migration], applied: Mapping[int, str], service
             kept="the database as it was",
             next_step=f"give it the number {max(known.keys() | applied.keys()) + 1:04}",
         )
+    for one in left:
+        statements(one.sql, one.path.name)
     return left

@@ -19,6 +19,7 @@ from towpath.outbox.postgres import Maintenance, apply_outbox_schema, ensure_slo
 from towpath.outbox.topics import writable_topics
 from towpath.participant.core import InboxRow
 from towpath.participant.migrations import Migration, migrations_of, pending
+from towpath.participant.sql_file import statements
 from towpath.settings import Settings
 
 Connection = psycopg.Connection[Any]
@@ -105,17 +106,27 @@ def apply_inbox_schema(connection: Connection) -> None:
 
 
 def _apply_file(connection: Connection, path: Path, root: Path) -> None:
+    content = path.read_bytes()
+    sql = statements(content, path.name)
     try:
         with connection.transaction():
             connection.execute(_ONE_AT_A_TIME)
-            connection.execute(path.read_bytes())
+            connection.execute(sql)
     except psycopg.Error as error:
-        raise _broken(error, path, root) from error
+        raise _broken(error, path, root, sql) from error
+    _as_before(connection)
 
 
-def _broken(error: psycopg.Error, path: Path, root: Path) -> ConfigurationError:
+def _as_before(connection: Connection) -> None:
+    """Take back what a file has set for its session (pg_dump empties the search path): what follows must not see it."""
+    with connection.transaction():
+        for what in ("SESSION AUTHORIZATION", "ROLE", "ALL"):
+            connection.execute(f"RESET {what}".encode())
+
+
+def _broken(error: psycopg.Error, path: Path, root: Path, sql: bytes) -> ConfigurationError:
     position = error.diag.statement_position
-    line = path.read_text(encoding="utf-8")[: int(position)].count("\n") + 1 if position else 1
+    line = sql.decode("utf-8")[: int(position)].count("\n") + 1 if position else 1
     return ConfigurationError(
         f"{path.name}:{line}: {error.diag.message_primary or error}",
         kept="the database as it was",
@@ -127,7 +138,8 @@ def migrate(connection: Connection, root: Path, service: str) -> tuple[Migration
     """Apply the numbered migrations of `service` that its database has not had; return them.
 
     Each is a transaction of its own, together with the note that it was applied; two that migrate at once take turns.
-    Raises ConfigurationError where the SQL is at fault, or the files contradict what was applied.
+    Raises ConfigurationError where the SQL is at fault, or the files contradict what was applied. What a file sets for
+    its session ends with it.
     """
     migrations = migrations_of(root, service)
     if not migrations and not _has_migrations(connection):
@@ -143,6 +155,7 @@ def migrate(connection: Connection, root: Path, service: str) -> tuple[Migration
             if not left:
                 return tuple(done)
             _apply_one(connection, left[0], root)
+        _as_before(connection)
         done.append(left[0])
 
 
@@ -160,14 +173,16 @@ def apply_migrations(settings: Settings, service: str) -> tuple[Migration, ...]:
 
 
 def _apply_one(connection: Connection, migration: Migration, root: Path) -> None:
-    try:
-        connection.execute(migration.sql)
-    except psycopg.Error as error:
-        raise _broken(error, migration.path, root) from error
+    # First the note: what the migration sets for its session must not hide the table.
     connection.execute(
         "INSERT INTO public.towpath_migration (number, name, digest) VALUES (%s, %s, %s)",
         (migration.number, migration.name, migration.digest),
     )
+    sql = statements(migration.sql, migration.path.name)
+    try:
+        connection.execute(sql)
+    except psycopg.Error as error:
+        raise _broken(error, migration.path, root, sql) from error
 
 
 def _has_migrations(connection: Connection) -> bool:

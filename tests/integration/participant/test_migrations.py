@@ -5,9 +5,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 
+from tests.integration.service_fixture import ROOT
 from towpath.errors import ConfigurationError
-from towpath.participant.postgres import migrate
+from towpath.participant.postgres import apply_migrations, apply_service_schema, migrate
+from towpath.settings import load_settings
 
 
 def put(root: Path, name: str, sql: str) -> None:
@@ -56,3 +59,57 @@ def test_two_that_migrate_at_once_take_turns(tmp_path: Path, database_url: str) 
     for thread in threads:
         thread.join(120)
     assert sorted(done) == list(range(1, 9))
+
+
+DUMPED = """\\restrict a1B
+SET statement_timeout = 0;
+SELECT pg_catalog.set_config('search_path', '', false);
+CREATE TABLE public.orders (id int);
+\\unrestrict a1B
+"""
+
+
+def test_what_pg_dump_wrote_is_a_migration(tmp_path: Path, database_url: str) -> None:
+    """How one begins who has a database; what it sets for its session ends with it."""
+    put(tmp_path, "0001_baseline.sql", DUMPED)
+    put(tmp_path, "0002_more.sql", "SET ROLE pg_monitor")
+    put(tmp_path, "0003_more.sql", "CREATE TABLE more (id int)")
+    with psycopg.connect(database_url) as connection:
+        assert [one.number for one in migrate(connection, tmp_path, "order")] == [1, 2, 3]
+        assert names(connection) == ["baseline", "more", "more"]
+        assert connection.execute("SELECT to_regclass('more') IS NOT NULL").fetchone() == (True,)
+
+
+def test_what_the_services_own_sql_sets_hides_no_note(tmp_path: Path, database_url: str) -> None:
+    """A migration that `towpath up` has applied is not applied again by `towpath migrate`."""
+    loaded = load_settings(ROOT, environment=False)
+    postgres = loaded.postgres.model_copy(update={"urls": {"order": SecretStr(database_url)}})
+    settings = loaded.model_copy(update={"postgres": postgres, "root": tmp_path})
+    put(tmp_path, "0001_seed.sql", "CREATE TABLE IF NOT EXISTS seed (n int)")
+    own = tmp_path / "infra" / "postgres" / "order.sql"
+    own.write_text("CREATE SCHEMA IF NOT EXISTS app;\nSET search_path TO app, public;\n", encoding="utf-8")
+    (tmp_path / "schemas").symlink_to(ROOT / "schemas")
+    apply_service_schema(settings, "order", capture=False)
+    assert apply_migrations(settings, "order") == ()
+
+
+def test_nothing_runs_of_files_of_which_one_cannot_be_applied_whole(tmp_path: Path, database_url: str) -> None:
+    """A COMMIT of its own, as many tools write it, would keep half of a file; half is read where a zero byte is."""
+    put(tmp_path, "0001_orders.sql", "CREATE TABLE orders (id int)")
+    for broken in ("BEGIN;\nCREATE TABLE more (id int);\nCOMMIT;", "CREATE TABLE more (id int);\n\0SELECT 1;"):
+        put(tmp_path, "0002_more.sql", broken)
+        with psycopg.connect(database_url) as connection:
+            with pytest.raises(ConfigurationError, match=r"0002_more\.sql"):
+                migrate(connection, tmp_path, "order")
+            assert connection.execute("SELECT to_regclass('orders'), to_regclass('more')").fetchone() == (None, None)
+
+
+def test_an_error_names_its_line_also_where_lines_end_as_in_windows(tmp_path: Path, database_url: str) -> None:
+    """And an empty file is applied like any other."""
+    put(tmp_path, "0001_empty.sql", "-- nothing")
+    long = "SELECT 1;\r\n" * 50 + "ALTR TABLE nobody ADD n int;\r\n" + "SELECT 1;\r\n" * 50
+    (tmp_path / "infra" / "postgres" / "order" / "0002_more.sql").write_bytes(long.encode())
+    with psycopg.connect(database_url) as connection:
+        with pytest.raises(ConfigurationError, match=r"0002_more\.sql:51: "):
+            migrate(connection, tmp_path, "order")
+        assert names(connection) == ["empty"]

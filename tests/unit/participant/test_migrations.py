@@ -1,11 +1,13 @@
 """Numbered migrations: each once, in order, never changed afterwards."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from towpath.errors import ConfigurationError
-from towpath.participant.migrations import migrations_of, pending
+from towpath.participant.migrations import Migration, migrations_of, pending
 
 
 def put(root: Path, name: str, sql: str = "SELECT 1", folder: str = "infra/postgres/order") -> Path:
@@ -63,3 +65,14 @@ def test_a_number_before_one_that_is_applied_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="comes before 0003") as caught:
         pending(migrations_of(tmp_path, "order"), applied, "order")
     assert "0004" in (caught.value.next_step or "")
+
+
+@pytest.mark.parametrize("noted", [b"a;\nb;\n", b"a;\r\nb;\r\n"])
+@pytest.mark.parametrize("now", [b"a;\nb;\n", b"a;\r\nb;\r\n"])
+def test_other_line_ends_are_no_change(tmp_path: Path, noted: bytes, now: bytes) -> None:
+    """git writes them as the machine has them; the digest of an older note is that of the file's bytes."""
+    one = Migration(1, "orders", tmp_path / "0001_orders.sql", now)
+    assert pending([one], {1: hashlib.sha256(noted).hexdigest()}, "order") == ()
+    assert pending([one], {1: replace(one, sql=noted).digest}, "order") == ()
+    with pytest.raises(ConfigurationError, match="has changed"):
+        pending([one], {1: hashlib.sha256(b"c").hexdigest()}, "order")
