@@ -15,9 +15,22 @@ from towpath.saga.inputs import Action
 def require_key(key: Any) -> str:
     """Return a business key. Raises ConfigurationError for one that is no text, or empty: no saga reads its record."""
     if isinstance(key, str) and key:
-        return key
+        return require_text(key, "a business key")
     given = "an empty one" if key == "" else f"a {type(key).__name__}"
     raise _wrong(f"a business key is a text, not {given}", "pass it as str: the key that the saga is known by")
+
+
+def require_text(value: Any, name: str) -> str:
+    """Return a text that PostgreSQL and Kafka can hold. Raises ConfigurationError for any other value."""
+    if not isinstance(value, str):
+        raise _wrong(f"{name} is a text, not a {type(value).__name__}", f"pass {name} as str")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _wrong(f"{name} has half a character, which no UTF-8 can hold", "pass the text as it was read") from error
+    if "\0" in value:
+        raise _wrong(f"{name} has a zero byte, which PostgreSQL cannot hold", "pass the text without it")
+    return value
 
 
 def require_id(value: Any, name: str) -> UUID:
@@ -32,9 +45,9 @@ def require_id(value: Any, name: str) -> UUID:
 
 
 def require_instance_id(value: Any) -> str:
-    """Return the id of an instance as it is looked for. Raises ConfigurationError for what is no id."""
+    """Return the id of an instance as it is kept, however it is written. Raises ConfigurationError for what is none."""
     if isinstance(value, (str, UUID)):
-        return str(value)
+        return str(require_id(value, "saga_id"))
     raise _wrong(f"an instance is found by its id, not by a {type(value).__name__}", _id_of(value) or "pass saga_id")
 
 

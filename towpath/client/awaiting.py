@@ -89,11 +89,27 @@ class AnswerTo:
         return Which(self.sent.saga_id, self.sent.saga, self.sent.key)
 
     def found(self, standings: Sequence[InstanceStatus]) -> Answer | None:
-        """Return the answer; of several instances that were given a signal, the one that took it."""
-        id_ = str(self.sent.id)
-        answers = [answer for one in standings for answer in one.answers if answer.request_id == id_]
-        return min(answers, key=lambda answer: answer.refusal is not None, default=None)
+        """Return the answer; of several instances that were given a signal, the one that took it.
+
+        That one of them has refused it is the answer only where no other may take it yet: the view may have the one's
+        entry already, and the other's with its next batch.
+        """
+        answers = self._answers(standings)
+        taken = next((answer for _, answer in answers if answer.refusal is None), None)
+        if taken is not None or not answers:
+            return taken
+        answered = {one.saga_id for one, _ in answers}
+        refused_at = max(one.updated_at for one, _ in answers)
+        # An instance of which something later is known has passed the signal, or began after it.
+        open_ = [one for one in standings if not one.ended and one.saga_id not in answered]
+        return None if any(one.updated_at <= refused_at for one in open_) else answers[0][1]
 
     def too_late(self, standings: Sequence[InstanceStatus]) -> TowpathError:
-        """Return NotAnswered."""
-        return NotAnswered(self.sent.saga, self.sent.key, str(self.sent.id), self.timeout_seconds, len(standings))
+        """Return NotAnswered, with what was refused so far."""
+        refusals = [answer.refusal for _, answer in self._answers(standings) if answer.refusal is not None]
+        sent = self.sent
+        return NotAnswered(sent.saga, sent.key, str(sent.id), self.timeout_seconds, len(standings), refusals)
+
+    def _answers(self, standings: Sequence[InstanceStatus]) -> list[tuple[InstanceStatus, Answer]]:
+        id_ = str(self.sent.id)
+        return [(one, answer) for one in standings for answer in one.answers if answer.request_id == id_]

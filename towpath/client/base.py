@@ -1,14 +1,15 @@
 """What the synchronous and the asynchronous client share: how one is made, what it sends, where it may write. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from towpath import tracing
-from towpath.client.arguments import require_action, require_named
+from towpath.client.arguments import require_action, require_key, require_named, require_text
+from towpath.client.awaiting import Which
 from towpath.client.messages import ClientMessages, Named, Sent
-from towpath.client.saga import Started
+from towpath.client.saga import InstanceStatus, Started
 from towpath.clock import Clock, SystemClock
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
@@ -39,12 +40,14 @@ class ClientBase:
         *,
         handover: Handover | None = None,
         sagas: Mapping[str, Mapping[int, Definition]] | None = None,
+        new_id: Callable[[], UUID] = uuid4,
     ) -> None:
         """Take what starts and follows sagas; with a `handover`, `hand_over` spares a start the wait for capture.
 
         `sagas` are the definitions by name and version; by default, those that the project registers. `load` finds all
-        of it by itself.
+        of it by itself. `new_id` is asked for the id of a request that nothing else determines.
         """
+        self._new_id = new_id
         self.codec = codec
         self.settings = settings
         self._handover = handover
@@ -101,9 +104,21 @@ class ClientBase:
         """Give a request, to be written within its span; `more` are step, item and reply, and headers."""
         require_named(instance)
         action = require_action(action)
+        if request_id is None and not isinstance(instance, InstanceStatus):
+            request_id = self._new_id()  # nobody looked how it stands: asked once more, it is another question
         about = {"towpath.saga": instance.saga, "towpath.saga_id": instance.saga_id, "towpath.key": instance.key}
         with tracing.span(f"{action.value} {instance.saga}", about, kind=SpanKind.PRODUCER):
             yield self._messages.request(instance, action, actor=actor, reason=reason, id=request_id, **more)
+
+    def _of_key(self, saga: str, key: str) -> Which:
+        """Return what finds the instances of a business key. Raises ConfigurationError for what is none."""
+        return Which(None, require_text(saga, "saga"), require_key(key))
+
+    def _known(self, saga: str, found: list[InstanceStatus]) -> list[InstanceStatus]:
+        """Return what was found. Raises ConfigurationError for nothing of a saga that the project does not have."""
+        if not found:
+            self._messages.require_known(saga)
+        return found
 
     def _views_options(self) -> dict[str, Any]:
         """Return what psycopg is given to connect to the views' database, in autocommit."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import UUID, uuid5
 
-from towpath.client.arguments import require_id, require_key
+from towpath.client.arguments import require_id, require_key, require_text
 from towpath.client.saga import NOTHING_WRITTEN, InstanceStatus, Started, require_start, start_topic, versions_of
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
@@ -18,7 +18,8 @@ from towpath.contract.record import Record
 from towpath.errors import ConfigurationError
 from towpath.orchestrator import envelope
 from towpath.orchestrator.requests import OF_A_STEP, REQUEST_NAMESPACE, Request, signal_id, to_wire
-from towpath.outbox.message import OutboxMessage, from_record
+from towpath.outbox.message import PAYLOAD_BYTES_MAX, TEXT_COLUMNS, OutboxMessage, from_record
+from towpath.outbox.topics import record_bytes_max
 from towpath.saga.definition import Definition, StepDefinition
 from towpath.saga.inputs import Action
 
@@ -84,7 +85,7 @@ class ClientMessages:
         key, event_id = require_key(key), require_id(event_id, "event_id")
         require_start(self._definitions(), saga, type(event))
         topic = start_topic(self._catalogue, saga, type(event))
-        return Started.by(saga, key, event_id, from_record(self._codec, topic, key, event, id=event_id, **headers))
+        return Started.by(saga, key, event_id, self._message(topic, key, event, id=event_id, **headers))
 
     def signal(
         self,
@@ -109,7 +110,7 @@ class ClientMessages:
         id_ = signal_id(saga, key, record) if id is None else require_id(id, "signal_id")
         named: dict[str, Any] = {} if saga_id is None else {"saga_id": require_id(saga_id, "saga_id"), "saga": saga}
         topic = self._topic(saga, envelope.SIGNALS)
-        message = from_record(self._codec, topic, key, record, id=id_, **named, **headers)
+        message = self._message(topic, key, record, id=id_, **named, **headers)
         return Sent(saga, key, id_, None if saga_id is None else str(named["saga_id"]), message)
 
     def request(
@@ -126,32 +127,45 @@ class ClientMessages:
         **headers: Any,
     ) -> Sent:
         """Return a person's request. Raises ConfigurationError for one that no version could take, ContractError."""
-        if not ((actor or "").strip() and (reason or "").strip()):
+        said = [require_text(value or "", name) for name, value in {"actor": actor, "reason": reason}.items()]
+        if not all(words.strip() for words in said):
             raise ConfigurationError(
                 "a request names who asks and why",
                 kept=NOTHING_WRITTEN,
                 next_step="give actor and reason; the history keeps both",
             )
+        key, saga_id = require_key(instance.key), require_id(instance.saga_id, "saga_id")
+        step, item = require_text(step, "step"), require_text(item, "item")
         if action in OF_A_STEP:
             self._require_step(instance.saga, action, step, reply)
         seen = instance.updated_at.isoformat() if isinstance(instance, InstanceStatus) else ""
-        known_by = [instance.saga_id, action.value, step, item, "" if reply is None else repr(reply), seen]
+        known_by = [str(saga_id), action.value, step, item, "" if reply is None else repr(reply), seen]
         derived = uuid5(REQUEST_NAMESPACE, json.dumps(["client", *known_by]))
         id_ = derived if id is None else require_id(id, "request_id")
-        request = Request(
-            str(id_), instance.saga, instance.saga_id, instance.key, action, actor, reason, step, item, reply
-        )
-        message = from_record(
-            self._codec,
-            self._topic(instance.saga, envelope.OPERATOR),
-            instance.key,
-            to_wire(self._codec, request),
-            id=id_,
-            saga_id=require_id(instance.saga_id, "saga_id"),
-            saga=instance.saga,
-            **headers,
-        )
-        return Sent(instance.saga, instance.key, id_, instance.saga_id, message)
+        request = Request(str(id_), instance.saga, str(saga_id), key, action, actor, reason, step, item, reply)
+        topic, record = self._topic(instance.saga, envelope.OPERATOR), to_wire(self._codec, request)
+        message = self._message(topic, key, record, id=id_, saga_id=saga_id, saga=instance.saga, **headers)
+        return Sent(instance.saga, key, id_, str(saga_id), message)
+
+    def require_known(self, saga: str) -> None:
+        """Raise ConfigurationError unless the project has a saga of that name."""
+        versions_of(self._definitions(), saga, do="name")
+
+    def _message(self, topic: str, key: str, record: Record, **headers: Any) -> OutboxMessage:
+        """Return the outbox's row. Raises ConfigurationError for one that it would refuse, ContractError."""
+        message = from_record(self._codec, topic, key, record, **headers)
+        for name in TEXT_COLUMNS:
+            if (value := getattr(message, name)) is not None:
+                require_text(value, name)
+        bytes_, bytes_max = message.record_bytes, record_bytes_max(self._catalogue.topic(topic).config)
+        if len(message.payload) > PAYLOAD_BYTES_MAX or bytes_ > bytes_max:
+            raise ConfigurationError(
+                f"a {type(record).__name__} of {bytes_:,} bytes is too large for {topic}: an outbox takes "
+                f"{PAYLOAD_BYTES_MAX:,} of payload, and the topic {bytes_max:,} with key and headers",
+                kept=NOTHING_WRITTEN,
+                next_step="send less, or a reference to what lies elsewhere",
+            )
+        return message
 
     def not_here(self, database: str, topic: str) -> ConfigurationError:
         """Return the error for a database whose outbox may not write `topic`."""

@@ -105,7 +105,8 @@ class Client(ClientBase):
 
         `step` (and `item` of an `each`) say what a retry or a skip is about; `reply` is what a skip takes as the
         step's answer. The same `request_id` is decided once. Without one it follows from what is asked and from how
-        the instance stood when the caller looked: asked again about the same standing, it is the same request.
+        the instance stood when the caller looked: asked again about the same standing, it is the same request. Of a
+        `Started` nobody has looked how it stands, and each call is another request.
         """
         what: dict[str, Any] = {"step": step, "item": item, "reply": reply, "request_id": request_id}
         with self._asking(instance, action, actor=actor, reason=reason, **what, **headers) as sent:
@@ -118,9 +119,13 @@ class Client(ClientBase):
             return next(iter(self._read(connection, Which(require_instance_id(saga_id)))), None)
 
     def find(self, saga: str, key: str) -> list[InstanceStatus]:
-        """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
+        """Return the instances of `saga` for a business key, the latest first.
+
+        Raises WorldError, ConfigurationError where there are none and the project has no such saga.
+        """
+        which = self._of_key(saga, key)
         with self._views() as connection:
-            return self._read(connection, Which(None, saga, key))
+            return self._known(saga, self._read(connection, which))
 
     def await_ending(self, saga_id: str | UUID, *, timeout_seconds: float) -> InstanceStatus:
         """Wait until a saga completed or compensated, or is stuck, and return how it stands then.

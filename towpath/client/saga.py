@@ -1,6 +1,6 @@
 """What an application knows of a saga that it started. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -107,8 +107,11 @@ class NotEnded(TowpathError):
 class NotAnswered(TowpathError):
     """The time given for the answer to a signal or a request is over: nothing in the view says what became of it."""
 
-    def __init__(self, saga: str, key: str, id_: str, timeout_seconds: float, instances: int) -> None:
+    def __init__(
+        self, saga: str, key: str, id_: str, timeout_seconds: float, instances: int, refusals: Sequence[str] = ()
+    ) -> None:
         seen = f"{instances} of {saga} for key {key}" if instances else f"no instance of {saga} for key {key}"
+        seen += f", refused by {len(refusals)} of them: {refusals[0]}" if refusals else ""
         super().__init__(
             f"{id_} was not answered within {timeout_seconds:g} s; seen: {seen}",
             kept="what was sent: it takes effect once, whenever the saga's worker reads it",

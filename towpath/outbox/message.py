@@ -55,10 +55,17 @@ class OutboxMessage:
             if number is not None and abs(number) > INT4_MAX:
                 raise ValueError(f"an attempt or a round of {number} is past 32 bits")
 
+    @property
+    def record_bytes(self) -> int:
+        """Return how many bytes of key, payload and headers a topic must take, as the outbox counts them."""
+        texts = (getattr(self, name) for name in TEXT_COLUMNS if name != "topic")
+        return len(self.payload) + sum(len(text.encode()) for text in texts if text is not None)
+
 
 COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(OutboxMessage))
 HEADER_COLUMNS: tuple[str, ...] = tuple(name for name in COLUMNS if name not in {"id", "topic", "key", "payload"})
 """The columns that travel as headers; `id` does too, EventRouter adds it by itself."""
+TEXT_COLUMNS: tuple[str, ...] = tuple(field.name for field in fields(OutboxMessage) if field.type in (str, str | None))
 
 values_of = attrgetter(*COLUMNS)
 

@@ -129,7 +129,7 @@ def write(connection: Connection, messages: Sequence[OutboxMessage]) -> None:
         raise other_connection(connection)
     if len(messages) < COPY_FROM_ROWS or connection.pgconn.pipeline_status:
         for message in messages:
-            connection.execute(_INSERT, values_of(message))
+            _cursor(connection).execute(_INSERT, values_of(message))
         return
     with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         copy.set_types(_COLUMN_TYPES)
@@ -143,12 +143,24 @@ async def write_async(connection: AsyncConnection, messages: Sequence[OutboxMess
         raise other_connection(connection)
     if len(messages) < COPY_FROM_ROWS or connection.pgconn.pipeline_status:
         for message in messages:
-            await connection.execute(_INSERT, values_of(message))
+            await _async_cursor(connection).execute(_INSERT, values_of(message))
         return
     async with connection.cursor() as cursor, cursor.copy(_COPY) as copy:
         copy.set_types(_COLUMN_TYPES)
         for message in messages:
             await copy.write_row(values_of(message))
+
+
+def _cursor(connection: Connection) -> psycopg.Cursor[tuple[Any, ...]]:
+    """Return a cursor of the connection's own kind, but for one that takes other placeholders than ours."""
+    own = connection.cursor(row_factory=tuple_row)
+    return psycopg.Cursor(connection, row_factory=tuple_row) if isinstance(own, psycopg.RawCursor) else own
+
+
+def _async_cursor(connection: AsyncConnection) -> psycopg.AsyncCursor[tuple[Any, ...]]:
+    """Return what `_cursor` returns."""
+    own = connection.cursor(row_factory=tuple_row)
+    return psycopg.AsyncCursor(connection, row_factory=tuple_row) if isinstance(own, psycopg.AsyncRawCursor) else own
 
 
 def other_connection(connection: Any) -> ConfigurationError:
@@ -171,7 +183,7 @@ def may_write(connection: Connection, topic: str) -> bool:
 
     True, too, where the outbox does not know its topics yet.
     """
-    with connection.cursor(row_factory=tuple_row) as cursor:
+    with _cursor(connection) as cursor:
         outbox, topics = cursor.execute(_TABLES).fetchall()[0]
         if not (outbox and topics):
             return bool(outbox)
@@ -181,7 +193,7 @@ def may_write(connection: Connection, topic: str) -> bool:
 
 async def may_write_async(connection: AsyncConnection, topic: str) -> bool:
     """Return what `may_write` does."""
-    async with connection.cursor(row_factory=tuple_row) as cursor:
+    async with _async_cursor(connection) as cursor:
         await cursor.execute(_TABLES)
         outbox, topics = (await cursor.fetchall())[0]
         if not (outbox and topics):

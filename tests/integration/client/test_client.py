@@ -231,7 +231,7 @@ def test_how_a_saga_stands_can_be_asked_from_anywhere(client: Client, views: psy
 
 def test_before_the_view_is_kept_nothing_is_known(client: Client) -> None:
     """A client may be there before the first worker."""
-    assert client.standing("s-1") is None
+    assert client.standing(UUID(int=1)) is None
     assert client.find("place_order", "o-1") == []
 
 
@@ -287,4 +287,4 @@ def test_views_that_cannot_be_read_are_the_worlds_fault(settings: Settings, clie
     """The sagas do not depend on them."""
     away = settings.model_copy(update={"postgres": PostgresSettings(url="postgresql://nobody@127.0.0.1:1")})
     with pytest.raises(WorldError, match="views' database"):
-        Client(away, Catalogue.load(settings), CODEC).standing("s-1")
+        Client(away, Catalogue.load(settings), CODEC).standing(UUID(int=1))

@@ -18,9 +18,11 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from schemas.records.order import OrderApproved
-from tests.integration.client.test_client import INSTANCE, ORDER, keep
+from tests.integration.client.test_client import INSTANCE, ORDER, instance, keep
 from towpath.client import Action, AsyncClient, Client, Started
 from towpath.errors import ConfigurationError, TowpathError, WorldError
+from towpath.outbox.postgres import apply_outbox_schema
+from towpath.settings import OutboxSettings, PostgresSettings
 
 pytestmark = pytest.mark.stack
 STARTED = Started.by("place_order", "o-1", UUID(int=1))
@@ -207,6 +209,30 @@ BAD: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
             g, SimpleNamespace(saga="place_order", saga_id="o", key="o"), actor="grace", reason="twice"
         ),
     ),
+    "a user as actor": ("actor is a text", lambda c, g: c.cancel(g, STARTED, actor=SimpleNamespace(), reason="twice")),
+    "a number as reason": ("reason is a text", lambda c, g: c.cancel(g, STARTED, actor="grace", reason=7)),
+    "a zero byte in a key": ("zero byte", lambda c, g: c.signal(g, "place_order", "o\0", APPROVED)),
+    "half a letter in a key": ("half a character", lambda c, g: c.signal(g, "place_order", "o\ud83d", APPROVED)),
+    "a number as tenant": ("tenant is a text", lambda c, g: c.signal(g, "place_order", "o", APPROVED, tenant=7)),
+    "a zero byte in a header": ("zero byte", lambda c, g: c.signal(g, "place_order", "o", APPROVED, tenant="t\0")),
+    "an instance with a zero byte": (
+        "zero byte",
+        lambda c, g: c.cancel(g, Started.by("place_order", "o\0", UUID(int=1)), actor="grace", reason="twice"),
+    ),
+    "a number as item": (
+        "item is a text",
+        lambda c, g: c.ask(g, STARTED, Action.RETRY, actor="grace", reason="again", step="reserve_stock", item=7),
+    ),
+    "too much for the outbox": (
+        "too large for place_order.signals",
+        lambda c, g: c.signal(g, "place_order", "o-1", OrderApproved(order_id="o-1", approver="g" * 1_000_001)),
+    ),
+    "too much of a key": ("too large", lambda c, g: c.signal(g, "place_order", "o" * 1_000_001, APPROVED)),
+    "a key to find that is a number": ("key is a text", lambda c, _: c.find("place_order", 7)),
+    "a key to find with a zero byte": ("zero byte", lambda c, _: c.find("place_order", "o\0")),
+    "a saga to find that is a class": ("saga is a text", lambda c, _: c.find(Started, "o-1")),
+    "an id with a zero byte": ("saga_id is a UUID", lambda c, _: c.standing("s\0")),
+    "a key as an id": ("saga_id is a UUID", lambda c, _: c.await_ending("o-1", timeout_seconds=1)),
     "a blank reason": ("who asks and why", lambda c, g: c.cancel(g, STARTED, actor="grace", reason="  ")),
     "a start to stand": ("not by a Started", lambda c, _: c.standing(STARTED)),
     "a start to await": ("not by a Started", lambda c, _: c.await_ending(STARTED, timeout_seconds=1)),
@@ -250,10 +276,102 @@ def test_an_id_that_is_written_otherwise_is_the_same(client: Client, connection:
         "place_order", "o-1", event_id
     )
     retry: Any = "resume"
-    about: dict[str, Any] = {"actor": "grace", "reason": "it is back"}
+    about: dict[str, Any] = {"actor": "grace", "reason": "it is back", "request_id": uuid4()}
     asked = client.ask(connection, STARTED, retry, **about)
     assert asked == client.ask(connection, STARTED, Action.RESUME, **about)
+    shouted = Started(STARTED.saga, STARTED.saga_id.upper(), STARTED.key, STARTED.event_id)
+    assert asked == client.ask(connection, shouted, Action.RESUME, **about)
     connection.rollback()
+
+
+def test_an_instance_is_found_however_its_id_is_written(client: Client, views: psycopg.Connection) -> None:
+    """In capitals, in braces or without hyphens, as PostgreSQL and other languages write it."""
+    keep(views, instance(STARTED, status="completed"))
+    for written in (STARTED.saga_id.upper(), f"{{{STARTED.saga_id}}}", STARTED.saga_id.replace("-", "")):
+        found = client.standing(written)
+        assert found == client.await_ending(written, timeout_seconds=0)
+        assert found is not None
+
+
+def test_nothing_is_found_in_silence_of_a_saga_that_there_is_not(
+    client: Client, async_client: AsyncClient, views: psycopg.Connection
+) -> None:
+    """A misspelt name is told; one whose definition is gone is found as long as the view has it."""
+    keep(views, instance(STARTED, saga="gone"))
+    assert client.find("place_order", "o-1") == []
+    assert [one.saga for one in client.find("gone", "o-1")] == ["gone"]
+    for find in (client.find, lambda *given: asyncio.run(async_client.find(*given))):
+        with pytest.raises(ConfigurationError, match="there is no saga 'place_odrer'") as raised:
+            find("place_odrer", "o-1")
+        assert "place_order" in told(raised.value) + str(raised.value.next_step)
+
+
+def test_a_second_question_about_a_start_is_another_one(client: Client, connection: psycopg.Connection) -> None:
+    """Nobody looked how it stands: a retry after the step has failed again is no repetition that is dropped."""
+    about: dict[str, Any] = {"step": "reserve_stock", "actor": "grace", "reason": "it is back"}
+    first, second = (client.ask(connection, STARTED, Action.RETRY, **about) for _ in range(2))
+    assert first.id != second.id
+    connection.rollback()
+
+
+# At the commit, as a fail-over or an administrator does it: the answer of the commit is lost.
+LOSE_IN_COMMIT = """
+CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS
+  $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END $$;
+CREATE TABLE losing (n int);
+CREATE CONSTRAINT TRIGGER lose AFTER INSERT ON losing DEFERRABLE INITIALLY DEFERRED
+  FOR EACH ROW EXECUTE FUNCTION lose();
+CREATE FUNCTION also() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO losing VALUES (1); RETURN NULL; END $$;
+CREATE TRIGGER also AFTER INSERT ON outbox FOR EACH STATEMENT EXECUTE FUNCTION also();
+"""
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_pool_whose_connection_is_lost_in_the_commit_is_told(
+    client: Client, async_client: AsyncClient, connection: psycopg.Connection, database_url: str, kind: str
+) -> None:
+    """That it may stand, and that doing it again with the same id takes effect once."""
+    connection.execute(LOSE_IN_COMMIT)
+    connection.commit()
+    write = WRITES["start"]
+
+    def run() -> None:
+        with ConnectionPool(database_url, min_size=1, max_size=1) as pool:
+            write(client, pool)
+
+    async def run_async() -> None:
+        async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False) as pool:
+            await write(async_client, pool)
+
+    with pytest.raises(WorldError, match="lost while committing") as raised:
+        asyncio.run(run_async()) if kind == "async" else run()
+    told(raised.value)
+    assert "once" in str(raised.value.next_step)
+    assert "or not at all" in str(raised.value.kept)
+
+
+@pytest.mark.parametrize("factory", [psycopg.RawCursor, psycopg.ClientCursor])
+def test_a_connection_with_other_cursors_is_written_through(
+    client: Client,
+    async_client: AsyncClient,
+    database_url: str,
+    connection: psycopg.Connection,
+    factory: type[psycopg.Cursor],
+) -> None:
+    """Whatever placeholders the application writes itself; the outbox knows its topics."""
+    apply_outbox_schema(connection, PostgresSettings(), OutboxSettings(), topics={"order.events": 1_000_000})
+    with psycopg.connect(database_url, cursor_factory=factory) as own:
+        WRITES["start"](client, own)
+        assert own.execute("SELECT count(*) FROM outbox").fetchone() == (1,)
+        own.rollback()
+
+    async def run() -> None:
+        factory = psycopg.AsyncRawCursor
+        async with await psycopg.AsyncConnection.connect(database_url, cursor_factory=factory) as own:
+            await WRITES["start"](async_client, own)
+            await own.rollback()
+
+    asyncio.run(run())
 
 
 def test_views_that_may_not_be_read_are_told(client: Client, views: psycopg.Connection) -> None:
@@ -270,5 +388,5 @@ def test_views_that_may_not_be_read_are_told(client: Client, views: psycopg.Conn
     )
     client.settings = forbidden
     with pytest.raises(ConfigurationError, match="may not be read: permission denied") as raised:
-        client.standing("s-1")
+        client.standing(STARTED.saga_id)
     told(raised.value)

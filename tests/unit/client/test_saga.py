@@ -1,13 +1,16 @@
 """What an application knows of its sagas."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from schemas.records.order import ConfirmOrder, OrderCancellationRequested, OrderPlaced
-from towpath.client import InstanceStatus, NotEnded, Started
+from towpath.client import Answer, InstanceStatus, NotEnded, Sent, Started
+from towpath.client.awaiting import AnswerTo
 from towpath.client.saga import start_topic
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.record import Record
@@ -16,6 +19,7 @@ from towpath.saga.keys import saga_id_of
 from towpath.settings import load_settings
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LATER = NOW + timedelta(seconds=1)
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +86,24 @@ def test_what_starts_no_such_saga_is_refused(catalogue: Catalogue, saga: str, re
     """Before anything is written."""
     with pytest.raises(ConfigurationError, match=f"to saga {saga}"):
         start_topic(catalogue, saga, record)
+
+
+@pytest.mark.parametrize(
+    ("running", "answered"),
+    [({}, None), ({"updated_at": LATER}, "refused"), ({"status": "completed"}, "refused"), ({"took": True}, "taken")],
+    ids=["another may take it", "another has passed it", "the other has ended too", "the other took it"],
+)
+def test_a_refusal_is_the_answer_once_no_other_instance_may_take_the_signal(
+    running: dict[str, Any], answered: str | None
+) -> None:
+    """The view has the ended instance's entry of it already, and the running one's with its next batch."""
+    sent = Sent("place_order", "o-1", UUID(int=9), None, None)  # type: ignore[arg-type]
+    took = (Answer(str(sent.id), None, "running"),) if running.pop("took", False) else ()
+    one = replace(
+        standing("completed"), saga_id="1", answers=(Answer(str(sent.id), "the saga has ended", "completed"),)
+    )
+    other = replace(standing("running"), saga_id="2", answers=took, **running)
+    wanted = AnswerTo(sent, 30.0)
+    found = wanted.found([other, one])
+    assert answered == (None if found is None else "refused" if found.refusal else "taken")
+    assert "refused by 1 of them: the saga has ended" in wanted.too_late([other, one]).cause

@@ -100,9 +100,13 @@ class AsyncClient(ClientBase):
             return next(iter(await self._read(connection, Which(require_instance_id(saga_id)))), None)
 
     async def find(self, saga: str, key: str) -> list[InstanceStatus]:
-        """Return the instances of `saga` for a business key, the latest first. Raises WorldError."""
+        """Return the instances of `saga` for a business key, the latest first.
+
+        Raises WorldError, ConfigurationError where there are none and the project has no such saga.
+        """
+        which = self._of_key(saga, key)
         async with self._views() as connection:
-            return await self._read(connection, Which(None, saga, key))
+            return self._known(saga, await self._read(connection, which))
 
     async def await_ending(self, saga_id: str | UUID, *, timeout_seconds: float) -> InstanceStatus:
         """Wait until a saga completed or compensated, or is stuck (`Client.await_ending`)."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import psycopg
 from psycopg_pool import AsyncConnectionPool, ConnectionPool
 
-from towpath.client.mistakes.postgres import finding, is_one_of, kind_of, require_open, taking, writing
+from towpath.client.mistakes.postgres import committing, finding, is_one_of, kind_of, require_open, taking, writing
 from towpath.client.saga import NOTHING_WRITTEN
 from towpath.errors import ConfigurationError
 
@@ -54,8 +54,10 @@ def driver_of(caller: Caller) -> Iterator[Connection]:
         with ExitStack() as stack:
             with taking(caller):
                 pooled = stack.enter_context(caller.connection())
-            stack.enter_context(writing(pooled))
-            yield pooled
+            with writing(pooled):
+                yield pooled
+            with committing(pooled):
+                pooled.commit()
         return
     with finding(caller):
         found = _beneath(caller)
@@ -76,8 +78,10 @@ async def async_driver_of(caller: AsyncCaller) -> AsyncIterator[AsyncConnection]
         async with AsyncExitStack() as stack:
             with taking(caller):
                 pooled = await stack.enter_async_context(caller.connection())
-            stack.enter_context(writing(pooled))
-            yield pooled
+            with writing(pooled):
+                yield pooled
+            with committing(pooled):
+                await pooled.commit()
         return
     found: Any = caller
     with finding(caller):

@@ -93,6 +93,21 @@ def writing(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) 
         ) from error
 
 
+@contextmanager
+def committing(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> Iterator[None]:
+    """Say what it means that the connection was lost in the commit: nobody knows whether that stands."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        if not connection.closed:
+            raise
+        raise WorldError(
+            f"the connection was lost while committing: {first_line(error)}",
+            kept="what was committed before; what was written now is kept whole, or not at all",
+            next_step=AGAIN,
+        ) from error
+
+
 def _refused(error: psycopg.Error) -> TowpathError:
     if isinstance(error, errors.InFailedSqlTransaction):
         cause, next_step = "the transaction has failed already", "roll it back, and begin another one"
