@@ -43,6 +43,10 @@ KEPT_AND_NEXT: dict[str, tuple[str, str]] = {
         "See in `towpath logs NAME` what each thread stood at; give what a handler waits for a time-out of its own.",
     ),
     "HandlerExit": (RECORD, "Remove what ends the process from the handler, then `towpath restart NAME`."),
+    "TransactionEnded": (
+        "The record; of the unit nothing, but for what the handler's own COMMIT has written.",
+        "Take the COMMIT or ROLLBACK out of the handler, then `towpath restart NAME`.",
+    ),
     "UnitClosed": (UNIT, "Send and keep state within the call that got the unit."),
     # What another system wrote
     "PeerError": ("The record, as a dead letter.", "`towpath dead list`, then `towpath dead show TOPIC`."),
