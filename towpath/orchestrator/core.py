@@ -11,14 +11,13 @@ from typing import Any
 
 from towpath import metrics
 from towpath.contract.codec import Codec
-from towpath.contract.record import Record
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.buffered_signals import EARLY_SIGNAL_MILLISECONDS, BufferedSignals
 from towpath.orchestrator.cancelled_children import forget_withdrawn, started_by, withdraw, withdrawn_by
 from towpath.orchestrator.chains import Chains
 from towpath.orchestrator.instances import Instances
-from towpath.orchestrator.mapping import Messages, parent_from_wire
+from towpath.orchestrator.mapping import Messages, wire_name
 from towpath.orchestrator.performer import Performer
 from towpath.orchestrator.record_context import RecordContext, UnitLike
 from towpath.orchestrator.repetition import UnheldReplies, repeats_reply
@@ -90,7 +89,7 @@ class Orchestrator:
         self._performer = Performer(self.name, codec, self._messages, self._retention, limits or RecordLimits())
         # Where two versions start on the same type, the newer one does.
         self._starts = {
-            _type_of(kind): version for version in sorted(definitions) for kind in definitions[version].starts
+            wire_name(kind): version for version in sorted(definitions) for kind in definitions[version].starts
         }
         self._changelog = envelope.topic_of(self.name, envelope.STATE)
         self._handlers: dict[str, Callable[[RecordContext], None]] = {
@@ -124,7 +123,7 @@ class Orchestrator:
         if type_ is not None and type_ not in self._starts:
             return  # another event of the same topic
         event = self._decoded(context)
-        version = self._starts.get(_type_of(type(event)))
+        version = self._starts.get(wire_name(type(event)))
         if version is None:
             return
         if self._definitions[version].keyed_by is not None:
@@ -158,7 +157,7 @@ class Orchestrator:
         message = self._decoded(context)
         id_, at, detail = envelope.message_id(record), record.timestamp_milliseconds, type(message).__name__
         if isinstance(message, wire.ParentAsked):
-            self._parent_asked(context, ParentAsked(id_, at, parent_from_wire(message.parent)))
+            self._parent_asked(context, ParentAsked(id_, at, envelope.parent_that_asks(record, message)))
         elif isinstance(message, wire.ParentEnded):
             self._parent_ended(context, message)
         elif record.header("parent") is not None or record.header(envelope.STARTS) is not None:
@@ -183,10 +182,16 @@ class Orchestrator:
             self._forget(context, fired.saga_id)
             return
         timer = Timer(
-            TimerKind(fired.kind), fired.step, fired.item, Direction(fired.direction), fired.attempt, fired.round
+            envelope.one_of(record, TimerKind, fired.kind, "kind"),
+            fired.step,
+            fired.item,
+            envelope.one_of(record, Direction, fired.direction, "direction"),
+            fired.attempt,
+            fired.round,
         )
         # Its own time is when it fell due or later: a clock that jumped back in between must not make it early.
-        at = max(record.timestamp_milliseconds, fired.due_milliseconds)
+        due = plausible_milliseconds(fired.due_milliseconds, context.unit.now_milliseconds)
+        at = max(record.timestamp_milliseconds, due)
         self._apply(context, fired.saga_id, TimerFired(envelope.message_id(record), at, timer), timer.kind.value)
 
     def _operator(self, context: RecordContext) -> None:
@@ -206,7 +211,7 @@ class Orchestrator:
             asked.step,
             asked.item,
             self._messages.unwrap_optional(asked.reply),
-            Direction(asked.direction),
+            envelope.one_of(record, Direction, asked.direction, "direction"),
             asked.attempt,
             asked.round,
         )
@@ -237,7 +242,7 @@ class Orchestrator:
     # --- What they share --------------------------------------------------------------------------------------------
 
     def _begin_from_saga(self, context: RecordContext, event: Any) -> None:
-        record, type_ = context.record, _type_of(type(event))
+        record, type_ = context.record, wire_name(type(event))
         version = self._starts.get(type_)
         if version is None:
             input_ = Unrecognised(envelope.message_id(record), record.timestamp_milliseconds, type(event).__name__)
@@ -248,11 +253,9 @@ class Orchestrator:
                 reason = "no version of this saga starts on that"
                 self._refuse_start(context, self._newest, input_, input_.what, reason, envelope.parent(record))
             return
-        asked = record.header("saga_version") or ""
-        if asked.isdigit() and int(asked) in self._definitions:
-            # A version of that number that starts on something else is not the one that the parent knows.
-            same = type_ in map(_type_of, self._definitions[int(asked)].starts)
-            version = int(asked) if same else version
+        asked = envelope.number(record, "saga_version") if record.header("saga_version") else version
+        if asked in self._definitions and type_ in map(wire_name, self._definitions[asked].starts):
+            version = asked  # one of that number that starts on something else is not the one that the parent knows
         self._begin(context, version, event)
 
     def _refuse_start(
@@ -501,8 +504,3 @@ def participants_of(definitions: Mapping[int, Definition]) -> frozenset[str]:
     steps = [step for definition in definitions.values() for step in definition.steps]
     undos = [step.undo.participant for step in steps if step.undo is not None]
     return frozenset(name for name in (*(step.participant for step in steps), *undos) if name)
-
-
-def _type_of(record: type) -> str:
-    assert issubclass(record, Record), f"{record.__name__} is no record of the contracts"
-    return record.SCHEMA_NAME

@@ -4,14 +4,25 @@ The one rule: a header that is missing or malformed is the sender's mistake (Pee
 """
 
 import json
+import re
 from dataclasses import asdict
+from enum import Enum
+from typing import TypeVar
 
 from towpath.errors import PeerError
+from towpath.orchestrator.mapping import parent_from_wire
+from towpath.orchestrator.records import ParentAsked
 from towpath.saga.effects import AnswerParent, CompensateSaga, PublishEvent, SendCommand, StartSaga
 from towpath.saga.keys import command_id_of, idempotency_key_of
 from towpath.saga.state import Direction, ParentReference
 from towpath.stream.broker.json_header import content_of
 from towpath.stream.broker.record import ConsumedRecord, Headers
+
+KindT = TypeVar("KindT", bound=Enum)
+NUMBER_MAX = 2**31 - 1
+"""Of attempts, rounds and versions: what states, histories and commands hold in 32 bits."""
+_SAGA = re.compile(r"[A-Za-z0-9._-]{1,200}")  # a topic's name is made of it
+_SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # ids are derived from it
 
 CARRIED = ("traceparent", "tenant")
 """Headers of a start event that every message of its saga carries on."""
@@ -57,10 +68,13 @@ def required(record: ConsumedRecord, name: str) -> str:
 
 
 def number(record: ConsumedRecord, name: str) -> int:
-    """Return the header called `name` as a number. Raises MalformedHeaders."""
+    """Return the header called `name` as a number of at most 31 bits. Raises MalformedHeaders."""
     text = required(record, name)
     if not text.isascii() or not text.isdigit():
         raise MalformedHeaders(record, f"its header {name!r} is not a number")
+    # Python itself refuses to read thousands of digits.
+    if len(text) > len(str(NUMBER_MAX)) or int(text) > NUMBER_MAX:
+        raise MalformedHeaders(record, f"its header {name!r} is past 31 bits")
     return int(text)
 
 
@@ -73,6 +87,14 @@ def direction(record: ConsumedRecord) -> Direction:
         raise MalformedHeaders(record, "its header 'direction' is neither do nor undo") from None
 
 
+def one_of(record: ConsumedRecord, kind: type[KindT], text: str, name: str) -> KindT:
+    """Return the member of `kind` that the field `name` of the record's value names. Raises MalformedHeaders."""
+    try:
+        return kind(text)
+    except ValueError:
+        raise MalformedHeaders(record, f"its {name} is none that a saga knows") from None
+
+
 def parent(record: ConsumedRecord) -> ParentReference | None:
     """Return who started this saga as its sub-saga, None where it stands alone. Raises MalformedHeaders."""
     text = record.header("parent")
@@ -80,9 +102,27 @@ def parent(record: ConsumedRecord) -> ParentReference | None:
         return None
     try:
         content = content_of(text, ParentReference)
-        return ParentReference(**{**content, "direction": Direction(content["direction"])})
+        return _answerable(ParentReference(**{**content, "direction": Direction(content["direction"])}))
     except ValueError:
         raise MalformedHeaders(record, "its header 'parent' names no parent") from None
+
+
+def parent_that_asks(record: ConsumedRecord, asked: ParentAsked) -> ParentReference:
+    """Return who asks this saga to undo itself. Raises MalformedHeaders."""
+    try:
+        return _answerable(parent_from_wire(asked.parent))
+    except ValueError:
+        raise MalformedHeaders(record, "it names no parent") from None
+
+
+def _answerable(reference: ParentReference) -> ParentReference:
+    """Return `reference`. Raises ValueError where no answer can be sent there."""
+    "".join((reference.key, reference.step, reference.item)).encode()  # JSON can hold halves of characters
+    named = reference.key and _SAGA.fullmatch(reference.saga) and _SAGA_ID.fullmatch(reference.saga_id)
+    counted = all(0 <= one <= NUMBER_MAX for one in (reference.attempt, reference.round))
+    if not named or not counted:
+        raise ValueError("no such parent can be")
+    return reference
 
 
 def business_key(record: ConsumedRecord) -> str:

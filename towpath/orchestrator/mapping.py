@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from towpath.contract.codec import Codec
+from towpath.contract.codec import Codec, UndecodableRecord
 from towpath.contract.record import Record
 from towpath.orchestrator import records as wire
 from towpath.saga.definition_snapshot import name_of
@@ -27,6 +27,9 @@ from towpath.saga.state_snapshot import nameplate
 
 MESSAGES_REMEMBERED_MAX = 20_000
 """Encoded messages kept: at about 200 bytes each, 4 MB. A saga's results are written again with each of its states."""
+
+NESTED_MAX = 32
+"""Endings of sub-sagas within each other, each the result of the next: nobody writes as many levels."""
 
 
 class Messages:
@@ -48,15 +51,18 @@ class Messages:
         return message
 
     def read(self, payload: bytes) -> Any:
-        """Return the record in `payload`, and remember it as it came. Raises what `Codec.decode` raises."""
+        """Return the record in `payload`, and remember it as it came. Raises what `unwrap` raises."""
         decoded = self._codec.decode(payload)
-        record = self._from_wire(decoded)
+        record = self._from_wire(decoded, 0)
         self._remember(record, wire.Message(type=decoded.SCHEMA_NAME, payload=payload))
         return record
 
     def unwrap(self, message: wire.Message) -> Any:
-        """Return the record that `message` carries. Raises what `Codec.decode` raises."""
-        record = self._from_wire(self._codec.decode(message.payload))
+        """Return the record that `message` carries. Raises what `Codec.decode` raises, also for too deep a nesting."""
+        return self._unwrapped(message, 0)
+
+    def _unwrapped(self, message: wire.Message, depth: int) -> Any:
+        record = self._from_wire(self._codec.decode(message.payload), depth)
         self._remember(record, message)
         return record
 
@@ -78,10 +84,13 @@ class Messages:
         assert isinstance(message, Record)
         return message
 
-    def _from_wire(self, record: Record) -> Any:
+    def _from_wire(self, record: Record, depth: int) -> Any:
         """Return what the machine knows `record` as."""
         if isinstance(record, wire.SubsagaCompleted):
-            return SubsagaCompleted(record.saga, record.saga_id, self.unwrap_optional(record.result))
+            if depth == NESTED_MAX:
+                raise UndecodableRecord(f"{record.SCHEMA_NAME}: more than {NESTED_MAX} within each other")
+            result = None if record.result is None else self._unwrapped(record.result, depth + 1)
+            return SubsagaCompleted(record.saga, record.saga_id, result)
         if isinstance(record, wire.SubsagaCompensated):
             return SubsagaCompensated(record.saga, record.saga_id)
         return record

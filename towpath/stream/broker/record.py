@@ -67,12 +67,12 @@ FUTURE_MILLISECONDS_MAX = 3_600_000
 
 
 def plausible_milliseconds(timestamp_milliseconds: int, now_milliseconds: int) -> int:
-    """Return a record's own time, or an hour from now where it lies further ahead.
+    """Return a record's own time, or an hour from now where it lies further ahead; 0 (1970) where it lies before.
 
     A producer may write any time. What follows from it (up to when ids are forgotten, when a deadline is) would hold
-    for everything that comes after it.
+    for everything that comes after it, or be no time at all.
     """
-    return min(timestamp_milliseconds, now_milliseconds + FUTURE_MILLISECONDS_MAX)
+    return max(0, min(timestamp_milliseconds, now_milliseconds + FUTURE_MILLISECONDS_MAX))
 
 
 @dataclass(frozen=True, slots=True)
