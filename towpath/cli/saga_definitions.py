@@ -14,6 +14,10 @@ HISTORIES_FOLDER = "tests/histories"
 """Where a project keeps its golden histories: <saga>/v<version>/*.jsonl, and beside them definition.json."""
 
 
+class NoSuchDefinition(NotFoundError):
+    """The project has no such saga, or not that version of it."""
+
+
 def recorded_path(settings: Settings, histories: str, name: str, version: int) -> Path:
     """Return where the definition of one version of a saga is recorded."""
     return settings.root / histories / name / f"v{version}" / "definition.json"
@@ -38,7 +42,7 @@ def _not_recorded(path: Path, why: str) -> ConfigurationError:
 
 
 def find_definition(settings: Settings, name: str, version: int | None = None) -> Any:
-    """Return a definition of the project, the newest by default. Raises NotFoundError."""
+    """Return a definition of the project, the newest by default. Raises NoSuchDefinition."""
     from towpath.project import load_sagas
 
     sagas = load_sagas(settings)
@@ -46,7 +50,7 @@ def find_definition(settings: Settings, name: str, version: int | None = None) -
     found = versions.get(version or max(versions, default=0))
     if found is None:
         known = ", ".join(f"{saga}@{number}" for saga, numbers in sagas.items() for number in numbers)
-        raise NotFoundError(f"no saga {name}{f'@{version}' if version else ''}", next_step=f"one of: {known}")
+        raise NoSuchDefinition(f"no saga {name}{f'@{version}' if version else ''}", next_step=f"one of: {known}")
     return found
 
 
@@ -60,7 +64,7 @@ def runnable_definition(settings: Settings, source: str) -> Any:
 
     if not source.endswith(".py"):
         name, _, version = source.partition("@")
-        return find_definition(settings, name, int(version) if version.isdigit() else None)
+        return find_definition(settings, name, int(version) if version.isdecimal() else None)
     ref, colon, path = source.rpartition(":")
     if colon:
         text = _text_at(settings.root, ref, path)

@@ -63,20 +63,24 @@ class Options:
     yes: Yes = False
     as_json: Json = False
 
-    def selection(self, which: str | None) -> "Selection":
-        """Return which instances are meant: the one called `which`, or those that match."""
+    def selection(self, which: str | None, *, of_a_step: bool = False) -> "Selection":
+        """Return which instances are meant: those that match, and where `which` is given are called that.
+
+        `of_a_step` says that of one instance, the step is what is asked about. Raises ConfigurationError.
+        """
         from towpath.orchestrator.selection import Selection
 
-        if which is not None:
-            return Selection(names=frozenset({which}))
+        if which is not None and self.file is not None:
+            raise ConfigurationError("an id and --file exclude each other", next_step="say one of them")
+        asked_about = of_a_step and which is not None
         return Selection(
             status=self.status,
-            step=self.step or None,
+            step=None if asked_about else self.step or None,
             cause=self.cause,
             version=self.version,
             older_than_seconds=self.older_than,
             key_pattern=self.key,
-            names=None if self.file is None else _names_in(self.file),
+            names=_names_in(self.file) if self.file is not None else None if which is None else frozenset({which}),
         )
 
 

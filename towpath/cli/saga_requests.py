@@ -14,7 +14,7 @@ import typer
 
 from towpath.cli import output
 from towpath.cli.deciding import require_reason, user_name
-from towpath.cli.saga_definitions import find_definition
+from towpath.cli.saga_definitions import NoSuchDefinition, find_definition
 from towpath.cli.saga_request_options import Options, command_with
 from towpath.cli.saga_request_report import show_outcomes, show_previews
 from towpath.cli.saga_room import Room, json_of
@@ -102,25 +102,30 @@ def _asked(action: str, name: str, which: str | None, options: Options) -> None:
 def _act(settings: Settings, name: str, asked: _Asked) -> None:
     """Find the instances, try the request on each, and, unless it is a dry run, send it and say what became of it."""
     from towpath.orchestrator.asking import ask
-    from towpath.orchestrator.requests import preview
+    from towpath.orchestrator.requests import OF_A_STEP, preview
+    from towpath.saga.inputs import Action
 
     options = asked.options
     if not options.dry_run:
         require_reason(options.reason, "a request")
-    selection = options.selection(asked.which)
+    selection = options.selection(asked.which, of_a_step=Action(asked.action) in OF_A_STEP)
     room = Room(settings, name)
     clock = SystemClock()
     now = epoch_milliseconds(clock)
     chosen = _choose(room.instances(asked.which), name, asked, selection, now)
     requests, previews = [], {}
     for instance in chosen:
-        definition = find_definition(settings, name, instance.state.version)
-        request = _request(room, definition, instance, asked)
-        if request is not None:
-            requests.append(request)
-            previews[request.id] = preview(
-                definition, instance.state, replace(request, reason=options.reason or "-"), now
-            )
+        try:
+            definition = find_definition(settings, name, instance.state.version)
+            request = _request(room, definition, instance, asked)
+            seen = preview(definition, instance.state, replace(request, reason=options.reason or "-"), now)
+        except (NoSuchDefinition, RefusedError) as error:
+            if asked.which is not None:
+                raise
+            output.note(f"left out: {instance.state.saga_id} (key {instance.state.key}): {error.cause}")
+            continue
+        requests.append(request)
+        previews[request.id] = seen
     if not requests:
         raise NotFoundError(
             f"no instance of {name} can be asked to {asked.action}",
@@ -176,6 +181,11 @@ def _choose(
                 why = "are not stuck" if of_stuck else "have ended"
                 output.note(f"{left} of the instances that the file names {why}, and are left out")
         return fitting if asked.options.limit is None else fitting[: asked.options.limit]
+    if instances and not found:
+        raise NotFoundError(
+            f"instance {asked.which} of {name} does not match what was said beside it",
+            next_step=f"leave that out; towpath saga show {name} {asked.which} says how it stands",
+        )
     if not found:
         raise NotFoundError(
             f"saga {name} has no instance {asked.which}",
@@ -191,8 +201,8 @@ def _choose(
     return found
 
 
-def _request(room: Room, definition: Any, instance: "KeptInstance", asked: _Asked) -> "Request | None":
-    """Return the request for one instance; None for one of many that it cannot be about."""
+def _request(room: Room, definition: Any, instance: "KeptInstance", asked: _Asked) -> "Request":
+    """Return the request for one instance. Raises RefusedError for one that it cannot be about."""
     from towpath.contract.parse import misspelt
     from towpath.orchestrator.requests import OF_A_STEP, request_of
     from towpath.saga.inputs import Action
@@ -205,13 +215,7 @@ def _request(room: Room, definition: Any, instance: "KeptInstance", asked: _Aske
             next_step=f"one of: {', '.join(definition.index)}",
         )
     step, item = (options.step, options.item) if action in OF_A_STEP else ("", "")
-    try:
-        request = request_of(instance.state, action, actor=asked.actor, reason=options.reason, step=step, item=item)
-    except RefusedError as error:
-        if asked.which is not None:
-            raise
-        output.note(f"left out: {error.cause}")
-        return None
+    request = request_of(instance.state, action, actor=asked.actor, reason=options.reason, step=step, item=item)
     if options.reply is None:
         return request
     position = definition.index.get(request.step)

@@ -192,7 +192,7 @@ def _outline(settings: Settings, source: str) -> dict[str, Any]:
     if not at:
         plain: dict[str, Any] = json.loads(json.dumps(definition_snapshot_of(find_definition(settings, name))))
         return plain
-    number = int(version) if version.isdigit() else 0
+    number = int(version) if version.isdecimal() else 0
     recorded = recorded_path(settings, HISTORIES_FOLDER, name, number)
     deployed = load_sagas(settings).get(name, {}).get(number)
     if not recorded.exists() and deployed is not None:
@@ -213,7 +213,7 @@ def _known(settings: Settings, name: str) -> str:
 
     known = {saga: set(versions) for saga, versions in load_sagas(settings).items()}
     for path in (settings.root / HISTORIES_FOLDER).glob("*/v*/definition.json"):
-        if (number := path.parent.name.removeprefix("v")).isdigit():
+        if (number := path.parent.name.removeprefix("v")).isdecimal():
             known.setdefault(path.parents[1].name, set()).add(int(number))
     shown = {name: known[name]} if name in known else known
     return ", ".join(f"{saga}@{number}" for saga in sorted(shown) for number in sorted(shown[saga])) or "none"

@@ -11,6 +11,7 @@ from typing import Any
 
 from towpath import metrics
 from towpath.contract.codec import Codec
+from towpath.errors import ContractError, first_line
 from towpath.orchestrator import envelope
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.buffered_signals import EARLY_SIGNAL_MILLISECONDS, BufferedSignals
@@ -26,6 +27,7 @@ from towpath.saga.advance import Decision, advance
 from towpath.saga.decision_builder import start_key_of
 from towpath.saga.definition import Definition, Kind, SecondStart
 from towpath.saga.effects import AnswerParent, SubsagaCompensated
+from towpath.saga.errors import BuilderError
 from towpath.saga.history import facts_of
 from towpath.saga.inputs import (
     Action,
@@ -236,7 +238,7 @@ class Orchestrator:
         moved = decision.state is not state
         try:
             self._carry_out(context, new if moved and new is not None else old, state, input_, decision)
-        except OutputRefused as error:
+        except (OutputRefused, ContractError) as error:
             self._performer.refuse(context, old.version, input_, facts_of(input_)[1], error.cause)
 
     # --- What they share --------------------------------------------------------------------------------------------
@@ -352,7 +354,9 @@ class Orchestrator:
         for awaited in (key, saga_id):
             for signal in self._early.take(context, awaited):
                 self._retention.never_mind(context, self._early.subject(awaited))
-                state = self._perform(context, definition, state, signal)
+                # The start is not to blame for what came before it.
+                if not self._refused_for_raising(context, definition, state, signal, type(signal.signal).__name__):
+                    state = self._perform(context, definition, state, signal)
 
     def _recognised(self, context: RecordContext) -> None:
         metrics.RECORDS_RECOGNISED.labels(self.name, context.record.topic).inc()
@@ -376,7 +380,11 @@ class Orchestrator:
             self._performer.refuse(context, self._newest, input_, detail, "no such saga has started")
             return
         found = self._found(context, state, input_, detail)
-        if found is not None:
+        if found is None:
+            return
+        # A person's request is answered: dead, it would keep what they ask next, a cancellation perhaps, waiting.
+        asked = isinstance(input_, OperatorAsked)
+        if not (asked and self._refused_for_raising(context, *found, input_, detail)):
             self._perform(context, *found, input_)
 
     def _found(
@@ -396,6 +404,18 @@ class Orchestrator:
             self._performer.refuse(context, self._newest, input_, detail, "the saga has ended")
             self._remember(context, state, input_)
         return None
+
+    def _refused_for_raising(
+        self, context: RecordContext, definition: Definition, state: SagaState, input_: PlainInput, detail: str
+    ) -> bool:
+        """Refuse an input on which a function of the definition raises, or builds what breaks its contract."""
+        try:
+            decision = advance(definition, state, input_)
+            self._performer.plan(context, definition, decision.state or state, input_, decision)
+        except (BuilderError, ContractError) as error:
+            self._performer.refuse(context, definition.version, input_, detail, first_line(error))
+            return True
+        return False
 
     def _under_definition(self, state: SagaState) -> tuple[Definition, SagaState]:
         return self._instances.under_definition(state, self._definitions)

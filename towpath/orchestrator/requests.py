@@ -6,7 +6,7 @@ steps stood), so asking again about the same situation is the same request, and 
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from towpath.contract.codec import Codec
@@ -26,6 +26,7 @@ from towpath.saga.effects import (
     StartNext,
     StartSaga,
 )
+from towpath.saga.errors import BuilderError
 from towpath.saga.inputs import Action, OperatorAsked
 from towpath.saga.state import NEED_A_PERSON, Direction, SagaState, StepState, StepStatus, direction_of
 from towpath.stream.broker.record import Headers
@@ -128,11 +129,11 @@ def request_of(
 ) -> Request:
     """Return the request about `state`, the instance as the person sees it.
 
-    Where `action` is about a step and `step` is empty, the only step that it can be about is taken. Raises RefusedError
-    where there is none, or more than one.
+    Where `action` is about a step and `step` is empty, or it is a list and `item` is empty, the only step, or item of
+    it, that it can be about is taken. Raises RefusedError where there is none, or more than one.
     """
-    if action in OF_A_STEP and not step:
-        step, item = _only_step(state, action)
+    if action in OF_A_STEP and not item and (not step or any(one.key == step and one.items for one in state.steps)):
+        step, item = _only_step(state, action, step)
     seen: list[object] = [
         state.saga_id,
         action.value,
@@ -187,8 +188,23 @@ def cells(state: SagaState) -> Iterator[tuple[tuple[str, str], StepState]]:
 def preview(definition: Definition, state: SagaState, request: Request, at_milliseconds: int) -> Preview:
     """Return what the machine would decide if `request` arrived at `at_milliseconds` (UTC, since 1970) and nothing else
     came before it.
+
+    Raises RefusedError for an instance that was begun under another definition of that version.
     """
-    return preview_of(state, advance(definition, state, request.as_input(at_milliseconds)))
+    if {step.key for step in state.steps} != definition.index.keys():
+        raise RefusedError(
+            f"{state.saga_id} was begun under another definition: version {state.version} was edited since",
+            kept="the instance, as it was",
+            next_step=f"deploy version {state.version} of {state.saga} as it was, and the edited one beside it as "
+            f"version {state.version + 1}",
+        )
+    # Its lines may stand in another order now, which is no change.
+    arranged = replace(state, steps=tuple(state.step(key) for key in definition.index))
+    try:
+        decision = advance(definition, arranged, request.as_input(at_milliseconds))
+    except BuilderError as error:
+        return Preview(str(error), state.status.value, state.status.value, (), ())
+    return preview_of(arranged, decision)
 
 
 def preview_of(state: SagaState, decision: Decision) -> Preview:
@@ -251,11 +267,13 @@ def _form_of(reply: object | None) -> str:
     return "" if reply is None else repr(reply)
 
 
-def _only_step(state: SagaState, action: Action) -> tuple[str, str]:
-    """Return the only step (and item) that a person can mean. Raises RefusedError."""
-    waiting = [name for name, cell in cells(state) if cell.status in NEED_A_PERSON]
+def _only_step(state: SagaState, action: Action, among: str) -> tuple[str, str]:
+    """Return the only step (and item) that a person can mean, of the step `among` if named. Raises RefusedError."""
+    # A list stands as its items do: it is these that are asked about.
+    asked = [(name, cell) for name, cell in cells(state) if not cell.items and among in ("", name[0])]
+    waiting = [name for name, cell in asked if cell.status in NEED_A_PERSON]
     if not waiting and action is Action.RETRY:
-        waiting = [name for name, cell in cells(state) if cell.status in _CAN_BE_RETRIED]
+        waiting = [name for name, cell in asked if cell.status in _CAN_BE_RETRIED]
     if len(waiting) == 1:
         return waiting[0]
     named = ", ".join(f"{step} item {item}" if item else step for step, item in waiting)
@@ -269,7 +287,8 @@ def _only_step(state: SagaState, action: Action) -> tuple[str, str]:
     raise RefusedError(
         f"{len(waiting)} steps of {state.saga_id} need a person: {named}",
         kept="the saga, as it was",
-        next_step=f"say which one with --step (and --item); {where} shows them",
+        next_step=f"say which one with --step (and --item); {where} shows them; towpath saga resume {state.saga} "
+        f"{state.saga_id} --reason REASON tries all again",
     )
 
 

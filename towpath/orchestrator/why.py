@@ -156,7 +156,7 @@ def _of_instance(facts: Facts, state: SagaState) -> Iterator[Line]:
     for asked in facts.asked:
         yield from _of_asked(facts, asked)
     for step in state.steps:
-        for cell in (step, *step.items):
+        for cell in step.items or (step,):  # a list stands as its items do
             name = step.key if cell is step else f"{step.key} item {cell.key}"
             option = f"--step {step.key}" + ("" if cell is step else f" --item {cell.key}")
             yield from _of_cell(facts, state, name, option, cell.status, cell.due_milliseconds)

@@ -8,6 +8,7 @@ lets begin, begins with it.
 from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
 from towpath.saga.effects import Record
+from towpath.saga.errors import BuilderError
 from towpath.saga.history import facts_of, refusal_of
 from towpath.saga.inputs import UpgradeAsked
 from towpath.saga.state import SagaState
@@ -17,13 +18,20 @@ from towpath.saga.upgrade import Outcome, judge
 def migrate(old: Definition, new: Definition | None, state: SagaState, asked: UpgradeAsked) -> Decision:
     """Decide whether `state`, an instance under `old`, goes on under `new`, None where that version is not deployed.
 
-    Refused, it is left as it was. Raises BuilderError where a function of the new version raises on its data.
+    Refused, it is left as it was, also where a function of the new version raises on its data.
     """
     refusal = _refusal(state, asked)
     if refusal is not None:
         return _refused(state, asked, refusal)
     if new is None:
         return _refused(state, asked, f"this worker was not deployed with version {asked.version}")
+    try:
+        return _moved(old, new, state, asked)
+    except BuilderError as error:
+        return _refused(state, asked, str(error))
+
+
+def _moved(old: Definition, new: Definition, state: SagaState, asked: UpgradeAsked) -> Decision:
     verdict = judge(old, new, state)
     if verdict.outcome is not Outcome.MIGRATE or verdict.state is None:
         return _refused(state, asked, "; ".join(verdict.reasons))
