@@ -208,11 +208,9 @@ def waive(
 
 def _show(report: "Report") -> None:
     show(report.findings)
-    output.results.print(
+    output.styled_result(
         f"{report.records} records, {report.versions} released versions, {report.topics} topics, "
         f"{report.good_examples} good and {report.bad_examples} bad examples; "
         f"{report.decodings} decodings by the codec and {', '.join(report.judges)}: "
-        + ("[green]every promise holds[/]" if report.ok else f"[red]{summary_of(report.findings)}[/]"),
-        highlight=False,
-        soft_wrap=True,
+        + ("[green]every promise holds[/]" if report.ok else f"[red]{summary_of(report.findings)}[/]")
     )

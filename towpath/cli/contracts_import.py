@@ -45,9 +45,7 @@ def import_into(
         for path in kept:
             output.note(f"kept as it was, though the import has another form: {path}")
         for item in refused:
-            output.results.print(
-                f"[bold red]not imported[/] {escape(item.source)}: {escape(item.reason)}", soft_wrap=True
-            )
+            output.styled_result(f"[bold red]not imported[/] {escape(item.source)}: {escape(item.reason)}")
     if refused or kept:
         raise ContractError(
             f"{len(refused)} were not imported, {len(kept)} kept as they were",

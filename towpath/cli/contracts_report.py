@@ -180,7 +180,7 @@ def show(findings: Sequence["Finding"]) -> None:
     colours = {"error": "red", "warning": "yellow", "waived": "blue", "note": "dim"}
 
     def line(text: str) -> None:
-        output.results.print(text, highlight=False, soft_wrap=True)
+        output.styled_result(text)
 
     for finding in findings:
         line(f"[bold {colours[finding.severity.value]}]{finding.rule}[/] {escape(finding.subject)}")

@@ -57,7 +57,7 @@ def show_groups(groups: "Sequence[Group]", *, as_json: bool, settled: bool) -> N
     output.show_rows([{name: row[name] for name in shown} for row in rows])
     for row in rows:
         cause = f"{row['error']}: {row['cause']}" if row["error"] else row["cause"]
-        output.results.print(f"[bold]{row['fingerprint']}[/] {escape(cause)}", highlight=False, soft_wrap=True)
+        output.styled_result(f"[bold]{row['fingerprint']}[/] {escape(cause)}")
     output.note("next: towpath dead show TOPIC EXAMPLE")
 
 
@@ -179,7 +179,7 @@ def release_command(cohort: "Cohort", dead: "Dead") -> str:
 
 def _print_letter(row: dict[str, Any]) -> None:
     def line(name: str, text: Any) -> None:
-        output.results.print(f"[bold]{name:<12}[/]{escape(str(text))}", highlight=False, soft_wrap=True)
+        output.styled_result(f"[bold]{name:<12}[/]{escape(str(text))}")
 
     line("dead letter", f"{row['topic']} {row['position']}, {row['state']}")
     if row["settled"]:

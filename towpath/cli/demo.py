@@ -158,7 +158,7 @@ def _show_report(report: Any, settings: Settings) -> None:
     )
     console.print(_verdict(report))
     if verdict.holds:
-        console.print("Next: [bold]towpath saga check[/], then read sagas/place_order.py", highlight=False)
+        console.print("Next: [bold]towpath saga check[/], then read sagas/place_order.py", markup=True, highlight=False)
     else:
         console.print(f"Something does not hold. The logs lie in {settings.stack_home / 'logs'}", highlight=False)
 
@@ -176,12 +176,12 @@ def _outcomes(outcomes: Mapping[str, Any]) -> Table:
             table.add_row(str(count), status, reason)
     rest = sum(counts.values()) - sum(count for (status, _), count in counts.items() if shown[status] <= REASONS_SHOWN)
     if rest:
-        table.add_row("...", "", "[dim]further reasons[/]")
+        table.add_row("...", "", Text("further reasons", style="dim"))
     return table
 
 
 def _journey(key: str, status: str, hops: list[Any]) -> Table:
-    title = f"One order that was [{COLOURS[status]}]{status}[/]: {key}"
+    title = Text.assemble("One order that was ", (status, COLOURS[status]), f": {key}")
     table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
     table.add_column("ms", justify="right")
     table.add_column("topic")
@@ -189,7 +189,12 @@ def _journey(key: str, status: str, hops: list[Any]) -> Table:
     table.add_column("step", style="dim")
     for hop in hops:
         record = Text(("↩ " if hop.undo else "") + hop.record, style="yellow" if hop.undo else "")
-        table.add_row(f"+{hop.milliseconds}", f"{hop.topic}[dim]/{hop.partition}@{hop.offset}[/]", record, hop.step)
+        table.add_row(
+            f"+{hop.milliseconds}",
+            Text.assemble(hop.topic, (f"/{hop.partition}@{hop.offset}", "dim")),
+            record,
+            hop.step,
+        )
     return table
 
 

@@ -17,8 +17,10 @@ from towpath.errors import RefusedError, TowpathError
 WIDE_COLUMNS = 10_000
 """No table is wider."""
 
-results = Console()
-notes = Console(stderr=True)
+# What people and applications wrote (reasons, keys, records) is printed as it is: brackets in it are no markup, and
+# colons no emoji. Who means markup says so, by `styled` or `styled_result`.
+results = Console(markup=False, emoji=False)
+notes = Console(stderr=True, markup=False, emoji=False)
 
 
 def emit_json(value: Any) -> None:
@@ -33,7 +35,7 @@ def show_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     for name, value in rows[0].items():
         table.add_column(name.replace("_", " "), justify="right" if isinstance(value, int) else "left", overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else escape(str(value)) for value in row.values()))
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
     show_table(table)
 
 
@@ -48,7 +50,7 @@ def show_table(table: Table) -> None:
         results.print(table)
         return
     wide = Measurement.get(results, results.options.update(width=WIDE_COLUMNS), table).maximum
-    Console(width=max(wide, 1)).print(table)
+    Console(width=max(wide, 1), markup=False, emoji=False).print(table)
 
 
 def repeat(show: Callable[[], None], every_seconds: float | None, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -63,12 +65,17 @@ def repeat(show: Callable[[], None], every_seconds: float | None, sleep: Callabl
 
 def note(text: str) -> None:
     """Tell the person at the terminal something that is not the result, word by word as it is given."""
-    notes.print(text, markup=False, highlight=False, soft_wrap=True)
+    notes.print(text, highlight=False, soft_wrap=True)
 
 
 def styled(text: str) -> None:
     """Tell it with Rich's markup: nothing in `text` may come from elsewhere unless it is escaped."""
-    notes.print(text, highlight=False, soft_wrap=True)
+    notes.print(text, markup=True, highlight=False, soft_wrap=True)
+
+
+def styled_result(text: str) -> None:
+    """Print a line of the result with Rich's markup, of which the same holds."""
+    results.print(text, markup=True, highlight=False, soft_wrap=True)
 
 
 def problem(subject: str, finding: str, fix: str | None) -> None:

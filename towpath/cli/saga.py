@@ -124,12 +124,11 @@ def replay_histories(
     else:
         for report in reports:
             verdict = "[red]changed[/]" if report["changed"] else "[green]as recorded[/]"
-            output.results.print(
-                f"[bold]{report['saga']}[/] version {report['version']}: {verdict}, {report['histories']} histories",
-                highlight=False,
+            output.styled_result(
+                f"[bold]{report['saga']}[/] version {report['version']}: {verdict}, {report['histories']} histories"
             )
             for line in report["changed"]:
-                output.results.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+                output.results.print(f"  {line}", highlight=False, soft_wrap=True)
     changed = [report for report in reports if report["changed"]]
     if changed:
         raise ContractError(

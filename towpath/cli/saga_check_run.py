@@ -188,7 +188,7 @@ def _name(report: Report) -> str:
 
 
 def _say(text: str) -> None:
-    output.results.print(text, highlight=False, soft_wrap=True)
+    output.styled_result(text)
 
 
 def _show_report(report: Report) -> None:
@@ -219,7 +219,7 @@ def _show_violation(violation: Violation, test: str) -> None:
     )
     if violation.where:
         _say(f"  at {escape(_place(violation.where))}")
-    _say(f"  must hold: {violation.sentence}")
+    _say(f"  must hold: {escape(violation.sentence)}")
     for number, sentence in enumerate(violation.path, start=1):
         _say(f"    {number}. {escape(sentence)}")
     if violation.diagram:
@@ -233,6 +233,6 @@ def _show_halts(report: Report) -> None:
     if report.stuck:
         _say(f"  it can halt in {len(report.stuck)} ways:")
     for stuck in report.stuck:
-        _say(f"    [bold]{stuck.step}[/]: {stuck.reason}")
+        _say(f"    [bold]{stuck.step}[/]: {escape(stuck.reason)}")
         _say(f"      as when: {escape('; '.join(stuck.path))}")
         _say(f"      a person can: {'; '.join(stuck.person_can) or 'do nothing under this version of the saga'}")

@@ -115,7 +115,7 @@ def _list(name: str | None, chosen: "Selection", sort: Order, limit: int | None,
     for instance in found[:ROWS_MAX]:
         state = instance.state
         table.add_row(
-            f"{state.saga_id}\n{state.saga}@{state.version} {escape(state.key)}",
+            f"{state.saga_id}\n{state.saga}@{state.version} {state.key}",
             state.status.value,
             "\n".join(instance.under_way),
             _moment(instance.changed_milliseconds),
@@ -169,17 +169,15 @@ def _show(settings: Settings, name: str, which: str, *, as_json: bool) -> None:
     for letter in letters:
         about = f" for {letter['step']}" if letter["step"] else ""
         words = f"dead letter {letter['topic']} {letter['place']}: {letter['type']}{about}: {letter['cause']}"
-        output.results.print(f"{escape(words)}\n    {escape(letter['look'])}", highlight=False, soft_wrap=True)
+        output.results.print(f"{words}\n    {letter['look']}", highlight=False, soft_wrap=True)
 
 
 def show_state(state: "SagaState", since: str) -> None:
     """Print how an instance stands."""
     cause = f", because of {state.cause}" if state.cause is not None else ""
-    output.results.print(
-        f"[bold]{state.saga}[/] version {state.version}, {state.saga_id}, key {state.key}: "
-        f"[bold]{state.status.value}[/] since {since}{cause}",
-        highlight=False,
-        soft_wrap=True,
+    output.styled_result(
+        f"[bold]{state.saga}[/] version {state.version}, {state.saga_id}, key {escape(state.key)}: "
+        f"[bold]{state.status.value}[/] since {since}{escape(cause)}"
     )
     table = Table("step", "status", "attempt", "round", "until", "result")
     for step in state.steps:
@@ -240,11 +238,9 @@ def history(
     if as_json:
         output.emit_json([{"seconds": at, **_told(one)} for at, one in zip(elapsed, entries, strict=True)])
         return
-    output.results.print(
-        f"[bold]{name}[/] version {_versions_of(entries)}, {entries[0].saga_id}, key {entries[0].key}, "
-        f"from {_moment(entries[0].at_milliseconds)} on",
-        highlight=False,
-        soft_wrap=True,
+    output.styled_result(
+        f"[bold]{name}[/] version {_versions_of(entries)}, {entries[0].saga_id}, key {escape(entries[0].key)}, "
+        f"from {_moment(entries[0].at_milliseconds)} on"
     )
     table = Table("seconds", "what came", "what was sent", "saga")
     for seconds, entry in zip(elapsed, entries, strict=True):
@@ -381,7 +377,7 @@ def show_moments(
                 str(one.offset),
                 f"{seconds:.3f}",
                 _came(one.entry),
-                escape("\n".join(one.changes)),
+                "\n".join(one.changes),
                 "\n".join(f"{sent.type.rpartition('.')[2]} to {sent.topic}" for sent in one.entry.sent),
             )
         output.show_table(table)

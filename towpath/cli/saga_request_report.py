@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from towpath.cli import output
 from towpath.errors import PartlyDoneError, RefusedError
 
@@ -62,7 +60,7 @@ def _show_preview(about: str, seen: "Preview") -> None:
 
 
 def _line(text: str) -> None:
-    output.results.print(escape(text), highlight=False, soft_wrap=True)
+    output.results.print(text, highlight=False, soft_wrap=True)
 
 
 def show_outcomes(

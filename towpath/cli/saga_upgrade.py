@@ -116,12 +116,11 @@ def upgrade(
             }
         )
     else:
-        output.results.print(
-            f"[bold]{old_definition.name}[/] version {old_definition.version} to {new_definition.version}",
-            highlight=False,
+        output.styled_result(
+            f"[bold]{old_definition.name}[/] version {old_definition.version} to {new_definition.version}"
         )
         for change in changes or ["nothing but the version differs"]:
-            output.results.print(f"  {change}", highlight=False, markup=False, soft_wrap=True)
+            output.results.print(f"  {change}", highlight=False, soft_wrap=True)
         extent = "the reduced search, which leaves combinations out" if walked.reduced else "every one of them walked"
         _show(f"states that it can reach ({len(walked.nodes):,}, {extent})", reachable)
         if real is not None:
@@ -161,9 +160,7 @@ def _show(what: str, report: Any) -> None:
 
     counts = ", ".join(f"{report.count(outcome)} {outcome.value}" for outcome in Outcome)
     already = f", {report.already} are of version {report.new_version} already" if report.already else ""
-    output.results.print(
-        f"\n[bold]{what}[/]: {counts}; {report.ended} have ended{already}", highlight=False, soft_wrap=True
-    )
+    output.styled_result(f"\n[bold]{what}[/]: {counts}; {report.ended} have ended{already}")
     table = Table("states", "outcome", "because", "for example")
     for group in sorted(report.groups.values(), key=lambda group: (group.outcome.value, -group.count)):
         table.add_row(str(group.count), group.outcome.value, "\n".join(group.reasons), group.example)

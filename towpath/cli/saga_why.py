@@ -4,7 +4,6 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from towpath.cli import output
 from towpath.errors import NotFoundError
@@ -40,6 +39,6 @@ def why(
 
 
 def _show(line: "Line") -> None:
-    output.results.print(escape(line.sentence), highlight=False, soft_wrap=True)
+    output.results.print(line.sentence, highlight=False, soft_wrap=True)
     if line.command is not None:
-        output.results.print(f"    {escape(line.command)}", highlight=False, soft_wrap=True)
+        output.results.print(f"    {line.command}", highlight=False, soft_wrap=True)

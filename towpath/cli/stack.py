@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from towpath.cli import output
 from towpath.errors import ExitCode, NotFoundError, RefusedError
@@ -223,13 +223,13 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         memory = row["memory_bytes"]
         table.add_row(
             row["name"],
-            f"[{colour}]{row['state']}[/]",
+            Text(row["state"], style=colour),
             str(row["pid"] or ""),
             ", ".join(map(str, row["ports"])),
             "" if memory is None else f"{memory / 2**20:,.0f} MiB",
             row["version"],
             "" if row["uptime_seconds"] is None else _duration(row["uptime_seconds"]),
-            escape(row["reason"] or "") or (f"started {row['starts']} times" if row["starts"] > 1 else ""),
+            (row["reason"] or "") or (f"started {row['starts']} times" if row["starts"] > 1 else ""),
         )
     return table
 
@@ -296,8 +296,8 @@ def doctor(as_json: AsJson = False) -> None:
         for title in ("", "what", "finding", "fix"):
             table.add_column(title)
         for one in findings:
-            mark = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "problem": "[red]problem[/]"}
-            table.add_row(mark[one.severity.value], escape(one.subject), escape(one.finding), escape(one.fix or ""))
+            colour = {"ok": "green", "warning": "yellow", "problem": "red"}[one.severity.value]
+            table.add_row(Text(one.severity.value, style=colour), one.subject, one.finding, one.fix or "")
         output.show_table(table)
     if any(one.severity.value == "problem" for one in findings):
         sys.exit(int(ExitCode.FAILED))

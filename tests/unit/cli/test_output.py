@@ -1,11 +1,12 @@
 """What a person is told is what was written."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from towpath.cli import output, stack
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, TowpathError
 
 
 def test_words_in_brackets_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,3 +66,26 @@ def test_a_watch_shows_again_until_it_is_interrupted() -> None:
     with pytest.raises(KeyboardInterrupt):
         output.repeat(lambda: shown.append(1), 2.0, sleep)
     assert len(shown) == 3
+
+
+WRITTEN = r"wrong [/b] price [ref 4711] :bug: \[x] C:\ "
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        output.note,
+        lambda text: output.show_rows([{"reason": text}]),
+        lambda text: output.show_facts({text: 1}),
+        lambda text: output.problem(text, "it is so", None),
+        lambda text: output.problem("it", "it is so", text),
+        lambda text: output.show_error(TowpathError(text)),
+        output.results.print,
+        output.notes.print,
+    ],
+)
+def test_what_people_wrote_is_shown_as_it_is(show: Callable[[str], None], capsys: pytest.CaptureFixture[str]) -> None:
+    """Brackets in it are no markup, and colons no emoji."""
+    show(WRITTEN)
+    told = capsys.readouterr()
+    assert WRITTEN.strip() in told.out + told.err
