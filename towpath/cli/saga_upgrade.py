@@ -235,7 +235,7 @@ def _outline_in(root: Path, file: Path, source: str) -> dict[str, Any]:
 
 def _outline_at(settings: Settings, ref: str, path: str) -> dict[str, Any]:
     """Return the outline in a file as it was at a git ref, with the project's other files of that time around it."""
-    top = _git(settings.root, "ls-tree", "--name-only", ref, text=True).split()
+    top = _git(settings.root, "ls-tree", "-z", "--name-only", ref, text=True).split("\0")[:-1]
     # The engine is the installed one, even where its source lies in the same repository.
     paths = [name for name in top if name != "towpath"]
     archive = _git(settings.root, "archive", "--format=zip", ref, "--", *paths)

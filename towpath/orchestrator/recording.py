@@ -5,6 +5,7 @@ definition as it is, and each entry that would be written now must be the entry 
 how the saga stood, why, and every message by its class, step, attempt and id). Only then is there a golden history.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
@@ -245,12 +246,16 @@ _READERS: dict[str, Callable[[wire.HistoryEntry, Messages], Input]] = {
 }
 
 
+_IN_ORDER_OF_LINES = ("sent", "waiting_for")
+"""Fields in the order of the definition's lines, which is none that an instance goes by."""
+
+
 def _differences(recorded: wire.HistoryEntry, decided: wire.HistoryEntry) -> list[str]:
     """Name the fields that differ, with both values where these are no data of the business."""
     words = []
     for field in fields(recorded):
         was, is_ = getattr(recorded, field.name), getattr(decided, field.name)
-        if was == is_:
+        if was == is_ or (field.name in _IN_ORDER_OF_LINES and Counter(was) == Counter(is_)):
             continue
         if field.name == "sent":
             was, is_ = (", ".join(f"{m.type} to {m.topic} for {m.step}" for m in sent) for sent in (was, is_))

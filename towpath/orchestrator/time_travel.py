@@ -5,6 +5,7 @@ The one rule: what is shown is what the machine decides over the recorded inputs
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from towpath.contract.codec import Codec
@@ -32,12 +33,19 @@ class Moment:
 
 
 def until(placed: Placed, *, at_milliseconds: int | None = None, offset: int | None = None) -> Placed:
-    """Return the entries up to a time, or up to an offset of the history topic. Raises NotFoundError for none."""
-    kept = [
-        (place, entry)
-        for place, entry in placed
-        if (at_milliseconds is None or entry.at_milliseconds <= at_milliseconds) and (offset is None or place <= offset)
-    ]
+    """Return the entries up to a time, or up to an offset of the history topic. Raises NotFoundError for none.
+
+    Up to the first one past it: an input's time is its writer's clock, and one that is behind may come later.
+    """
+    kept = list(
+        takewhile(
+            lambda one: (
+                (at_milliseconds is None or one[1].at_milliseconds <= at_milliseconds)
+                and (offset is None or one[0] <= offset)
+            ),
+            placed,
+        )
+    )
     if not kept:
         raise NotFoundError(
             "it had not begun then", next_step="say a later time or offset; without --at it is shown as it stands"
