@@ -14,10 +14,6 @@ HISTORIES_FOLDER = "tests/histories"
 """Where a project keeps its golden histories: <saga>/v<version>/*.jsonl, and beside them definition.json."""
 
 
-class NoSuchDefinition(NotFoundError):
-    """The project has no such saga, or not that version of it."""
-
-
 def recorded_path(settings: Settings, histories: str, name: str, version: int) -> Path:
     """Return where the definition of one version of a saga is recorded."""
     return settings.root / histories / name / f"v{version}" / "definition.json"
@@ -42,7 +38,7 @@ def _not_recorded(path: Path, why: str) -> ConfigurationError:
 
 
 def find_definition(settings: Settings, name: str, version: int | None = None) -> Any:
-    """Return a definition of the project, the newest by default. Raises NoSuchDefinition."""
+    """Return a definition of the project, the newest by default. Raises NotFoundError."""
     from towpath.project import load_sagas
 
     sagas = load_sagas(settings)
@@ -50,7 +46,7 @@ def find_definition(settings: Settings, name: str, version: int | None = None) -
     found = versions.get(version or max(versions, default=0))
     if found is None:
         known = ", ".join(f"{saga}@{number}" for saga, numbers in sagas.items() for number in numbers)
-        raise NoSuchDefinition(f"no saga {name}{f'@{version}' if version else ''}", next_step=f"one of: {known}")
+        raise NotFoundError(f"no saga {name}{f'@{version}' if version else ''}", next_step=f"one of: {known}")
     return found
 
 

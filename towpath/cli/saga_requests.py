@@ -14,12 +14,12 @@ import typer
 
 from towpath.cli import output
 from towpath.cli.deciding import require_reason, user_name
-from towpath.cli.saga_definitions import NoSuchDefinition, find_definition
+from towpath.cli.saga_definitions import find_definition
 from towpath.cli.saga_request_options import Options, command_with
 from towpath.cli.saga_request_report import show_outcomes, show_previews
 from towpath.cli.saga_room import Room, json_of
 from towpath.clock import SystemClock, epoch_milliseconds
-from towpath.errors import ConfigurationError, NotFoundError, RefusedError
+from towpath.errors import ConfigurationError, NotFoundError, RefusedError, TowpathError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -117,12 +117,14 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
     for instance in chosen:
         try:
             definition = find_definition(settings, name, instance.state.version)
+        except NotFoundError as error:
+            _leave_out(instance, asked, error)
+            continue
+        try:
             request = _request(room, definition, instance, asked)
             seen = preview(definition, instance.state, replace(request, reason=options.reason or "-"), now)
-        except (NoSuchDefinition, RefusedError) as error:
-            if asked.which is not None:
-                raise
-            output.note(f"left out: {instance.state.saga_id} (key {instance.state.key}): {error.cause}")
+        except RefusedError as error:
+            _leave_out(instance, asked, error)
             continue
         requests.append(request)
         previews[request.id] = seen
@@ -153,6 +155,13 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
         progress=progress,
     )
     show_outcomes(name, requests, answers, waited=options.wait > 0, as_json=options.as_json)
+
+
+def _leave_out(instance: "KeptInstance", asked: _Asked, error: TowpathError) -> None:
+    """Say of one of many why it cannot be asked. Raises `error` where it is the only one."""
+    if asked.which is not None:
+        raise error
+    output.note(f"left out: {instance.state.saga_id} (key {instance.state.key}): {error.cause}")
 
 
 def _name_unknown(names: frozenset[str], instances: Sequence["KeptInstance"], saga: str) -> None:

@@ -287,8 +287,7 @@ def _only_step(state: SagaState, action: Action, among: str) -> tuple[str, str]:
     raise RefusedError(
         f"{len(waiting)} steps of {state.saga_id} need a person: {named}",
         kept="the saga, as it was",
-        next_step=f"say which one with --step (and --item); {where} shows them; towpath saga resume {state.saga} "
-        f"{state.saga_id} --reason REASON tries all again",
+        next_step=f"say which one with --step (and --item), or resume, which tries them all; {where} shows them",
     )
 
 

@@ -138,9 +138,10 @@ def _needs_of_step(name: str, step: StepDefinition) -> Iterator[Need]:
 def _meeting(definition: Definition, catalogue: Catalogue) -> Iterator[str]:
     """Yield the other topics whose records belong to one saga: what starts it, what it asks, what people ask of it."""
     yield envelope.topic_of(definition.name, envelope.OPERATOR)
-    for topic in catalogue.carrying(wire_name(definition.starts_on)):
-        if definition.name in topic.consumers and definition.keyed_by is None:
-            yield topic.name
+    for kind in definition.starts:
+        for topic in catalogue.carrying(wire_name(kind)):
+            if definition.name in topic.consumers:  # one worker reads it and the saga's own, by partition numbers
+                yield topic.name
     for step in definition.steps:
         for participant in (step.participant, step.undo.participant if step.undo else ""):
             if participant and step.child is None:

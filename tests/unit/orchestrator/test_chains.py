@@ -191,11 +191,11 @@ def test_a_wish_that_came_too_late_is_not_taken_by_the_next_when_it_comes_again(
 
 
 def test_the_catalogue_must_let_a_saga_start_itself(tmp_path: Path) -> None:
-    """Its own topic of signals lists the start event, from and to itself; the start topic may have other partitions."""
+    """Its own topic of signals lists the start event, from and to itself."""
     declare_topics(tmp_path)
     values, producers, _ = OWN["buy.replies"]
     write_topic(tmp_path, "buy.replies", values, producers, ["buy"])
-    write_topic(tmp_path, "order.events", ["craftygoods.order.OrderPlaced"], ["order"], ["buy"], partitions=5)
+    write_topic(tmp_path, "order.events", ["craftygoods.order.OrderPlaced"], ["order"], ["buy"])
     sagas = {"buy": {1: subscription().definition}}
     found = topic_findings(sagas, Catalogue.read(tmp_path))
     assert [(each.subject, each.problem) for each in found] == [("buy.signals", "it is not declared")]

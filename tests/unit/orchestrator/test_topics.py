@@ -7,6 +7,7 @@ import pytest
 from schemas.records.catalog import StockReleased, StockReserved
 from schemas.records.payment import PaymentDeclined
 from tests.unit.orchestrator.family import ENGINE, OWN, buy, declare_topics, hold_goods, write_topic
+from tests.unit.orchestrator.test_builder_exits import buy as keyed
 from tests.unit.orchestrator.village import Village
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.record import Record
@@ -130,3 +131,15 @@ def test_parent_and_child_run_with_what_their_topics_list(tmp_path: Path) -> Non
     assert [(header.name, header.value) for header in child[0].headers] == [("traceparent", "00-aa-bb-01")]
     dead = [name for name in village.catalogue.topics if name.endswith(".dead") and village.broker.records(name)]
     assert dead == []
+
+
+def test_the_topic_of_start_events_has_the_sagas_partitions_also_where_it_reads_its_key(tmp_path: Path) -> None:
+    """One worker reads both: what is found here is what it refuses to start for."""
+    sagas = {"buy": {1: keyed().definition}}
+    declare_topics(tmp_path)
+    write_topic(tmp_path, "buy.signals", ["craftygoods.order.OrderPlaced"], ["buy"], ["buy"])
+    assert topic_findings(sagas, Catalogue.read(tmp_path)) == ()
+    write_topic(tmp_path, "order.events", *OWN["order.events"], partitions=5)
+    (found,) = topic_findings(sagas, Catalogue.read(tmp_path))
+    assert "its topics differ in their partitions" in found.problem
+    assert "order.events has 5" in found.problem

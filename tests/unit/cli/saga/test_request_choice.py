@@ -9,7 +9,6 @@ import pytest
 
 from tests.unit.saga.support import OPENED, Opened, Yes, chain, do, named, pivot, saga, service
 from towpath.cli import saga_requests
-from towpath.cli.saga_definitions import NoSuchDefinition
 from towpath.cli.saga_request_options import Options
 from towpath.cli.saga_requests import _act, _Asked, _choose
 from towpath.errors import ConfigurationError, NotFoundError, RefusedError
@@ -59,7 +58,7 @@ def test_an_instance_of_a_version_that_the_project_lacks_is_left_out_of_many(
     def find(_: object, name: str, version: int) -> Any:
         if version == 1:
             return chain().definition
-        raise NoSuchDefinition(f"no saga {name}@{version}")
+        raise NotFoundError(f"no saga {name}@{version}")
 
     def room(*_: object) -> Any:
         return SimpleNamespace(instances=lambda which: [one for one in kept if which in (None, one.state.key)])
@@ -72,7 +71,7 @@ def test_an_instance_of_a_version_that_the_project_lacks_is_left_out_of_many(
     _act(settings, "shape", _Asked("cancel", None, Options(status="running", dry_run=True, actor="ada")))
     assert asked == ["o-1", "o-3"]
     assert "left out: o-2 (key o-2): no saga shape@7" in capsys.readouterr().err
-    with pytest.raises(NoSuchDefinition):
+    with pytest.raises(NotFoundError):
         _act(settings, "shape", _Asked("cancel", "o-2", Options(dry_run=True, actor="ada")))
 
 
@@ -104,7 +103,7 @@ def test_of_several_items_that_are_stuck_one_is_named_or_all_are_resumed() -> No
     made, state = stuck_items(0)
     with pytest.raises(RefusedError, match=r"2 steps of .* need a person: ship item 0, ship item 1\n") as refused:
         request_of(state, Action.RETRY, actor="a", reason="r", step="ship")
-    assert f"towpath saga resume s {state.saga_id} --reason REASON" in (refused.value.next_step or "")
+    assert "or resume, which tries them all" in (refused.value.next_step or "")
     resumed = request_of(state, Action.RESUME, actor="a", reason="r")
     seen = preview(made.definition, state, resumed, state.started_milliseconds + 10**9)
     assert seen.refusal is None and len(seen.sends) == 2  # noqa: PT018 - one promise
