@@ -138,11 +138,13 @@ def _attribute(module: ModuleType, name: str, kind: type[Wanted]) -> Wanted:
 def worker_names(settings: Settings) -> tuple[str, ...]:
     """Return what `towpath run` can run in this project: one name for each service, saga and version of a view.
 
-    The engine's own view of all saga instances is `view:sagas`. Raises ConfigurationError as `load_sagas` does.
+    The engine's own view of all saga instances is `view:sagas`, where there is a saga. Raises ConfigurationError as
+    `load_sagas` does.
     """
+    sagas = load_sagas(settings)
     return (
         *(f"service:{name}" for name in load_services(settings)),
-        *(f"saga:{name}" for name in load_sagas(settings)),
+        *(f"saga:{name}" for name in sagas),
         *view_workers(settings),
-        SAGAS_VIEW_WORKER,
+        *((SAGAS_VIEW_WORKER,) if sagas else ()),
     )

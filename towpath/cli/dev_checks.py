@@ -94,7 +94,7 @@ def _workers(settings: Settings) -> dict[str, tuple[str, ...]]:
         **{f"service:{name}": (path.partition(":")[0],) for name, path in services.items()},
         **{f"saga:{name}": modules for name, modules in sagas.items()},
         **{name: (module,) for name, module in views.items()},
-        SAGAS_VIEW_WORKER: tuple(module for modules in sagas.values() for module in modules),
+        **({SAGAS_VIEW_WORKER: tuple(module for modules in sagas.values() for module in modules)} if sagas else {}),
     }
 
 

@@ -284,7 +284,7 @@ def outbox_records(
 def _judgement(settings: Settings, topics: Iterable[str], *, elsewhere: bool) -> "Judgement":
     """Return who reads `topics`, and what each of them has forgotten; `elsewhere` nobody here has read anything."""
     from towpath.contract.catalogue import Catalogue, TopicKind
-    from towpath.orchestrator.sagas_view import sagas_view
+    from towpath.orchestrator.sagas_view import own_views
     from towpath.parties import load_parties
     from towpath.project import load_sagas, load_views
     from towpath.replay.judgement import Judgement, consumers_of
@@ -300,7 +300,7 @@ def _judgement(settings: Settings, topics: Iterable[str], *, elsewhere: bool) ->
     now = datetime.now(UTC)
     known: dict[tuple[str, TopicPartition], tuple[int, str]] = {}
     views = {f"view {name}": list(versions.values()) for name, versions in load_views(settings).items()}
-    views["view sagas"] = [sagas_view(load_sagas(settings))]
+    views["view sagas"] = own_views(load_sagas(settings))
     groups = {
         group_name(settings.project.name, view.name, view.version): label
         for label, versions in views.items()

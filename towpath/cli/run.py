@@ -267,12 +267,11 @@ def _view(settings: Settings, catalogue: Any, name: str, slot: str) -> Build:
 
 def _view_and_siblings(settings: Settings, name: str) -> tuple[Any, frozenset[int]]:
     """Return the view of a worker, and which versions of it the project has."""
-    from towpath.orchestrator.sagas_view import sagas_view
+    from towpath.orchestrator.sagas_view import own_views
     from towpath.project import SAGAS_VIEW_WORKER, load_sagas, load_views, view_workers
 
-    if f"view:{name}" == SAGAS_VIEW_WORKER:
-        view = sagas_view(load_sagas(settings))
-        return view, frozenset({view.version})
+    if f"view:{name}" == SAGAS_VIEW_WORKER and (own := own_views(load_sagas(settings))):
+        return own[0], frozenset({own[0].version})
     found = _find_view(view_workers(settings), name)
     return found, frozenset(load_views(settings)[found.name])
 

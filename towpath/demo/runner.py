@@ -20,7 +20,7 @@ from towpath.demo.timeline import Hop, hops
 from towpath.demo.verdict import Ending, Verdict, endings, fold_topics, judge
 from towpath.errors import ConfigurationError
 from towpath.orchestrator import envelope
-from towpath.orchestrator.sagas_view import ENDINGS, sagas_view
+from towpath.orchestrator.sagas_view import ENDINGS, own_views
 from towpath.project import load_sagas, view_workers, worker_names
 from towpath.saga.state import Status
 from towpath.settings import Settings
@@ -187,7 +187,7 @@ def _kills(settings: Settings, saga: str, options: Options) -> list[tuple[int, s
 def _judged(demo: Demo, run: Run, keys: set[str], begin: float, traffic_seconds: float, clock: Clock) -> Report:
     settings, codec = run.settings, run.codec
     catalogue = Catalogue.load(settings)
-    views: list[View[Any]] = [*view_workers(settings).values(), sagas_view(load_sagas(settings))]
+    views: list[View[Any]] = [*view_workers(settings).values(), *own_views(load_sagas(settings))]
     exact = _views_are_exact(settings, codec, views, clock)
     records = _records(settings, [topic.name for topic in catalogue.live()])
     history = [record for record in records if record.topic == envelope.topic_of(demo.saga, envelope.HISTORY)]

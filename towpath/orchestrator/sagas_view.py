@@ -104,6 +104,12 @@ def instance_of(entry: HistoryEntry, _: Occurrence) -> str | None:
     return entry.saga_id or None
 
 
+def own_views(sagas: Iterable[str]) -> list[View[Any]]:
+    """Return the engine's own views in a project of these sagas: without any there is nothing to fold."""
+    names = list(sagas)
+    return [sagas_view(names)] if names else []
+
+
 def sagas_view(sagas: Iterable[str]) -> View[Any]:
     """Return the view over the histories of `sagas`; whoever listens on its channel is told an instance's id."""
     return View(

@@ -6,7 +6,7 @@ from typing import Any
 
 from towpath.errors import NotFoundError, WorldError
 from towpath.orchestrator.agent import application_name as of_saga
-from towpath.orchestrator.sagas_view import sagas_view
+from towpath.orchestrator.sagas_view import own_views
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.participant.agent import application_name as of_service
 from towpath.positions.decision import Standing
@@ -68,7 +68,7 @@ def applications(settings: Settings) -> dict[str, Application]:
     found += [Application(of_saga(settings, name), f"saga:{name}") for name in sagas]
     workers = view_workers(settings).items()
     found += [Application(of_view(settings, view), worker, VIEWS_DATABASE) for worker, view in workers]
-    found.append(Application(of_view(settings, sagas_view(sagas)), SAGAS_VIEW_WORKER, VIEWS_DATABASE))
+    found += [Application(of_view(settings, own), SAGAS_VIEW_WORKER, VIEWS_DATABASE) for own in own_views(sagas)]
     return {application.name: application for application in found}
 
 

@@ -22,7 +22,7 @@ from towpath.orchestrator import envelope
 from towpath.orchestrator.agent import application_name as saga_application
 from towpath.orchestrator.core import Orchestrator
 from towpath.orchestrator.records import HistoryEntry
-from towpath.orchestrator.sagas_view import sagas_view
+from towpath.orchestrator.sagas_view import own_views
 from towpath.orchestrator.topics import started_by_events
 from towpath.outbox.handover import routed_record
 from towpath.outbox.message import OutboxMessage, from_record
@@ -303,7 +303,7 @@ class InMemoryProject:
         return list(dict.fromkeys([*self.parts.services, *(name.removesuffix(".commands") for name in commands)]))
 
     def _views(self) -> list[View[Any]]:
-        return [*self.parts.views, sagas_view(self.parts.sagas)]
+        return [*self.parts.views, *own_views(self.parts.sagas)]
 
     def _make_databases(self, server: ScratchServer) -> None:
         names = [*self.parts.services, VIEWS_DATABASE]
