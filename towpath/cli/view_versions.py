@@ -84,13 +84,23 @@ def newest_of(settings: Settings, name: str, other_than: int | None) -> int:
     return max(numbers)
 
 
+def newest_in_project(settings: Settings, name: str) -> int:
+    """Return the newest version that the project has, published or not. Raises NotFoundError where it has none."""
+    numbers = [one.number for one in versions_of(settings, name) if one.declared]
+    if not numbers:
+        raise NotFoundError(
+            f"this project has no version of view {name}",
+            next_step=f"towpath views status {name} names those that are built; say --version VERSION",
+        )
+    return max(numbers)
+
+
 def declared_views(settings: Settings) -> "dict[str, dict[int, View[Any]]]":
     """Return the project's views by name and version, the engine's own among them."""
-    from towpath.orchestrator.sagas_view import sagas_view
+    from towpath.orchestrator.sagas_view import own_views
     from towpath.project import load_sagas, load_views
 
-    own: View[Any] = sagas_view(load_sagas(settings))
-    return {**load_views(settings), own.name: {own.version: own}}
+    return {**load_views(settings), **{own.name: {own.version: own} for own in own_views(load_sagas(settings))}}
 
 
 def declared_view(settings: Settings, name: str, version: int | None) -> "View[Any]":

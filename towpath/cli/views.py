@@ -14,6 +14,7 @@ from towpath.cli.view_versions import (
     decided,
     declared_view,
     declared_views,
+    newest_in_project,
     newest_of,
     published_of,
     version_of,
@@ -195,9 +196,8 @@ def promote(
 ) -> None:
     """Let readers see a version, in one transaction, once it has folded at least what the published one has."""
     settings = load_settings()
-    published = published_of(settings, name)
-    target = version or newest_of(settings, name, published)
-    decision = decided(name, "promote", published, target, actor, reason)
+    target = version or newest_in_project(settings, name)
+    decision = decided(name, "promote", published_of(settings, name), target, actor, reason)
     _swap(
         settings,
         decision,

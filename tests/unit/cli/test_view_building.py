@@ -1,12 +1,17 @@
-"""Waiting for a version of a view that nobody folds comes to an end."""
+"""What the verbs of `views` look at, which version they mean, and that waiting for one that nobody folds ends."""
+
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 
-from towpath.cli import view_building
+from towpath.cli import run, view_building, view_versions, views
 from towpath.cli.view_building import FOLDED_SECONDS, Watched
 from towpath.clock import ManualClock
-from towpath.errors import RefusedError
+from towpath.errors import NotFoundError, RefusedError
+from towpath.project import SAGAS_VIEW_WORKER, worker_names
 from towpath.settings import Settings, load_settings
+from towpath.stack.groups import applications
 from towpath.view.versions.standing import Version
 
 
@@ -42,3 +47,43 @@ def test_a_worker_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
     """It is gone at one look, and back at the next, which is not at once."""
     looked(monkeypatch, 0, 1, 0, 2, 1)
     assert FOLDED_SECONDS >= 10
+
+
+@pytest.mark.parametrize(
+    ("declared", "published", "version", "refused"),
+    [
+        ((1, 2), 1, 2, None),
+        ((1, 2), 2, 2, RefusedError),  # the same command again must not give readers the older one
+        ((1,), 2, 1, None),  # the project went back
+        ((), 2, None, NotFoundError),
+    ],
+)
+def test_what_is_promoted_by_default_is_the_newest_version_of_the_project(
+    monkeypatch: pytest.MonkeyPatch,
+    declared: tuple[int, ...],
+    published: int,
+    version: int | None,
+    refused: type[Exception] | None,
+) -> None:
+    """Where readers see that one already there is nothing to do, whichever others are built."""
+    found = [Version("orders", number, number in declared, True, number == published) for number in (1, 2)]
+    for module in (views, view_versions):
+        monkeypatch.setattr(module, "versions_of", lambda *_: found)
+        monkeypatch.setattr(module, "published_of", lambda *_: published)
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(views, "show_done", lambda done, **_: told.append(done))
+    with nullcontext() if refused is None else pytest.raises(refused):
+        views.promote("orders", "release 7", dry_run=True)
+    assert [one["version_after"] for one in told] == ([] if refused else [version])
+
+
+def test_a_project_without_sagas_has_its_views_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`views list`, `status`, `run` and the plan of a replay begin with these; the engine's own view folds nothing."""
+    for module in ("towpath.project", "towpath.stack.groups"):
+        monkeypatch.setattr(f"{module}.load_sagas", lambda _: {})
+    settings = load_settings(environment=False)
+    assert "order_status" in view_versions.declared_views(settings)
+    assert SAGAS_VIEW_WORKER not in worker_names(settings)
+    assert not any(one.worker == SAGAS_VIEW_WORKER for one in applications(settings).values())
+    with pytest.raises(NotFoundError, match="has no view:sagas"):
+        run._view_and_siblings(settings, "sagas")
