@@ -39,6 +39,7 @@ from towpath.view.versions.compare.in_flux import keys_between
 from towpath.view.versions.compare.postgres import begin_snapshot, compare
 from towpath.view.versions.log import any_between, bounds_of, records_between
 from towpath.view.versions.postgres import (
+    WORKER,
     built_versions,
     drop,
     last_swap,
@@ -48,6 +49,7 @@ from towpath.view.versions.postgres import (
     vector_of,
     views_connection,
 )
+from towpath.view.versions.replacing import REPLACE_SECONDS, require_not_taken_back
 from towpath.view.versions.standing import VersionDecision, between
 from towpath.view.view import group_name
 
@@ -321,6 +323,35 @@ def test_a_version_whose_predecessor_nobody_folds_publishes_itself(shop: Shop) -
     assert shop.rows(two) == fold_topics(two, shop.records(), CODEC)
 
 
+def test_a_version_that_a_person_took_from_readers_does_not_publish_itself_again(
+    shop: Shop, connection: Connection
+) -> None:
+    """`rollback --force` is for that: rows that stand still are better than wrong ones. A newer version does."""
+    one, two, three = (sum_view(RowSource.ONE_KEY, version) for version in (1, 2, 3))
+    with shop.connected() as own:
+        ViewTable(one).create(own)
+
+    async def main() -> None:
+        await shop.start(two)
+        await until(lambda: published_version(connection, "sums") == 2)
+        await shop.stop_all()
+        assert shop.swap(two, 1, "rollback", force=True) is None
+        decision = VersionDecision("sums", "promote", 1, 2, WORKER, "")
+        with shop.connected() as own, pytest.raises(RefusedError, match="test gave readers version 1 in place of 2"):
+            require_not_taken_back(own, decision)
+        await shop.start(two)
+        await until(lambda: shop.caught_up(two))
+        await asyncio.sleep(REPLACE_SECONDS + 1)
+        assert published_version(connection, "sums") == 1
+        await shop.start(three)
+        await until(lambda: published_version(connection, "sums") == 3)
+        await shop.stop_all()
+
+    connection.autocommit = True
+    shop.send(20)
+    asyncio.run(main())
+
+
 def test_versions_are_compared_at_one_vector_without_what_is_between_them(shop: Shop) -> None:
     """Of two versions, one further than the other: equal but for what was changed, and a column only one has."""
     one, two = sum_view(RowSource.ONE_KEY, 1), sum_view(RowSource.ONE_KEY, 2)
@@ -485,12 +516,13 @@ def test_a_swap_keeps_what_was_granted_and_refuses_to_break_what_is_built_on_it(
 ) -> None:
     """A reader's role reads on, whatever columns the new version has; an SQL view over it is named, not dropped."""
     one, two = VIEW, replace(sum_view(RowSource.ONE_KEY, 2), name="counts")
-    role = f"reader_{abs(hash(database_url)) % 10**9}"
+    role, clerk = (sql.Identifier(f"{name}_{abs(hash(database_url)) % 10**9}") for name in ("reader", "clerk"))
     with shop.connected() as own:
         ViewTable(one).create(own)
         ViewTable(two).create(own)
-        own.execute(sql.SQL("CREATE ROLE {}").format(sql.Identifier(role)))
-        own.execute(sql.SQL("GRANT SELECT ON counts TO {}").format(sql.Identifier(role)))
+        own.execute(sql.SQL("CREATE ROLE {}; CREATE ROLE {}").format(role, clerk))
+        own.execute(sql.SQL("GRANT SELECT ON counts TO {}").format(role))
+        own.execute(sql.SQL("GRANT SELECT (confirmations, reason) ON counts TO {}").format(clerk))
         own.execute("CREATE VIEW mine AS SELECT reason FROM counts")
     try:
         with pytest.raises(RefusedError, match="view mine depends on"):
@@ -498,12 +530,17 @@ def test_a_swap_keeps_what_was_granted_and_refuses_to_break_what_is_built_on_it(
         connection.execute("DROP VIEW mine")
         connection.commit()
         assert shop.swap(two, 2, force=True) is None
-        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(role)))
+        connection.execute(sql.SQL("SET ROLE {}").format(role))
         assert connection.execute("SELECT count(twice) FROM counts").fetchall() == [(0,)]
+        connection.execute(sql.SQL("SET ROLE {}").format(clerk))  # of the columns that both have
+        assert connection.execute("SELECT count(confirmations) FROM counts").fetchall() == [(0,)]
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT count(twice) FROM counts")
     finally:
         connection.rollback()
         connection.execute("RESET ROLE")
-        connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(sql.Identifier(role)))
+        for one_role in (role, clerk):
+            connection.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(one_role))
         connection.commit()
 
 

@@ -29,6 +29,8 @@ LOCK_TIMEOUT = "1s"
 FOLLOW_SECONDS = 2.0
 """How long the published version's worker is held back while the new one takes what it lacks. Workers wait for a lock
 for 5 s (towpath/stream/engine/postgres.py), so nothing fails there."""
+WORKER = "worker"
+"""The actor of a promotion that no person decided."""
 LOOK_SECONDS = 0.02
 RETRY_SECONDS = 0.5
 
@@ -62,8 +64,12 @@ SELECT array_agg(attname::text ORDER BY place)
  WHERE indrelid = to_regclass(%s) AND indpred IS NULL AND indexprs IS NULL GROUP BY indexrelid
 """
 _GRANTS = """
-SELECT CASE WHEN grantee = 0 THEN NULL ELSE pg_get_userbyid(grantee) END, privilege_type, is_grantable
-  FROM pg_class, aclexplode(relacl) WHERE oid = to_regclass(%s) AND grantee <> relowner
+SELECT name, CASE WHEN grantee = 0 THEN NULL ELSE pg_get_userbyid(grantee) END, privilege_type, is_grantable
+  FROM (SELECT NULL AS name, relacl AS acl, relowner FROM pg_class WHERE oid = to_regclass(%(view)s)
+        UNION ALL
+        SELECT attname, attacl, relowner FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+         WHERE attrelid = to_regclass(%(view)s) AND attname = ANY(%(columns)s)) AS granted, aclexplode(acl)
+ WHERE grantee <> relowner
 """
 _VECTOR = """
 SELECT topic, partition, next_offset FROM towpath_offsets WHERE application = %s ORDER BY topic, partition
@@ -172,7 +178,7 @@ def count_rows(connection: Connection, table: str) -> int:
 def publish(connection: Connection, view: str, version: int) -> None:
     """Let the stable name show `version`, in the connection's own transaction.
 
-    What was granted on it stays. Raises RefusedError where something in the database is built on the columns as they
+    What was granted on it stays, and on those of its columns that `version` has. Raises RefusedError where something in the database is built on the columns as they
     are, NotFoundError where the version has no table.
     """
     shape = built_shape(connection, view, version)
@@ -183,7 +189,8 @@ def publish(connection: Connection, view: str, version: int) -> None:
         with connection.transaction():
             connection.execute(sql.SQL("CREATE OR REPLACE ") + body)
     except errors.InvalidTableDefinition:  # other columns: the name is given to another SQL view
-        grants = connection.execute(_GRANTS, (view,)).fetchall()
+        names = [column.name for column in shape.columns]
+        grants = connection.execute(_GRANTS, {"view": view, "columns": names}).fetchall()
         try:
             connection.execute(sql.SQL("DROP VIEW {}").format(name))
         except errors.DependentObjectsStillExist as error:
@@ -194,10 +201,11 @@ def publish(connection: Connection, view: str, version: int) -> None:
                 next_step="drop these, promote, and create them again",
             ) from error
         connection.execute(sql.SQL("CREATE ") + body)
-        for grantee, privilege, grantable in grants:
+        for column, grantee, privilege, grantable in grants:
             connection.execute(
-                sql.SQL("GRANT {} ON {} TO {}{}").format(
+                sql.SQL("GRANT {}{} ON {} TO {}{}").format(
                     sql.SQL(privilege),
+                    sql.SQL("") if column is None else sql.SQL(" ({})").format(sql.Identifier(column)),
                     name,
                     sql.SQL("PUBLIC") if grantee is None else sql.Identifier(grantee),
                     sql.SQL(" WITH GRANT OPTION" if grantable else ""),
@@ -320,15 +328,29 @@ def _require_none_in_quarantine(connection: Connection, project: str, decision: 
         )
 
 
+_LAST = """
+SELECT view, action, version_before, version_after, actor, reason, detail FROM towpath_view_decisions
+ WHERE view = %s AND action = ANY(%s) AND (%s::int IS NULL OR version_before = %s) ORDER BY number DESC LIMIT 1
+"""
+
+
 def last_swap(connection: Connection, view: str) -> VersionDecision | None:
     """Return the last promotion or rollback of `view`."""
+    return _last(connection, view, ["promote", "rollback"], None)
+
+
+def taken_back(connection: Connection, view: str, version: int) -> VersionDecision | None:
+    """Return the decision by which a person gave readers an older version back, where that was the last word on it."""
+    last = _last(connection, view, ["promote", "rollback", "drop"], version)
+    if last is None or last.actor == WORKER or last.version_after is None or last.version_after > version:
+        return None
+    return last
+
+
+def _last(connection: Connection, view: str, actions: list[str], before: int | None) -> VersionDecision | None:
     if connection.execute("SELECT to_regclass('towpath_view_decisions') IS NULL").fetchall()[0][0]:
         return None
-    found = connection.execute(
-        "SELECT view, action, version_before, version_after, actor, reason, detail FROM towpath_view_decisions"
-        " WHERE view = %s AND action IN ('promote', 'rollback') ORDER BY number DESC LIMIT 1",
-        (view,),
-    ).fetchone()
+    found = connection.execute(_LAST, (view, actions, before, before)).fetchone()
     return None if found is None else VersionDecision(*found)
 
 

@@ -1,7 +1,8 @@
 """What a version's worker asks before it begins, and how it takes the place of a version that nobody folds.
 
 The one rule: a person promotes a version whose predecessor is still folded; where the project has the predecessor no
-more, its rows stand still, and readers are better off with the new one as soon as that has come as far.
+more, its rows stand still, and readers are better off with the new one as soon as that has come as far. What a person
+has taken from readers stays taken: rows that stand still may be better than wrong ones.
 """
 
 import asyncio
@@ -15,7 +16,14 @@ from towpath.settings import Settings
 from towpath.stream.broker.port import Broker
 from towpath.view.versions.building.shortfall import expired, require_whole
 from towpath.view.versions.log import any_between, bounds_of
-from towpath.view.versions.postgres import published_version, swap, vector_of_version, views_connection
+from towpath.view.versions.postgres import (
+    WORKER,
+    published_version,
+    swap,
+    taken_back,
+    vector_of_version,
+    views_connection,
+)
 from towpath.view.versions.standing import VersionDecision
 from towpath.view.view import View
 
@@ -33,6 +41,20 @@ def require_topics(settings: Settings, view: View[Any], broker: Broker) -> None:
     require_whole(view, expired(view, bounds_of(broker, view.topics), vector))
 
 
+def require_not_taken_back(connection: Any, decision: VersionDecision) -> None:
+    """Raise RefusedError where a person took from readers the version that a worker would publish."""
+    assert decision.version_after is not None
+    taken = taken_back(connection, decision.view, decision.version_after)
+    if taken is not None:
+        raise RefusedError(
+            f"{taken.actor} gave readers version {taken.version_after} in place of {taken.version_before}: "
+            f"{taken.reason}",
+            kept="what readers see, though nobody may fold it",
+            next_step=f"towpath views promote {decision.view} --version {taken.version_before} --when-ready "
+            "--reason REASON",
+        )
+
+
 async def replace_when_caught_up(settings: Settings, view: View[Any], orphan: int, broker: Broker) -> None:
     """Publish `view` in place of a version that nobody folds, once it has come as far.
 
@@ -43,7 +65,7 @@ async def replace_when_caught_up(settings: Settings, view: View[Any], orphan: in
         "promote",
         orphan,
         view.version,
-        "worker",
+        WORKER,
         f"version {orphan} is not in the project any more: nobody folds it",
     )
 
@@ -53,6 +75,7 @@ async def replace_when_caught_up(settings: Settings, view: View[Any], orphan: in
         with views_connection(settings) as connection:
             if published_version(connection, view.name) != orphan:
                 return None
+            require_not_taken_back(connection, decision)
             connection.commit()
             return swap(
                 connection, settings.project.name, decision, ends=ends, has_records=partial(any_between, broker)
