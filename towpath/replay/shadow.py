@@ -358,11 +358,16 @@ def compare(old: Definition, new: Definition, inputs: Sequence[Input], sampler: 
     """Return how `new` would have done where `old` decided over `inputs`.
 
     `sampler` makes a record of a class, for answers that nobody recorded. Raises ValueError where the history does not
-    begin with the start.
+    begin with the start, or where one of the functions of `old` raises on it.
     """
-    world = world_of(old, inputs)
+    try:
+        world = world_of(old, inputs)
+    except BuilderError as error:
+        raise ValueError(f"the old definition cannot decide over it: {error}") from error
     key = world.started.key
     before, after = run_in(old, world), run_in(new, world)
+    if before.failure is not None:
+        raise ValueError(f"the old definition cannot decide over it: {before.failure}")
     base = Comparison(saga_id, key, Verdict.SAME, before.status, (after.status,))
     if after.failure is not None:
         return replace(base, verdict=Verdict.FAILS, becomes=after.failure)

@@ -114,6 +114,21 @@ def test_what_cannot_be_compared_is_counted(captured: Path, tmp_path: Path) -> N
     assert sum(report["left_out"].values()) == 3
 
 
+def test_a_run_on_which_the_old_definition_raises_is_left_out_and_the_others_compared(
+    captured: Path, tmp_path: Path
+) -> None:
+    """It is a person's file, and of a run it may know less than the one that decided then."""
+    text = (ROOT / "sagas" / "place_order.py").read_text(encoding="utf-8")
+    old, at = tmp_path / "old.py", text.index(":\n", text.index("def authorise_payment(")) + 2
+    old.write_text(f'{text[:at]}    raise KeyError("a field")\n{text[at:]}', encoding="utf-8")
+    code, text = run("shadow", "place_order", "--with", "place_order", "--old", old, "--from", captured, "--json")
+    report, runs = json.loads(text), len(captured.read_text(encoding="utf-8").splitlines())
+    ((reason, left_out),) = report["left_out"].items()
+    assert (code, report["instances"] + left_out) == (0, runs)
+    assert "step authorise_payment: authorise_payment raised" in reason
+    assert report["instances"] > 0 < left_out
+
+
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
