@@ -178,8 +178,8 @@ def count_rows(connection: Connection, table: str) -> int:
 def publish(connection: Connection, view: str, version: int) -> None:
     """Let the stable name show `version`, in the connection's own transaction.
 
-    What was granted on it stays, and on those of its columns that `version` has. Raises RefusedError where something in the database is built on the columns as they
-    are, NotFoundError where the version has no table.
+    What was granted on it stays, and on those of its columns that `version` has. Raises RefusedError where
+    something in the database is built on the columns as they are, NotFoundError where the version has no table.
     """
     shape = built_shape(connection, view, version)
     name = sql.Identifier(view)
