@@ -174,14 +174,14 @@ def run(
     with views_connection(settings) as connection:
         if not postgres.is_known(connection, made.replay_id):
             _require_new(made.target)
-        before = postgres.begin(connection, made, actor=actor or user_name(), reason=why, forced=force)
-        watch = _Watch(made, before, lambda sent: postgres.note(connection, made.replay_id, sent=sent))
+        begun = postgres.begin(connection, made, actor=actor or user_name(), reason=why, forced=force)
+        watch = _Watch(made, begun.sent, lambda sent: postgres.note(connection, begun, sent=sent))
         state = "interrupted"
         try:
             progress = _carry_out(settings, made, watch.keep_on)
             state = "stopped" if watch.stopped else "done"
         finally:
-            postgres.note(connection, made.replay_id, sent=watch.sent, state=state)
+            postgres.end(connection, begun, sent=watch.sent, state=state)
     left = left_of(made, progress.offsets)
     if as_json:
         output.emit_json(_done(made, progress.sent, left, done=state == "done"))
@@ -220,13 +220,17 @@ def show(replay: ReplayId, as_json: AsJson = False) -> None:
     with views_connection(settings) as connection:
         found = find(connection, replay)
     made = Plan.from_text(replay, json.dumps(found.plan))
-    left = {} if made.target.file else _left(settings, made)
-    unread = sum(max(end - begin, 0) for begin, end in left.values())
+    unread = None if made.target.file else _offsets(_left(settings, made))
+    if made.target.file and found.state == "done":
+        unread = 0
     if as_json:
         output.emit_json({**found.to_json(), "offsets_left": unread, "plan": found.plan})
         return
     output.show_facts(found.to_json())
-    output.note(f"{unread} offsets are left to be read")
+    if unread is None:
+        output.note(f"what is left to be written into {made.target.file} is known once the plan is run again")
+    else:
+        output.note(f"{unread} offsets are left to be read")
 
 
 def stop(replay: ReplayId) -> None:
@@ -236,9 +240,10 @@ def stop(replay: ReplayId) -> None:
 
     with views_connection(load_settings()) as connection:
         found = ask_to_stop(connection, replay)
-    output.note(
-        f"replay {replay} stops after its transaction" if found.state == "running" else f"it is {found.state} already"
-    )
+    if found.state == "running":
+        output.note(f"replay {replay} stops after its transaction")
+    else:
+        output.note(f"no run of replay {replay} is under way: it is {found.state}")
 
 
 # --- what they do -----------------------------------------------------------------------------------------------------
@@ -372,12 +377,16 @@ def _show(made: "Plan") -> None:
         output.note(f"about {timedelta(seconds=int(made.seconds))} at {made.rate:g} records a second")
 
 
+def _offsets(left: "Ranges") -> int:
+    return sum(max(end - begin, 0) for begin, end in left.values())
+
+
 def _done(made: "Plan", sent: int, left: "Ranges", *, done: bool) -> dict[str, Any]:
     return {
         "replay_id": made.replay_id,
         "records": made.records,
         "sent": sent,
-        "offsets_left": sum(max(end - begin, 0) for begin, end in left.values()),
+        "offsets_left": _offsets(left),
         "done": done,
     }
 

@@ -1,4 +1,8 @@
-"""The record of replays, in the views' database: who ran what and why, how far it is, and whether it is to stop."""
+"""The record of replays, in the views' database: who ran what and why, how far it is, and whether it is to stop.
+
+The one rule: only the run of a plan that began last writes down how it gets on. While it lives it holds a lock, so one
+that was killed is not taken for one that runs.
+"""
 
 import json
 from collections.abc import Iterable
@@ -11,6 +15,7 @@ import psycopg
 
 from towpath.errors import NotFoundError
 from towpath.replay.plan import Plan
+from towpath.replay.progress import superseded
 from towpath.stream.broker.record import TopicPartition
 
 Connection = psycopg.Connection[Any]
@@ -18,14 +23,22 @@ Connection = psycopg.Connection[Any]
 _BEGIN = """
 INSERT INTO towpath_replays (replay_id, plan, actor, reason, forced, state) VALUES (%s, %s, %s, %s, %s, 'running')
 ON CONFLICT (replay_id) DO UPDATE SET state = 'running', stop_asked = false, actor = excluded.actor,
-  reason = excluded.reason, forced = excluded.forced, updated_at = now()
-RETURNING sent
+  reason = excluded.reason, forced = excluded.forced, run = towpath_replays.run + 1, updated_at = now()
+RETURNING run, sent
 """
 _NOTE = """
-UPDATE towpath_replays SET sent = %s, state = %s, updated_at = now() WHERE replay_id = %s RETURNING stop_asked
+UPDATE towpath_replays SET sent = %s, state = %s, updated_at = now() WHERE replay_id = %s AND run = %s
+RETURNING stop_asked
 """
+# Shared, since two runs of a plan may meet: the broker lets the later one go on.
+_LIVE = "SELECT pg_advisory_lock_shared(hashtextextended(%s, 1))"
 _READ = """
-SELECT replay_id, actor, reason, forced, state, sent, stop_asked, started_at, updated_at, plan FROM towpath_replays
+SELECT replay_id, actor, reason, forced, CASE WHEN state = 'running' AND NOT EXISTS (
+         SELECT FROM pg_locks
+          WHERE locktype = 'advisory' AND objsubid = 1
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND (classid::bigint << 32 | objid::bigint) = hashtextextended(replay_id, 1))
+       THEN 'interrupted' ELSE state END, sent, stop_asked, started_at, updated_at, plan FROM towpath_replays
 """
 
 
@@ -66,13 +79,32 @@ def create_replays(connection: Connection) -> None:
         connection.execute(resources.files(__package__).joinpath("replays.sql").read_bytes())
 
 
-def begin(connection: Connection, plan: Plan, *, actor: str, reason: str, forced: bool) -> int:
-    """Write down that a plan is run, and return how many records earlier runs of it sent. Commits."""
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A run of a plan: the how manieth it is, and how many records the earlier ones have sent."""
+
+    replay_id: str
+    run: int
+    sent: int
+
+
+def begin(connection: Connection, plan: Plan, *, actor: str, reason: str, forced: bool) -> Begun:
+    """Write down that a plan is run, by whoever holds this connection. Commits."""
     create_replays(connection)
     with connection.transaction():
-        values = (plan.replay_id, json.dumps(plan.to_json()), actor, reason, forced)
-        ((sent,),) = connection.execute(_BEGIN, values).fetchall()
-    return int(sent)
+        connection.execute(_LIVE, (plan.replay_id,))
+        values = (plan.replay_id, json.dumps(storable(plan.to_json())), actor, reason, forced)
+        ((run, sent),) = connection.execute(_BEGIN, values).fetchall()
+    return Begun(plan.replay_id, int(run), int(sent))
+
+
+def storable(plain: Any) -> Any:
+    """Return plain values as PostgreSQL takes them: keys of records may be any bytes, its texts have no NUL."""
+    if isinstance(plain, str):
+        return plain.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(plain, dict):
+        return {storable(name): storable(value) for name, value in plain.items()}
+    return [storable(one) for one in plain] if isinstance(plain, list | tuple) else plain
 
 
 def is_known(connection: Connection, replay_id: str) -> bool:
@@ -82,18 +114,27 @@ def is_known(connection: Connection, replay_id: str) -> bool:
         return bool(connection.execute("SELECT 1 FROM towpath_replays WHERE replay_id = %s", (replay_id,)).fetchall())
 
 
-def note(connection: Connection, replay_id: str, *, sent: int, state: str = "running") -> bool:
-    """Write down how far it is; return whether it is to stop. Commits."""
+def note(connection: Connection, begun: Begun, *, sent: int) -> bool:
+    """Write down how far a run is; return whether it is to stop. Commits. Raises RefusedError if another has begun."""
     with connection.transaction():
-        found = connection.execute(_NOTE, (sent, state, replay_id)).fetchall()
-    return bool(found and found[0][0])
+        found = connection.execute(_NOTE, (sent, "running", begun.replay_id, begun.run)).fetchall()
+    if not found:
+        raise superseded(begun.replay_id)
+    return bool(found[0][0])
+
+
+def end(connection: Connection, begun: Begun, *, sent: int, state: str) -> None:
+    """Write down how a run has ended, where no other one has begun since. Commits."""
+    with connection.transaction():
+        connection.execute(_NOTE, (sent, state, begun.replay_id, begun.run))
 
 
 def ask_to_stop(connection: Connection, replay_id: str) -> KnownReplay:
-    """Ask the run of a replay to stop after its transaction. Raises NotFoundError."""
+    """Ask the run of a replay to stop after its transaction, where one is under way. Raises NotFoundError."""
     found = show(connection, replay_id)
-    with connection.transaction():
-        connection.execute("UPDATE towpath_replays SET stop_asked = true WHERE replay_id = %s", (replay_id,))
+    if found.state == "running":
+        with connection.transaction():
+            connection.execute("UPDATE towpath_replays SET stop_asked = true WHERE replay_id = %s", (replay_id,))
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
+from towpath.errors import RefusedError
 from towpath.replay.plan import Plan, Ranges
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
@@ -19,6 +20,15 @@ class Progress:
     sent: int
     offsets: Mapping[TopicPartition, int]
     seconds: float
+
+
+def superseded(replay_id: str) -> RefusedError:
+    """Return the error of a run that another one of the same plan has followed."""
+    return RefusedError(
+        f"another run of replay {replay_id} has begun since, or a transaction took too long",
+        kept="what was sent, and where it stands",
+        next_step=f"towpath replay show {replay_id} says who; run the plan again: it goes on there",
+    )
 
 
 KeepOn = Callable[[Progress], bool]

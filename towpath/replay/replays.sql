@@ -12,3 +12,15 @@ CREATE TABLE IF NOT EXISTS towpath_replays (
   started_at  timestamptz NOT NULL DEFAULT now(),
   updated_at  timestamptz NOT NULL DEFAULT now()
 );
+
+-- Which run of the plan it is: one that has been superseded writes nothing down. Only where it is missing: the statement
+-- alone would wait for every open transaction that has looked.
+DO $body$
+BEGIN
+  IF NOT EXISTS (
+    SELECT FROM pg_attribute WHERE attrelid = 'towpath_replays'::regclass AND attname = 'run' AND NOT attisdropped
+  ) THEN
+    ALTER TABLE towpath_replays ADD COLUMN run bigint NOT NULL DEFAULT 1;
+  END IF;
+END
+$body$;

@@ -12,7 +12,16 @@ from typing import Any
 from towpath.clock import Clock, SystemClock, retry
 from towpath.errors import RefusedError, WorldError
 from towpath.replay.plan import Plan
-from towpath.replay.progress import RECORDS_AT_ONCE, Choose, KeepOn, Progress, chunks, left_of, reached
+from towpath.replay.progress import (
+    RECORDS_AT_ONCE,
+    Choose,
+    KeepOn,
+    Progress,
+    chunks,
+    left_of,
+    reached,
+    superseded,
+)
 from towpath.replay.source import Source
 from towpath.stream.broker.port import Broker, BrokerAway, OutcomeUnknown, Producer, ProducerFenced, TransactionAborted
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition, with_header
@@ -107,11 +116,7 @@ class Sending:
         try:
             return self._run(producer, keep_on)
         except ProducerFenced as error:
-            raise RefusedError(
-                f"another run of replay {self._plan.replay_id} has begun since, or a transaction took too long",
-                kept="what was sent, and where it stands",
-                next_step=f"towpath replay show {self._plan.replay_id} says who; run the plan again: it goes on there",
-            ) from error
+            raise superseded(self._plan.replay_id) from error
         except (TransactionAborted, OutcomeUnknown) as error:
             raise WorldError(
                 f"replay {self._plan.replay_id}: {error.cause}",
@@ -180,10 +185,16 @@ class Sending:
         )
 
     def _target_of(self, record: ConsumedRecord) -> tuple[str, int | None]:
-        """Return topic and partition: the same partition, whoever chose it; of a topic with another count, by key."""
+        """Return topic and partition: the same partition, whoever chose it; of a topic with another count, by key.
+
+        Though its topic has been given partitions since, a record goes back into its own, where its consumers know it.
+        """
         place = record.topic_partition
         if place not in self._to:
             topic = self._plan.target.topic_of(record)
+            if topic == record.topic and self._plan.target.cluster is None:
+                self._to[place] = topic, record.partition
+                return self._to[place]
             counts = self._broker.partition_counts([topic, record.topic])
             same = counts.get(topic, 0) == self._plan.partition_counts.get(record.topic, counts.get(record.topic))
             self._to[place] = topic, record.partition if same else None
