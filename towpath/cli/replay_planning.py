@@ -105,17 +105,16 @@ def _require_target(settings: Settings, target: "Target") -> None:
 
 
 def _tell_judged(judged: "Judged") -> None:
-    """Say of how many records an expression could not be judged. Raises ConfigurationError where of none it could."""
+    """Say of how many records a predicate could not be judged. Raises ConfigurationError where of none it could."""
+    asked = "what is asked of fields cannot be judged for"
     if judged.not_judged and not judged.judged:
         raise ConfigurationError(
-            f"--where cannot be judged for any of {judged.not_judged} records; the first is {judged.first}",
+            f"{asked} any of {judged.not_judged} records; the first is {judged.first}",
             kept="everything: nothing was sent",
             next_step="see what fields the type has (schemas/), and how the expression names them: record.FIELD",
         )
     if judged.not_judged:
-        output.note(
-            f"--where cannot be judged for {judged.not_judged} records, which are left out; the first is {judged.first}"
-        )
+        output.note(f"{asked} {judged.not_judged} records, which are left out; the first is {judged.first}")
 
 
 def _unlooked(settings: Settings, asked: Asked) -> "Plan":
@@ -376,10 +375,10 @@ def chooser(
     if codec is not None and selection.where is not None:
         predicates.append(compile_predicate(selection.where, codec.to_json, judged))
     if codec is not None and selection.function is not None:
-        predicates.append(guarded(selection.function, load_function(settings, selection.function)))
+        predicates.append(guarded(selection.function, load_function(settings, selection.function), judged))
     if codec is None or not predicates:
         return lambda records: chosen(records, selection, bytes, None)
-    return partial(chosen, selection=selection, decode=codec.decode, predicate=both(predicates))
+    return partial(chosen, selection=selection, decode=codec.decode, predicate=both(predicates), judged=judged)
 
 
 def load_function(settings: Settings, path: str) -> Callable[..., Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from towpath.errors import ConfigurationError, TowpathError
 from towpath.replay.captured import text_of
-from towpath.replay.selection import Predicate, Selection
+from towpath.replay.selection import Judged, Predicate, Selection
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 TOP_KEYS = 5
@@ -247,20 +247,29 @@ def chosen(
     selection: Selection,
     decode: Callable[[bytes], Any],
     predicate: Predicate | None,
+    judged: Judged | None = None,
 ) -> Iterable[ConsumedRecord]:
-    """Yield the records that a selection takes. What cannot be decoded does not meet a predicate."""
+    """Yield the records that a selection takes.
+
+    What has no value or cannot be decoded does not meet a predicate, and is counted in `judged`.
+    """
+    judged = Judged() if judged is None else judged
     for record in records:
         if not selection.takes(record):
             continue
         if predicate is None:
             yield record
-        elif record.value is not None:
-            try:
-                decoded = decode(record.value)
-            except TowpathError:
-                continue
-            if predicate(decoded, record):
-                yield record
+            continue
+        if record.value is None:
+            judged.leave_out(record, "it has no value")
+            continue
+        try:
+            decoded = decode(record.value)
+        except TowpathError as error:
+            judged.leave_out(record, error.cause)
+            continue
+        if predicate(decoded, record):
+            yield record
 
 
 def problems_of(counted: Counted, target: Target, recognitions: Iterable[Recognition]) -> tuple[str, ...]:

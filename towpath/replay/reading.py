@@ -9,7 +9,7 @@ from itertools import chain
 from operator import itemgetter
 from pathlib import Path
 
-from towpath.errors import NotFoundError
+from towpath.errors import ConfigurationError, NotFoundError
 from towpath.replay.captured import record_of
 from towpath.replay.container import is_container, read_container
 from towpath.replay.plan import Ranges
@@ -55,18 +55,35 @@ def _read(broker: Broker, place: TopicPartition, begin: int, end: int) -> Iterat
 def read_file(path: Path) -> Iterator[ConsumedRecord]:
     """Yield the records of a captured file: an Avro object container, or one record a line.
 
-    Raises NotFoundError where it cannot be read, ConfigurationError where it holds anything else.
+    Raises NotFoundError where it cannot be read, ConfigurationError where it holds anything else, or where the records
+    of a partition do not lie in the order of their offsets (files put together, say).
     """
+    last: dict[TopicPartition, int] = {}
     try:
-        if is_container(path):
-            yield from read_container(path)
-            return
-        with path.open("rb") as file:
-            yield from (record_of(line) for line in file if line.strip())
+        for record in _read_file(path):
+            before = last.get(record.topic_partition)
+            if before is not None and record.offset <= before:
+                raise ConfigurationError(
+                    f"{path} has {record.position} behind {before}: a run that was killed goes on behind the last "
+                    "offset that it has sent, and would pass over what comes later in the file and lies before that",
+                    kept="the file, as it is",
+                    next_step="have each record once, those of a partition in the order of their offsets; or plan the "
+                    "files that it was put together of one at a time",
+                )
+            last[record.topic_partition] = record.offset
+            yield record
     except OSError as error:
         raise NotFoundError(
             f"{path} cannot be read: {error}", next_step="towpath replay plan --topic TOPIC --to-file FILE"
         ) from error
+
+
+def _read_file(path: Path) -> Iterator[ConsumedRecord]:
+    if is_container(path):
+        yield from read_container(path)
+        return
+    with path.open("rb") as file:
+        yield from (record_of(line) for line in file if line.strip())
 
 
 def ranges_in(records: Iterable[ConsumedRecord]) -> Ranges:

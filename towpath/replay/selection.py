@@ -16,11 +16,16 @@ Predicate = Callable[[Any, ConsumedRecord], bool]
 
 @dataclass(slots=True)
 class Judged:
-    """Of how many records an expression could say yes or no, of how many not, and why of the first of these."""
+    """Of how many records a predicate could say yes or no, of how many not, and why of the first of these."""
 
     judged: int = 0
     not_judged: int = 0
     first: str = ""
+
+    def leave_out(self, record: ConsumedRecord, why: str) -> None:
+        """Count a record that cannot be judged."""
+        self.not_judged += 1
+        self.first = self.first or f"{record.position}: {why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +131,7 @@ def compile_predicate(text: str, plain: Callable[[Any], Any], counted: Judged | 
         try:
             found = program.evaluate({name: celpy.json_to_cel(value) for name, value in known.items()})
         except celpy.CELEvalError as error:
-            counted.not_judged += 1
-            counted.first = counted.first or f"{record.position}: {error.args[0] if error.args else error}"
+            counted.leave_out(record, str(error.args[0] if error.args else error))
             return False
         if not isinstance(found, bool | celpy.celtypes.BoolType):
             raise ConfigurationError(
@@ -141,18 +145,21 @@ def compile_predicate(text: str, plain: Callable[[Any], Any], counted: Judged | 
     return holds
 
 
-def guarded(path: str, function: Callable[..., Any]) -> Predicate:
+def guarded(path: str, function: Callable[..., Any], counted: Judged | None = None) -> Predicate:
     """Return a person's function as a predicate; it raises ConfigurationError where the function raises."""
+    counted = Judged() if counted is None else counted
 
     def holds(decoded: Any, record: ConsumedRecord) -> bool:
         try:
-            return bool(function(decoded, record))
+            found = bool(function(decoded, record))
         except Exception as error:
             raise ConfigurationError(
                 f"{path} raised {type(error).__name__} for {record.position}: {error}",
                 kept="what was sent before; nothing more was sent",
                 next_step="fix the function of the decoded record and the record as it lies, and plan again",
             ) from error
+        counted.judged += 1
+        return found
 
     return holds
 

@@ -23,11 +23,11 @@ from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, RefusedError, WorldError
 from towpath.orchestrator.envelope import headers_of
 from towpath.replay import container
-from towpath.replay.captured import record_of
+from towpath.replay.captured import line_of, record_of
 from towpath.replay.plan import Counted, Plan, Recognition, Target, chosen, problems_of
 from towpath.replay.progress import Progress, left_of
 from towpath.replay.reading import ranges_in, read_file, read_ranges
-from towpath.replay.selection import Judged, Selection, compile_predicate, guarded
+from towpath.replay.selection import Selection
 from towpath.replay.sending import Sending, standing_of
 from towpath.replay.source import source_of
 from towpath.replay.writing import write_file
@@ -398,6 +398,36 @@ def test_a_captured_file_is_sent_like_a_topic(tmp_path: Path, suffix: str) -> No
     assert sorted(ids(replayed(broker, "copy")), key=str) == sorted(ids(broker.records(TOPIC)), key=str)
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "avro"])
+def test_a_captured_file_out_of_order_is_refused(tmp_path: Path, suffix: str) -> None:
+    """`cat later earlier`, or one of them twice: a run that was killed would pass over what lies lower, further on."""
+    broker, path = broker_with(50), tmp_path / f"orders.{suffix}"
+    records = broker.records(TOPIC)
+    earlier = [record for record in records if record.offset < 5]
+    later = [record for record in records if record.offset >= 5]
+    for found in ([*earlier, *later], [*later, *earlier], [*records, *later], [*records, records[0]]):
+        if suffix == "avro":
+            with path.open("wb") as file:
+                container.append(file, found)
+        else:
+            path.write_text("".join(map(line_of, found)), encoding="utf-8")
+        if len(found) == 50 and found[0] in earlier:
+            assert list(read_file(path)) == found
+            continue
+        with pytest.raises(ConfigurationError, match="in the order of their offsets"):
+            ranges_in(read_file(path))
+
+
+def test_a_record_goes_back_into_its_own_partition_though_its_topic_has_grown() -> None:
+    """A view knows ids by partition: in another one, the record is folded once more."""
+    broker = broker_with(60)
+    plan = replace(planned(broker), partition_counts={TOPIC: PARTITIONS})
+    before = {record.header("id"): record.partition for record in broker.records(TOPIC)}
+    broker.grow_topic(TOPIC, 2 * PARTITIONS)
+    run(broker, plan)
+    assert {record.header("id"): record.partition for record in replayed(broker)} == before
+
+
 def test_a_line_that_is_no_record_is_refused() -> None:
     """With what to do."""
     with pytest.raises(ConfigurationError, match="no captured record"):
@@ -418,64 +448,6 @@ def test_a_rate_is_kept() -> None:
     Sending(broker, PROJECT, plan, partial(choose, plan), source, clock=clock).run(keep_on)
     # Five records a transaction.
     assert moments == [0.0, 0.2, 0.4, 0.6]
-
-
-@pytest.mark.parametrize(
-    ("selection", "count"),
-    [
-        (Selection(), 30),
-        (Selection(since_milliseconds=1_010), 20),
-        (Selection(until_milliseconds=1_010), 10),
-        (Selection(types=frozenset({"OrderRejected"})), 10),
-        (Selection(types=frozenset({OrderConfirmed.SCHEMA_NAME})), 20),
-        (Selection(ids=frozenset({"e1", "e2", "other"})), 2),
-        (Selection(headers={"id": "e1"}), 1),
-        (Selection(headers={"tenant": "x"}), 0),
-        (Selection(partitions=frozenset(range(PARTITIONS))), 30),
-        (Selection(topics=(TOPIC,), from_offset=0, to_offset=30), 30),
-        (Selection(topics=("payment.events",)), 0),
-        (Selection(from_offset=30), 0),
-        (Selection(to_offset=1), PARTITIONS),
-        (Selection(keys=frozenset(f"o-{number}" for number in range(10))), 30),
-    ],
-)
-def test_a_selection_takes_what_it_asks_for(selection: Selection, count: int) -> None:
-    """Time, type, id, header, topic, partition, offset and key, whatever it is read from; a plan keeps it as it is."""
-    records = broker_with(30).records(TOPIC)
-    assert sum(map(selection.takes, records)) == count
-    assert Selection.from_json(json.loads(json.dumps(selection.to_json()))) == selection
-
-
-def test_a_predicate_asks_decoded_fields() -> None:
-    """What its type does not have makes it not hold; what cannot be read is refused."""
-    predicate = compile_predicate('record.reason == "reason 3" && key.startsWith("o-")', CODEC.to_json)
-    found = chosen(broker_with(30).records(TOPIC), Selection(), CODEC.decode, predicate)
-    assert ids(found) == ["e3"]
-    with pytest.raises(ConfigurationError, match="cannot be read"):
-        compile_predicate("record.", CODEC.to_json)
-
-
-def test_records_that_an_expression_cannot_be_judged_for_are_counted() -> None:
-    """A field that a type lacks leaves it out; one that is misspelt leaves all out, and that is told."""
-    records, judged = broker_with(30).records(TOPIC), Judged()
-    predicate = compile_predicate('record.reason != ""', CODEC.to_json, judged)
-    assert len(list(chosen(records, Selection(), CODEC.decode, predicate))) == judged.judged == 10
-    assert judged.not_judged == 20
-    assert judged.first.startswith("order.events[")
-
-
-def test_an_expression_that_is_no_question_is_refused() -> None:
-    """A text is neither yes nor no."""
-    predicate = compile_predicate("key", CODEC.to_json)
-    with pytest.raises(ConfigurationError, match="not true or false"):
-        list(chosen(broker_with(3).records(TOPIC), Selection(), CODEC.decode, predicate))
-
-
-def test_a_function_that_raises_is_told_with_the_record() -> None:
-    """By its place, and what to do."""
-    predicate = guarded("shop:large", lambda record, lies: record.nothing)
-    with pytest.raises(ConfigurationError, match=r"shop:large raised AttributeError for order.events\["):
-        list(chosen(broker_with(3).records(TOPIC), Selection(), CODEC.decode, predicate))
 
 
 @pytest.mark.parametrize(
