@@ -11,7 +11,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from towpath.errors import ConfigurationError, WorldError, first_line
+from towpath.errors import ConfigurationError, RefusedError, WorldError, first_line
 from towpath.settings import Settings
 from towpath.view.declaring import checks_of
 from towpath.view.versions.postgres import (
@@ -152,6 +152,12 @@ class ViewTable(Generic[Row]):
             parts.append(sql.SQL("CONSTRAINT {} CHECK ({})").format(sql.Identifier(name), sql.SQL(condition)))
         try:
             connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(parts)))
+        except errors.DuplicateTable as error:  # after this transaction's snapshot was taken
+            raise RefusedError(
+                f"version {self.view.version} of view {self.view.name} was begun by another build meanwhile",
+                kept="what that one has built",
+                next_step=f"let it go on: towpath views build {self.view.name} --version {self.view.version}",
+            ) from error
         except (psycopg.ProgrammingError, psycopg.DataError) as error:
             raise ConfigurationError(
                 f"view {self.view.name}: its table cannot be created: {first_line(error)}",

@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from towpath.contract.codec import Codec
-from towpath.errors import ConfigurationError, NotFoundError, RefusedError
+from towpath.errors import ConfigurationError, NotFoundError, RefusedError, first_line
 from towpath.outbox.message import OutboxMessage, from_record
 from towpath.outbox.postgres import write
 from towpath.stream.broker.record import Batch, ConsumedRecord, TopicPartition
@@ -25,7 +25,9 @@ from towpath.view.postgres import ViewTable
 from towpath.view.versions.log import Bounds
 from towpath.view.versions.postgres import (
     count_rows,
+    create_decisions,
     forget_version,
+    lock_view,
     note_decision,
     shape_of,
     vector_of,
@@ -36,6 +38,8 @@ from towpath.view.view import View, group_name, table_name
 
 Connection = psycopg.Connection[Any]
 ROWS_PER_STATEMENT = 2_000
+_NOT_TAKEN = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError)
+"""What a table raises that does not take a row: a check, a value out of range, one of another type."""
 _BEGIN = """
 INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
 """
@@ -50,11 +54,18 @@ def begin_at_topics(
     connection: Connection, project: str, view: View[Any], bounds: Bounds, decision: VersionDecision
 ) -> None:
     """Let a version begin at what its topics (`bounds`) still have. Raises RefusedError where it has begun."""
+    _begin_at(connection, project, view, bounds)
+    note_decision(connection, decision)
+
+
+def _begin_at(connection: Connection, project: str, view: View[Any], bounds: Bounds) -> None:
+    """Have the table of a version that has not begun, and its offsets where its topics begin."""
+    create_decisions(connection)
+    lock_view(connection, view.name)  # another build of it may be under way
     application = require_not_begun(connection, project, view)
     ViewTable(view).create(connection)
     for place, begin in sorted(bounds.begins.items()):
         connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
-    note_decision(connection, decision)
 
 
 def begin_with_rows(
@@ -66,7 +77,7 @@ def begin_with_rows(
     connection reads one snapshot (REPEATABLE READ), so rows and offsets are of one moment, and the other version's
     worker goes on meanwhile. Raises RefusedError where the version has begun, where a row's event cannot be made, or
     where the other version has keys in quarantine or folds other topics; ConfigurationError where the view cannot make
-    its rows of the other's.
+    its rows of the other's, or its table does not take one of them.
     """
     connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     before = decision.version_before
@@ -79,8 +90,8 @@ def begin_with_rows(
         cursor.itersize = ROWS_PER_STATEMENT
         cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table_name(view.name, before))))
         while found := cursor.fetchmany(ROWS_PER_STATEMENT):
-            changed = _rows_of(view, found)
-            table.store(connection, changed)
+            changed = _rows_of(view, found, before)
+            _store(connection, table, changed)
             if view.changes is not None:
                 write(connection, list(_told(project, view, view.changes, codec, changed, before)))
             rows += len(changed)
@@ -129,20 +140,16 @@ def begin_with_records(
     they come again. Returns how many rows there are. Raises RefusedError where the version has begun, or where one of
     the records cannot be folded.
     """
-    application = require_not_begun(connection, project, view)
-    ViewTable(view).create(connection)
-    for place, begin in sorted(bounds.begins.items()):
-        connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
+    _begin_at(connection, project, view, bounds)
     waiting = iter(records)
     try:
         while chunk := list(islice(waiting, ROWS_PER_STATEMENT)):
             for place, found in _by_place(chunk).items():
-                read = folding.read(Batch(*place, found))
-                folding.apply(connection, read=read, now_milliseconds=now_milliseconds)
+                _fold(connection, folding, Batch(*place, found), now_milliseconds)
     except RecordFailed as failure:
         raise RefusedError(
             f"view {view.name} version {view.version} cannot fold {failure.record.header('id')}, a message to "
-            f"{failure.record.topic}: {failure.cause}",
+            f"{failure.record.topic}: {first_line(failure.cause)}",
             kept="every version that is there; nothing was built",
             next_step=f"fix the view's fold; or take what the topics have: towpath views build {view.name} "
             f"--version {view.version} --from topic --reason REASON",
@@ -178,10 +185,50 @@ def _told(
             ) from error
 
 
-def _rows_of(view: View[Any], found: list[dict[str, Any]]) -> Mapping[str, Any]:
+def _fold(connection: Connection, folding: Folding, batch: Batch, now_milliseconds: int) -> None:
+    """Fold records, together or, where the table does not take that, one by one. Raises RecordFailed for the culprit."""
+    try:
+        with connection.transaction():
+            folding.apply(connection, read=folding.read(batch), now_milliseconds=now_milliseconds)
+    except _NOT_TAKEN as error:
+        if len(batch.records) == 1:
+            raise RecordFailed(batch.records[0], error) from error
+        for record in batch.records:
+            _fold(connection, folding, Batch(batch.topic, batch.partition, [record]), now_milliseconds)
+
+
+def _rows_of(view: View[Any], found: list[dict[str, Any]], before: int) -> Mapping[str, Any]:
     assert view.from_row is not None
-    made = (view.from_row(row) for row in found)
-    return {getattr(row, view.key): row for row in made if row is not None}
+    changed = {}
+    for one in found:
+        try:
+            row = view.from_row(one)
+            if row is not None:
+                changed[getattr(row, view.key)] = row
+        except Exception as error:
+            raise _no_row(view, f"{one.get(view.key)!r} of version {before}", error) from error
+    return changed
+
+
+def _store(connection: Connection, table: ViewTable[Any], changed: Mapping[str, Any]) -> None:
+    """Write rows, together or, where the table does not take that, one by one, which finds the culprit."""
+    try:
+        with connection.transaction():
+            table.store(connection, changed)
+    except (*_NOT_TAKEN, AttributeError) as error:
+        if len(changed) == 1:
+            raise _no_row(table.view, repr(next(iter(changed))), error) from error
+        for key, row in changed.items():
+            _store(connection, table, {key: row})
+
+
+def _no_row(view: View[Any], key: str, error: Exception) -> ConfigurationError:
+    return ConfigurationError(
+        f"view {view.name} version {view.version}: what from_row makes of the row of {key} is none of its own: "
+        f"{type(error).__name__}: {first_line(error)}",
+        kept="every version that is there; nothing was built",
+        next_step="fix the view's from_row, then build it again",
+    )
 
 
 def require_not_begun(connection: Connection, project: str, view: View[Any]) -> str:
