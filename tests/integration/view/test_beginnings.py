@@ -69,12 +69,12 @@ def test_a_message_of_an_outbox_that_breaks_a_check_is_said_with_its_id(shop: Sh
     """As one that cannot be folded, whichever it is of those that are folded together."""
     folding = Folding("limited", LIMITED, CODEC, HOUR_MILLISECONDS)
     records = [confirmed(number) for number in range(4)]  # the third is one too many
-    with pytest.raises(RefusedError, match="cannot fold event-2, .*check_confirmations_2") as told:
-        with shop.connected() as own:
-            begin_with_records(
-                own, PROJECT, LIMITED, folding, records, bounds_of(shop.broker, [TOPIC]),
-                replace(DECISION, version_before=None, version_after=1), now_milliseconds=MILLISECONDS,
-            )  # fmt: skip
+    says = r"cannot fold event-2, .*check_confirmations_2"
+    with pytest.raises(RefusedError, match=says) as told, shop.connected() as own:
+        begin_with_records(
+            own, PROJECT, LIMITED, folding, records, bounds_of(shop.broker, [TOPIC]),
+            replace(DECISION, version_before=None, version_after=1), now_milliseconds=MILLISECONDS,
+        )  # fmt: skip
     assert "Failing row" not in str(told.value)
 
 

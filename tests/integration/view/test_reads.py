@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import threading
-from typing import Any
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, cast
 
 import pytest
 from fastapi import FastAPI
@@ -17,7 +19,8 @@ from tests.integration.view.test_versions import TOPIC, Shop, Sum, shop, sum_vie
 from tests.unit.orchestrator.desktop import CODEC
 from towpath.errors import ConfigurationError, ContractError, NotFoundError, WorldError
 from towpath.orchestrator.envelope import headers_of
-from towpath.view import RowSource
+from towpath.stream.engine.postgres import create_stream_tables
+from towpath.view import RowSource, View
 from towpath.view.postgres import ViewTable
 from towpath.view.reads import Filter, NotYetRead, Seen
 from towpath.view.reads import postgres as reads
@@ -153,12 +156,50 @@ def test_the_router_answers_rows_pages_and_what_has_not_changed(shop: Shop, read
         assert asked(app, "/sums/", wrong).status_code == 422
     for weak in (f"W/{one.headers['ETag']}", f'"other", W/{one.headers["ETag"]}', "*"):
         assert asked(app, "/sums/k-1", etag=weak).status_code == 304
-    for odd in ({"name": "a\0b"}, {"after": "\0"}, {"confirmations": "1e5"}, {"min_position": "payment.events[0]@1"}):
+    for odd in (
+        {"name": "a\0b"},
+        {"after": "\0"},
+        {"confirmations": "1e5"},
+        {"min_position": "payment.events[0]@1"},
+        {"min_event": "a\0b"},
+    ):
         assert asked(app, "/sums/", odd).status_code == 422, odd
     assert asked(app, "/sums/a%00b").status_code == 422
     assert asked(app, "/sums/", {"confirmations": "9" * 40}).json()["rows"] == []
     late = asked(app, "/sums/k-1", {"min_event": "never", "timeout_seconds": "0"})
     assert (late.status_code, late.headers["Retry-After"]) == (503, "1")
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """Whatever a column may hold."""
+
+    key: bytes
+    amount: Decimal
+    share: float
+
+
+def test_the_router_tells_whatever_a_row_may_hold(shop: Shop) -> None:
+    """Bytes as base64, which it also takes; decimals exactly; a share of nothing as null."""
+    view: View[Odd] = replace(cast("Any", VIEW), name="odd", row=Odd, key="key", indexes=())
+    rows = [
+        Odd(b"\xff\xd8", Decimal("12345678901234567.89"), float("nan")),
+        Odd(b"\xff\xd9", Decimal(1), float("-inf")),
+    ]
+    with shop.connected() as own:
+        create_stream_tables(own)
+        ViewTable(view).create(own)
+        ViewTable(view).store(own, {cast("Any", row.key): row for row in rows})
+    app = FastAPI()
+    app.include_router(view_router(ViewReader(shop.settings, view), view), prefix="/odd")
+    told = [
+        {"key": "/9g=", "amount": "12345678901234567.89", "share": None},
+        {"key": "/9k=", "amount": "1", "share": None},
+    ]
+    assert asked(app, "/odd/", {"limit": "1"}).json() == {"rows": told[:1], "after": "/9g="}
+    assert asked(app, "/odd/", {"after": "/9g="}).json() == {"rows": told[1:], "after": None}
+    assert asked(app, "/odd/", {"key": "/9k=", "amount.le": "1.0"}).json()["rows"] == told[1:]
+    assert asked(app, "/odd/", {"key": "no base64"}).status_code == 422
 
 
 def test_what_a_view_can_never_answer_is_said_at_once(shop: Shop, reader: ViewReader[Sum]) -> None:

@@ -18,6 +18,9 @@ Row = TypeVar("Row")
 LIMIT_MAX = 1_000
 _POSITION = re.compile(r"^(?P<topic>[A-Za-z0-9._-]+)\[(?P<partition>\d+)\]@(?P<offset>\d+)$")
 
+_ID = re.compile(r"[^\0\ud800-\udfff]+", re.DOTALL)
+"""What a database takes as a text."""
+
 
 class Comparing(StrEnum):
     """How a field is compared."""
@@ -47,11 +50,16 @@ class Filter:
 class Seen:
     """What a read must have seen: the position of a record (`topic[partition]@offset`), or the id of an event.
 
-    The id is that of the outbox row, which its writer knows before Kafka has it.
+    The id is that of the outbox row, which its writer knows before Kafka has it. Raises ConfigurationError for what is
+    the id of no event.
     """
 
     position: str | None = None
     event_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.event_id is not None and not _ID.fullmatch(self.event_id):
+            raise ConfigurationError(f"{self.event_id!r} is no id of an event", next_step="take that of the outbox row")
 
     @property
     def place(self) -> tuple[TopicPartition, int] | None:

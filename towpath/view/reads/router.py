@@ -4,8 +4,10 @@ The one rule: what a request asks is checked against the row's own fields, and a
 reader's `ETag` is not sent again.
 """
 
+from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import Any, get_args, get_type_hints
 
 from towpath.errors import ConfigurationError, NotFoundError, WorldError
@@ -64,7 +66,7 @@ def view_router(reader: ViewReader[Any], view: View[Any]) -> Any:
             read = reader.get(_value(view.key, key, known), seen=seen, timeout_seconds=timeout_seconds)
             if read.row is None:
                 raise HTTPException(404, f"{view.name} has no row {key}", headers={"ETag": f'"{read.tag}"'})
-            return asdict(read.row), read.tag
+            return _told(asdict(read.row)), read.tag
 
         return answer(make, if_none_match, response)
 
@@ -91,11 +93,17 @@ def view_router(reader: ViewReader[Any], view: View[Any]) -> Any:
                 seen=_seen(min_position, min_event),
                 timeout_seconds=timeout_seconds,
             )
-            return {"rows": [asdict(row) for row in page.rows], "after": page.after}, page.tag
+            rows = [_told(asdict(row)) for row in page.rows]
+            return _told({"rows": rows, "after": page.after}), page.tag
 
         return answer(make, if_none_match, response)
 
     return router
+
+
+def _told(values: dict[str, Any]) -> dict[str, Any]:
+    """Return values as they are told in JSON: bytes, which are seldom a text, as base64."""
+    return {name: b64encode(value).decode() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 def _seen(position: str | None, event_id: str | None) -> Seen | None:
@@ -130,6 +138,8 @@ def _plain_type(hint: Any) -> Any:
     plain = options[0]
     if plain is bool:
         return lambda text: {"true": True, "false": False}[text.lower()]
+    if plain is bytes:
+        return partial(b64decode, validate=True)
     if plain in (datetime, date):
         return plain.fromisoformat
     return plain

@@ -186,7 +186,7 @@ def _told(
 
 
 def _fold(connection: Connection, folding: Folding, batch: Batch, now_milliseconds: int) -> None:
-    """Fold records, together or, where the table does not take that, one by one. Raises RecordFailed for the culprit."""
+    """Fold records: together or, where the table does not take that, one by one. Raises RecordFailed."""
     try:
         with connection.transaction():
             folding.apply(connection, read=folding.read(batch), now_milliseconds=now_milliseconds)
