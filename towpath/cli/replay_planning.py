@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from towpath.replay.source import Source
     from towpath.stream.broker.kafka import KafkaBroker
     from towpath.stream.broker.record import ConsumedRecord
+
+
+LOOKED_UP_AT_ONCE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,39 @@ def make_plan(settings: Settings, asked: Asked) -> "Plan":
             *problems_of(counted, target, recognitions),
             *_foreign_problems(settings, target, counted),
             *_clock_problems(settings, target, topics),
+            *(_moved_problems(settings, unlooked, choose) if told == topics else ()),
         )
     return replace(unlooked, counted=counted.to_json(), recognitions=recognitions, problems=problems)
+
+
+def problems_since(settings: Settings, plan: "Plan") -> tuple[str, ...]:
+    """Return what those who receive a plan's records have forgotten since it was made."""
+    if plan.target.file is not None or plan.target.cluster is not None or not plan.recognitions:
+        return ()
+    return _judgement(settings, {one.topic for one in plan.recognitions}, elsewhere=False).since(plan.recognitions)
+
+
+def _moved_problems(settings: Settings, plan: "Plan", choose: "Choose") -> tuple[str, ...]:
+    """Return why messages of an outbox would not be known again by the views: their topics have grown since.
+
+    The outbox does not say in which partition a message lay; a view does, of those that it remembers.
+    """
+    from towpath.replay.postgres import noted_elsewhere
+    from towpath.view.versions.postgres import views_connection
+
+    if plan.outbox is None or plan.target.cluster is not None:
+        return ()
+    groups, most = _view_groups(settings), max(plan.partition_counts.values(), default=0)
+    records = iter(choose(source_of_plan(settings, plan).read(plan.ranges)))
+    with views_connection(settings) as connection:
+        while chunk := list(islice(records, LOOKED_UP_AT_ONCE)):
+            if (found := noted_elsewhere(connection, groups, chunk, most)) is not None:
+                problem = (
+                    f"{groups[found.application]} has had {found.id} in {found.topic}[{found.noted_in}], and would not "
+                    f"know it in {found.topic}[{found.partition}]: the topic has been given partitions since"
+                )
+                return (problem,)
+    return ()
 
 
 def require_possible(selection: "Selection") -> None:
@@ -280,17 +315,29 @@ def outbox_records(
     yield from source_of_plan(settings, plan).read(plan.ranges)
 
 
+def _view_groups(settings: Settings) -> dict[str, str]:
+    """Return the groups of the project's views and the engine's own, with what a plan calls the view."""
+    from towpath.orchestrator.sagas_view import own_views
+    from towpath.project import load_sagas, load_views
+    from towpath.view.view import group_name
+
+    views = {f"view {name}": list(versions.values()) for name, versions in load_views(settings).items()}
+    views["view sagas"] = own_views(load_sagas(settings))
+    return {
+        group_name(settings.project.name, view.name, view.version): label
+        for label, versions in views.items()
+        for view in versions
+    }
+
+
 def _judgement(settings: Settings, topics: Iterable[str], *, elsewhere: bool) -> "Judgement":
     """Return who reads `topics`, and what each of them has forgotten; `elsewhere` nobody here has read anything."""
     from towpath.contract.catalogue import Catalogue, TopicKind
-    from towpath.orchestrator.sagas_view import own_views
     from towpath.parties import load_parties
-    from towpath.project import load_sagas, load_views
     from towpath.replay.judgement import Judgement, consumers_of
     from towpath.replay.postgres import forgotten
     from towpath.stream.broker.record import TopicPartition
     from towpath.view.versions.postgres import views_connection
-    from towpath.view.view import group_name
 
     catalogue = Catalogue.load(settings)
     consumers = consumers_of(catalogue, load_parties(settings, catalogue), topics)
@@ -298,13 +345,7 @@ def _judgement(settings: Settings, topics: Iterable[str], *, elsewhere: bool) ->
         return Judgement(consumers, {})
     now = datetime.now(UTC)
     known: dict[tuple[str, TopicPartition], tuple[int, str]] = {}
-    views = {f"view {name}": list(versions.values()) for name, versions in load_views(settings).items()}
-    views["view sagas"] = own_views(load_sagas(settings))
-    groups = {
-        group_name(settings.project.name, view.name, view.version): label
-        for label, versions in views.items()
-        for view in versions
-    }
+    groups = _view_groups(settings)
     with views_connection(settings) as connection:
         for (application, place), until in forgotten(connection, groups).items():
             known[groups[application], place] = (until, "it has forgotten the ids of that time")

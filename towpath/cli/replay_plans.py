@@ -21,6 +21,7 @@ from towpath.cli.replay_planning import (
     ids_in,
     make_plan,
     milliseconds,
+    problems_since,
     source_of_plan,
     target_broker,
     translation,
@@ -169,6 +170,13 @@ def run(
     if made.problems and not force:
         raise RefusedError(
             "; ".join(made.problems), kept="everything: nothing was sent", next_step="say --force, with the reason"
+        )
+    since = () if force else problems_since(settings, made)
+    if since:
+        raise RefusedError(
+            "; ".join(since),
+            kept="everything: nothing was sent now",
+            next_step="plan anew, which says of how many; or say --force, with the reason",
         )
     output.ask(f"Send {made.records} records again?", yes=yes)
     with views_connection(settings) as connection:

@@ -46,6 +46,7 @@ class Judgement:
     _records: Counter[tuple[str, str]] = field(default_factory=Counter)
     _beyond: Counter[tuple[str, str]] = field(default_factory=Counter)
     _why: dict[tuple[str, str], str] = field(default_factory=dict)
+    _oldest: dict[tuple[str, str], dict[str, int]] = field(default_factory=dict)
 
     def meet(self, record: ConsumedRecord, topic: str) -> None:
         """Count a record that goes to `topic`."""
@@ -54,10 +55,14 @@ class Judgement:
             if one.topic != topic or (type_ is not None and type_ not in one.types):
                 continue
             self._records[one.name, topic] += 1
-            known = self.forgotten.get((one.name, TopicPartition(topic, record.partition)))
-            if known is not None and record.timestamp_milliseconds <= known[0]:
+            place, at = TopicPartition(topic, record.partition), record.timestamp_milliseconds
+            known = self.forgotten.get((one.name, place))
+            if known is not None and at <= known[0]:
                 self._beyond[one.name, topic] += 1
                 self._why[one.name, topic] = known[1]
+            else:
+                oldest = self._oldest.setdefault((one.name, topic), {})
+                oldest[str(place)] = min(at, oldest.get(str(place), at))
 
     def recognitions(self) -> tuple[Recognition, ...]:
         """Return what each consumer makes of what it meets."""
@@ -69,10 +74,24 @@ class Judgement:
                 one.recognises,
                 self._beyond[one.name, one.topic],
                 self._why.get((one.name, one.topic), ""),
+                self._oldest.get((one.name, one.topic), {}),
             )
             for one in self.consumers
             if self._records[one.name, one.topic]
         )
+
+    def since(self, planned: Iterable[Recognition]) -> tuple[str, ...]:
+        """Return what consumers have forgotten of a plan since they were looked at, one reason each."""
+        found = []
+        for one in planned:
+            for (name, place), (until, why) in sorted(self.forgotten.items()):
+                at = one.oldest.get(str(place))
+                if name == one.consumer and place.topic == one.topic and at is not None and at <= until:
+                    found.append(
+                        f"{name} can no longer tell of records of {place}, as it could when it was planned: {why}"
+                    )
+                    break
+        return tuple(found)
 
 
 def consumers_of(catalogue: Catalogue, parties: Parties, topics: Iterable[str]) -> tuple[Consumer, ...]:

@@ -39,7 +39,8 @@ class Target:
 class Recognition:
     """What a consumer makes of the records that it has applied before.
 
-    `recognises` is how, None where it cannot; `beyond` counts the records of which it can no longer tell.
+    `recognises` is how, None where it cannot; `beyond` counts the records of which it can no longer tell. `oldest` is
+    the time (milliseconds) of the oldest record of each partition that it can tell of.
     """
 
     consumer: str
@@ -48,6 +49,7 @@ class Recognition:
     recognises: str | None
     beyond: int = 0
     beyond_why: str = ""
+    oldest: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def harmless(self) -> bool:

@@ -5,7 +5,7 @@ that was killed is not taken for one that runs.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -16,7 +16,7 @@ import psycopg
 from towpath.errors import NotFoundError
 from towpath.replay.plan import Plan
 from towpath.replay.progress import superseded
-from towpath.stream.broker.record import TopicPartition
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 Connection = psycopg.Connection[Any]
 
@@ -152,6 +152,48 @@ def known(connection: Connection) -> list[KnownReplay]:
     create_replays(connection)
     rows = connection.execute(f"{_READ} ORDER BY started_at DESC").fetchall()
     return [KnownReplay(*row) for row in rows]
+
+
+_ELSEWHERE = """
+SELECT again.id, seen.application, again.topic, again.partition, seen.partition
+  FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(ids)s::text[]) AS again (topic, partition, id)
+ CROSS JOIN unnest(%(applications)s::text[]) AS one (application)
+ CROSS JOIN generate_series(0, %(last)s) AS place (number)
+  JOIN towpath_seen AS seen ON (seen.application, seen.topic, seen.partition, seen.id)
+                             = (one.application, again.topic, place.number, again.id)
+ WHERE place.number <> again.partition AND NOT EXISTS (
+   SELECT FROM towpath_seen AS own WHERE (own.application, own.topic, own.partition, own.id)
+                                       = (one.application, again.topic, again.partition, again.id))
+ LIMIT 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """A record that an application has noted in another partition than that in which it would come again."""
+
+    id: str
+    application: str
+    topic: str
+    partition: int
+    noted_in: int
+
+
+def noted_elsewhere(
+    connection: Connection, applications: Iterable[str], records: Sequence[ConsumedRecord], partitions: int
+) -> Elsewhere | None:
+    """Return one of the records that an application would not know again; `partitions` is the most that a topic has."""
+    if connection.execute("SELECT to_regclass('towpath_seen') IS NULL").fetchall()[0][0]:
+        return None
+    values = {
+        "topics": [record.topic for record in records],
+        "partitions": [record.partition for record in records],
+        "ids": [record.header("id") for record in records],
+        "applications": list(applications),
+        "last": partitions - 1,
+    }
+    found = connection.execute(_ELSEWHERE, values).fetchone()
+    return None if found is None else Elsewhere(*found)
 
 
 def forgotten(connection: Connection, applications: Iterable[str]) -> dict[tuple[str, TopicPartition], int]:

@@ -8,13 +8,15 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from tests.unit.replay.test_sending import Target, broker_with, planned
+from tests.unit.replay.test_sending import TOPIC, Target, broker_with, planned
 from towpath.cli import replay_plans
 from towpath.errors import RefusedError
 from towpath.replay import postgres
 from towpath.replay.plan import Plan
+from towpath.replay.progress import Progress
 from towpath.replay.selection import Selection
 from towpath.settings import load_settings
+from towpath.stream.engine.postgres import create_stream_tables
 
 pytestmark = pytest.mark.stack
 
@@ -65,6 +67,38 @@ def test_a_run_that_another_one_has_followed_changes_nothing_of_what_that_one_no
         postgres.note(connection, first, sent=7)
     known = postgres.show(connection, plan.replay_id)
     assert (known.state, known.sent) == ("done", 30)
+
+
+def test_a_plan_is_judged_again_when_it_is_run(
+    connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A consumer may have forgotten since; a person may send it all the same."""
+    plan, file, sent = planned(broker_with(3)), tmp_path / "plan.json", []
+    file.write_text(json.dumps(plan.to_json()), encoding="utf-8")
+    monkeypatch.setattr(replay_plans, "problems_since", lambda *_: ("view a can no longer tell",))
+    monkeypatch.setattr(replay_plans, "_carry_out", lambda *_: sent.append(1) or Progress(3, {}, 0.0))
+    with pytest.raises(RefusedError, match="view a can no longer tell"):
+        replay_plans.run(file, reason="a test", yes=True)
+    replay_plans.run(file, reason="a test", yes=True, force=True)
+    assert sent == [1]
+
+
+def test_a_record_that_a_view_has_had_in_another_partition_is_found(connection: Connection) -> None:
+    """Its topic has grown since: in the partition that its key has now, it would be folded once more."""
+    create_stream_tables(connection)
+    records = broker_with(30).records(TOPIC)
+    seen = "INSERT INTO towpath_seen VALUES ('view', %s, %s, %s, 0)"
+    for record in records[:20]:
+        connection.execute(seen, (TOPIC, record.partition, record.header("id")))
+    assert postgres.noted_elsewhere(connection, ["view"], records, 6) is None
+    moved, known = records[25], records[3]
+    connection.execute(seen, (TOPIC, known.partition + 1, known.header("id")))  # in both: it would be known
+    assert postgres.noted_elsewhere(connection, ["view"], records, 6) is None
+    connection.execute(seen, (TOPIC, moved.partition + 3, moved.header("id")))
+    assert postgres.noted_elsewhere(connection, ["another"], records, 6) is None
+    assert postgres.noted_elsewhere(connection, ["view"], records, 6) == postgres.Elsewhere(
+        str(moved.header("id")), "view", TOPIC, moved.partition, moved.partition + 3
+    )
 
 
 def test_a_run_that_was_killed_is_not_asked_to_stop(

@@ -53,3 +53,16 @@ def test_what_a_consumer_has_forgotten_is_counted() -> None:
         ("view a", 3, 2, True),
         ("b", 1, 0, False),
     ]
+
+
+def test_what_a_consumer_has_forgotten_since_it_was_planned_is_said_when_it_is_run() -> None:
+    """Where it still knows all that the plan sends, nothing is; what was too old already was said then."""
+    place, consumers = TopicPartition("order.events", 0), (Consumer("view a", "order.events", frozenset({"x"}), "ids"),)
+    planned = Judgement(consumers, {("view a", place): (10, "forgotten")})
+    for at in (9, 11, 15):
+        planned.meet(record("x", at), "order.events")
+    for until, other in ((10, 0), (10, 99)):
+        forgotten = {("view a", place): (until, "forgotten"), ("view a", place._replace(partition=1)): (other, "")}
+        assert Judgement(consumers, forgotten).since(planned.recognitions()) == ()
+    (reason,) = Judgement(consumers, {("view a", place): (11, "forgotten")}).since(planned.recognitions())
+    assert reason.startswith("view a can no longer tell of records of order.events[0]")
