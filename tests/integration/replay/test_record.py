@@ -8,11 +8,11 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from tests.unit.replay.test_sending import TOPIC, Target, broker_with, planned
+from tests.unit.replay.test_sending import TOPIC, broker_with, planned
 from towpath.cli import replay_plans
 from towpath.errors import RefusedError
 from towpath.replay import postgres
-from towpath.replay.plan import Plan
+from towpath.replay.plan import Plan, Target
 from towpath.replay.progress import Progress
 from towpath.replay.selection import Selection
 from towpath.settings import load_settings
@@ -73,14 +73,19 @@ def test_a_plan_is_judged_again_when_it_is_run(
     connection: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A consumer may have forgotten since; a person may send it all the same."""
-    plan, file, sent = planned(broker_with(3)), tmp_path / "plan.json", []
+    plan, file, sent = planned(broker_with(3)), tmp_path / "plan.json", list[Plan]()
     file.write_text(json.dumps(plan.to_json()), encoding="utf-8")
     monkeypatch.setattr(replay_plans, "problems_since", lambda *_: ("view a can no longer tell",))
-    monkeypatch.setattr(replay_plans, "_carry_out", lambda *_: sent.append(1) or Progress(3, {}, 0.0))
+
+    def carry_out(_: Any, made: Plan, keep_on: Any) -> Progress:
+        sent.append(made)
+        return Progress(3, {}, 0.0)
+
+    monkeypatch.setattr(replay_plans, "_carry_out", carry_out)
     with pytest.raises(RefusedError, match="view a can no longer tell"):
         replay_plans.run(file, reason="a test", yes=True)
     replay_plans.run(file, reason="a test", yes=True, force=True)
-    assert sent == [1]
+    assert sent == [plan]
 
 
 def test_a_record_that_a_view_has_had_in_another_partition_is_found(connection: Connection) -> None:

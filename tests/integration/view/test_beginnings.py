@@ -3,13 +3,14 @@
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
 
-from tests.integration.view.test_folding import CODEC, HOUR_MILLISECONDS, LIMITED, MILLISECONDS, Limited, confirmed
+from tests.integration.view.test_folding import HOUR_MILLISECONDS, LIMITED, MILLISECONDS, Limited, confirmed
 from tests.integration.view.test_versions import PROJECT, TOPIC, Shop, shop
+from tests.unit.orchestrator.desktop import CODEC
 from towpath.errors import ConfigurationError, RefusedError
 from towpath.stream.engine.postgres import create_stream_tables
 from towpath.view import View
@@ -50,7 +51,7 @@ def first(shop: Shop) -> Shop:
         (lambda row: Limited(row["order_id"], row["count"]), "row of 'a' of version 1 .*KeyError: 'count'"),
         (lambda row: Limited(row["order_id"], row["confirmations"] + 1), "row of 'b' .*check_confirmations_2"),
         (lambda row: Limited(row["order_id"], 2**70), "row of 'a' .*out of range"),
-        (lambda row: Limited(row["order_id"], "many"), "row of 'a' .*invalid input"),
+        (lambda row: Limited(row["order_id"], cast("Any", "many")), "row of 'a' .*invalid input"),
         (lambda row: row, "row of 'a' of version 1 .*AttributeError"),
     ],
 )
@@ -59,7 +60,7 @@ def test_a_from_row_that_cannot_make_a_row_is_said_with_the_key(
 ) -> None:
     """And what to do; no value of a row is told, and the new version has not begun."""
     with pytest.raises(ConfigurationError, match=says) as told, first.connected() as own:
-        begin_with_rows(own, PROJECT, replace(TWO, from_row=from_row), DECISION)
+        begin_with_rows(own, PROJECT, replace(TWO, from_row=from_row), DECISION, CODEC)
     assert "Failing row" not in str(told.value)
     with first.connected() as own:
         assert built_versions(own, "limited") == [1]
@@ -88,7 +89,7 @@ def test_the_second_of_two_builds_at_once_is_told_that_the_version_has_begun(
 
     def begin(own: Connection, source: str) -> None:
         if source == "rows":
-            begin_with_rows(own, PROJECT, TWO, DECISION)
+            begin_with_rows(own, PROJECT, TWO, DECISION, CODEC)
         else:
             begin_at_topics(own, PROJECT, TWO, bounds_of(first.broker, [TOPIC]), DECISION)
 

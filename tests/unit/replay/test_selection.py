@@ -58,17 +58,17 @@ def test_records_that_an_expression_cannot_be_judged_for_are_counted() -> None:
     assert judged.first.startswith("order.events[")
 
 
-@pytest.mark.parametrize("asked", [{"where": 'record.order_id != ""'}, {"function": "operator:or_"}])
+@pytest.mark.parametrize("asked", [Selection(where='record.order_id != ""'), Selection(function="mine:any")])
 def test_records_that_no_predicate_can_be_asked_of_are_counted(
-    monkeypatch: pytest.MonkeyPatch, asked: dict[str, str]
+    monkeypatch: pytest.MonkeyPatch, asked: Selection
 ) -> None:
     """Whoever asked for all of a customer's records must not believe to have them."""
     monkeypatch.setattr(replay_planning, "load_function", lambda *_: lambda *_: True)
     broker = broker_with(3)
     broker.append(TOPIC, b"\0\0\0\xff\xff of a newer release", key=b"o-1")
     broker.append(TOPIC, None, key=b"o-1")
-    judged, selection = Judged(), Selection(topics=(TOPIC,), **asked)
-    choose_them = replay_planning.chooser(load_settings(environment=False), selection, CODEC, judged)
+    judged = Judged()
+    choose_them = replay_planning.chooser(load_settings(environment=False), asked, CODEC, judged)
     assert len(list(choose_them(broker.records(TOPIC)))) == 3
     assert (judged.judged, judged.not_judged) == (3, 2)
 
