@@ -62,6 +62,9 @@ class UndeclaredReply(ProgrammerError):
     """A handler returned what its declaration does not name."""
 
 
+_TEXTS = ("saga", "step", "item", "direction", "reply_to", "tenant", "traceparent")
+
+
 class Verdict(Enum):
     """What is done with a command."""
 
@@ -127,6 +130,7 @@ def read_command(record: ConsumedRecord, handlings: Mapping[str, Handling]) -> C
     """
     headers = {name: value for name, value in record.headers if value is not None}
     try:
+        _check(record.key or b"", headers)
         handling = handlings.get(headers["type"].decode())
         if handling is None:
             raise Malformed(record, f"nobody here answers {headers['type'].decode()}")
@@ -158,16 +162,29 @@ def read_command(record: ConsumedRecord, handlings: Mapping[str, Handling]) -> C
         raise Malformed(record, f"one of its headers cannot be read: {error}") from None
 
 
+def _check(key: bytes, headers: Mapping[str, bytes]) -> None:
+    """Raise ValueError for what the handler, the inbox or the reply's columns could not take."""
+    if b"\0" in key or any(b"\0" in headers.get(name, b"") for name in _TEXTS):
+        raise ValueError("a zero byte, which PostgreSQL holds in no text")
+    if "deadline" in headers:
+        _milliseconds(headers["deadline"])
+
+
 def _int4(text: bytes) -> int:
     """Return a number that a column of 32 bits holds. Past that psycopg's binary COPY writes another, unasked."""
+    if not text.isdigit():  # int() takes signs, blanks and underscores as well
+        raise ValueError(f"{text!r} is no number")
     number = int(text)
-    if abs(number) > INT4_MAX:
+    if number > INT4_MAX:
         raise ValueError(f"{number} is past 32 bits")
     return number
 
 
 def _milliseconds(text: bytes) -> int:
-    return int(datetime.fromisoformat(text.decode()).timestamp() * 1000)
+    moment = datetime.fromisoformat(text.decode())
+    if moment.tzinfo is None:
+        raise ValueError(f"{text!r} has no offset from UTC")
+    return int(moment.timestamp() * 1000)
 
 
 def waves(commands: Sequence[Command]) -> Iterator[list[Command]]:

@@ -72,7 +72,7 @@ def test_what_was_answered_is_answered_again_under_the_attempt_that_asks() -> No
     )
 
 
-@pytest.mark.parametrize("number", [2**31, -(2**31), 99_999_999_999])
+@pytest.mark.parametrize("number", [2**31, 99_999_999_999])
 @pytest.mark.parametrize("header", ["attempt", "round"])
 def test_a_number_past_32_bits_cannot_be_read(header: str, number: int) -> None:
     """Written with others, by binary COPY, it came out as another number, and the command was answered under it."""
@@ -172,7 +172,20 @@ def test_a_command_without_one_of_its_headers_is_its_senders_mistake(header: str
 
 
 @pytest.mark.parametrize(
-    ("header", "text"), [("saga_id", "x"), ("idempotency_key", "7"), ("attempt", "two"), ("round", "")]
+    ("header", "text"),
+    [
+        ("saga_id", "x"),
+        ("idempotency_key", "7"),
+        ("attempt", "two"),
+        ("attempt", "-1"),
+        ("attempt", "1_0"),
+        ("attempt", "9" * 5_000),
+        ("round", ""),
+        ("step", "a\0b"),
+        ("tenant", "\0"),
+        ("deadline", "soon"),
+        ("deadline", "2026-01-01T00:00:00"),
+    ],
 )
 def test_a_header_that_cannot_be_read_is_its_senders_mistake(header: str, text: str) -> None:
     """Likewise."""
