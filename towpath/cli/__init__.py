@@ -4,13 +4,14 @@ Each module beside this one holds the verbs of one room and imports that room on
 """
 
 import sys
+from collections.abc import Sequence
 from functools import cache
 from typing import Annotated
 
 import typer
 
 from towpath.cli import output
-from towpath.errors import ExitCode, TowpathError
+from towpath.errors import ConfigurationError, ExitCode, TowpathError
 
 
 def _show_version(asked: bool) -> None:
@@ -83,9 +84,23 @@ def _register() -> None:
         module.register(app)
 
 
+def _require_text(arguments: Sequence[str]) -> None:
+    """Raise ConfigurationError for bytes that are no text in the terminal's encoding: nothing could keep or show it."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            shown = argument.encode(errors="surrogateescape")
+            raise ConfigurationError(
+                f"the argument {shown!r} is no text in UTF-8",
+                next_step="type it again, or change the terminal's encoding",
+            ) from None
+
+
 def main() -> None:
     """Run the command line; a user's mistake ends in its message and exit code, never in a traceback."""
     try:
+        _require_text(sys.argv)
         _register()
         app(standalone_mode=True)
     except TowpathError as error:
