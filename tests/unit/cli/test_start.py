@@ -71,7 +71,14 @@ main()
 
 def test_an_argument_that_is_no_text_is_refused() -> None:
     """No reason or key could be kept with it: PostgreSQL, JSON and Kafka's keys take UTF-8 alone."""
-    command = [sys.executable, "-c", "from towpath.cli import main; main()", b"dead", b"list", b"--reason=\xff"]
+    command: list[str | bytes] = [
+        sys.executable,
+        "-c",
+        "from towpath.cli import main; main()",
+        b"dead",
+        b"list",
+        b"--reason=\xff",
+    ]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 2
     assert ran.stderr.startswith("error: the argument b'--reason=\\xff' is no text in UTF-8\nnext: ")
