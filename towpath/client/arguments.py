@@ -51,6 +51,19 @@ def require_instance_id(value: Any) -> str:
     raise _wrong(f"an instance is found by its id, not by a {type(value).__name__}", _id_of(value) or "pass saga_id")
 
 
+def instance_id_of(value: Any) -> str | None:
+    """Return the id of an instance, None for a text that is none: it may be what a visitor typed, and none has it.
+
+    Raises ConfigurationError for any other value.
+    """
+    try:
+        return require_instance_id(value)
+    except ConfigurationError:
+        if isinstance(value, str):
+            return None
+        raise
+
+
 def require_named(instance: Any) -> None:
     """Raise ConfigurationError for what names no instance."""
     if not all(isinstance(getattr(instance, name, None), str) for name in ("saga", "saga_id", "key")):

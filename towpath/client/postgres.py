@@ -13,7 +13,7 @@ import psycopg
 from psycopg import errors
 from psycopg.rows import class_row
 
-from towpath.client.arguments import require_instance_id, require_seconds
+from towpath.client.arguments import instance_id_of, require_instance_id, require_seconds
 from towpath.client.awaiting import LOOK_SECONDS, AnswerTo, Ending, Found, Wanted, Which
 from towpath.client.base import ClientBase
 from towpath.client.driver.postgres import Caller, Connection, driver_of
@@ -114,9 +114,15 @@ class Client(ClientBase):
         return sent
 
     def standing(self, saga_id: str | UUID) -> InstanceStatus | None:
-        """Return how an instance stands, None while nothing was seen of it. Raises WorldError."""
+        """Return how an instance stands, None while nothing was seen of it, or for a text that is no id.
+
+        Raises WorldError.
+        """
+        id_ = instance_id_of(saga_id)
+        if id_ is None:
+            return None
         with self._views() as connection:
-            return next(iter(self._read(connection, Which(require_instance_id(saga_id)))), None)
+            return next(iter(self._read(connection, Which(id_))), None)
 
     def find(self, saga: str, key: str) -> list[InstanceStatus]:
         """Return the instances of `saga` for a business key, the latest first.

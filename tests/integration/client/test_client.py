@@ -227,6 +227,7 @@ def test_how_a_saga_stands_can_be_asked_from_anywhere(client: Client, views: psy
     )
     assert [one.saga_id for one in client.find("place_order", "o-1")] == [second.saga_id, first.saga_id]
     assert client.find("place_order", "o-2") == []
+    assert client.standing("never") is client.standing("s\0") is None  # what a visitor may have typed
 
 
 def test_before_the_view_is_kept_nothing_is_known(client: Client) -> None:

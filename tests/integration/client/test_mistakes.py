@@ -231,7 +231,6 @@ BAD: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "a key to find that is a number": ("key is a text", lambda c, _: c.find("place_order", 7)),
     "a key to find with a zero byte": ("zero byte", lambda c, _: c.find("place_order", "o\0")),
     "a saga to find that is a class": ("saga is a text", lambda c, _: c.find(Started, "o-1")),
-    "an id with a zero byte": ("saga_id is a UUID", lambda c, _: c.standing("s\0")),
     "a key as an id": ("saga_id is a UUID", lambda c, _: c.await_ending("o-1", timeout_seconds=1)),
     "a blank reason": ("who asks and why", lambda c, g: c.cancel(g, STARTED, actor="grace", reason="  ")),
     "a start to stand": ("not by a Started", lambda c, _: c.standing(STARTED)),

@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition as RdTopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 from psycopg.sql import SQL, Identifier
 
+from tests.integration.stack.customers import held
 from tests.integration.stack.test_positions import SAGA, VIEW, views_database
 from tests.integration.stack.test_supervisor import eventually
 from tests.next_steps import run
@@ -25,6 +26,7 @@ from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.port import UNKNOWN_END
 from towpath.stream.broker.position import HoldKind, PartitionHeld, write_held, write_lost_tail
 from towpath.stream.broker.record import TopicPartition
+from towpath.view.postgres import create_table
 
 RECORDS, EXPIRED = 10, 4
 """Written to each partition, and how many of them are gone."""
@@ -187,6 +189,7 @@ def test_a_worker_whose_group_nobody_looks_at_tells_what_it_holds_itself(
     spec = worker_process(stack.settings, "view:held_orders", environment={**stack.environment, **views})
     with views_database(stack) as connection:
         connection.execute(resources.files("towpath.stream.engine").joinpath("stream.sql").read_bytes())
+        create_table(stack.settings, held)  # of a version without one, nothing that is noted counts
         connection.execute(
             "INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset)"
             " VALUES (%s, %s, %s, %s, %s)",

@@ -71,8 +71,13 @@ def test_the_parts_are_small(stack: RunningStack) -> None:
 
 def test_logs_show_what_a_part_said(stack: RunningStack) -> None:
     """`logs PART` prints the end of its log; an unknown part is answered with those that exist."""
-    said = towpath(stack, "logs", "postgres", "--lines", "1000000")
-    assert "database system is ready to accept connections" in said.stdout
+    with (
+        psycopg.connect(f"{stack.settings.postgres.url}/postgres", autocommit=True) as connection,
+        pytest.raises(psycopg.errors.UndefinedTable),
+    ):
+        connection.execute("SELECT FROM nobody_made_this")
+    said = towpath(stack, "logs", "postgres", "--lines", "1000")
+    assert 'relation "nobody_made_this" does not exist' in said.stdout
     unknown = towpath(stack, "logs", "mysql")
     assert unknown.returncode == 5
     assert "postgres" in unknown.stderr
