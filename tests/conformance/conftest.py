@@ -8,6 +8,7 @@ from typing import Protocol
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from towpath.clock import SystemClock, wait_until
 from towpath.settings import KafkaSettings, StreamSettings
 from towpath.stream.broker.kafka import KafkaBroker
 from towpath.stream.broker.memory import MemoryBroker
@@ -70,6 +71,8 @@ class KafkaCluster:
         name = name or f"t-{uuid.uuid4().hex[:8]}"
         for future in self.admin.create_topics([NewTopic(name, partitions, 1, config=dict(config or {}))]).values():
             future.result()
+        # A broker answers before it knows the topic itself; whoever joins in between is told that there is none.
+        wait_until(SystemClock(), lambda: self.broker.partition_counts([name]), seconds=10, every_seconds=0.05)
         return name
 
     def delete(self, topic: str) -> None:
