@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 from fastapi import FastAPI, Header, HTTPException, Query
 from psycopg import errors
@@ -109,7 +109,7 @@ def create_api(settings: Settings | None = None) -> FastAPI:
 
     @api.get("/sagas/{saga_id}")
     def get_saga(
-        saga_id: str,
+        saga_id: UUID,
         wait_seconds: Annotated[float, Query(ge=0, le=30, description="How long to wait for an ending.")] = 0,
     ) -> SagaAnswer:
         """Tell how an order's saga stands, at once or once it has ended."""

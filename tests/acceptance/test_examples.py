@@ -126,9 +126,10 @@ def test_the_api_tells_why_an_order_was_not_fulfilled(api: httpx.Client, shop: S
 
 
 def test_the_api_knows_nothing_of_a_saga_that_never_was(api: httpx.Client, shop: Shop) -> None:
-    """It says so."""
+    """It says so; and of what is no id, that it is none."""
     del shop
-    assert api.get("/sagas/never").status_code == 404
+    assert api.get(f"/sagas/{uuid4()}").status_code == 404
+    assert api.get("/sagas/never").status_code == 422
 
 
 def test_a_clerk_approves_a_large_order_through_the_api(stack: RunningStack, api: httpx.Client) -> None:
