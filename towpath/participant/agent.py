@@ -18,6 +18,7 @@ from towpath.contract.codec import Codec
 from towpath.contract.retention import inbox_sum, re_emit_sum, require_sums
 from towpath.errors import WorldError, first_line
 from towpath.outbox.handover import Handover
+from towpath.outbox.postgres import UPKEEP_SECONDS
 from towpath.participant.execution import Answered, Answerer
 from towpath.participant.postgres import keep_up
 from towpath.participant.service import Service
@@ -29,9 +30,6 @@ from towpath.stream.engine.record_spans import handling_all
 from towpath.stream.faust_app.agent import DatabaseOptions, StreamApp, create_app
 
 log = structlog.get_logger("towpath.participant")
-
-UPKEEP_SECONDS = 3600.0
-"""Between two runs of upkeep. Partitions are made days ahead, so that a missed run costs nothing."""
 
 
 def application_name(settings: Settings, service: str) -> str:

@@ -80,30 +80,29 @@ def taking(pool: ConnectionPool[Any] | AsyncConnectionPool[Any]) -> Iterator[Non
 def writing(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> Iterator[None]:
     """Say what a failed, a read-only, a forbidden or a lost transaction means for what was to be written."""
     try:
-        yield
+        with _lost(connection, "writing", "a transaction that was open is rolled back"):
+            yield
     except (errors.InFailedSqlTransaction, errors.ReadOnlySqlTransaction, errors.InsufficientPrivilege) as error:
         raise _refused(error) from error
-    except psycopg.OperationalError as error:
-        if not connection.closed:
-            raise
-        raise WorldError(
-            f"the connection was lost while writing: {first_line(error)}",
-            kept="what was committed before; a transaction that was open is rolled back",
-            next_step=AGAIN,
-        ) from error
 
 
 @contextmanager
 def committing(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any]) -> Iterator[None]:
     """Say what it means that the connection was lost in the commit: nobody knows whether that stands."""
+    with _lost(connection, "committing", "what was written now is kept whole, or not at all"):
+        yield
+
+
+@contextmanager
+def _lost(connection: psycopg.Connection[Any] | psycopg.AsyncConnection[Any], doing: str, kept: str) -> Iterator[None]:
     try:
         yield
     except psycopg.OperationalError as error:
         if not connection.closed:
             raise
         raise WorldError(
-            f"the connection was lost while committing: {first_line(error)}",
-            kept="what was committed before; what was written now is kept whole, or not at all",
+            f"the connection was lost while {doing}: {first_line(error)}",
+            kept=f"what was committed before; {kept}",
             next_step=AGAIN,
         ) from error
 
