@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from towpath.stack.client import NotRunning, StackClient, start_supervisor
@@ -58,10 +59,9 @@ def python(home: Home) -> SpecMaker:
 def is_gone(pid: int) -> bool:
     """Tell whether no process has this pid any more (a zombie has ended)."""
     try:
-        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
-    except FileNotFoundError:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:  # also when it ends between the look-up and the reading
         return True
-    return state == "Z"
 
 
 def kill(pid: int) -> None:
