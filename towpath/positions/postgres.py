@@ -17,24 +17,24 @@ CONNECT_TIMEOUT_SECONDS = 5
 LOCK_TIMEOUT_MILLISECONDS = 10_000
 
 _READ = """
-SELECT topic, partition, topic_id, next_offset, note FROM towpath_offsets WHERE application = %s
+SELECT topic, partition, topic_id, next_offset, note FROM public.towpath_offsets WHERE application = %s
  ORDER BY topic, partition
 """
 _MOVE = """
-UPDATE towpath_offsets
+UPDATE public.towpath_offsets
    SET topic_id = %(topic_id)s, next_offset = %(offset_after)s, note = '', leader_epoch = -1, updated_at = now()
  WHERE application = %(application)s AND topic = %(topic)s AND partition = %(partition)s
    AND next_offset = %(offset_before)s
 """
 _WRITE = """
-INSERT INTO towpath_position_decisions
+INSERT INTO public.towpath_position_decisions
        (application, topic, partition, topic_id, offset_before, offset_after, found, actor, reason)
 VALUES (%(application)s, %(topic)s, %(partition)s, %(topic_id)s, %(offset_before)s, %(offset_after)s, %(found)s,
         %(actor)s, %(reason)s)
 """
 # The ids of records without one: what the log has at these offsets from now on are other records.
 _FORGET = """
-DELETE FROM towpath_seen
+DELETE FROM public.towpath_seen
  WHERE application = %(application)s AND topic = %(topic)s AND partition = %(partition)s
    AND CASE WHEN starts_with(id, %(place)s) AND substr(id, length(%(place)s) + 1) ~ '^[0-9]{1,18}$'
             THEN substr(id, length(%(place)s) + 1)::bigint >= %(offset_after)s ELSE false END

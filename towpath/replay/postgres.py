@@ -159,10 +159,10 @@ SELECT again.id, seen.application, again.topic, again.partition, seen.partition
   FROM unnest(%(topics)s::text[], %(partitions)s::int[], %(ids)s::text[]) AS again (topic, partition, id)
  CROSS JOIN unnest(%(applications)s::text[]) AS one (application)
  CROSS JOIN generate_series(0, %(last)s) AS place (number)
-  JOIN towpath_seen AS seen ON (seen.application, seen.topic, seen.partition, seen.id)
+  JOIN public.towpath_seen AS seen ON (seen.application, seen.topic, seen.partition, seen.id)
                              = (one.application, again.topic, place.number, again.id)
  WHERE place.number <> again.partition AND NOT EXISTS (
-   SELECT FROM towpath_seen AS own WHERE (own.application, own.topic, own.partition, own.id)
+   SELECT FROM public.towpath_seen AS own WHERE (own.application, own.topic, own.partition, own.id)
                                        = (one.application, again.topic, again.partition, again.id))
  LIMIT 1
 """
@@ -183,7 +183,7 @@ def noted_elsewhere(
     connection: Connection, applications: Iterable[str], records: Sequence[ConsumedRecord], partitions: int
 ) -> Elsewhere | None:
     """Return one of the records that an application would not know again; `partitions` is the most that a topic has."""
-    if connection.execute("SELECT to_regclass('towpath_seen') IS NULL").fetchall()[0][0]:
+    if connection.execute("SELECT to_regclass('public.towpath_seen') IS NULL").fetchall()[0][0]:
         return None
     values = {
         "topics": [record.topic for record in records],
@@ -198,10 +198,11 @@ def noted_elsewhere(
 
 def forgotten(connection: Connection, applications: Iterable[str]) -> dict[tuple[str, TopicPartition], int]:
     """Return up to which time each application has forgotten ids, by partition, where it has."""
-    if connection.execute("SELECT to_regclass('towpath_horizon') IS NULL").fetchall()[0][0]:
+    if connection.execute("SELECT to_regclass('public.towpath_horizon') IS NULL").fetchall()[0][0]:
         return {}
     rows = connection.execute(
-        "SELECT application, topic, partition, forgotten_milliseconds FROM towpath_horizon WHERE application = ANY(%s)",
+        "SELECT application, topic, partition, forgotten_milliseconds FROM public.towpath_horizon"
+        " WHERE application = ANY(%s)",
         (list(applications),),
     ).fetchall()
     return {(application, TopicPartition(topic, partition)): until for application, topic, partition, until in rows}

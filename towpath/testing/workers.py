@@ -18,7 +18,7 @@ from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.batch_size import Gathering
-from towpath.stream.engine.failures import AgentFailed, RecordFailed
+from towpath.stream.engine.failures import AgentFailed, named_in
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.unit import Unit
@@ -100,10 +100,10 @@ class _Agents:
         self.handled += sum(map(len, groups.values()))
         try:
             await self._handler(unit, groups)
-        except RecordFailed as error:
-            self._note(error.record, error.cause)
-            raise AgentFailed(error.cause, error.record) from error
         except Exception as error:
+            if (named := named_in(error)) is not None:
+                self._note(named.record, named.cause)
+                raise AgentFailed(named.cause, named.record) from error
             records = [record for group in groups.values() for record in group]
             self._note(records[0], error)
             raise AgentFailed(error, records[0] if len(records) == 1 else None) from error

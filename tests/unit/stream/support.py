@@ -11,7 +11,7 @@ from towpath.settings import StreamSettings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Broker, Groups, Producer
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
-from towpath.stream.engine.failures import AgentFailed, RecordFailed
+from towpath.stream.engine.failures import AgentFailed, named_in
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.unit import KafkaUnit, Unit
@@ -44,10 +44,9 @@ class FunctionAgents:
         try:
             async with asyncio.timeout(seconds):
                 await self.handler(unit, groups)
-        except RecordFailed as error:
-            raise AgentFailed(error.cause, error.record) from error
         except Exception as error:
-            raise AgentFailed(error, None) from error
+            named = named_in(error)
+            raise (AgentFailed(error, None) if named is None else AgentFailed(named.cause, named.record)) from error
 
     async def assigned(self, partitions: frozenset[TopicPartition]) -> None:
         """Note it."""

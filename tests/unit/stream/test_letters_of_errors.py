@@ -139,3 +139,56 @@ def test_what_a_task_group_does_not_know_is_learned() -> None:
 
     broker = run(handler, "1", learn=learn)
     assert values(broker.records("out")) == ["1"]
+
+
+def test_a_peer_away_for_a_record_that_a_task_group_names_is_waited_for() -> None:
+    """Named or not: the error is the world's."""
+    runs = 0
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        nonlocal runs
+        runs += 1
+        for record in (record for records in groups.values() for record in records):
+            if runs <= 4:
+                raise ExceptionGroup("of a task group", [RecordFailed(record, ConnectionError("away"))])
+            unit.send("out", record.value)
+
+    broker = run(handler, "good")
+    assert not broker.records("in.dead")
+    assert values(broker.records("out")) == ["good"]
+
+
+def test_a_hold_of_a_record_that_a_task_group_names_holds() -> None:
+    """It was a dead letter."""
+    broker = memory_broker(partitions=2)
+    for number in (0, 1):
+        broker.append("in", str(number).encode(), partition=number)
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for record in (record for records in groups.values() for record in records):
+            if record.partition == 0:
+                held = PartitionHeld(HoldKind.VERSION, "missing", next_step="add it")
+                raise ExceptionGroup("of a task group", [RecordFailed(record, held)])
+            unit.send("out", record.value)
+
+    async def main() -> None:
+        async with working(handler, options_for(broker, states=("counts",)), ["in"]) as worker:
+            await worker.until(lambda: broker.committed_offsets("app").get(TopicPartition("in", 1)) == 1)
+            await asyncio.sleep(0.5)  # a dead letter would come after three attempts, 0.05 s apart
+
+    asyncio.run(main())
+    assert values(broker.records("in.dead")) == []
+
+
+def test_the_record_that_a_task_group_names_is_the_one() -> None:
+    """Its letter tells the cause, not the group's words."""
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        for record in (record for records in groups.values() for record in records):
+            if record.value == b"bad":
+                raise ExceptionGroup("of a task group", [ValueError("other"), RecordFailed(record, PeerError("no"))])
+            unit.send("out", record.value)
+
+    broker = run(handler, "1", "bad", "2")
+    (letter,) = broker.records("in.dead")
+    assert b'"kind": "peer"' in dict(letter.headers)["dead"]

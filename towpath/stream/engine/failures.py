@@ -40,6 +40,10 @@ class HandlerTooSlow(ProgrammerError):
     """An agent did not finish a unit of work within its time limit."""
 
 
+class EffectsKept(ProgrammerError):
+    """What a handler did may stay though it failed, so its record is not run again."""
+
+
 class AgentFailed(Exception):
     """An agent raised `cause` while it handled `record` (None: some record of its batch)."""
 
@@ -104,6 +108,8 @@ class Blame(Enum):
 
 def blame(cause: BaseException, world_errors: tuple[type[BaseException], ...] = ()) -> Blame:
     """Return who is at fault. Errors that do not say so are the handler's; in a task group's, the world comes first."""
+    if isinstance(cause, RecordFailed):
+        return blame(cause.cause, world_errors)
     if isinstance(cause, BaseExceptionGroup):
         found = {blame(each, world_errors) for each in cause.exceptions}
         return next(who for who in (Blame.WORLD, Blame.HANDLER, Blame.PEER) if who in found)
@@ -115,11 +121,18 @@ def blame(cause: BaseException, world_errors: tuple[type[BaseException], ...] = 
 
 
 def found_in(cause: BaseException, kinds: tuple[type[E], ...]) -> E | None:
-    """Return `cause`, or the first error of a task group's, that is of `kinds`; None where there is none."""
+    """Return `cause`, or the first error within (a task group's, a named record's) of `kinds`; None where none is."""
     if isinstance(cause, kinds):
         return cause
-    within = cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()
+    within: tuple[BaseException, ...] = cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()
+    if isinstance(cause, RecordFailed):
+        within = (cause.cause,)
     return next((found for each in within if (found := found_in(each, kinds)) is not None), None)
+
+
+def named_in(error: BaseException) -> RecordFailed | None:
+    """Return what says whose fault `error` is, None where nothing does: of a task group's, the first that names one."""
+    return found_in(error, (RecordFailed,)) if isinstance(error, Exception) else None
 
 
 @dataclass(slots=True)
@@ -208,7 +221,7 @@ def _judge(work: Work, failure: AgentFailed, who: Blame, attempts_max: int) -> N
         _judge_letter(work, failure)
         return
     work.attempts += 1
-    if who is Blame.PEER or work.attempts >= attempts_max:
+    if who is Blame.PEER or isinstance(failure.cause, EffectsKept) or work.attempts >= attempts_max:
         work.verdict = failure.cause
 
 

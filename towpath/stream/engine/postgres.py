@@ -17,6 +17,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 
 import psycopg
 import structlog
+from psycopg import sql
 
 from towpath.clock import epoch_milliseconds
 from towpath.errors import ConfigurationError, ProgrammerError, WorldError, first_line
@@ -26,7 +27,7 @@ from towpath.stream.broker.dead_letter import DeadLetter, as_reference, dead_top
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
 from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
-from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed
+from towpath.stream.engine.failures import AgentFailed, Blame, EffectsKept, RecordFailed
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.sqlstate import blame_of
@@ -45,39 +46,66 @@ SHOW_SECONDS = 1.0
 """How far the group's offsets, which only show lag, may be behind those of the database."""
 
 _LOCK = """
-SELECT topic, partition, topic_id, next_offset, note, leader_epoch, pg_current_xact_id()::text FROM towpath_offsets
+SELECT topic, partition, topic_id, next_offset, note, leader_epoch, pg_current_xact_id()::text
+  FROM public.towpath_offsets
  WHERE application = %s AND (topic, partition) IN (SELECT * FROM unnest(%s::text[], %s::int[]))
  ORDER BY topic, partition FOR UPDATE
 """
 _ADVANCE = """
-UPDATE towpath_offsets AS kept
+UPDATE public.towpath_offsets AS kept
    SET next_offset = given.next_offset, leader_epoch = given.leader_epoch, updated_at = now()
   FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::int[]) AS given (topic, partition, next_offset, leader_epoch)
  WHERE kept.application = %s AND kept.topic = given.topic AND kept.partition = given.partition
 RETURNING pg_current_xact_id()::text
 """
-_COMMIT = "RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE; COMMIT"
-"""What functions SET for the session (a role, a search path, a tenant) ends with their unit, in its last request."""
-_ENDS = re.compile(r"\s*(COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b", re.I)
+_COMMIT = "COMMIT; RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
+"""What functions SET for the session (a role, a search path, a tenant) ends with their unit, in its last request.
+
+Not before the transaction does: deferred triggers run within COMMIT, and see what their function has set.
+"""
+_ENDS = re.compile(
+    r"(?>\s|;|--[^\r\n]*|/\*(?s:.*?)\*/)*+(COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b",
+    re.IGNORECASE,
+)
+_ELSEWHERE = """
+SELECT DISTINCT kept.relnamespace::regnamespace::text, kept.relname FROM pg_class AS kept
+  JOIN pg_class AS offsets USING (relnamespace)
+ WHERE offsets.oid = to_regclass('towpath_offsets') AND to_regclass('public.towpath_offsets') IS NULL
+   AND kept.relkind = 'r' AND kept.relname IN
+       ('towpath_offsets', 'towpath_parked', 'towpath_seen', 'towpath_horizon', 'towpath_position_decisions')
+ ORDER BY 2
+"""
 _ADD = """
-INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
+INSERT INTO public.towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
-_NOTE = "UPDATE towpath_offsets SET note = %s WHERE application = %s AND topic = %s AND partition = %s"
+_NOTE = "UPDATE public.towpath_offsets SET note = %s WHERE application = %s AND topic = %s AND partition = %s"
 _PARK = """
-INSERT INTO towpath_parked AS parked (application, partition, key, behind, held, spans)
+INSERT INTO public.towpath_parked AS parked (application, partition, key, behind, held, spans)
 VALUES (%s, %s, %s, %s, %s, %s)
 ON CONFLICT (application, partition, key) DO UPDATE
   SET behind = excluded.behind, held = excluded.held, spans = excluded.spans
 """
-_PARKED = "SELECT partition, key, concat_ws(' ', held, behind, spans) FROM towpath_parked WHERE application = %s"
+_PARKED = "SELECT partition, key, concat_ws(' ', held, behind, spans) FROM public.towpath_parked WHERE application = %s"
 _LOCK_NUMBER = "SELECT pg_advisory_xact_lock(hashtextextended('towpath_parked ' || %s || ' ' || %s, 0))"
-_UNPARK = "DELETE FROM towpath_parked WHERE application = %s AND partition = %s AND key = %s"
+_UNPARK = "DELETE FROM public.towpath_parked WHERE application = %s AND partition = %s AND key = %s"
 
 
 def create_stream_tables(connection: Connection) -> None:
-    """Create what workers keep in a database where it is missing, in the transaction of `connection`."""
+    """Create what workers keep in a database where it is missing, in the transaction of `connection`.
+
+    Raises ConfigurationError where it is in another schema, as when it was made while a search path led there.
+    """
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath stream', 0))")
+    rows = connection.execute(_ELSEWHERE).fetchall()
+    if rows:
+        schema = rows[0][0]
+        raise ConfigurationError(
+            f"database {connection.info.dbname} keeps how far its applications are in schema {schema}, not in public",
+            kept="all of it; without it, what was applied would be applied once more",
+            next_step="stop what works on this database, then run there: "
+            + " ".join(f"ALTER TABLE {schema}.{table} SET SCHEMA public;" for (_, table) in rows),
+        )
     connection.execute(resources.files(__package__).joinpath("stream.sql").read_bytes())
 
 
@@ -92,7 +120,7 @@ class _Stored(NamedTuple):
     """The id of the transaction that read it."""
 
 
-class TransactionEnded(ProgrammerError):
+class TransactionEnded(EffectsKept):
     """A function ended the transaction that it was given, which commits with the offsets of its records."""
 
     def __init__(self, how: str, *, kept: str = "nothing of the unit of work") -> None:
@@ -106,9 +134,22 @@ class TransactionEnded(ProgrammerError):
 
 class _UnitCursor(psycopg.Cursor[Any]):
     def execute(self, query: Any, *arguments: Any, **options: Any) -> Self:
-        if isinstance(query, str) and (found := _ENDS.match(query)):
-            raise TransactionEnded(found[1].upper())
+        _refuse_end(query)
         return super().execute(query, *arguments, **options)
+
+    def executemany(self, query: Any, *arguments: Any, **options: Any) -> None:
+        _refuse_end(query)
+        super().executemany(query, *arguments, **options)
+
+
+def _refuse_end(query: Any) -> None:
+    """Raise TransactionEnded for what begins with the end of the transaction, in any form that psycopg takes."""
+    while isinstance(query, sql.Composed):  # only how it begins: composing it whole would be done twice
+        query = next(iter(query), "")
+    text = query.as_string() if isinstance(query, sql.SQL) else query
+    text = text.decode("latin-1") if isinstance(text, bytes) else text
+    if isinstance(text, str) and (found := _ENDS.match(text)):
+        raise TransactionEnded(found[1].upper())
 
 
 class UnitConnection(psycopg.Connection[Any]):

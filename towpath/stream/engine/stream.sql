@@ -1,7 +1,8 @@
 -- Where a database application stands in its topics. Applied under an advisory lock, as often as one likes.
+-- In `public`, whatever a search path puts before it: a second set of tables would begin anew.
 -- One row a partition, locked by every unit of work: it is this row, not Kafka's group, that lets one worker at a
 -- time apply a partition.
-CREATE TABLE IF NOT EXISTS towpath_offsets (
+CREATE TABLE IF NOT EXISTS public.towpath_offsets (
   application text   NOT NULL,
   topic       text   NOT NULL,
   partition   int    NOT NULL,
@@ -17,7 +18,7 @@ CREATE TABLE IF NOT EXISTS towpath_offsets (
 );
 
 -- What a person decided about a position that the log did not have, by `towpath positions`.
-CREATE TABLE IF NOT EXISTS towpath_position_decisions (
+CREATE TABLE IF NOT EXISTS public.towpath_position_decisions (
   decided_at  timestamptz NOT NULL DEFAULT now(),
   application text   NOT NULL,
   topic       text   NOT NULL,
@@ -31,7 +32,7 @@ CREATE TABLE IF NOT EXISTS towpath_position_decisions (
 );
 
 -- Keys whose later records follow a dead one into quarantine, until nothing of them is held there any more.
-CREATE TABLE IF NOT EXISTS towpath_parked (
+CREATE TABLE IF NOT EXISTS public.towpath_parked (
   application text  NOT NULL,
   partition   int   NOT NULL,
   key         bytea NOT NULL,
@@ -43,23 +44,25 @@ CREATE TABLE IF NOT EXISTS towpath_parked (
 -- Only where it is missing: the statement alone would wait for every open unit of work.
 DO $body$
 BEGIN
-  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_offsets'::regclass AND attname = 'note') THEN
-    ALTER TABLE towpath_offsets ADD COLUMN note text NOT NULL DEFAULT '';
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'public.towpath_offsets'::regclass AND attname = 'note') THEN
+    ALTER TABLE public.towpath_offsets ADD COLUMN note text NOT NULL DEFAULT '';
   END IF;
-  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_offsets'::regclass AND attname = 'leader_epoch') THEN
-    ALTER TABLE towpath_offsets ADD COLUMN leader_epoch int NOT NULL DEFAULT -1;
+  IF NOT EXISTS (
+    SELECT FROM pg_attribute WHERE attrelid = 'public.towpath_offsets'::regclass AND attname = 'leader_epoch'
+  ) THEN
+    ALTER TABLE public.towpath_offsets ADD COLUMN leader_epoch int NOT NULL DEFAULT -1;
   END IF;
-  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_parked'::regclass AND attname = 'held') THEN
-    ALTER TABLE towpath_parked ADD COLUMN held int NOT NULL DEFAULT 1;
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'public.towpath_parked'::regclass AND attname = 'held') THEN
+    ALTER TABLE public.towpath_parked ADD COLUMN held int NOT NULL DEFAULT 1;
   END IF;
-  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'towpath_parked'::regclass AND attname = 'spans') THEN
-    ALTER TABLE towpath_parked ADD COLUMN spans text NOT NULL DEFAULT '';
+  IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = 'public.towpath_parked'::regclass AND attname = 'spans') THEN
+    ALTER TABLE public.towpath_parked ADD COLUMN spans text NOT NULL DEFAULT '';
   END IF;
 END
 $body$;
 
 -- Ids that an application has applied, by the key of dedup (a view's partition): see towpath/view/dedup.py.
-CREATE TABLE IF NOT EXISTS towpath_seen (
+CREATE TABLE IF NOT EXISTS public.towpath_seen (
   application  text   NOT NULL,
   topic        text   NOT NULL,
   partition    int    NOT NULL,
@@ -68,10 +71,10 @@ CREATE TABLE IF NOT EXISTS towpath_seen (
   PRIMARY KEY (application, topic, partition, id)
 );
 CREATE INDEX IF NOT EXISTS towpath_seen_by_time
-  ON towpath_seen (application, topic, partition, timestamp_milliseconds);
+  ON public.towpath_seen (application, topic, partition, timestamp_milliseconds);
 
 -- For each partition the time of the newest id that was forgotten: what is older may have been applied.
-CREATE TABLE IF NOT EXISTS towpath_horizon (
+CREATE TABLE IF NOT EXISTS public.towpath_horizon (
   application  text   NOT NULL,
   topic        text   NOT NULL,
   partition    int    NOT NULL,

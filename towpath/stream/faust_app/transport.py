@@ -25,7 +25,7 @@ from towpath.errors import PeerError, ProgrammerError, TowpathError, WorldError
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import Batch, ConsumedRecord, Headers, TopicPartition
 from towpath.stream.engine.detached_producer import DetachedProducer, Send
-from towpath.stream.engine.failures import HandlerTooSlow, RecordFailed, backoff_seconds, handler_exit
+from towpath.stream.engine.failures import HandlerTooSlow, backoff_seconds, handler_exit, named_in
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions, check_options, session_seconds
 from towpath.stream.engine.run import Run, current_unit
@@ -136,9 +136,8 @@ async def _after(error: BaseException, agent: Any, actor: Any) -> None:
 
 
 def _culprit(error: BaseException, message: UnitMessage) -> tuple[BaseException, list[ConsumedRecord]]:
-    if isinstance(error, RecordFailed):
-        return error.cause, [error.record]
-    return error, message.records
+    named = named_in(error)
+    return (error, message.records) if named is None else (named.cause, [named.record])
 
 
 async def _begin_anew(agent: Any, actor: Any, stream: Any) -> Any:

@@ -22,7 +22,8 @@ def sort_and_remember(
     """
     place = (application, topic, partition)
     horizon = connection.execute(
-        "SELECT forgotten_milliseconds FROM towpath_horizon WHERE (application, topic, partition) = (%s, %s, %s)",
+        "SELECT forgotten_milliseconds FROM public.towpath_horizon"
+        " WHERE (application, topic, partition) = (%s, %s, %s)",
         place,
     ).fetchone()
     forgotten = horizon[0] if horizon else None
@@ -31,7 +32,7 @@ def sort_and_remember(
     if not result.fresh:
         return result, forgotten
     inserted = connection.execute(
-        "INSERT INTO towpath_seen (application, topic, partition, id, timestamp_milliseconds)"
+        "INSERT INTO public.towpath_seen (application, topic, partition, id, timestamp_milliseconds)"
         " SELECT %s, %s, %s, * FROM unnest(%s::text[], %s::bigint[]) ON CONFLICT DO NOTHING RETURNING id",
         (*place, [each.id for each in result.fresh], [each.timestamp_milliseconds for each in result.fresh]),
     ).fetchall()
@@ -44,7 +45,7 @@ def sort_and_remember(
 def _applied(connection: Connection, place: tuple[str, str, int], ids: Sequence[str]) -> set[str]:
     """Return those of `ids` that are noted as applied."""
     rows = connection.execute(
-        "SELECT id FROM towpath_seen WHERE (application, topic, partition) = (%s, %s, %s) AND id = ANY(%s)",
+        "SELECT id FROM public.towpath_seen WHERE (application, topic, partition) = (%s, %s, %s) AND id = ANY(%s)",
         (*place, list(ids)),
     )
     return {id_ for (id_,) in rows}
@@ -57,14 +58,15 @@ def forget(connection: Connection, application: str, topic: str, partition: int,
     """
     place = (application, topic, partition)
     rows = connection.execute(
-        "DELETE FROM towpath_seen WHERE (application, topic, partition) = (%s, %s, %s) AND timestamp_milliseconds <"
-        " (SELECT max(timestamp_milliseconds) FROM towpath_seen"
+        "DELETE FROM public.towpath_seen"
+        " WHERE (application, topic, partition) = (%s, %s, %s) AND timestamp_milliseconds <"
+        " (SELECT max(timestamp_milliseconds) FROM public.towpath_seen"
         "   WHERE (application, topic, partition) = (%s, %s, %s)) - %s RETURNING timestamp_milliseconds",
         (*place, *place, retention_milliseconds),
     ).fetchall()
     if rows:
         connection.execute(
-            "INSERT INTO towpath_horizon (application, topic, partition, forgotten_milliseconds)"
+            "INSERT INTO public.towpath_horizon (application, topic, partition, forgotten_milliseconds)"
             " VALUES (%s, %s, %s, %s) ON CONFLICT (application, topic, partition) DO UPDATE"
             " SET forgotten_milliseconds = greatest(towpath_horizon.forgotten_milliseconds,"
             "                                       excluded.forgotten_milliseconds)",

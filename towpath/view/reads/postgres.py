@@ -174,7 +174,7 @@ def _has_seen(connection: psycopg.Connection[Any], group: str, vector: Vector, s
         return True
     # By partition, since an id's place in the index begins with it.
     found = connection.execute(
-        "SELECT 1 FROM unnest(%s::text[], %s::int[]) AS of (topic, partition) JOIN towpath_seen AS seen"
+        "SELECT 1 FROM unnest(%s::text[], %s::int[]) AS of (topic, partition) JOIN public.towpath_seen AS seen"
         "  ON (seen.application, seen.topic, seen.partition, seen.id) = (%s, of.topic, of.partition, %s) LIMIT 1",
         ([each.topic for each in vector], [each.partition for each in vector], group, seen.event_id),
     ).fetchone()

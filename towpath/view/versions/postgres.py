@@ -72,7 +72,7 @@ SELECT name, CASE WHEN grantee = 0 THEN NULL ELSE pg_get_userbyid(grantee) END, 
  WHERE grantee <> relowner
 """
 _VECTOR = """
-SELECT topic, partition, next_offset FROM towpath_offsets WHERE application = %s ORDER BY topic, partition
+SELECT topic, partition, next_offset FROM public.towpath_offsets WHERE application = %s ORDER BY topic, partition
 """
 _DECIDE = """
 INSERT INTO towpath_view_decisions (view, action, version_before, version_after, actor, reason, detail)
@@ -151,7 +151,7 @@ def built_shape(connection: Connection, view: str, version: int) -> Shape:
 
 def has_offsets(connection: Connection) -> bool:
     """Return whether a worker has ever kept offsets in this database."""
-    return bool(connection.execute("SELECT to_regclass('towpath_offsets') IS NOT NULL").fetchall()[0][0])
+    return bool(connection.execute("SELECT to_regclass('public.towpath_offsets') IS NOT NULL").fetchall()[0][0])
 
 
 def vector_of(connection: Connection, application: str, *, locked: bool = False) -> dict[TopicPartition, int]:
@@ -235,8 +235,8 @@ def create_flag(connection: Connection, table: str, *, published: bool) -> None:
 
 _ALONE = """
 SELECT count(*) FROM (
-  SELECT partition, key, behind FROM towpath_parked WHERE application = %s
-  EXCEPT SELECT partition, key, behind FROM towpath_parked WHERE application = %s) AS alone
+  SELECT partition, key, behind FROM public.towpath_parked WHERE application = %s
+  EXCEPT SELECT partition, key, behind FROM public.towpath_parked WHERE application = %s) AS alone
 """
 
 
@@ -395,6 +395,6 @@ def forget_version(connection: Connection, project: str, view: str, version: int
     if has_offsets(connection):
         for kept in _KEPT:
             connection.execute(
-                sql.SQL("DELETE FROM {} WHERE application = %s").format(sql.Identifier(kept)),
+                sql.SQL("DELETE FROM {} WHERE application = %s").format(sql.Identifier("public", kept)),
                 (group_name(project, view, version),),
             )

@@ -41,7 +41,7 @@ ROWS_PER_STATEMENT = 2_000
 _NOT_TAKEN = (psycopg.IntegrityError, psycopg.DataError, psycopg.ProgrammingError)
 """What a table raises that does not take a row: a check, a value out of range, one of another type."""
 _BEGIN = """
-INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
+INSERT INTO public.towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
 """
 _COPIED = {
     "towpath_offsets": "topic, partition, topic_id, next_offset, note, leader_epoch",
@@ -100,7 +100,7 @@ def begin_with_rows(
             sql.SQL(
                 "INSERT INTO {table} (application, {columns}) SELECT %s, {columns} FROM {table}"
                 " WHERE application = %s AND topic = ANY(%s)"
-            ).format(table=sql.Identifier(name), columns=sql.SQL(columns)),
+            ).format(table=sql.Identifier("public", name), columns=sql.SQL(columns)),
             (
                 group_name(project, view.name, view.version),
                 group_name(project, view.name, before),
@@ -262,7 +262,7 @@ def _require_whole(connection: Connection, project: str, view: View[Any], before
             next_step=f"towpath views build {view.name} --version {view.version} --from topic --reason REASON",
         )
     ((parked,),) = connection.execute(
-        "SELECT count(*) FROM towpath_parked WHERE application = %s", (application,)
+        "SELECT count(*) FROM public.towpath_parked WHERE application = %s", (application,)
     ).fetchall()
     if parked:
         raise RefusedError(

@@ -1,0 +1,140 @@
+"""What a function may do with its unit's connection: its settings hold until its commit is over, and no further."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from tests.integration.stream.test_database_faults import TABLES, Act, run_with
+from tests.integration.stream.test_database_unit import TABLE, applied_values, apply_all, fill, options, until
+from tests.unit.stream.support import memory_broker, working
+from towpath.errors import ConfigurationError
+
+Connection = psycopg.Connection[Any]
+DEFERRED = """
+CREATE TABLE noted (what text);
+CREATE SCHEMA tenant_a;
+CREATE TABLE tenant_a.noted (what text);
+CREATE TABLE watched (id int);
+CREATE FUNCTION note_it() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO noted VALUES (current_setting('own.tenant', true)); RETURN NULL; END $$;
+CREATE CONSTRAINT TRIGGER late AFTER INSERT ON watched DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION note_it();
+"""
+
+
+@pytest.fixture(autouse=True)
+def tables(connection: Connection) -> None:
+    connection.execute(TABLE.replace("applied", "public.applied") + ";" + TABLES)
+    connection.commit()
+
+
+@pytest.mark.parametrize("how", ["SET LOCAL", "SET"])
+def test_a_deferred_trigger_meets_what_the_function_has_set(
+    connection: Connection, database_url: str, how: str
+) -> None:
+    """It runs within COMMIT."""
+    connection.execute(DEFERRED)
+    connection.commit()
+
+    def act(mine: Connection) -> None:
+        mine.execute(f"{how} own.tenant = 'a'")
+        mine.execute("INSERT INTO public.watched VALUES (1)")
+        mine.execute(f"{how} search_path = tenant_a, public")
+
+    assert run_with(connection, database_url, act, named=False) == []
+    assert connection.execute("SELECT what FROM public.noted").fetchall() == []
+    assert connection.execute("SELECT what FROM tenant_a.noted").fetchall() == [("a",)]
+
+
+def test_a_function_may_work_in_a_schema_of_its_own(connection: Connection, database_url: str) -> None:
+    """The engine's tables are found all the same."""
+    connection.execute("CREATE SCHEMA shop; CREATE TABLE shop.orders (id int)")
+    connection.commit()
+
+    def act(mine: Connection) -> None:
+        mine.execute("SET search_path = shop")
+        mine.execute("INSERT INTO orders VALUES (1)")
+
+    assert run_with(connection, database_url, act, named=False) == []
+    assert connection.execute("SELECT count(*) FROM shop.orders").fetchone() == (1,)
+
+
+def test_a_schema_of_the_users_name_is_no_new_beginning(connection: Connection, database_url: str) -> None:
+    """PostgreSQL looks there first: offsets that began anew there would have all applied once more."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 20)
+
+    async def main(total: int) -> None:
+        async with working(apply_all, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, total)
+
+    asyncio.run(main(20))
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(connection.info.user)))
+    connection.commit()
+    broker.append("in", b"20", key=b"k")
+    asyncio.run(main(21))
+    assert len(applied_values(connection)) == 21
+
+
+def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(connection: Connection, database_url: str) -> None:
+    """The worker ends, and says what to run; what it says is run, and it goes on from there."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 20)
+
+    async def main(total: int) -> None:
+        async with working(apply_all, options(broker, database_url), ["in"]) as worker:
+            await until(worker, connection, total)
+
+    asyncio.run(main(20))
+    kept = ("towpath_offsets", "towpath_parked", "towpath_seen", "towpath_horizon", "towpath_position_decisions")
+    user = sql.Identifier(connection.info.user)
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(user))
+    for table in kept:
+        connection.execute(sql.SQL("ALTER TABLE public.{} SET SCHEMA {}").format(sql.Identifier(table), user))
+    connection.commit()
+    broker.append("in", b"20", key=b"k")
+    with pytest.raises(ConfigurationError) as refused:
+        asyncio.run(main(21))
+    statements = (refused.value.next_step or "").partition("then run there: ")[2]
+    connection.execute(statements.encode())
+    connection.commit()
+    asyncio.run(main(21))
+    assert len(applied_values(connection)) == 21
+
+
+ENDING: dict[str, Act] = {
+    "composed": lambda mine: mine.execute(sql.SQL("COMMIT")),
+    "composed of parts": lambda mine: mine.execute(sql.SQL("{} {}").format(sql.SQL("COMMIT"), sql.SQL("WORK"))),
+    "bytes": lambda mine: mine.execute(b"COMMIT"),
+    "behind a comment": lambda mine: mine.execute("-- all is well\n /* and\nso on */ COMMIT"),
+    "behind nothing": lambda mine: mine.execute("; COMMIT"),
+    "for many": lambda mine: mine.cursor().executemany("COMMIT", [()]),
+}
+
+
+@pytest.mark.parametrize("how", sorted(ENDING))
+def test_nothing_stays_of_what_a_function_would_commit(connection: Connection, database_url: str, how: str) -> None:
+    """It is refused before it is sent, in each form that psycopg takes."""
+
+    def act(mine: Connection) -> None:
+        mine.execute("INSERT INTO parent SELECT count(*) FROM parent")
+        ENDING[how](mine)
+
+    assert run_with(connection, database_url, act, named=False) == [(b"BAD",)]
+    assert connection.execute("SELECT count(*) FROM parent").fetchone() == (0,)
+
+
+def test_what_a_function_has_committed_is_not_done_again(connection: Connection, database_url: str) -> None:
+    """A COMMIT among other statements is seen only once it is done: each further run would do them once more."""
+    act: Act = lambda mine: mine.execute("INSERT INTO parent SELECT count(*) FROM parent; COMMIT")  # noqa: E731
+    runs: list[int] = []
+
+    def counted(mine: Connection) -> None:
+        runs.append(1)
+        act(mine)
+
+    assert run_with(connection, database_url, counted, named=True) == [(b"BAD",)]
+    assert len(runs) <= 3  # in its batch, in halves of it, alone
