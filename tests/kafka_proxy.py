@@ -1,8 +1,8 @@
-"""A proxy between clients and one real broker, which can withhold what the broker would answer about groups.
+"""A proxy between clients and one real broker, which can withhold what the broker would be asked, or answer.
 
 It stands for what cannot be had at will: librdkafka's search for its coordinator that never ends (state `query-coord`,
-coordinator -1), seen after a broker was frozen and then killed. The broker's own address in its answers is replaced by
-the proxy's, so that clients stay with it.
+coordinator -1), seen after a broker was frozen and then killed; a batch that is refused while the next is taken. The
+broker's own address in its answers is replaced by the proxy's, so that clients stay with it.
 """
 
 import asyncio
@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-METADATA, FIND_COORDINATOR, HEARTBEAT, DESCRIBE_CLUSTER = 3, 10, 12, 60
+PRODUCE, METADATA, FIND_COORDINATOR, HEARTBEAT, DESCRIBE_CLUSTER = 0, 3, 10, 12, 60
 """Numbers of Kafka's requests (KIP-482's table)."""
+NOT_LEADER_OR_FOLLOWER = 6
 COORDINATOR_NOT_AVAILABLE = 15
 TELLING_ADDRESSES = frozenset({METADATA, FIND_COORDINATOR, DESCRIBE_CLUSTER})
 
@@ -43,6 +44,10 @@ class KafkaProxy:
         """How many searches for a coordinator were never answered."""
         self._losing: str | None = None
         self._denied = self._healed = False
+        self._losing_write_to: bytes | None = None
+        self.lost_write: int | None = None
+        """The number of the request that was not carried out, while it waits for its answer."""
+        self._next_write: int | None = None
         self._connections: set[_Connection] = set()
 
     @property
@@ -61,6 +66,14 @@ class KafkaProxy:
     def answer_new_connections(self) -> None:
         """Answer whoever connects from now on; the connections of the lost member stay as they are."""
         self._healed = True
+
+    def lose_first_write(self, topic: str) -> None:
+        """Do not carry out the first batch to partition 0 of a topic that has no other.
+
+        It is answered "not leader" just before the answer to the next batch, which is carried out: as by a broker that
+        starts, and has come to the partition between the two.
+        """
+        self._losing_write_to = topic.encode()
 
     async def serve(self, started: threading.Event, stop: asyncio.Event) -> None:
         """Forward until told to stop."""
@@ -101,6 +114,11 @@ class KafkaProxy:
                     self._denied = True
                     _write(connection.client, _no_coordinator(number))
                 continue
+            if kind == PRODUCE and self._losing_write_to is not None and self._losing_write_to in frame:
+                if self.lost_write is None:
+                    self.lost_write = number
+                    continue
+                self._next_write = number if self._next_write is None else self._next_write
             connection.requests[number] = kind
             _write(connection.broker, frame)
             await connection.broker.drain()
@@ -125,6 +143,9 @@ class KafkaProxy:
             (number,) = struct.unpack_from(">i", frame)
             if connection.requests.pop(number, None) in TELLING_ADDRESSES:
                 frame = frame.replace(told, own)
+            if number == self._next_write and self._losing_write_to is not None and self.lost_write is not None:
+                _write(connection.client, _not_leader(frame, self._losing_write_to, self.lost_write))
+                self._losing_write_to = None
             _write(connection.client, frame)
             await connection.client.drain()
 
@@ -141,6 +162,16 @@ def _write(writer: asyncio.StreamWriter, frame: bytes) -> None:
 def _no_coordinator(number: int) -> bytes:
     """Return the answer (FindCoordinator 1 and 2, which librdkafka asks for) of a broker that has just started."""
     return struct.pack(">iihhihi", number, 0, COORDINATOR_NOT_AVAILABLE, -1, -1, 0, -1)
+
+
+def _not_leader(answer: bytes, topic: bytes, number: int) -> bytes:
+    """Return the answer to a produce request that was not carried out, made of one to a request that was.
+
+    Of a partition it has (Produce 3 and later) the number, an error and the first offset.
+    """
+    at = answer.index(struct.pack(">ih", 0, 0), answer.index(topic) + len(topic)) + 4
+    refused = struct.pack(">hq", NOT_LEADER_OR_FOLLOWER, -1)
+    return struct.pack(">i", number) + answer[4:at] + refused + answer[at + len(refused) :]
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from confluent_kafka import TopicPartition as RdTopicPartition
 
 from tests.conformance.conftest import SETTINGS, Cluster
 from towpath.errors import TowpathError
-from towpath.stream.broker.kafka import KafkaProducer
 from towpath.stream.broker.partitioner import partition_of
 from towpath.stream.broker.port import (
     Assigned,
@@ -25,6 +24,7 @@ from towpath.stream.broker.port import (
     Revoked,
     StaleMember,
 )
+from towpath.stream.broker.producer.kafka import KafkaProducer
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.broker.record_limits import FRAMING_BYTES, TOPIC_BYTES_MAX
 

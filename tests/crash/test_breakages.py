@@ -31,6 +31,7 @@ from towpath.stream.broker import kafka
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.partitioner import partition_of
 from towpath.stream.broker.port import Broker, GroupMetadata, Groups, OutcomeUnknown, TransactionAborted
+from towpath.stream.broker.producer.kafka import KafkaProducer, producer_config
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import AgentFailed, RecordFailed, Work
 from towpath.stream.engine.loop import UnitLoop
@@ -478,15 +479,13 @@ def committed_records(cluster: KafkaCluster, place: TopicPartition) -> list[Cons
 
 
 def metadata_dropped(patch: Patch) -> None:
-    whole = kafka.KafkaProducer.commit
+    whole = KafkaProducer.commit
 
-    def commit(
-        self: kafka.KafkaProducer, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata, *rest: Any
-    ) -> None:
+    def commit(self: KafkaProducer, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata, *rest: Any) -> None:
         nobody = b"CGMDv2:\xff\xff\xff\xff" + metadata.group.encode() + b"\x00\x00\x01"
         whole(self, offsets, GroupMetadata(metadata.group, "nobody", 0, nobody), *rest)
 
-    patch.setattr(kafka.KafkaProducer, "commit", commit)
+    patch.setattr(KafkaProducer, "commit", commit)
     patch.setattr(GroupMetadata, "is_member", property(lambda _self: True))
 
 
@@ -542,7 +541,7 @@ def test_the_default_partitioner_separates_keys(stack: RunningStack, monkeypatch
         return wrong
 
     assert misplaced() == 0
-    whole = kafka.producer_config
+    whole = producer_config
 
     def config(*arguments: Any) -> dict[str, Any]:
         return {name: value for name, value in whole(*arguments).items() if name != "partitioner"}

@@ -7,10 +7,11 @@ import pytest
 from tests.unit.stream.support import SETTINGS, memory_broker, options_for
 from towpath.errors import ConfigurationError
 from towpath.settings import StreamSettings
-from towpath.stream.broker.kafka import consumer_config, producer_config, read_group_metadata
+from towpath.stream.broker.kafka import consumer_config, read_group_metadata
 from towpath.stream.broker.memory.groups import range_assignment
 from towpath.stream.broker.partitioner import murmur2
 from towpath.stream.broker.port import GroupMetadata
+from towpath.stream.broker.producer.kafka import producer_config
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.engine.options import DatabaseOptions, check_options, check_timeouts, check_topics

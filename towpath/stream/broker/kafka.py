@@ -1,4 +1,4 @@
-"""The broker port on librdkafka. Only this file of the room touches confluent_kafka.
+"""The broker port on librdkafka. Only the files of this name touch confluent_kafka.
 
 The one rule: librdkafka is asked, never guessed about. What it says of a failed call (fatal, abort, retry) decides
 which error of `broker.py` is raised; what it calls none of these is raised as it is, and ends the worker.
@@ -6,42 +6,31 @@ which error of `broker.py` is raised; what it calls none of these is raised as i
 
 import re
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
-from confluent_kafka import Producer as RdProducer
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as RdTopicPartition
 
 from towpath.clock import Clock, SystemClock
 from towpath.contract.kafka import read_to_end
-from towpath.errors import ConfigurationError, TowpathError
+from towpath.errors import ConfigurationError
 from towpath.settings import KafkaSettings, Settings, StreamSettings
 from towpath.stream.broker.admin.kafka import ADMIN_TIMEOUT_SECONDS, KafkaAdmin, kafka_away, kafka_error, quiet
-from towpath.stream.broker.bounded_call import BoundedCaller
 from towpath.stream.broker.port import (
     NO_EPOCHS,
-    NO_NOTES,
     Assigned,
-    BrokerAway,
-    Delivered,
     GroupMetadata,
     MemberFenced,
     MemberSpent,
-    OutcomeUnknown,
-    OutputRefused,
     Polled,
-    ProducerFenced,
     Revoked,
-    StaleMember,
-    TransactionAborted,
 )
+from towpath.stream.broker.producer.kafka import KafkaProducer, place_of, producer_config
 from towpath.stream.broker.reader.kafka import KafkaReader, consumed, epoch_of
-from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.broker.refused_settings import refused_setting
 
@@ -51,12 +40,6 @@ CLOCK: Clock = SystemClock()
 """Of deadlines for calls into librdkafka, which itself knows no time but the machine's."""
 SEEK_TIMEOUT_SECONDS = 10.0
 LEAVE_SECONDS_MAX = 1.0
-OVERDUE_SECONDS = 1.0
-"""How long after its own time-out a call is believed to be lost."""
-BATCH_BYTES = 1_000_000
-LINGER_MILLISECONDS = 50
-"""How long a transaction's records wait for company: long units are sent while they are worked on, in few requests."""
-PRODUCER_QUEUE_RECORDS = 1_000_000
 CONSUMER_QUEUE_KIBIBYTES = 32 * 1024
 """Read ahead, for each member. librdkafka's default is 64 MiB; at 200 bytes a record this is 160,000 of them."""
 
@@ -65,18 +48,6 @@ METADATA_REFRESH_MILLISECONDS = 10_000
 in a new partition was unread, so that sagas' attempts ran out, and keys that had moved to another number were served
 without their state. Producers look every 5 minutes: of them, few are ahead of it. A look is one small request."""
 
-_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
-_REFUSED = frozenset(
-    {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.RECORD_LIST_TOO_LARGE,
-        KafkaError.INVALID_RECORD,
-        KafkaError.INVALID_TIMESTAMP,
-        KafkaError.TOPIC_EXCEPTION,
-        KafkaError._UNKNOWN_PARTITION,
-    }
-)
-"""What the broker, or the client before it, says of a record and not of itself: the same record meets it again."""
 _FENCED_WORD = "fenced"
 """librdkafka tells a consumer's fatal error by one code, and which it was in words only."""
 _UNPOSITIONED = frozenset(
@@ -84,15 +55,6 @@ _UNPOSITIONED = frozenset(
 )
 _BROKER_END = re.compile(r"broker end offset is (-?\d+)")
 """librdkafka tells that a log was cut off, and where, in words only; UNKNOWN_END where the broker does not know."""
-_STALE = frozenset(
-    {
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.FENCED_INSTANCE_ID,
-        KafkaError.FENCED_MEMBER_EPOCH,
-        KafkaError.STALE_MEMBER_EPOCH,
-    }
-)
 
 
 def read_group_metadata(token: bytes) -> GroupMetadata:
@@ -135,32 +97,6 @@ def consumer_config(client: Mapping[str, str], settings: StreamSettings) -> dict
         "partition.assignment.strategy": "range",
         "session.timeout.ms": int(settings.session_timeout_seconds * 1000),
         "heartbeat.interval.ms": int(settings.session_timeout_seconds * 1000 / 4),
-    }
-
-
-def producer_config(
-    client: Mapping[str, str], settings: StreamSettings, transactional_id: str, limits: RecordLimits
-) -> dict[str, Any]:
-    """Return the configuration of a transactional producer, in librdkafka's names."""
-    timeout_milliseconds = int(settings.transaction_timeout_seconds * 1000)
-    return {
-        **client,
-        "transactional.id": transactional_id,
-        "transaction.timeout.ms": timeout_milliseconds,
-        "message.timeout.ms": timeout_milliseconds,
-        # Nobody may read a record before its transaction's end, which sends at once what still waits: the wait is
-        # free. Without it each few records of a large unit are a request, a third of the broker's time a saga.
-        "linger.ms": LINGER_MILLISECONDS,
-        # Its default, 1,000,000, is less than a topic's: what a topic took could not be written again.
-        "message.max.bytes": limits.greatest,
-        # Of several records together; a topic refuses the whole batch, and the client does not cut it.
-        "batch.size": min(BATCH_BYTES, limits.least),
-        # librdkafka's own default partitioner is not Java's: what Debezium wrote would lie in other partitions.
-        "partitioner": "murmur2_random",
-        # The default, 100 ms, makes every second small transaction wait: 2,000/s against 11,000/s at batches of 50.
-        "retry.backoff.ms": 2,
-        "retry.backoff.max.ms": 10,
-        "queue.buffering.max.messages": PRODUCER_QUEUE_RECORDS,
     }
 
 
@@ -305,7 +241,7 @@ class KafkaMember:
                 raise MemberSpent(f"{partition}: its position was not in the log, and the client reads it no more")
             while True:
                 try:
-                    self._consumer.seek(_place(partition, offset, epochs.get(partition)))
+                    self._consumer.seek(place_of(partition, offset, epochs.get(partition)))
                     break
                 except KafkaException as error:
                     if kafka_error(error).code() != KafkaError._STATE or CLOCK.monotonic_seconds() > deadline:
@@ -332,7 +268,7 @@ class KafkaMember:
     def note(self, partition: TopicPartition, offset: int, text: str) -> None:
         """Commit an offset as it is, with a note beside it."""
         try:
-            place = _place(partition, offset, self.epochs.get(partition), text)
+            place = place_of(partition, offset, self.epochs.get(partition), text)
             self._consumer.commit(offsets=[place], asynchronous=False)
         except KafkaException as error:
             raise kafka_away(self._config, f"takes no note beside {partition}", kafka_error(error)) from error
@@ -363,182 +299,6 @@ class KafkaMember:
     def abandon(self) -> None:
         """Close the client: the member that has this one's place fences it, should it ever come back."""
         self._consumer.close()
-
-
-def _place(partition: TopicPartition, offset: int, epoch: int | None, note: str | None = None) -> RdTopicPartition:
-    said: dict[str, Any] = {} if note is None else {"metadata": note}
-    if epoch is not None and epoch >= 0:
-        said["leader_epoch"] = epoch
-    return RdTopicPartition(*partition, offset, **said)
-
-
-def _produce_options(
-    headers: Headers, timestamp_milliseconds: int | None, delivered: Delivered | None
-) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    if headers:
-        options["headers"] = list(headers)
-    if timestamp_milliseconds is not None:
-        options["timestamp"] = timestamp_milliseconds
-    if delivered is not None:
-        options["on_delivery"] = partial(_tell_offset, delivered)
-    return options
-
-
-def _tell_offset(delivered: Delivered, error: KafkaError | None, message: Message) -> None:
-    """Tell where a record lies; of one that was sent twice the broker says only that it has it."""
-    offset = message.offset()
-    if error is None and offset is not None and offset >= 0:
-        delivered(offset)
-
-
-class KafkaProducer:
-    """A transactional producer on librdkafka."""
-
-    def __init__(self, config: Mapping[str, Any], *, call_seconds_max: float, is_answered: Callable[[], bool]) -> None:
-        self._is_answered = is_answered
-        self.transactional_id = str(config["transactional.id"])
-        self._call_seconds_max = call_seconds_max
-        self._caller = BoundedCaller(self.transactional_id)
-        self._config = quiet(config)
-        self._producer = RdProducer(self._config)
-        self._refused = False
-
-    def start(self) -> None:
-        """Fence the ghosts of this transactional id."""
-        self._insist(self._producer.init_transactions, BrokerAway, lost=BrokerAway)
-
-    def begin(self) -> None:
-        """Begin a transaction; a local step."""
-        try:
-            self._producer.begin_transaction()
-        except KafkaException as error:
-            raise self._translate(error, TransactionAborted) from error
-
-    def produce(
-        self,
-        topic: str,
-        value: bytes | None,
-        *,
-        key: bytes | None = None,
-        headers: Headers = (),
-        partition: int | None = None,
-        timestamp_milliseconds: int | None = None,
-        delivered: Delivered | None = None,
-    ) -> None:
-        """Add a record to the transaction."""
-        place = -1 if partition is None else partition
-        options: dict[str, Any] = {}
-        if headers or timestamp_milliseconds is not None or delivered is not None:
-            options = _produce_options(headers, timestamp_milliseconds, delivered)
-        while True:
-            try:
-                self._producer.produce(topic, value, key, place, **options)
-                return
-            except BufferError:
-                self._producer.poll(0.05)
-            except KafkaException as error:
-                raise self._translate(error, TransactionAborted) from error
-
-    def commit(
-        self,
-        offsets: Mapping[TopicPartition, int],
-        metadata: GroupMetadata | None,
-        epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
-        notes: Mapping[TopicPartition, str] = NO_NOTES,
-    ) -> None:
-        """Send the offsets into the transaction and commit it, to a definite answer."""
-        if offsets:
-            if metadata is None or not metadata.is_member:
-                raise StaleMember("this consumer is no member of its group: its offsets would be taken unchecked")
-            self._send_offsets(offsets, metadata.token, epochs, notes)
-        self._insist(self._producer.commit_transaction, OutcomeUnknown)
-
-    def commit_for_group(
-        self,
-        group: str,
-        offsets: Mapping[TopicPartition, int],
-        epochs: Mapping[TopicPartition, int] = NO_EPOCHS,
-        *,
-        notes: Mapping[TopicPartition, str] = NO_NOTES,
-    ) -> None:
-        """Commit with offsets of a group, as nobody of generation -1: those the broker takes unchecked."""
-        self._send_offsets(offsets, b"CGMDv2:\xff\xff\xff\xff" + group.encode() + b"\x00\x00\x01", epochs, notes)
-        self._insist(self._producer.commit_transaction, OutcomeUnknown)
-
-    def _send_offsets(
-        self,
-        offsets: Mapping[TopicPartition, int],
-        token: Any,
-        epochs: Mapping[TopicPartition, int],
-        notes: Mapping[TopicPartition, str] = NO_NOTES,
-    ) -> None:
-        places = [_place(place, offset, epochs.get(place), notes.get(place)) for place, offset in offsets.items()]
-        self._insist(
-            lambda seconds: self._producer.send_offsets_to_transaction(places, token, seconds), TransactionAborted
-        )
-
-    def abort(self) -> None:
-        """Abort the transaction."""
-        self._insist(self._producer.abort_transaction, OutcomeUnknown)
-        if self._refused:
-            # After a record that the broker refused, librdkafka goes on behind its sequence number, and the next
-            # transaction to that partition fails, too ("skipped sequence numbers"): a new client counts anew.
-            self._producer = RdProducer(self._config)
-            self._insist(self._producer.init_transactions, OutcomeUnknown)
-            self._refused = False
-
-    def _insist(
-        self,
-        call: Callable[[float], Any],
-        unanswered: type[Exception],
-        *,
-        lost: type[TowpathError] = OutcomeUnknown,
-    ) -> None:
-        deadline = CLOCK.monotonic_seconds() + self._call_seconds_max
-        while True:
-            left = max(deadline - CLOCK.monotonic_seconds(), 0.1)
-            try:
-                self._caller.call(partial(call, left), left + OVERDUE_SECONDS, self._is_answered)
-                return
-            except TimeoutError as error:
-                # Nobody but a new producer of the same id can say now what became of the transaction.
-                raise lost(f"{self.transactional_id}: the client did not come back") from error
-            except KafkaException as error:
-                cause = kafka_error(error)
-                if cause.retriable() and CLOCK.monotonic_seconds() < deadline:
-                    continue
-                raise self._translate(error, unanswered) from error
-
-    def _translate(self, error: KafkaException, otherwise: type[Exception]) -> Exception:
-        cause = kafka_error(error)
-        text = f"{self.transactional_id}: {cause.str()}"
-        refused = refused_setting(f"transactional id {self.transactional_id}", cause.name(), cause.str())
-        if refused is not None:
-            return refused
-        if cause.code() in _FENCED:
-            return ProducerFenced(text, next_step="see whether another live worker has the same slot")
-        if cause.code() in _REFUSED:
-            self._refused = True
-            return OutputRefused(
-                f"{text}: a record of this unit of work is refused",
-                kept="nothing of this unit of work",
-                next_step="write what the topic takes; what that is: schemas/topics, and towpath contracts test",
-            )
-        if cause.code() == KafkaError.INVALID_TXN_STATE:
-            # The coordinator has ended it the other way: an abort after a commit whose answer was lost, say.
-            return OutcomeUnknown(text)
-        if cause.txn_requires_abort():
-            return (StaleMember if cause.code() in _STALE else TransactionAborted)(text)
-        passes = cause.retriable() or cause.code() == KafkaError._TIMED_OUT
-        return error if cause.fatal() and not passes else otherwise(text)
-
-    def close(self) -> None:
-        """Drop what was not sent; an open transaction ends by its time-out, or when the next producer starts."""
-        self._caller.close()
-        with suppress(KafkaException):  # a fenced producer repeats here that it is fenced
-            self._producer.purge()
-            self._producer.flush(0)
 
 
 def read_records(

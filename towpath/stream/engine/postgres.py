@@ -5,19 +5,16 @@ and finds there the offset that it last read or wrote; a ghost finds another one
 """
 
 import asyncio
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from importlib import resources
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote_from_bytes
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 import psycopg
 import structlog
-from psycopg import sql
 
 from towpath.clock import epoch_milliseconds
 from towpath.errors import ConfigurationError, ProgrammerError, WorldError, first_line
@@ -27,11 +24,12 @@ from towpath.stream.broker.dead_letter import DeadLetter, as_reference, dead_top
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
 from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
-from towpath.stream.engine.failures import AgentFailed, Blame, EffectsKept, RecordFailed
+from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.sqlstate import blame_of
 from towpath.stream.engine.unit import Unit
+from towpath.stream.engine.unit_connection import TransactionEnded, UnitConnection, UnitCursor, own_factories
 from towpath.stream.state.parking import Parked, parked_of
 
 log = structlog.get_logger("towpath.stream.engine.postgres")
@@ -58,15 +56,6 @@ UPDATE public.towpath_offsets AS kept
  WHERE kept.application = %s AND kept.topic = given.topic AND kept.partition = given.partition
 RETURNING pg_current_xact_id()::text
 """
-_COMMIT = "COMMIT; RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
-"""What functions SET for the session (a role, a search path, a tenant) ends with their unit, in its last request.
-
-Not before the transaction does: deferred triggers run within COMMIT, and see what their function has set.
-"""
-_ENDS = re.compile(
-    r"(?>\s|;|--[^\r\n]*|/\*(?s:.*?)\*/)*+(COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b",
-    re.IGNORECASE,
-)
 _ELSEWHERE = """
 SELECT DISTINCT kept.relnamespace::regnamespace::text, kept.relname FROM pg_class AS kept
   JOIN pg_class AS offsets USING (relnamespace)
@@ -118,75 +107,6 @@ class _Stored(NamedTuple):
     leader_epoch: int
     transaction: str
     """The id of the transaction that read it."""
-
-
-class TransactionEnded(EffectsKept):
-    """A function ended the transaction that it was given, which commits with the offsets of its records."""
-
-    def __init__(self, how: str, *, kept: str = "nothing of the unit of work") -> None:
-        super().__init__(
-            f"a handler ended its unit's transaction: {how}",
-            kept=kept,
-            next_step="take that out: the engine commits what handlers did with the offsets, or rolls it back; "
-            "to take back a part of it, use a savepoint (with connection.transaction())",
-        )
-
-
-class _UnitCursor(psycopg.Cursor[Any]):
-    def execute(self, query: Any, *arguments: Any, **options: Any) -> Self:
-        _refuse_end(query)
-        return super().execute(query, *arguments, **options)
-
-    def executemany(self, query: Any, *arguments: Any, **options: Any) -> None:
-        _refuse_end(query)
-        super().executemany(query, *arguments, **options)
-
-
-def _refuse_end(query: Any) -> None:
-    """Raise TransactionEnded for what begins with the end of the transaction, in any form that psycopg takes."""
-    while isinstance(query, sql.Composed):  # only how it begins: composing it whole would be done twice
-        query = next(iter(query), "")
-    text = query.as_string() if isinstance(query, sql.SQL) else query
-    text = text.decode("latin-1") if isinstance(text, bytes) else text
-    if isinstance(text, str) and (found := _ENDS.match(text)):
-        raise TransactionEnded(found[1].upper())
-
-
-class UnitConnection(psycopg.Connection[Any]):
-    """The connection of units' functions: theirs to work with, the engine's to commit and to roll back.
-
-    Ended by a function, a transaction would take what other records did with it, or leave it without its offsets.
-    """
-
-    def commit(self) -> None:
-        """Raise TransactionEnded."""
-        raise TransactionEnded("commit()")
-
-    def rollback(self) -> None:
-        """Raise TransactionEnded."""
-        raise TransactionEnded("rollback()")
-
-    def set_autocommit(self, value: bool) -> None:  # noqa: ARG002 - psycopg's signature
-        """Raise TransactionEnded."""
-        raise TransactionEnded("autocommit")
-
-    def commit_unit(self) -> None:
-        """Commit, and forget what was set for the session."""
-        psycopg.Cursor(self).execute(_COMMIT, prepare=False)
-
-    def roll_back_unit(self) -> None:
-        """Roll back."""
-        super().rollback()
-
-
-@contextmanager
-def own_factories(connection: Connection) -> Iterator[None]:
-    """Have what runs within set which rows and cursors the connection makes (as dicts, say) for itself alone."""
-    kept = connection.row_factory, connection.cursor_factory, connection.server_cursor_factory
-    try:
-        yield
-    finally:
-        connection.row_factory, connection.cursor_factory, connection.server_cursor_factory = kept
 
 
 class DatabaseAway(WorldError):
@@ -324,7 +244,7 @@ class DatabaseTransaction:
         try:
             connection = UnitConnection.connect(
                 self._database.url,
-                cursor_factory=_UnitCursor,
+                cursor_factory=UnitCursor,
                 options=options,
                 application_name=self.application,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
