@@ -201,10 +201,10 @@ def sort_quarantine(records: Iterable[ConsumedRecord]) -> Quarantine:
         settling, text = record.header(SETTLED_HEADER), record.header(DEAD_HEADER)
         if text is not None:
             settling = None  # a dead record may have had any header of its own; ours is the last one called `dead`
+        elif record.header(POSITION_HEADER) is not None:
+            continue  # a decision about a position, which lost records and no letter (see towpath/positions)
         announcing = record.header(ANNOUNCED_HEADER) if settling is text is None else None
         try:
-            if record.header(POSITION_HEADER) is not None:
-                continue  # a decision about a position, which lost records and no letter (see towpath/positions)
             if announcing is not None:
                 told = read_announcement(announcing)
                 coming[(told.application, told.partition, as_bytes(told.key), ""), record.topic] += 1

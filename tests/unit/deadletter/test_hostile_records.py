@@ -81,3 +81,10 @@ def test_a_dead_commands_own_header_of_that_name_settles_nothing() -> None:
     found = watch()
     found.met(GOOD._replace(headers=(("settled", b"yes"), *GOOD.headers)))
     assert found.holds(TIMER, 10)
+
+
+@pytest.mark.parametrize("name", ["settled", "stand-in", "position"])
+def test_a_dead_records_own_header_of_that_name_does_not_hide_it(name: str) -> None:
+    """Else nobody can list, redrive or drop it, and its key waits for good."""
+    quarantine = sort_quarantine([GOOD._replace(headers=((name, b"7"), *GOOD.headers))])
+    assert [one.letter.identity for one in quarantine.letters()] == [IDENTITY]
