@@ -120,6 +120,7 @@ POSITION_DECISION: Shape = {
     "found": "",
     "actor": "",
     "reason": "",
+    "forgets_from": 0,
     "done": True,
 }
 UPGRADE: Shape = {"migrate": 0, "pin": 0, "refuse": 0, "ended": 0, "already": 0, "groups": [{}]}

@@ -48,7 +48,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class PositionDecision:
-    """One position moved: what was found, where it stood, where it goes on, by whom and why."""
+    """One position moved: what was found, where it stood, where it goes on, by whom and why.
+
+    `forgets_from` is the offset from which on the log has other records than those that were read there: a record
+    without an id is known by its position, which is forgotten from there on. None: it has no others.
+    """
 
     application: str
     topic: str
@@ -59,6 +63,7 @@ class PositionDecision:
     found: str
     actor: str
     reason: str
+    forgets_from: int | None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -119,4 +124,12 @@ def decide(standing: Standing, from_offset: int | None, *, actor: str, reason: s
         f"{standing.held.kind.value}: {standing.held.cause}",
         actor,
         reason,
+        _forgets_from(standing.held, after),
     )
+
+
+def _forgets_from(held: PartitionHeld, after: int) -> int | None:
+    if held.kind is HoldKind.EXPIRED:
+        return None
+    # Before the end at which it was cut, a log has what was read: read again from there on, it must be known again.
+    return max(after, held.proposed or 0)

@@ -32,12 +32,12 @@ INSERT INTO public.towpath_position_decisions
 VALUES (%(application)s, %(topic)s, %(partition)s, %(topic_id)s, %(offset_before)s, %(offset_after)s, %(found)s,
         %(actor)s, %(reason)s)
 """
-# The ids of records without one: what the log has at these offsets from now on are other records.
+# The ids of records without one, from the offset on at which the log has other records now.
 _FORGET = """
 DELETE FROM public.towpath_seen
  WHERE application = %(application)s AND topic = %(topic)s AND partition = %(partition)s
    AND CASE WHEN starts_with(id, %(place)s) AND substr(id, length(%(place)s) + 1) ~ '^[0-9]{1,18}$'
-            THEN substr(id, length(%(place)s) + 1)::bigint >= %(offset_after)s ELSE false END
+            THEN substr(id, length(%(place)s) + 1)::bigint >= %(forgets_from)s ELSE false END
 """
 
 

@@ -201,12 +201,12 @@ class Course:
         with psycopg.connect(self.subject.url) as connection:
             connection.execute("UPDATE towpath_offsets SET leader_epoch = -1")
 
-    def accept(self) -> None:
+    def accept(self, from_offset: int = KEPT) -> None:
         """Look, and decide, as `towpath positions` does."""
         looked = database_standings(self.broker, self.subject.application, self.subject.url, {})
         (standing,) = [one for one in looked if one.held is not None]
         assert (standing.partition, standing.stored) == (self.place, READ)
-        accept_in_database(decide(standing, KEPT, actor="ada", reason="lost its tail"), self.subject.url, {})
+        accept_in_database(decide(standing, from_offset, actor="ada", reason="lost its tail"), self.subject.url, {})
 
 
 @pytest.mark.parametrize("moment", ["under a worker", "between two workers", "and grew again between them"])
@@ -263,10 +263,11 @@ class Outsider(Counts):
         broker.append(self.topic, CODEC.encode(record), key=key.encode(), headers=headers, partition=partition)
 
 
-def test_records_without_ids_at_the_lost_offsets_are_new(
-    connection: psycopg.Connection[Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("from_offset", [KEPT, KEPT - 3])
+def test_records_without_ids_are_new_at_the_lost_offsets_alone(
+    connection: psycopg.Connection[Any], database_url: str, monkeypatch: pytest.MonkeyPatch, from_offset: int
 ) -> None:
-    """They are known by their positions, which a person has accepted to be others' from there on."""
+    """They are known by their positions; those that the log still has are known also to who reads them again."""
     monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.1)
     subject = Outsider(connection, database_url)
     course = Course(subject)
@@ -278,7 +279,7 @@ def test_records_without_ids_at_the_lost_offsets_are_new(
             course.lose_tail()
             await until(course.is_held)
             new = course.write(0, *(f"n-{number}" for number in range(READ)))
-            course.accept()
+            course.accept(from_offset)
             await until(lambda: course.stands_at() == KEPT + READ)
         assert subject.applied() == sorted(before + new)
 

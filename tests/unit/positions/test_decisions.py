@@ -86,7 +86,8 @@ def test_what_may_not_be_decided_is_refused() -> None:
         decide(standing, 2, actor="ada", reason="go on")
     with pytest.raises(ConfigurationError, match="needs a reason"):
         decide(standing, None, actor="ada", reason=" ")
-    assert decide(standing, None, actor="ada", reason="go on").offset_after == 3
+    decision = decide(standing, None, actor="ada", reason="go on")
+    assert (decision.offset_after, decision.forgets_from) == (3, None)  # the log has what it had
 
 
 def store_of(broker: MemoryBroker, offset: int) -> MemoryStore:
