@@ -2,8 +2,10 @@
 
 The one rule: the file itself says where a run stands. What a killed run left half is cut, and the next one goes on
 behind what is whole. Nothing else is ever cut: a file that holds anything but the plan's records is left as it is.
+A run writes only where it has left the file itself: of two at a time one ends, and no record is written twice.
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Protocol
@@ -13,7 +15,7 @@ from towpath.errors import ConfigurationError, RefusedError
 from towpath.replay import container
 from towpath.replay.captured import LINE_BEGINS, line_of, no_record, record_of
 from towpath.replay.plan import Plan
-from towpath.replay.progress import RECORDS_AT_ONCE, Choose, KeepOn, Progress, chunks, left_of, reached
+from towpath.replay.progress import RECORDS_AT_ONCE, Choose, KeepOn, Progress, chunks, left_of, reached, superseded
 from towpath.replay.source import Source
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
@@ -91,7 +93,7 @@ def write_file(
     """Write a plan's records into a file, behind those of an earlier run of it; `keep_on` is asked after each chunk.
 
     Raises ConfigurationError where it cannot be written or holds anything else, RefusedError where its records are
-    those of another plan, and what the source raises.
+    those of another plan or another run writes into it, and what the source raises.
     """
     try:
         return _write_file(source, plan, path, choose, keep_on, clock or SystemClock())
@@ -107,6 +109,7 @@ def _write_file(source: Source, plan: Plan, path: Path, choose: Choose, keep_on:
     form: _Form = _Blocks(str(path)) if container.is_container(path) else _Lines()
     with path.open("a+b") as file:
         standing = {place: begin for place, (begin, _) in plan.ranges.items()} | _cut(form, file, plan)
+        end = file.tell()
         began, sent = clock.monotonic_seconds(), 0
         left = left_of(plan, standing)
         source.require_unchanged(left)
@@ -114,8 +117,11 @@ def _write_file(source: Source, plan: Plan, path: Path, choose: Choose, keep_on:
         for chunk in chunks(source.read(left), RECORDS_AT_ONCE):
             records = list(choose(chunk))
             if records:
+                if file.seek(0, os.SEEK_END) != end:
+                    raise superseded(plan.replay_id)
                 form.append(file, records)
                 file.flush()
+                end = file.tell()
             standing.update(reached(chunk))
             sent += len(records)
             progress = Progress(sent, dict(standing), clock.monotonic_seconds() - began)

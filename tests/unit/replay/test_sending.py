@@ -328,6 +328,25 @@ def test_a_file_is_written_on_where_a_killed_run_left_it(tmp_path: Path, suffix:
     assert write(broker, plan, path).sent == 0
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "avro"])
+def test_of_two_runs_into_one_file_the_earlier_writes_no_record_again(tmp_path: Path, suffix: str) -> None:
+    """The later one writes all of it while the earlier one is between reading and writing."""
+    broker, path = broker_with(60), tmp_path / f"orders.{suffix}"
+    plan = planned(broker, target=Target(file=str(path)))
+    begun = 0
+
+    def choose_slowly(records: Iterable[ConsumedRecord]) -> list[ConsumedRecord]:
+        nonlocal begun
+        begun += 1
+        if begun == 3:
+            write(broker, plan, path)
+        return list(choose(plan, records))
+
+    with pytest.raises(RefusedError, match="another run of replay r1"):
+        write_file(source_of(broker, plan), plan, path, choose_slowly, lambda _: True)
+    assert list(read_file(path)) == broker.records(TOPIC)
+
+
 def test_any_avro_library_reads_a_captured_container(tmp_path: Path) -> None:
     """Apache's own, for one; what follows the last whole block is said, not passed over."""
     broker, path = broker_with(20), tmp_path / "orders.avro"
