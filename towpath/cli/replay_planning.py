@@ -71,7 +71,7 @@ def make_plan(settings: Settings, asked: Asked) -> "Plan":
     counted, judged = Counted(), Judged()
     choose = chooser(settings, asked.selection, codec, judged)
     with few_collections():
-        for record in choose(source_of_plan(settings, unlooked).read(unlooked.ranges)):
+        for record in choose(_looked_at(settings, asked, unlooked)):
             counted.add(record, problem_of(codec, record))
             judgement.meet(record, target.topic_of(record))
         if asked.every:
@@ -87,6 +87,15 @@ def make_plan(settings: Settings, asked: Asked) -> "Plan":
             *(_moved_problems(settings, unlooked, choose) if told == topics else ()),
         )
     return replace(unlooked, counted=counted.to_json(), recognitions=recognitions, problems=problems)
+
+
+def _looked_at(settings: Settings, asked: Asked, unlooked: "Plan") -> "Iterator[ConsumedRecord]":
+    """Yield what a plan reads; of a file that is only decoded the records may lie in any order: none is sent."""
+    from towpath.replay.reading import read_file
+
+    if asked.decode and asked.file is not None:
+        return read_file(asked.file)
+    return source_of_plan(settings, unlooked).read(unlooked.ranges)
 
 
 def problems_since(settings: Settings, plan: "Plan") -> tuple[str, ...]:

@@ -53,37 +53,41 @@ def _read(broker: Broker, place: TopicPartition, begin: int, end: int) -> Iterat
 
 
 def read_file(path: Path) -> Iterator[ConsumedRecord]:
-    """Yield the records of a captured file: an Avro object container, or one record a line.
+    """Yield the records of a captured file, as they lie: an Avro object container, or one record a line.
 
-    Raises NotFoundError where it cannot be read, ConfigurationError where it holds anything else, or where the records
-    of a partition do not lie in the order of their offsets (files put together, say).
+    Raises NotFoundError where it cannot be read, ConfigurationError where it holds anything else.
     """
-    last: dict[TopicPartition, int] = {}
     try:
-        for record in _read_file(path):
-            before = last.get(record.topic_partition)
-            if before is not None and record.offset <= before:
-                raise ConfigurationError(
-                    f"{path} has {record.position} behind {before}: a run that was killed goes on behind the last "
-                    "offset that it has sent, and would pass over what comes later in the file and lies before that",
-                    kept="the file, as it is",
-                    next_step="have each record once, those of a partition in the order of their offsets; or plan the "
-                    "files that it was put together of one at a time",
-                )
-            last[record.topic_partition] = record.offset
-            yield record
+        if is_container(path):
+            yield from read_container(path)
+            return
+        with path.open("rb") as file:
+            yield from (record_of(line) for line in file if line.strip())
     except OSError as error:
         raise NotFoundError(
             f"{path} cannot be read: {error}", next_step="towpath replay plan --topic TOPIC --to-file FILE"
         ) from error
 
 
-def _read_file(path: Path) -> Iterator[ConsumedRecord]:
-    if is_container(path):
-        yield from read_container(path)
-        return
-    with path.open("rb") as file:
-        yield from (record_of(line) for line in file if line.strip())
+def read_in_order(path: Path) -> Iterator[ConsumedRecord]:
+    """Yield the records of a captured file for a run, which goes on behind the offsets that it has come to.
+
+    Raises ConfigurationError where those of a partition do not lie in the order of their offsets (files put together,
+    say), and what `read_file` raises.
+    """
+    last: dict[TopicPartition, int] = {}
+    for record in read_file(path):
+        before = last.get(record.topic_partition)
+        if before is not None and record.offset <= before:
+            raise ConfigurationError(
+                f"{path} has {record.position} behind {before}: a run that was killed goes on behind the last "
+                "offset that it has sent, and would pass over what comes later in the file and lies before that",
+                kept="the file, as it is",
+                next_step="have each record once, those of a partition in the order of their offsets; or plan the "
+                "files that it was put together of one at a time",
+            )
+        last[record.topic_partition] = record.offset
+        yield record
 
 
 def ranges_in(records: Iterable[ConsumedRecord]) -> Ranges:

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from towpath.errors import RefusedError
 from towpath.replay.plan import Plan, Ranges
-from towpath.replay.reading import read_file, read_ranges, within
+from towpath.replay.reading import read_in_order, read_ranges, within
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.record import ConsumedRecord
 
@@ -70,8 +70,8 @@ class FileSource:
         """Raise nothing: whoever writes into a captured file means to."""
 
     def read(self, left: Ranges) -> Iterator[ConsumedRecord]:
-        """Yield the file's records that lie in `left`, as they lie."""
-        return within(read_file(self._path), left)
+        """Yield the file's records that lie in `left`. Raises ConfigurationError where they lie out of order."""
+        return within(read_in_order(self._path), left)
 
 
 def source_of(broker: Broker, plan: Plan) -> Source:

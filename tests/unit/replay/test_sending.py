@@ -433,8 +433,11 @@ def test_a_captured_file_out_of_order_is_refused(tmp_path: Path, suffix: str) ->
         if len(found) == 50 and found[0] in earlier:
             assert list(read_file(path)) == found
             continue
+        plan = replace(
+            planned(broker, target=Target(topic="copy")), source=str(path), ranges=ranges_in(read_file(path))
+        )
         with pytest.raises(ConfigurationError, match="in the order of their offsets"):
-            ranges_in(read_file(path))
+            list(source_of(broker, plan).read(plan.ranges))
 
 
 def test_a_record_goes_back_into_its_own_partition_though_its_topic_has_grown() -> None:

@@ -9,9 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from sagas import place_order
+from tests.unit.orchestrator.desktop import CODEC
+from tests.unit.replay.test_sending import broker_with
 from towpath.cli import _register, app
 from towpath.cli.replay_plans import _Watch
 from towpath.errors import WorldError
+from towpath.replay.captured import line_of
 from towpath.replay.plan import Counted, Plan, Target
 from towpath.replay.progress import Progress
 from towpath.replay.runs import RecordedRun, runs_of_lines
@@ -187,6 +190,16 @@ def test_a_file_that_is_no_text_is_said(tmp_path: Path) -> None:
 def test_what_a_plan_can_never_do_is_said_before_anything_is_read(arguments: tuple[str, ...]) -> None:
     """No part runs here: it is a usage error, not one of a part that is away."""
     assert run("plan", "--topic", "order.events", *arguments)[0] == 2
+
+
+def test_files_put_together_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Out of order, and some records twice: nothing of it is sent, so no run has to go on anywhere."""
+    monkeypatch.setattr("towpath.cli.replay_planning.codec_of_topics", lambda *_: CODEC)
+    records = broker_with(20).records("order.events")
+    path = tmp_path / "together.jsonl"
+    path.write_text("".join(map(line_of, [*records[5:], *records])), encoding="utf-8")
+    code, text = run("plan", "--from", path, "--decode", "--json")
+    assert (code, json.loads(text)["counted"]["records"]) == (0, 35)
 
 
 def test_a_capture_that_fails_leaves_no_file_and_the_next_one_writes_it(
