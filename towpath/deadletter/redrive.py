@@ -5,7 +5,7 @@ whole project. The log is read after that id was fenced: whatever an earlier run
 later run makes this one's transactions fail. So nothing is sent twice, however often and wherever one is killed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from towpath.clock import Clock, SystemClock, epoch_milliseconds, retry, wait_until
@@ -27,6 +27,7 @@ from towpath.deadletter.redrive_plan import (
     next_steps,
     recounting_steps,
     redriven_record,
+    released_steps,
     stand_in_record,
 )
 from towpath.errors import NotFoundError, RefusedError
@@ -165,7 +166,7 @@ class Redrive:
         # Known to be committed: retention may take a letter and what settles it before they are read again.
         self._sent: dict[str, Dead] = {}
         self._aborts = 0
-        self._refused: dict[CohortKey, OutputRefused] = {}
+        self._refused: dict[CohortKey, RefusedError] = {}
 
     def start(self) -> Quarantine:
         """End what an earlier run left open, shut out one that still goes on, and return what there is now."""
@@ -192,15 +193,16 @@ class Redrive:
     def run(self, requests: Sequence[RedriveStep], *, wait_seconds: float) -> Outcome:
         """Do `requests`, after `start`; wait so long without progress for the applications to read what was sent.
 
-        Raises RefusedError where another run has begun since, or a topic does not take a record again, NotFoundError
-        where retention took what was to be sent before it was, WorldError where the broker is away: what was sent by
-        then is settled, and running it again does the rest.
+        Raises RefusedError where another run has begun since, or, once the other keys were sent, where a topic does not
+        take a record again or is gone; NotFoundError where retention took what was to be sent before it was, WorldError
+        where the broker is away: what was sent by then is settled, and running it again does the rest.
         """
         deadline = self._clock.monotonic_seconds() + wait_seconds
         self._note_ends(_places(self._look(), requests))
         for _ in range(ROUNDS_MAX):
             self._ends = self._unread()
             quarantine = self._look()
+            self._refuse_without_place(step for request in requests for step in request.steps(quarantine))
             open_requests = (request for request in requests if request.cohort not in self._refused)
             steps = [step for request in open_requests for step in _sendable(quarantine, request, self._ends)]
             if steps:
@@ -217,13 +219,21 @@ class Redrive:
 
     def _tell_refused(self) -> None:
         """Raise RefusedError for what a topic does not take, once all else was sent."""
-        for (application, partition, key, *_), error in self._refused.items():
-            raise RefusedError(
-                f"what {application} has in quarantine of {_name_of(key)}, partition {partition}, does not fit its "
-                f"topic together with what says that it is sent again: {error.cause}",
-                kept="its letters, in quarantine; all else that was asked for was sent",
-                next_step="raise the topic's max.message.bytes in schemas/topics/, then: towpath provision",
-            ) from error
+        for error in self._refused.values():
+            raise error
+
+    def _refuse_without_place(self, steps: Iterable[LetterStep]) -> None:
+        """Leave the keys alone of which something goes back to a topic or partition that there is no more."""
+        sending = [step.dead for step in steps if step.sends]
+        there = self._there({_target(dead) for dead in sending})
+        for dead in sending:
+            if _target(dead) not in there:
+                self._refused[key_of(dead)] = _no_place(dead)
+
+    def _there(self, places: Collection[TopicPartition]) -> set[TopicPartition]:
+        """Return those of some partitions that there are."""
+        counts = self._broker.partition_counts({place.topic for place in places})
+        return {place for place in places if 0 <= place.partition < counts.get(place.topic, 0)}
 
     def _tell_gone(self, quarantine: Quarantine, requests: Iterable[RedriveStep]) -> None:
         """Raise NotFoundError where nothing is left of what was asked, and nothing of it was sent either."""
@@ -241,6 +251,8 @@ class Redrive:
         ends early, and leaves what it left. Raises what `run` raises.
         """
         cohort = self._cohort(key)
+        self._refuse_without_place(released_steps(cohort, followers=followers))
+        self._tell_refused()
         if cohort.stand_in is None and not cohort.announced:
             # What was sent before was to be counted as it was then, so it must have been read.
             self._note_ends(_places_of(cohort))
@@ -304,9 +316,9 @@ class Redrive:
     # Whether what was sent has been read
 
     def _note_ends(self, places: set[Place]) -> None:
-        """Remember where partitions end now: what was sent to them lies before."""
-        ends = self._broker.end_offsets({place for _, place in places})
-        self._ends.update({name: ends[name[1]] for name in places})
+        """Remember where partitions end now: what was sent to them lies before; nobody reads what is gone."""
+        ends = self._broker.end_offsets(self._there({place for _, place in places}))
+        self._ends.update({name: ends[name[1]] for name in places if name[1] in ends})
 
     def _unread(self) -> dict[Place, int]:
         """Return the places that their application has not read to the end that was noted."""
@@ -368,7 +380,7 @@ class Redrive:
                 if not self._send(mine):
                     return False
             except OutputRefused as error:
-                self._refused[key] = error
+                self._refused[key] = _too_large(key, error)
                 self._tried -= {step.dead.letter.identity for step in mine}
         return True
 
@@ -445,6 +457,29 @@ class Redrive:
             left=tuple(left),
             unread=tuple(sorted({application for application, _ in self._ends})),
         )
+
+
+def _too_large(key: CohortKey, error: OutputRefused) -> RefusedError:
+    refused = RefusedError(
+        f"{_quarantine_of(key)} does not fit its topic together with what says that it is sent again: {error.cause}",
+        kept="its letters, in quarantine; all else that was asked for was sent",
+        next_step="raise the topic's max.message.bytes in schemas/topics/, then: towpath provision",
+    )
+    refused.__cause__ = error
+    return refused
+
+
+def _no_place(dead: Dead) -> RefusedError:
+    return RefusedError(
+        f"{_quarantine_of(key_of(dead))} cannot go back: there is no {_target(dead)} any more",
+        kept="its letters, in quarantine; all else that was asked for was sent",
+        next_step="have the topic in schemas/topics/, with as many partitions as it had, then: towpath provision",
+    )
+
+
+def _quarantine_of(key: CohortKey) -> str:
+    application, partition, name, _ = key
+    return f"what {application} has in quarantine of {_name_of(name)}, partition {partition},"
 
 
 def _gone(key: CohortKey) -> NotFoundError:

@@ -1,6 +1,7 @@
 """Redriving and dropping on the memory broker: every record once, in the order of its key, whatever comes between."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from tests.unit.stream.support import in_transaction, memory_broker, options_for, values, working
 from towpath.clock import ManualClock, SystemClock
-from towpath.deadletter.quarantine import Dead, Fate, Quarantine
+from towpath.deadletter.quarantine import Dead, Fate, Quarantine, key_of
 from towpath.deadletter.redrive import Outcome, Redrive, read_quarantine
 from towpath.deadletter.redrive_plan import LetterStep, RedriveStep, drop_plan, redrive_plan
 from towpath.errors import NotFoundError, RefusedError
@@ -427,3 +428,25 @@ def test_letters_that_expire_once_they_were_sent_back_were_redriven(
     assert (outcome.left, outcome.died_again) == ((), ())
     shop.work()
     assert shop.applied() == ["b1", "a1", "a2", "a3"]
+
+
+@pytest.mark.parametrize("place", [{"topic": "gone"}, {"partition": 7}])
+def test_a_letter_whose_topic_or_partition_is_gone_holds_up_no_other(shop: Shop, place: dict[str, Any]) -> None:
+    """All else is sent, before it is said that this one cannot be; its own key is left as it is."""
+    shop.bad = {"a1", "b1"}
+    shop.put("a1", "b1")
+    shop.work()
+    letter = {**json.loads(shop.broker.records("in.dead")[0].header("dead") or ""), **place}
+    headers = (("id", b"x1"), ("dead", json.dumps(letter).encode()))
+    shop.broker.append("in.dead", b"x1", key=b"x", headers=headers)
+    shop.bad = set()
+    with pytest.raises(RefusedError, match="cannot go back: there is no ") as refused:
+        shop.redrive(all_of)
+    assert "towpath provision" in (refused.value.next_step or "")
+    shop.work()
+    assert (shop.applied(), shop.waiting()) == (["a1", "b1"], ["x1"])
+    run, quarantine = shop.start()
+    (dead,) = letters(quarantine, "x1")
+    with pytest.raises(RefusedError, match="cannot go back"):
+        run.release(key_of(dead), followers=False, wait_seconds=0)
+    run.close()
