@@ -50,6 +50,7 @@ def versions_of(settings: Settings, name: str) -> "list[Version]":
                     rows=postgres.count_rows(connection, table_name(name, number)) if number in built else 0,
                     workers=len(members) - builders,
                     builders=builders,
+                    others_declared=bool(declared.keys() - {number}),
                 )
             )
     if not found:

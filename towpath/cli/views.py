@@ -149,8 +149,11 @@ def build(
     elif watch:
         for _, told in progress_of(settings, name, view.version):
             output.note(told)
-    show_done({**plan, "done": True, "rows": version_of(settings, name, view.version).rows}, as_json=as_json)
-    output.note(f"compare it: towpath views diff {name}; publish it: towpath views promote {name} --reason REASON")
+    found = version_of(settings, name, view.version)
+    show_done({**plan, "done": True, "rows": found.rows}, as_json=as_json)
+    if not found.published:
+        publish = f"towpath views promote {name} --version {view.version} --reason REASON"
+        output.note(f"compare it: towpath views diff {name}; publish it: {publish}")
 
 
 def diff(
@@ -248,6 +251,7 @@ def drop(
 ) -> None:
     """Drop a version that nobody reads: its rows, its offsets and its ids."""
     from towpath.view.versions import postgres
+    from towpath.view.versions.standing import published_kept
 
     settings = load_settings()
     found = version_of(settings, name, version)
@@ -266,11 +270,8 @@ def drop(
         )
     decision = decided(name, "drop", version, None, actor, reason)
     if dry_run and found.published:
-        raise RefusedError(
-            f"version {version} of {name} is the one that readers see",
-            kept="every version",
-            next_step=f"promote another one first: towpath views promote {name} --reason REASON",
-        )
+        others = [one.number for one in versions_of(settings, name) if one.built and not one.published]
+        raise published_kept(name, version, others)
     if not dry_run:
         output.ask(f"Drop version {version} of {name} with {found.rows} rows, for good?", yes=yes)
         with postgres.views_connection(settings) as connection:

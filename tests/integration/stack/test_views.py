@@ -70,7 +70,7 @@ def swap_as_printed(customers: "Customers", early: str, built: str) -> None:
     twice = run(ROOT, "views", "rollback", "customers", "--reason", "t", "--yes").leads_on()
     promote = step_in(twice.text, "views promote x --version VERSION --reason REASON", VERSION="2")
     swapped(step_in(swapped(promote), "views rollback x --reason REASON"))
-    swapped(step_in(built, "views promote x --reason REASON"))
+    swapped(step_in(built, "views promote x --version x --reason REASON"))
     with variables({"TOWPATH_PROJECT__VIEWS": json.dumps(VIEWS[:1])}):  # somebody takes it out of the project
         told = run(ROOT, "views", "status", "customers").leads_on()
         swapped(step_in(told.text, "views promote x --when-ready --reason REASON"))

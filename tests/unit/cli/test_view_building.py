@@ -1,6 +1,9 @@
 """What the verbs of `views` look at, which version they mean, and that waiting for one that nobody folds ends."""
 
+import re
+import shlex
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,6 +52,17 @@ def test_a_worker_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
     assert FOLDED_SECONDS >= 10
 
 
+def two_built(monkeypatch: pytest.MonkeyPatch, published: int, *declared: int) -> list[dict[str, Any]]:
+    """Have versions 1 and 2 built; return what is told of what would be done."""
+    found = [Version("orders", number, number in declared, True, number == published) for number in (1, 2)]
+    for module in (views, view_versions):
+        monkeypatch.setattr(module, "versions_of", lambda *_: found)
+        monkeypatch.setattr(module, "published_of", lambda *_: published)
+    told: list[dict[str, Any]] = []
+    monkeypatch.setattr(views, "show_done", lambda done, **_: told.append(done))
+    return told
+
+
 @pytest.mark.parametrize(
     ("declared", "published", "version", "refused"),
     [
@@ -66,15 +80,55 @@ def test_what_is_promoted_by_default_is_the_newest_version_of_the_project(
     refused: type[Exception] | None,
 ) -> None:
     """Where readers see that one already there is nothing to do, whichever others are built."""
-    found = [Version("orders", number, number in declared, True, number == published) for number in (1, 2)]
-    for module in (views, view_versions):
-        monkeypatch.setattr(module, "versions_of", lambda *_: found)
-        monkeypatch.setattr(module, "published_of", lambda *_: published)
-    told: list[dict[str, Any]] = []
-    monkeypatch.setattr(views, "show_done", lambda done, **_: told.append(done))
+    told = two_built(monkeypatch, published, *declared)
     with nullcontext() if refused is None else pytest.raises(refused):
         views.promote("orders", "release 7", dry_run=True)
     assert [one["version_after"] for one in told] == ([] if refused else [version])
+
+
+def as_printed(text: str) -> None:
+    """Run the promotion that a text advises, without doing it."""
+    (command,) = re.findall(r"towpath views promote [^;]*", text)
+    words = shlex.split(command)
+    version = int(words[words.index("--version") + 1]) if "--version" in words else None
+    views.promote(words[3], "release 7", version=version, dry_run=True)
+
+
+def test_who_would_drop_the_version_that_readers_see_is_told_which_to_promote(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it is the newest, which a promotion without a version means."""
+    told = two_built(monkeypatch, 2, 1, 2)
+    with pytest.raises(RefusedError, match="is the one that readers see") as refused:
+        views.drop("orders", "a reason", version=2, dry_run=True)
+    as_printed(refused.value.next_step or "")
+    assert told[-1]["version_after"] == 1
+
+
+@pytest.mark.parametrize("published", [1, 2])
+def test_who_has_built_an_older_version_is_told_how_to_publish_that_one(
+    monkeypatch: pytest.MonkeyPatch, published: int
+) -> None:
+    """Not the newest of the project; and nothing where readers see it already."""
+    told, notes = two_built(monkeypatch, published, 1, 2), list[str]()
+    monkeypatch.setattr("towpath.cli.output.note", notes.append)
+    view = SimpleNamespace(name="orders", version=1, topics=(), forgets=False)
+    monkeypatch.setattr(views, "declared_view", lambda *_: view)
+    monkeypatch.setattr("towpath.view.versions.log.bounds_of", lambda *_: SimpleNamespace(begins={}))
+    monkeypatch.setattr(views, "broker_of", lambda *_: None)
+    monkeypatch.setattr(views, "watch_workers", lambda *_: True)
+    views.build("orders", version=1)
+    if published == 1:
+        assert notes == []
+        return
+    as_printed(notes[-1])
+    assert told[-1]["version_after"] == 1
+
+
+@pytest.mark.parametrize("others", [True, False])
+def test_a_published_version_that_left_the_project_is_replaced_where_the_project_has_another(others: bool) -> None:
+    """Where it has none, a promotion would be refused: the version is to be declared again."""
+    advice = Version("orders", 2, False, True, True, others_declared=others).advice or ""
+    assert "its rows stand still" in advice
+    assert ("towpath views promote" in advice, "[project] views" in advice) == (others, not others)
 
 
 def test_a_project_without_sagas_has_its_views_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:

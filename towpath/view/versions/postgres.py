@@ -19,7 +19,7 @@ from towpath.outbox.names import VIEWS_DATABASE
 from towpath.outbox.postgres import connected
 from towpath.settings import Settings
 from towpath.stream.broker.record import TopicPartition
-from towpath.view.versions.standing import Column, Shape, Vector, VersionDecision, missing
+from towpath.view.versions.standing import Column, Shape, Vector, VersionDecision, missing, published_kept
 from towpath.view.view import group_name, table_name
 
 Connection = psycopg.Connection[Any]
@@ -366,11 +366,8 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
     assert version is not None
     lock_view(connection, view)
     if published_version(connection, view) == version:
-        raise RefusedError(
-            f"version {version} of {view} is the one that readers see",
-            kept="every version",
-            next_step=f"promote another one first: towpath views promote {view} --reason REASON",
-        )
+        others = [number for number in built_versions(connection, view) if number != version]
+        raise published_kept(view, version, others)
     built_shape(connection, view, version)
     table = table_name(view, version)
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from towpath.errors import ContractError
+from towpath.errors import ContractError, RefusedError
 from towpath.stream.broker.record import TopicPartition
 
 Vector = Mapping[TopicPartition, int]
@@ -95,6 +95,8 @@ class Version:
     workers: int = 0
     builders: int = 0
     """Members of its group in the slot of `views build`; one that was killed is a member until its session ends."""
+    others_declared: bool = False
+    """Whether the project has other versions of the view."""
 
     @property
     def lag(self) -> int:
@@ -118,11 +120,11 @@ class Version:
     @property
     def advice(self) -> str | None:
         """Return what is wrong with it and what to run, None where nothing is."""
-        again = f"towpath views promote {self.view} --when-ready --reason REASON"
         if self.published and not self.declared:
-            return (
-                f"version {self.number} is published, and the project does not have it: its rows stand still; {again}"
-            )
+            cause = f"version {self.number} is published, and the project does not have it: its rows stand still"
+            if self.others_declared:
+                return f"{cause}; towpath views promote {self.view} --when-ready --reason REASON"
+            return f"{cause}; name it in [project] views of towpath.toml again, and run its worker"
         if self.declared and not self.workers and not self.built:
             return f"version {self.number} is not built: towpath views build {self.view} --version {self.number}"
         if self.declared and not self.workers and self.lag:
@@ -144,6 +146,16 @@ class Version:
             "offsets": {str(place): offset for place, offset in sorted(self.vector.items())},
             "advice": self.advice,
         }
+
+
+def published_kept(view: str, version: int, others: Collection[int]) -> RefusedError:
+    """Return the error of who would drop the version that readers see; `others` are those built beside it."""
+    step = "declare it with a higher version, build that and promote it first"
+    if others:
+        step = f"promote another one first: towpath views promote {view} --version {max(others)} --reason REASON"
+    return RefusedError(
+        f"version {version} of {view} is the one that readers see", kept="every version", next_step=step
+    )
 
 
 def missing(vector: Vector, wanted: Vector) -> dict[TopicPartition, tuple[int, int]]:
