@@ -265,5 +265,11 @@ def _occurrence(record: ConsumedRecord) -> Occurrence:
         key = (record.key or b"").decode("utf-8")
     except UnicodeDecodeError:
         raise PeerError(f"{record.position}: its key is not UTF-8", kept="the record, untouched") from None
-    at = datetime.fromtimestamp(occurred_milliseconds(record) / 1000, UTC)
+    milliseconds = occurred_milliseconds(record)
+    try:
+        at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        raise PeerError(
+            f"{record.position}: its time, {milliseconds} ms, is none that a calendar has", kept="the record, untouched"
+        ) from None
     return Occurrence(record.topic, key, event_id_of(record), at)

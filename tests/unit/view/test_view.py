@@ -9,7 +9,7 @@ import pytest
 from schemas.records.order import OrderConfirmed, OrderRejected
 from tests.commands import CODEC
 from towpath.contract.record import Record
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, PeerError
 from towpath.stream.broker.dead_letter import Mark
 from towpath.stream.broker.record import Batch, ConsumedRecord
 from towpath.stream.engine.failures import RecordFailed
@@ -127,6 +127,18 @@ def test_a_redriven_record_counts_for_when_it_was_written() -> None:
     record = ConsumedRecord("order.events", 0, 9, 1_900_000_000_000, b"a", value, (mark.to_header(),))
     (folded,) = Folding("app", declare(), CODEC, 1).read(Batch("order.events", 0, [record]))
     assert folded.occurrence.at == AT
+
+
+@pytest.mark.parametrize("milliseconds", [2**62, -(2**62), 10**15])
+def test_a_time_that_no_calendar_has_is_its_senders_mistake(milliseconds: int) -> None:
+    """In a header or the record's own: not the handler's, and that record's alone."""
+    mark = Mark("app", "app order.events[0]@1 5", None, False, 1, 5, milliseconds)
+    value = CODEC.encode(OrderConfirmed(order_id="a", confirmed_at=AT))
+    for at, headers in ((5, (mark.to_header(),)), (milliseconds, ())):
+        record = ConsumedRecord("order.events", 0, 9, at, b"a", value, headers)
+        with pytest.raises(RecordFailed) as failure:
+            Folding("app", declare(), CODEC, 1).read(Batch("order.events", 0, [record]))
+        assert isinstance(failure.value.cause, PeerError)
 
 
 def test_a_row_key_of_its_own_is_refused_unless_the_view_says_what_meets_in_a_row() -> None:
