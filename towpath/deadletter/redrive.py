@@ -273,7 +273,10 @@ class Redrive:
             self._tell_refused()
         if not self._all_read(self._clock.monotonic_seconds() + wait_seconds):
             return self._outcome(self._look(), [RedriveStep(key, cohort.behind)])
-        return self.run(drop_plan(self._look(), [stand_in], followers=followers), wait_seconds=wait_seconds)
+        quarantine = self._look()
+        if key not in quarantine.cohorts:
+            raise _gone(key)
+        return self.run(drop_plan(quarantine, [stand_in], followers=followers), wait_seconds=wait_seconds)
 
     def _cohort(self, key: CohortKey) -> Cohort:
         """Return what there is now of a key. Raises NotFoundError where retention has taken all of it."""

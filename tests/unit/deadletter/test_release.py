@@ -11,6 +11,7 @@ from tests.unit.stream.support import SETTINGS, options_for, values, working
 from towpath.deadletter.quarantine import CohortKey, Fate
 from towpath.deadletter.redrive import Outcome
 from towpath.deadletter.redrive_plan import released_steps
+from towpath.errors import NotFoundError
 from towpath.stream.broker.dead_letter import read_mark
 from towpath.stream.broker.port import OutcomeUnknown, TransactionAborted
 from towpath.stream.broker.record import TopicPartition
@@ -366,6 +367,27 @@ def test_another_application_passes_a_stand_in_over(shop: Shop) -> None:
     mark = read_mark(shop.broker.records("in")[-1])
     assert mark is not None
     assert (mark.stand_in, mark.application) == (True, "app")
+
+
+def test_a_stand_in_that_expires_before_it_is_dropped_is_told(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all else of its key, at the last moment: nothing is said to be done."""
+    for _ in range(2):
+        release(shop)
+        shop.work()
+    run, _ = shop.start()
+
+    asked: list[float] = []
+
+    def expire_and_go_on(deadline: float) -> bool:
+        asked.append(deadline)
+        if len(asked) == 2:  # the first time it is the stand-in that is waited for
+            forget(shop, letters=1_000)
+        return True
+
+    monkeypatch.setattr(run, "_all_read", expire_and_go_on)
+    with pytest.raises(NotFoundError, match="no longer there"):
+        run.release(KEY, followers=False, wait_seconds=0)
+    run.close()
 
 
 def test_what_a_release_comes_to_can_be_said_before(shop: Shop) -> None:
