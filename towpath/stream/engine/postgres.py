@@ -250,8 +250,12 @@ class DatabaseTransaction:
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
                 **dict[str, Any](self._database.connection_options),
             )
-            with connection.transaction():
-                create_stream_tables(connection)
+            try:
+                with connection.transaction():
+                    create_stream_tables(connection)
+            except BaseException:
+                connection.close()
+                raise
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise DatabaseAway(f"{self.application}: cannot reach the database: {first_line(error)}") from error
         self._connection = connection
