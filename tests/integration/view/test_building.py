@@ -1,6 +1,7 @@
 """What a version begins with and what becomes of it while it is built: nothing late, lost, or done in silence."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
@@ -18,6 +19,7 @@ from towpath.contract.record import Record
 from towpath.errors import RefusedError
 from towpath.outbox.message import OutboxMessage
 from towpath.outbox.postgres import write
+from towpath.settings import Settings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.engine import holds
 from towpath.stream.engine.postgres import create_stream_tables
@@ -60,40 +62,71 @@ STATUSES = View(
 )
 
 
-@pytest.mark.parametrize(("topic_lost", "outbox_lost"), [(1, 2), (2, 1), (3, 0)])
-def test_a_version_of_outboxes_and_topics_folds_each_record_in_its_turn(
-    connection: Connection, shop: Shop, monkeypatch: pytest.MonkeyPatch, topic_lost: int, outbox_lost: int
-) -> None:
-    """Whichever of the two goes further back; by default topics keep four times as long as outboxes."""
+@pytest.fixture
+def with_outbox(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Return settings by which a service writes the shop's topic, through the outbox of the test's database."""
     outbox = shop.settings.postgres.urls["views"]
     postgres = shop.settings.postgres.model_copy(update={"urls": {"views": outbox, "order": outbox}})
-    settings = shop.settings.model_copy(update={"postgres": postgres})
-    confirmed = [OrderConfirmed(order_id="a", confirmed_at=NOW) for _ in range(2)]
-    for record in (*confirmed, OrderRejected(order_id="a", reason="late", rejected_at=NOW)):
-        message = OutboxMessage(id=uuid4(), topic=TOPIC, key="a", type=record.SCHEMA_NAME, payload=CODEC.encode(record))
-        write(connection, [message])
-        connection.commit()
     monkeypatch.setattr(view_building, "writers_of", lambda *_: {"order": (TOPIC,)})
     monkeypatch.setattr(view_building, "broker_of", lambda _: shop.broker)
     monkeypatch.setattr(view_building, "codec_of", lambda *_: CODEC)
     monkeypatch.setattr(view_building, "outbox_records", shop.outbox_records)
+    return shop.settings.model_copy(update={"postgres": postgres})
+
+
+def emit(connection: Connection, record: Record) -> None:
+    """Write a record of order `a` into the outbox."""
+    message = OutboxMessage(id=uuid4(), topic=TOPIC, key="a", type=record.SCHEMA_NAME, payload=CODEC.encode(record))
+    write(connection, [message])
+    connection.commit()
+
+
+def capture(shop: Shop, settings: Settings, partition_of: Callable[[int], int] = lambda number: number) -> None:
+    """Carry what the outbox holds into the topic."""
     for captured in shop.outbox_records(settings, "order", (TOPIC,)):
         shop.broker.append(TOPIC, captured.value, key=captured.key, headers=captured.headers,
-                           timestamp_milliseconds=captured.timestamp_milliseconds)  # fmt: skip
+                           timestamp_milliseconds=captured.timestamp_milliseconds,
+                           partition=partition_of(captured.partition))  # fmt: skip
+
+
+def build_from_outbox(shop: Shop, settings: Settings, view: View[Any]) -> dict[str, Any]:
+    """Begin a version with the outbox, let its worker fold the topic, and return its rows."""
+    bounds = bounds_of(shop.broker, [TOPIC])
+    view_building.begin(settings, view, view_building.Source.OUTBOX, bounds, {}, "ada", "a test of mine")
+
+    async def go_on() -> None:
+        await shop.start(view)
+        await until(lambda: shop.caught_up(view))
+        await shop.stop_all()
+
+    asyncio.run(go_on())
+    return shop.rows(view)
+
+
+@pytest.mark.parametrize(("topic_lost", "outbox_lost"), [(1, 2), (2, 1), (3, 0)])
+def test_a_version_of_outboxes_and_topics_folds_each_record_in_its_turn(
+    connection: Connection, shop: Shop, with_outbox: Settings, topic_lost: int, outbox_lost: int
+) -> None:
+    """Whichever of the two goes further back; by default topics keep four times as long as outboxes."""
+    confirmed = [OrderConfirmed(order_id="a", confirmed_at=NOW) for _ in range(2)]
+    for record in (*confirmed, OrderRejected(order_id="a", reason="late", rejected_at=NOW)):
+        emit(connection, record)
+    capture(shop, with_outbox)
     place = next(place for place, end in bounds_of(shop.broker, [TOPIC]).ends.items() if end)
     shop.broker.log_of(place).expire(topic_lost)
     connection.execute("DELETE FROM outbox WHERE sequence < (SELECT min(sequence) FROM outbox) + %s", (outbox_lost,))
     connection.commit()
-    bounds = bounds_of(shop.broker, [TOPIC])
-    view_building.begin(settings, STATUSES, view_building.Source.OUTBOX, bounds, {}, "ada", "a test of mine")
+    assert build_from_outbox(shop, with_outbox, STATUSES) == {"a": Status("a", "rejected")}
 
-    async def go_on() -> None:
-        await shop.start(STATUSES)
-        await until(lambda: shop.caught_up(STATUSES))
-        await shop.stop_all()
 
-    asyncio.run(go_on())
-    assert shop.rows(STATUSES) == {"a": Status("a", "rejected")}
+def test_a_version_of_outboxes_folds_a_record_once_though_its_topic_has_grown_since(
+    connection: Connection, shop: Shop, with_outbox: Settings
+) -> None:
+    """What lies in the partition that its key had before is known there."""
+    for _ in range(3):
+        emit(connection, OrderConfirmed(order_id="a", confirmed_at=NOW))
+    capture(shop, with_outbox, lambda today: (today + 1) % PARTITIONS)
+    assert build_from_outbox(shop, with_outbox, VIEW)["a"].confirmations == 3
 
 
 class Second(Counts):

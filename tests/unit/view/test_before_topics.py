@@ -48,3 +48,11 @@ def test_what_is_older_than_the_topic_comes_before_it_and_nothing_else(
     """What the topic has comes from it, in its order; what comes behind that does, too."""
     found = before_topics(records(outbox), InTopics(records(topic), 0))
     assert "".join(record.header("id") or "" for record in found) == begins_with
+
+
+def test_what_a_topic_has_in_the_partition_of_before_it_grew_comes_from_it_alone() -> None:
+    """The outbox tells the partition by how many the topic has now."""
+    in_topic = [record._replace(partition=0) for record in records("cd")]
+    in_outbox = [record._replace(partition=5) for record in records("abcd")]
+    found = before_topics(in_outbox, InTopics(in_topic, 0))
+    assert "".join(record.header("id") or "" for record in found) == "ab"

@@ -14,21 +14,25 @@ OPEN_MILLISECONDS_MAX = 86_400_000
 
 
 class InTopics:
-    """What topics have: when the first record of each partition is from, and the ids from a time on."""
+    """What topics have: when the first record of each partition is from, and the ids from a time on.
+
+    Of ids the partition does not count: an outbox tells it by what its topic has now, and a record stays where it was
+    when the topic is given partitions.
+    """
 
     def __init__(self, records: Iterable[ConsumedRecord], since_milliseconds: int) -> None:
         self.first_milliseconds: dict[TopicPartition, int] = {}
-        self.ids: set[tuple[TopicPartition, str]] = set()
+        self.ids: set[tuple[str, str]] = set()
         for record in records:
             place = record.topic_partition
             self.first_milliseconds.setdefault(place, record.timestamp_milliseconds)
             # Older than all that an outbox has, it is none of that: what is kept here grows with the outbox.
             if record.timestamp_milliseconds >= since_milliseconds - OPEN_MILLISECONDS_MAX:
-                self.ids.add((place, event_id_of(record)))
+                self.ids.add((record.topic, event_id_of(record)))
 
     def has(self, record: ConsumedRecord) -> bool:
         """Return whether the topic has a record."""
-        return (record.topic_partition, event_id_of(record)) in self.ids
+        return (record.topic, event_id_of(record)) in self.ids
 
     def begins_after(self, record: ConsumedRecord) -> bool:
         """Return whether all that the partition has is newer than a record."""
