@@ -29,6 +29,8 @@ def records(text: str) -> list[ConsumedRecord]:
         ("cb", "acb", "a"),
         ("bd", "abcd", "ac"),
         ("bx", "acb", "ac"),
+        ("c", "cb", ""),
+        ("cd", "acdb", "a"),
     ],
     ids=[
         "the topic has nothing",
@@ -40,6 +42,8 @@ def records(text: str) -> list[ConsumedRecord]:
         "commits in another order than they were written",
         "the topic is compacted",
         "one that was written later committed before what the topic begins with",
+        "one that was written before what the topic has committed behind it, and is not captured yet",
+        "one that was written before what the topic begins with committed last, and is not captured yet",
     ],
 )
 def test_what_is_older_than_the_topic_comes_before_it_and_nothing_else(

@@ -43,15 +43,19 @@ class InTopics:
 def before_topics(messages: Iterable[ConsumedRecord], topics: InTopics) -> Iterator[ConsumedRecord]:
     """Yield those of an outbox's messages, in the order of their commits, that come before what the topics have.
 
-    A message does where one behind it in its partition is in the topic, or is older than all that the topic has.
+    A message does where one behind it in its partition is in the topic, or where it is older than all that the topic
+    has and none before it is in the topic: what began early and committed behind one that is there comes by the topic.
     """
     waiting: dict[TopicPartition, list[ConsumedRecord]] = {}
+    met: set[TopicPartition] = set()
     for message in messages:
-        behind = waiting.setdefault(message.topic_partition, [])
+        place = message.topic_partition
+        behind = waiting.setdefault(place, [])
         if topics.has(message):
+            met.add(place)
             yield from behind
             behind.clear()
-        elif topics.begins_after(message):
+        elif place not in met and topics.begins_after(message):
             yield from (*behind, message)
             behind.clear()
         else:
