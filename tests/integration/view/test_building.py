@@ -171,11 +171,12 @@ def _broken(key: str, row: Any) -> Record | None:
     raise ValueError(key)
 
 
-def test_who_is_told_of_changes_is_told_of_the_rows_that_a_version_begins_with(
-    connection: Connection, shop: Shop
-) -> None:
-    """Whoever folds its topic has the table."""
-    two = replace(TOLD, version=2, from_row=lambda row: Count(**row))
+TELLING_TWO = replace(TOLD, version=2, from_row=lambda row: Count(**row))
+
+
+@pytest.fixture
+def told_shop(connection: Connection, shop: Shop) -> Shop:
+    """Return a shop whose first version has begun and has one row."""
     create_stream_tables(connection)
     ViewTable(VIEW).create(connection)
     ViewTable(VIEW).store(connection, {"a": Count("a", 3, None, NOW)})
@@ -185,13 +186,43 @@ def test_who_is_told_of_changes_is_told_of_the_rows_that_a_version_begins_with(
             " VALUES (%s, %s, %s, 'x', 0)", (f"{PROJECT}-view-counts-v1", TOPIC, number)
         )  # fmt: skip
     connection.commit()
-    decision = VersionDecision("counts", "build", 1, 2, "test", "a test")
-    broken: Any = replace(two, changes=Changes("counts.events", _broken))
-    with pytest.raises(RefusedError, match="cannot tell of the row of a"), shop.connected() as own:
-        begin_with_rows(own, PROJECT, broken, decision, CODEC)
-    with shop.connected() as own:
-        assert begin_with_rows(own, PROJECT, two, decision, CODEC) == 1
+    return shop
+
+
+BUILD_TWO = VersionDecision("counts", "build", 1, 2, "test", "a test")
+DROP_TWO = VersionDecision("counts", "drop", 2, None, "test", "a test")
+
+
+def test_who_is_told_of_changes_is_told_of_the_rows_that_a_version_begins_with(
+    connection: Connection, told_shop: Shop
+) -> None:
+    """Whoever folds its topic has the table."""
+    broken: Any = replace(TELLING_TWO, changes=Changes("counts.events", _broken))
+    with pytest.raises(RefusedError, match="cannot tell of the row of a"), told_shop.connected() as own:
+        begin_with_rows(own, PROJECT, broken, BUILD_TWO, CODEC)
+    with told_shop.connected() as own:
+        assert begin_with_rows(own, PROJECT, TELLING_TWO, BUILD_TWO, CODEC) == 1
     assert told(connection) == [("a", "3")]
+
+
+@pytest.mark.parametrize(("changes", "ids"), [("nothing", 1), ("the row", 2), ("the offsets", 2)])
+def test_a_version_that_was_dropped_tells_anew_of_rows_that_have_changed_since(
+    connection: Connection, told_shop: Shop, changes: str, ids: int
+) -> None:
+    """Who is told knows events by their ids. A row that is again as it was may have been another meanwhile."""
+    with told_shop.connected() as own:
+        begin_with_rows(own, PROJECT, TELLING_TWO, BUILD_TWO, CODEC)
+    with told_shop.connected() as own:
+        drop(own, PROJECT, DROP_TWO)
+        if changes == "the row":
+            ViewTable(VIEW).store(own, {"a": Count("a", 4, None, NOW)})
+        elif changes == "the offsets":
+            own.execute("UPDATE towpath_offsets SET next_offset = 2 WHERE partition = 0")
+    with told_shop.connected() as own:
+        begin_with_rows(own, PROJECT, TELLING_TWO, BUILD_TWO, CODEC)
+    assert told(connection) == [("a", "3"), ("a", "4" if changes == "the row" else "3")]
+    found = connection.execute("SELECT count(DISTINCT id) FROM outbox WHERE topic = 'counts.events'").fetchall()
+    assert found == [(ids,)]
 
 
 def test_a_version_that_is_dropped_under_its_worker_begins_anew_with_the_next(

@@ -5,6 +5,7 @@ version has begun whole or not at all, and its worker goes on from there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from hashlib import sha256
 from itertools import islice
 from typing import Any
 
@@ -85,6 +86,8 @@ def begin_with_rows(
     require_rows(connection, project, view, before)
     table = ViewTable(view)
     table.create(connection)
+    vector = vector_of(connection, group_name(project, view.name, before))
+    source = f"version {before} at {', '.join(f'{place}@{offset}' for place, offset in sorted(vector.items()))}"
     rows = 0
     with connection.cursor("towpath_snapshot", row_factory=dict_row) as cursor:
         cursor.itersize = ROWS_PER_STATEMENT
@@ -93,7 +96,7 @@ def begin_with_rows(
             changed = _rows_of(view, found, before)
             _store(connection, table, changed)
             if view.changes is not None:
-                write(connection, list(_told(project, view, view.changes, codec, changed, before)))
+                write(connection, list(_told(project, view, view.changes, codec, changed, source)))
             rows += len(changed)
     for name, columns in _COPIED.items():
         connection.execute(
@@ -166,14 +169,19 @@ def _by_place(records: Iterable[ConsumedRecord]) -> dict[TopicPartition, list[Co
 
 
 def _told(
-    project: str, view: View[Any], changes: Changes[Any], codec: Codec, rows: Mapping[str, Any], before: int
+    project: str, view: View[Any], changes: Changes[Any], codec: Codec, rows: Mapping[str, Any], source: str
 ) -> Iterator[OutboxMessage]:
-    """Yield the events that tell of rows. Raises RefusedError where one cannot be made."""
+    """Yield the events that tell of rows. Raises RefusedError where one cannot be made.
+
+    Their ids follow from where the rows come from (`source`) and from what is told: a version that was dropped and
+    begins again tells what its rows are now, and who knows events by their ids takes that for no repetition.
+    """
     application = group_name(project, view.name, view.version)
     for key, row in rows.items():
         try:
             if (record := changes.record(key, row)) is not None:
-                id_ = changes.event_id(application, key, f"version {before}")
+                digest = sha256(codec.encode(record)).hexdigest()
+                id_ = changes.event_id(application, key, f"{source}: {digest}")
                 message = from_record(codec, changes.topic, key, record, id=id_)
                 require_small(view, message, f"key {key}")
                 yield message
