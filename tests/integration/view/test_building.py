@@ -1,6 +1,7 @@
 """What a version begins with and what becomes of it while it is built: nothing late, lost, or done in silence."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,7 +31,7 @@ from towpath.view.postgres import ViewTable
 from towpath.view.versions import replacing
 from towpath.view.versions.building.postgres import begin_with_rows
 from towpath.view.versions.log import bounds_of
-from towpath.view.versions.postgres import drop, publish, published_version, views_connection
+from towpath.view.versions.postgres import drop, published_version, swap, views_connection
 from towpath.view.versions.standing import VersionDecision
 
 __all__ = ["shop"]
@@ -295,26 +296,41 @@ def test_a_version_with_keys_in_quarantine_is_published_by_force_alone(shop: Sho
     assert shop.swap(one, 1, "rollback") is None
 
 
+NOT_OURS = """
+CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS
+  $$ BEGIN RAISE insufficient_privilege USING MESSAGE = 'must be owner of view counts'; END $$;
+CREATE EVENT TRIGGER refusing ON ddl_command_start WHEN TAG IN ('CREATE VIEW') EXECUTE FUNCTION refuse()
+"""
+
+
+@pytest.mark.parametrize(
+    ("refuses", "mends", "says"),
+    [
+        ("CREATE VIEW mine AS SELECT reason FROM counts", "DROP VIEW mine", "drop these"),
+        (NOT_OURS, "DROP EVENT TRIGGER refusing", r"must be owner(.|\n)*ALTER VIEW counts OWNER TO"),
+    ],
+    ids=["an SQL view over the published one", "another role owns the name"],
+)
 def test_a_version_without_a_predecessor_is_published_once_nothing_refuses_it(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, refuses: str, mends: str, says: str
 ) -> None:
-    """A person may see to it meanwhile: an SQL view over the published one, say, is dropped."""
+    """A person, who is told what, may see to it meanwhile; the worker folds on."""
     monkeypatch.setattr(replacing, "REPLACE_SECONDS", 0.1)
     monkeypatch.setattr(replacing, "REFUSED_SECONDS", 0.1)
     two = replace(sum_view(RowSource.ONE_KEY, 2), name="counts")
     refusals: list[RefusedError] = []
 
-    def refused(connection: Any, view: str, version: int) -> None:
+    def noted(*arguments: Any, **options: Any) -> str | None:
         try:
-            publish(connection, view, version)
+            return swap(*arguments, **options)
         except RefusedError as error:
             refusals.append(error)
             raise
 
-    monkeypatch.setattr("towpath.view.versions.postgres.publish", refused)
+    monkeypatch.setattr(replacing, "swap", noted)
     with shop.connected() as own:
         ViewTable(VIEW).create(own)
-        own.execute("CREATE VIEW mine AS SELECT reason FROM counts")
+        own.execute(refuses)
 
     def published() -> int | None:
         with shop.connected() as own:
@@ -324,8 +340,9 @@ def test_a_version_without_a_predecessor_is_published_once_nothing_refuses_it(
         await shop.start(two)
         await until(lambda: len(refusals) > 1, 30)
         with shop.connected() as own:
-            own.execute("DROP VIEW mine")
+            own.execute(mends)
         await until(lambda: published() == 2, 30)
         await shop.stop_all()
 
     asyncio.run(main())
+    assert re.search(says, str(refusals[0]))

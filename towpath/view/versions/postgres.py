@@ -5,8 +5,8 @@ the new version has folded at least what the published one has. A reader sees th
 """
 
 import re
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from importlib import resources
 from typing import Any
 
@@ -14,7 +14,7 @@ import psycopg
 from psycopg import errors, sql
 
 from towpath.clock import Clock, SystemClock
-from towpath.errors import NotFoundError, RefusedError
+from towpath.errors import NotFoundError, RefusedError, first_line
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.outbox.postgres import connected
 from towpath.settings import Settings
@@ -233,11 +233,34 @@ def create_flag(connection: Connection, table: str, *, published: bool) -> None:
     connection.execute(sql.SQL(_FLAG).format(function=sql.Identifier(flag_name(table)), body=body))
 
 
+_HELD = (errors.LockNotAvailable, errors.DeadlockDetected)
 _ALONE = """
 SELECT count(*) FROM (
   SELECT partition, key, behind FROM public.towpath_parked WHERE application = %s
   EXCEPT SELECT partition, key, behind FROM public.towpath_parked WHERE application = %s) AS alone
 """
+
+
+@contextmanager
+def refusals_told(connection: Connection, view: str, version: int) -> Iterator[None]:
+    """Raise RefusedError, which says who must do what, where the database refuses to let a version be published.
+
+    Locks that are held and a connection that is lost are no refusals.
+    """
+    try:
+        yield
+    except psycopg.Error as error:
+        if connection.broken or isinstance(error, _HELD):
+            raise
+        do = "see to that in the database"
+        if isinstance(error, errors.InsufficientPrivilege):
+            user = connection.info.user
+            do = f"have the owner of {view}, or a superuser, give it to {user}: ALTER VIEW {view} OWNER TO {user}"
+        raise RefusedError(
+            f"the database refuses to publish version {version} of view {view}: {first_line(error)}",
+            kept="the published version",
+            next_step=f"{do}; then promote it again, which a worker that is to publish it does by itself",
+        ) from error
 
 
 class _NotYetError(Exception):
@@ -260,12 +283,12 @@ def swap(
     `ends` is how far the new version must have come in the topics that the published one does not fold;
     `has_records` says whether a range of offsets has any. The published version's worker is held back meanwhile, so
     what was visible stays visible. With `force` the new version may lack records. Raises what `publish` raises, and
-    RefusedError where it lacks those of keys in quarantine that the published one has.
+    RefusedError where it lacks those of keys in quarantine that the published one has, and where the database refuses.
     """
     view, version = decision.view, decision.version_after
     assert version is not None
     try:
-        with connection.transaction():
+        with refusals_told(connection, view, version), connection.transaction():
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(lock_timeout))
             lock_view(connection, view)
             before = published_version(connection, view)
@@ -282,7 +305,7 @@ def swap(
             note_decision(connection, decision)
     except _NotYetError as reason:
         return str(reason)
-    except (errors.LockNotAvailable, errors.DeadlockDetected):
+    except _HELD:
         return "a reader or a worker holds it in an open transaction"
     return None
 
@@ -375,7 +398,7 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
         # A worker takes its offsets first, its table then: in another order each would wait for the other.
         vector_of(connection, group_name(project, view, version), locked=True)
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
-    except (errors.LockNotAvailable, errors.DeadlockDetected) as error:
+    except _HELD as error:
         raise RefusedError(
             f"a reader or a worker holds version {version} of {view} in an open transaction",
             kept="every version",

@@ -19,6 +19,7 @@ from towpath.view.versions.log import any_between, bounds_of
 from towpath.view.versions.postgres import (
     WORKER,
     published_version,
+    refusals_told,
     swap,
     taken_back,
     vector_of_version,
@@ -72,7 +73,7 @@ async def replace_when_caught_up(settings: Settings, view: View[Any], orphan: in
     def look() -> str | None:
         """Return why it is not published yet, None once readers do not see the other one any more."""
         ends = bounds_of(broker, view.topics).ends
-        with views_connection(settings) as connection:
+        with views_connection(settings) as connection, refusals_told(connection, view.name, view.version):
             if published_version(connection, view.name) != orphan:
                 return None
             require_not_taken_back(connection, decision)
