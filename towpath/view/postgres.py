@@ -11,7 +11,7 @@ import psycopg
 from psycopg import errors, sql
 from psycopg.rows import class_row
 
-from towpath.errors import ConfigurationError, RefusedError, WorldError, first_line
+from towpath.errors import ConfigurationError, WorldError, first_line
 from towpath.settings import Settings
 from towpath.view.declaring import checks_of
 from towpath.view.versions.postgres import (
@@ -20,6 +20,7 @@ from towpath.view.versions.postgres import (
     flag_name,
     forget_version,
     indexes_of,
+    lock_version,
     lock_view,
     publish,
     published_version,
@@ -63,11 +64,17 @@ CREATE OR REPLACE TRIGGER {function} AFTER INSERT OR UPDATE ON {table}
 def create_table(settings: Settings, view: View[Any]) -> int:
     """Create the table of `view` where it is missing, and return the version that readers see from then on.
 
-    Raises WorldError where the database is away, ContractError where the version was built with another row.
+    Raises WorldError where the database is away or a build begins the version, ContractError where the version was
+    built with another row.
     """
     with views_connection(settings) as connection:
         create_decisions(connection)
-        lock_view(connection, view.name)
+        if not lock_version(connection, view.name, view.version):
+            raise WorldError(
+                f"version {view.version} of view {view.name} is being built",
+                kept="what that build has read; nothing is folded meanwhile",
+                next_step="nothing: the worker starts once that has begun the version",
+            )
         if shape_of(connection, view.table) is None:
             # Begun anew, whatever the worker of a version that was dropped has noted since.
             forget_version(connection, settings.project.name, view.name, view.version)
@@ -111,12 +118,11 @@ class ViewTable(Generic[Row]):
     def create(self, connection: psycopg.Connection[Any]) -> int:
         """Create the table and, where no version is published yet, the SQL view that readers use.
 
-        Returns the version that is published then. Raises ContractError where the table is there, and was made for
-        another row.
+        Returns the version that is published then. Whoever may not be alone holds the version's lock. Raises
+        ContractError where the table is there, and was made for another row.
         """
         view, table = self.view, sql.Identifier(self.view.table)
         create_decisions(connection)
-        lock_view(connection, view.name)
         found = shape_of(connection, view.table)
         if found is not None:
             require_shape(view.name, view.version, self.shape, found)
@@ -127,6 +133,9 @@ class ViewTable(Generic[Row]):
             columns = sql.SQL(", ").join(map(sql.Identifier, index))
             connection.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, columns))
         published = published_version(connection, view.name)
+        if published in (None, view.version):  # else nobody publishes this one meanwhile: that takes its own lock
+            lock_view(connection, view.name)
+            published = published_version(connection, view.name)
         if view.notify_field:
             create_flag(connection, view.table, published=published in (None, view.version))
             connection.execute(
@@ -152,12 +161,6 @@ class ViewTable(Generic[Row]):
             parts.append(sql.SQL("CONSTRAINT {} CHECK ({})").format(sql.Identifier(name), sql.SQL(condition)))
         try:
             connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(parts)))
-        except errors.DuplicateTable as error:  # after this transaction's snapshot was taken
-            raise RefusedError(
-                f"version {self.view.version} of view {self.view.name} was begun by another build meanwhile",
-                kept="what that one has built",
-                next_step=f"let it go on: towpath views build {self.view.name} --version {self.view.version}",
-            ) from error
         except (psycopg.ProgrammingError, psycopg.DataError) as error:
             raise ConfigurationError(
                 f"view {self.view.name}: its table cannot be created: {first_line(error)}",

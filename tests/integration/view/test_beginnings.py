@@ -8,17 +8,17 @@ from typing import Any, cast
 import psycopg
 import pytest
 
-from tests.integration.view.test_folding import HOUR_MILLISECONDS, LIMITED, MILLISECONDS, Limited, confirmed
+from tests.integration.view.test_folding import HOUR_MILLISECONDS, LIMITED, MILLISECONDS, VIEW, Limited, confirmed
 from tests.integration.view.test_versions import PROJECT, TOPIC, Shop, shop
 from tests.unit.orchestrator.desktop import CODEC
-from towpath.errors import ConfigurationError, RefusedError
+from towpath.errors import ConfigurationError, RefusedError, WorldError
 from towpath.stream.engine.postgres import create_stream_tables
 from towpath.view import View
 from towpath.view.agent import Folding
-from towpath.view.postgres import ViewTable
+from towpath.view.postgres import ViewTable, create_table
 from towpath.view.versions.building.postgres import begin_at_topics, begin_with_records, begin_with_rows
 from towpath.view.versions.log import bounds_of
-from towpath.view.versions.postgres import built_versions
+from towpath.view.versions.postgres import built_versions, drop
 from towpath.view.versions.standing import VersionDecision
 
 __all__ = ["shop"]
@@ -79,31 +79,120 @@ def test_a_message_of_an_outbox_that_breaks_a_check_is_said_with_its_id(shop: Sh
     assert "Failing row" not in str(told.value)
 
 
-@pytest.mark.parametrize("second", ["rows", "topics"])
-@pytest.mark.parametrize("earlier", ["rows", "topics"])
-def test_the_second_of_two_builds_at_once_is_told_that_the_version_has_begun(
-    first: Shop, earlier: str, second: str
-) -> None:
-    """Whatever each of them begins with."""
+def begin(first: Shop, own: Connection, source: str) -> None:
+    """Let the second version begin, in a transaction that stays open."""
+    if source == "rows":
+        begin_with_rows(own, PROJECT, TWO, DECISION, CODEC)
+    else:
+        begin_at_topics(own, PROJECT, TWO, bounds_of(first.broker, [TOPIC]), DECISION)
+
+
+def beside(do: Callable[[], Any], commit: Callable[[], Any], seconds: float = 4.0) -> tuple[list[BaseException], bool]:
+    """Do something while a transaction is open; return what it raised, and whether it ended before the commit."""
     errors: list[BaseException] = []
 
-    def begin(own: Connection, source: str) -> None:
-        if source == "rows":
-            begin_with_rows(own, PROJECT, TWO, DECISION, CODEC)
-        else:
-            begin_at_topics(own, PROJECT, TWO, bounds_of(first.broker, [TOPIC]), DECISION)
-
-    def beside() -> None:
+    def run() -> None:
         try:
-            with first.connected() as own:
-                begin(own, second)
+            do()
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=beside)
-    with first.connected() as own:
-        begin(own, earlier)
-        thread.start()
-        thread.join(1.5)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(seconds)
+    ended = not thread.is_alive()
+    commit()
     thread.join()
+    return errors, ended
+
+
+@pytest.mark.parametrize("second", ["rows", "topics"])
+@pytest.mark.parametrize("earlier", ["rows", "topics"])
+@pytest.mark.parametrize("is_there", [False, True], ids=["no table", "a worker has made its table"])
+def test_the_second_of_two_builds_at_once_is_told_of_the_first(
+    first: Shop, earlier: str, second: str, is_there: bool
+) -> None:
+    """Whatever each of them begins with, and without waiting for the end of the other."""
+    if is_there:
+        create_table(first.settings, TWO)
+
+    def build() -> None:
+        with first.connected() as own:
+            begin(first, own, second)
+
+    with first.connected() as own:
+        begin(first, own, earlier)
+        errors, ended = beside(build, own.commit)
     assert [type(error) for error in errors] == [RefusedError], errors
+    assert ended
+    with pytest.raises(RefusedError, match="has begun"):
+        build()
+
+
+@pytest.mark.parametrize("source", ["rows", "topics"])
+def test_a_build_beside_the_worker_of_a_dropped_version_is_told_of_it(first: Shop, source: str) -> None:
+    """Which has noted again where it stands, though its table is gone."""
+
+    def build() -> None:
+        with first.connected() as own:
+            begin(first, own, source)
+
+    with first.connected() as worker:
+        worker.execute(
+            "INSERT INTO towpath_offsets (application, topic, partition, topic_id, next_offset)"
+            " VALUES (%s, %s, 0, 'x', 0)", (f"{PROJECT}-view-limited-v2", TOPIC)
+        )  # fmt: skip
+        errors, _ = beside(build, worker.commit, 1.5)
+    assert [type(error) for error in errors] == [RefusedError], errors
+    build()
+
+
+def test_a_version_is_neither_dropped_nor_published_while_it_begins(first: Shop) -> None:
+    """A build that begins is no member of a group yet: its lock tells of it, and nobody waits for its end."""
+    create_table(first.settings, TWO)
+
+    def drop_it() -> None:
+        with first.connected() as own:
+            drop(own, PROJECT, VersionDecision("limited", "drop", 2, None, "test", "a test"))
+
+    with first.connected() as own:
+        begin(first, own, "rows")
+        assert "being built" in (first.swap(TWO, 2) or "")
+        errors, ended = beside(drop_it, own.commit)
+    assert ended
+    assert [type(error) for error in errors] == [RefusedError], errors
+    assert "is being built" in str(errors[0])
+    drop_it()
+
+
+@pytest.mark.parametrize("view", [VIEW, LIMITED], ids=["of another view", "of the version that readers see"])
+@pytest.mark.parametrize("is_there", [False, True], ids=["no table", "a worker has made its table"])
+def test_workers_start_and_fold_while_a_version_begins(first: Shop, view: View[Any], is_there: bool) -> None:
+    """Outboxes or many rows take hours."""
+    if is_there:
+        create_table(first.settings, TWO)
+
+    def work() -> None:
+        create_table(first.settings, view)
+        with first.connected() as worker:
+            worker.execute("SET lock_timeout = '2s'")
+            create_stream_tables(worker)
+            worker.execute(
+                "INSERT INTO towpath_seen (application, topic, partition, id, timestamp_milliseconds)"
+                " VALUES ('another', 't', 0, 'x', 0)"
+            )
+
+    with first.connected() as own:
+        begin(first, own, "rows")
+        errors, ended = beside(work, own.commit)
+    assert (errors, ended) == ([], True)
+
+
+def test_a_worker_of_a_version_that_begins_is_told_for_what_it_waits(first: Shop) -> None:
+    """`towpath run` tries again, and says so meanwhile."""
+    with first.connected() as own:
+        begin(first, own, "rows")
+        errors, ended = beside(lambda: create_table(first.settings, TWO), own.commit)
+    assert ended
+    assert [type(error) for error in errors] == [WorldError], errors
+    create_table(first.settings, TWO)

@@ -70,8 +70,15 @@ CREATE TABLE IF NOT EXISTS public.towpath_seen (
   timestamp_milliseconds bigint NOT NULL,
   PRIMARY KEY (application, topic, partition, id)
 );
-CREATE INDEX IF NOT EXISTS towpath_seen_by_time
-  ON public.towpath_seen (application, topic, partition, timestamp_milliseconds);
+-- As above: who begins a version of a view writes ids for as long as that takes.
+DO $body$
+BEGIN
+  IF to_regclass('public.towpath_seen_by_time') IS NULL THEN
+    CREATE INDEX towpath_seen_by_time
+      ON public.towpath_seen (application, topic, partition, timestamp_milliseconds);
+  END IF;
+END
+$body$;
 
 -- For each partition the time of the newest id that was forgotten: what is older may have been applied.
 CREATE TABLE IF NOT EXISTS public.towpath_horizon (

@@ -89,12 +89,30 @@ def views_connection(settings: Settings) -> AbstractContextManager[Connection]:
 
 
 def lock_view(connection: Connection, view: str) -> None:
-    """Let nobody else create, publish or drop a version of `view` until the transaction ends."""
+    """Let nobody else publish a version of `view`, or drop one, until the transaction ends."""
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (view,))
+
+
+def lock_version(connection: Connection, view: str, version: int, *, until: str = "the transaction ends") -> bool:
+    """Let nobody else make, begin, publish or drop a version until the transaction ends (or `"the connection ends"`).
+
+    Returns whether that can be; the transaction is good for nothing else if not. A build holds this lock for as long as
+    it takes to begin, which may be hours, so nobody waits for it. Who takes the lock of a view too takes it after this.
+    """
+    function = "pg_advisory_xact_lock" if until == "the transaction ends" else "pg_advisory_lock"
+    try:
+        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
+        connection.execute(f"SELECT {function}(hashtextextended(%s, 3))", (table_name(view, version),))
+        connection.execute("SET LOCAL lock_timeout TO DEFAULT")
+    except errors.LockNotAvailable:
+        return False
+    return True
 
 
 def create_decisions(connection: Connection) -> None:
     """Create the table of decisions where it is missing."""
+    if connection.execute("SELECT to_regclass('towpath_view_decisions') IS NOT NULL").fetchall()[0][0]:
+        return  # without a lock, which would last as long as the transaction
     connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath view', 2))")
     connection.execute(resources.files(__package__).joinpath("versions.sql").read_bytes())
 
@@ -228,9 +246,10 @@ def flag_published(connection: Connection, view: str, version: int, *, published
 
 
 def create_flag(connection: Connection, table: str, *, published: bool) -> None:
-    """Create the function that says whether readers see a version's table."""
-    body = sql.Literal(f"SELECT {'true' if published else 'false'}")
-    connection.execute(sql.SQL(_FLAG).format(function=sql.Identifier(flag_name(table)), body=body))
+    """Let a function say whether readers see a version's table."""
+    name, body = flag_name(table), f"SELECT {'true' if published else 'false'}"
+    if connection.execute("SELECT prosrc FROM pg_proc WHERE oid = to_regproc(%s)", (name,)).fetchone() != (body,):
+        connection.execute(sql.SQL(_FLAG).format(function=sql.Identifier(name), body=sql.Literal(body)))
 
 
 _HELD = (errors.LockNotAvailable, errors.DeadlockDetected)
@@ -289,6 +308,8 @@ def swap(
     assert version is not None
     try:
         with refusals_told(connection, view, version), connection.transaction():
+            if not lock_version(connection, view, version):
+                raise _NotYetError(f"version {version} is being built")
             connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(lock_timeout))
             lock_view(connection, view)
             before = published_version(connection, view)
@@ -306,7 +327,7 @@ def swap(
     except _NotYetError as reason:
         return str(reason)
     except _HELD:
-        return "a reader or a worker holds it in an open transaction"
+        return "a reader, a worker or a build holds it in an open transaction"
     return None
 
 
@@ -383,31 +404,44 @@ _KEPT = ("towpath_offsets", "towpath_seen", "towpath_horizon", "towpath_parked")
 def drop(connection: Connection, project: str, decision: VersionDecision) -> None:
     """Drop a version that nobody reads, with all that was kept for it.
 
-    Raises RefusedError for the published one, and for one that somebody holds in an open transaction.
+    Raises RefusedError for the published one, and for one that is being built or that somebody holds in an open
+    transaction.
     """
     view, version = decision.view, decision.version_before
     assert version is not None
-    lock_view(connection, view)
+    if not lock_version(connection, view, version):
+        raise _held(view, version, f"version {version} of view {view} is being built")
+    held = _held(
+        view, version, f"a reader, a worker or a build holds version {version} of {view} in an open transaction"
+    )
+    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
+    try:
+        lock_view(connection, view)
+    except _HELD as error:
+        raise held from error
     if published_version(connection, view) == version:
         others = [number for number in built_versions(connection, view) if number != version]
         raise published_kept(view, version, others)
     built_shape(connection, view, version)
     table = table_name(view, version)
-    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
     try:
         # A worker takes its offsets first, its table then: in another order each would wait for the other.
         vector_of(connection, group_name(project, view, version), locked=True)
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
     except _HELD as error:
-        raise RefusedError(
-            f"a reader or a worker holds version {version} of {view} in an open transaction",
-            kept="every version",
-            next_step=f"once that has ended: towpath views drop {view} --version {version} --reason REASON",
-        ) from error
+        raise held from error
     for function in (f"{table}_notify", flag_name(table)):
         connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(function)))
     forget_version(connection, project, view, version)
     note_decision(connection, decision)
+
+
+def _held(view: str, version: int, cause: str) -> RefusedError:
+    return RefusedError(
+        cause,
+        kept="every version",
+        next_step=f"once that has ended: towpath views drop {view} --version {version} --reason REASON",
+    )
 
 
 def forget_version(connection: Connection, project: str, view: str, version: int) -> None:

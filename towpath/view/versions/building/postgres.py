@@ -5,12 +5,13 @@ version has begun whole or not at all, and its worker goes on from there.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
 from typing import Any
 
 import psycopg
-from psycopg import sql
+from psycopg import errors, sql
 from psycopg.rows import dict_row
 
 from towpath.contract.codec import Codec
@@ -28,7 +29,7 @@ from towpath.view.versions.postgres import (
     count_rows,
     create_decisions,
     forget_version,
-    lock_view,
+    lock_version,
     note_decision,
     shape_of,
     vector_of,
@@ -61,12 +62,30 @@ def begin_at_topics(
 
 def _begin_at(connection: Connection, project: str, view: View[Any], bounds: Bounds) -> None:
     """Have the table of a version that has not begun, and its offsets where its topics begin."""
-    create_decisions(connection)
-    lock_view(connection, view.name)  # another build of it may be under way
-    application = require_not_begun(connection, project, view)
-    ViewTable(view).create(connection)
-    for place, begin in sorted(bounds.begins.items()):
-        connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
+    with _beginning(connection, view):
+        application = require_not_begun(connection, project, view)
+        ViewTable(view).create(connection)
+        for place, begin in sorted(bounds.begins.items()):
+            connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
+
+
+@contextmanager
+def _beginning(connection: Connection, view: View[Any]) -> Iterator[None]:
+    """Hold a version until the connection ends, and nothing else: what begins in here may take hours.
+
+    What all versions share is made in a transaction of its own. The version is held before the one in which it begins,
+    so that this one sees what whoever held it before has committed. Raises RefusedError where another build has it, or
+    where a worker notes meanwhile how far it is.
+    """
+    with connection.transaction():
+        create_stream_tables(connection)
+        create_decisions(connection)
+        if not lock_version(connection, view.name, view.version, until="the connection ends"):
+            raise _begun(view, "is being built by somebody else", "what that one builds")
+    try:
+        yield
+    except (errors.UniqueViolation, errors.SerializationFailure) as error:
+        raise _begun(view, "has a worker, which has noted meanwhile how far it is", "every version") from error
 
 
 def begin_with_rows(
@@ -80,38 +99,39 @@ def begin_with_rows(
     where the other version has keys in quarantine or folds other topics; ConfigurationError where the view cannot make
     its rows of the other's, or its table does not take one of them.
     """
-    connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
     before = decision.version_before
     assert before is not None
-    require_rows(connection, project, view, before)
-    table = ViewTable(view)
-    table.create(connection)
-    vector = vector_of(connection, group_name(project, view.name, before))
-    source = f"version {before} at {', '.join(f'{place}@{offset}' for place, offset in sorted(vector.items()))}"
-    rows = 0
-    with connection.cursor("towpath_snapshot", row_factory=dict_row) as cursor:
-        cursor.itersize = ROWS_PER_STATEMENT
-        cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table_name(view.name, before))))
-        while found := cursor.fetchmany(ROWS_PER_STATEMENT):
-            changed = _rows_of(view, found, before)
-            _store(connection, table, changed)
-            if view.changes is not None:
-                write(connection, list(_told(project, view, view.changes, codec, changed, source)))
-            rows += len(changed)
-    for name, columns in _COPIED.items():
-        connection.execute(
-            sql.SQL(
-                "INSERT INTO {table} (application, {columns}) SELECT %s, {columns} FROM {table}"
-                " WHERE application = %s AND topic = ANY(%s)"
-            ).format(table=sql.Identifier("public", name), columns=sql.SQL(columns)),
-            (
-                group_name(project, view.name, view.version),
-                group_name(project, view.name, before),
-                list(view.topics),
-            ),
-        )
-    note_decision(connection, decision)
-    return rows
+    with _beginning(connection, view):
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        require_rows(connection, project, view, before)
+        table = ViewTable(view)
+        table.create(connection)
+        vector = vector_of(connection, group_name(project, view.name, before))
+        source = f"version {before} at {', '.join(f'{place}@{offset}' for place, offset in sorted(vector.items()))}"
+        rows = 0
+        with connection.cursor("towpath_snapshot", row_factory=dict_row) as cursor:
+            cursor.itersize = ROWS_PER_STATEMENT
+            cursor.execute(sql.SQL("SELECT * FROM {}").format(sql.Identifier(table_name(view.name, before))))
+            while found := cursor.fetchmany(ROWS_PER_STATEMENT):
+                changed = _rows_of(view, found, before)
+                _store(connection, table, changed)
+                if view.changes is not None:
+                    write(connection, list(_told(project, view, view.changes, codec, changed, source)))
+                rows += len(changed)
+        for name, columns in _COPIED.items():
+            connection.execute(
+                sql.SQL(
+                    "INSERT INTO {table} (application, {columns}) SELECT %s, {columns} FROM {table}"
+                    " WHERE application = %s AND topic = ANY(%s)"
+                ).format(table=sql.Identifier("public", name), columns=sql.SQL(columns)),
+                (
+                    group_name(project, view.name, view.version),
+                    group_name(project, view.name, before),
+                    list(view.topics),
+                ),
+            )
+        note_decision(connection, decision)
+        return rows
 
 
 def require_rows(connection: Connection, project: str, view: View[Any], before: int) -> None:
@@ -241,17 +261,20 @@ def _no_row(view: View[Any], key: str, error: Exception) -> ConfigurationError:
 
 def require_not_begun(connection: Connection, project: str, view: View[Any]) -> str:
     """Return the version's group. Raises RefusedError where it has begun."""
-    create_stream_tables(connection)
     if vector_of_version(connection, project, view.name, view.version):
-        raise RefusedError(
-            f"version {view.version} of view {view.name} has begun",
-            kept="what it has folded",
-            next_step=f"let it go on: towpath views build {view.name} --version {view.version}; or begin anew after: "
-            f"towpath views drop {view.name} --version {view.version} --reason REASON",
-        )
+        raise _begun(view, "has begun", "what it has folded")
     if shape_of(connection, view.table) is None:
         forget_version(connection, project, view.name, view.version)
     return group_name(project, view.name, view.version)
+
+
+def _begun(view: View[Any], how: str, kept: str) -> RefusedError:
+    return RefusedError(
+        f"version {view.version} of view {view.name} {how}",
+        kept=kept,
+        next_step=f"let it go on: towpath views build {view.name} --version {view.version}; or begin anew after: "
+        f"towpath views drop {view.name} --version {view.version} --reason REASON",
+    )
 
 
 def _require_whole(connection: Connection, project: str, view: View[Any], before: int) -> None:
