@@ -31,7 +31,15 @@ from towpath.view.postgres import ViewTable
 from towpath.view.versions import replacing
 from towpath.view.versions.building.postgres import begin_with_rows
 from towpath.view.versions.log import bounds_of
-from towpath.view.versions.postgres import drop, published_version, swap, views_connection
+from towpath.view.versions.postgres import (
+    WORKER,
+    drop,
+    note_decision,
+    published_version,
+    swap,
+    taken_back,
+    views_connection,
+)
 from towpath.view.versions.standing import VersionDecision
 
 __all__ = ["shop"]
@@ -346,3 +354,21 @@ def test_a_version_without_a_predecessor_is_published_once_nothing_refuses_it(
 
     asyncio.run(main())
     assert re.search(says, str(refusals[0]))
+
+
+@pytest.mark.parametrize(
+    ("actor", "action", "before", "after", "stays"),
+    [
+        ("ada", "rollback", 2, 1, True),
+        (WORKER, "rollback", 2, 1, True),
+        (WORKER, "promote", 2, 1, False),
+    ],
+)
+def test_what_a_person_took_from_readers_stays_taken_whatever_the_person_is_called(
+    shop: Shop, actor: str, action: str, before: int, after: int, stays: bool
+) -> None:
+    """The user of a container often is `worker`; of its own accord a worker does nothing but promote."""
+    with shop.connected() as own:
+        ViewTable(VIEW).create(own)
+        note_decision(own, VersionDecision("counts", action, before, after, actor, "its rows are wrong"))
+        assert (taken_back(own, "counts", before) is not None) == stays

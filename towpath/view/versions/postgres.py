@@ -386,7 +386,9 @@ def last_swap(connection: Connection, view: str) -> VersionDecision | None:
 def taken_back(connection: Connection, view: str, version: int) -> VersionDecision | None:
     """Return the decision by which a person gave readers an older version back, where that was the last word on it."""
     last = _last(connection, view, ["promote", "rollback", "drop"], version)
-    if last is None or last.actor == WORKER or last.version_after is None or last.version_after > version:
+    if last is None or last.version_after is None or last.version_after > version:
+        return None
+    if (last.action, last.actor) == ("promote", WORKER):  # a person may be called so, and alone takes versions back
         return None
     return last
 
