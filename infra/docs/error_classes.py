@@ -45,8 +45,7 @@ KEPT_AND_NEXT: dict[str, tuple[str, str]] = {
     "HandlerExit": (RECORD, "Remove what ends the process from the handler, then `towpath restart NAME`."),
     "TransactionEnded": (
         "The record; of the unit nothing, but for what the handler's own COMMIT has written.",
-        "Take the COMMIT or ROLLBACK out of the handler, `towpath restart NAME`, then "
-        "`towpath dead redrive TOPIC POSITION`.",
+        "Take out the COMMIT or ROLLBACK, `towpath restart NAME`, then `towpath dead redrive TOPIC POSITION`.",
     ),
     "UnitClosed": (UNIT, "Send and keep state within the call that got the unit."),
     # What another system wrote
