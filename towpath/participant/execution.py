@@ -30,8 +30,8 @@ from towpath.participant.core import (
 )
 from towpath.participant.service import Context, Handling, Service
 from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.engine.connection.postgres import own_factories
 from towpath.stream.engine.failures import RecordFailed
-from towpath.stream.engine.unit_connection import own_factories
 
 T = TypeVar("T")
 SAVEPOINT = "towpath_command"

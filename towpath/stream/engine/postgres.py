@@ -24,12 +24,12 @@ from towpath.stream.broker.dead_letter import DeadLetter, as_reference, dead_top
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
 from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.connection.postgres import TransactionEnded, UnitConnection, UnitCursor, own_factories
 from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.sqlstate import blame_of
 from towpath.stream.engine.unit import Unit
-from towpath.stream.engine.unit_connection import TransactionEnded, UnitConnection, UnitCursor, own_factories
 from towpath.stream.state.parking import Parked, parked_of
 
 log = structlog.get_logger("towpath.stream.engine.postgres")

@@ -1,0 +1,1 @@
+"""The database connection of a unit of work."""
