@@ -75,6 +75,7 @@ class Orchestrator:
         observe: Observe | None = None,
         limits: RecordLimits | None = None,
     ) -> None:
+        limits = limits or RecordLimits()
         self._definitions = definitions
         self._observe = observe
         self._newest = max(definitions)
@@ -85,10 +86,10 @@ class Orchestrator:
         self._messages = Messages(codec)
         self._instances = Instances(codec, self._messages)
         self._chains = Chains(self.name, definitions, self._instances)
-        self._early = BufferedSignals(codec, self._messages)
+        self._early = BufferedSignals(self.name, codec, self._messages, limits)
         self._unheld = UnheldReplies(self._messages)
         self._retention = Retention(codec, finished_retention_milliseconds)
-        self._performer = Performer(self.name, codec, self._messages, self._retention, limits or RecordLimits())
+        self._performer = Performer(self.name, codec, self._messages, self._retention, limits)
         # Where two versions start on the same type, the newer one does.
         self._starts = {
             wire_name(kind): version for version in sorted(definitions) for kind in definitions[version].starts
@@ -354,9 +355,19 @@ class Orchestrator:
         for awaited in (key, saga_id):
             for signal in self._early.take(context, awaited):
                 self._retention.never_mind(context, self._early.subject(awaited))
-                # The start is not to blame for what came before it.
-                if not self._refused_for_raising(context, definition, state, signal, type(signal.signal).__name__):
-                    state = self._perform(context, definition, state, signal)
+                state = self._perform_early(context, definition, state, signal)
+
+    def _perform_early(
+        self, context: RecordContext, definition: Definition, state: SagaState, signal: Signalled
+    ) -> SagaState:
+        """Perform a signal that came before the start, which is not to blame for it: what it leads to may not fit."""
+        detail = type(signal.signal).__name__
+        try:
+            if not self._refused_for_raising(context, definition, state, signal, detail):
+                return self._perform(context, definition, state, signal)
+        except OutputRefused as error:
+            self._performer.refuse(context, definition.version, signal, detail, error.cause)
+        return state
 
     def _recognised(self, context: RecordContext) -> None:
         metrics.RECORDS_RECOGNISED.labels(self.name, context.record.topic).inc()

@@ -4,6 +4,7 @@ The one rule: all of it goes into the unit of work of the record that caused it,
 of it, nothing.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 from towpath import tracing
@@ -131,14 +132,18 @@ class Performer:
     ) -> None:
         """Write into the history that an input found no instance that it could concern, and tell a parent that asked.
 
-        The answer carries on what the input carried, as that of an instance would.
+        The answer carries on what the input carried, as that of an instance would. Where the history does not take
+        what the input carried, the entry goes without: nothing is decided by it, so nothing need be decided again.
         """
         outgoing = () if answer is None else self._message_builder.answer(answer, envelope.carried(context.record))
         own = _traceparent_in(())
         _send(context, _linked_all(outgoing, own))
         key = envelope.business_key(context.record)
         entry = self._message_builder.refusal(key, version, input_, detail, reason, outgoing)
-        self._write(context, self._written(context, entry, own))
+        written = self._written(context, entry, own)
+        if not self._limits.fit(self._history, *written):
+            written = self._written(context, replace(entry, message=None), own)
+        self._write(context, written)
 
     def pass_on(self, context: RecordContext, key: str) -> None:
         """Send a start event as it came to this saga's own topic of signals, where it lies under the saga's own key."""

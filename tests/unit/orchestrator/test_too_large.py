@@ -251,6 +251,44 @@ def test_an_answer_that_comes_before_its_wait_is_refused() -> None:
     assert "the signals that wait for it would not fit" in history(early)[0].reason
 
 
+def test_an_answer_before_its_saga_that_the_history_does_not_take_is_refused_at_once() -> None:
+    """Without what it carried; the saga starts as ever, and nothing is kept."""
+    context = desktop(ship(), limits=RecordLimits({"ship.history": 100_000}))
+    (entry,) = history(context.give("ship.signals", approved(120_000), id="early"))
+    assert entry.reason.startswith("no such saga has started, and a signal of 1200")
+    assert (entry.message, context.stored()) == (None, {})
+    (begun_,) = history(context.give("order.events", order_placed(), id="event-1"))
+    assert begun_.happened == "started"
+
+
+def kept_since_the_history_took_more() -> Desktop:
+    """Return a worker that keeps a signal which its history does not take any more."""
+    context = desktop(ship(), limits=LIMITS)
+    context.give("ship.signals", approved(STATE_BYTES_MAX - 1_000), id="early")
+    context.limits = RecordLimits({"ship.history": 50_000})
+    context.orchestrator = desktop(ship(), limits=context.limits).orchestrator
+    return context
+
+
+def test_a_start_is_not_to_blame_for_a_signal_before_it_that_does_not_fit() -> None:
+    """It begins; the signal is refused, once."""
+    context = kept_since_the_history_took_more()
+    sent = context.give("order.events", order_placed(), id="event-1")
+    assert [entry.happened for entry in history(sent)] == ["started", "refused"]
+    assert "is too large for ship.history, which takes 50000" in history(sent)[1].reason
+    assert len(commands(sent)) == 1
+    assert not any(key.startswith(b"e") for key in context.stored())
+
+
+def test_a_signal_before_its_saga_that_does_not_fit_is_given_up_after_its_day() -> None:
+    """As any other: its timer does not fail."""
+    context = kept_since_the_history_took_more()
+    context.clock.advance(24 * 3600)
+    (entry,) = history(context.fire_timers())
+    assert (entry.happened, entry.reason, entry.message) == ("refused", "its saga never started", None)
+    assert context.stored() == {}
+
+
 def test_a_command_that_would_not_fit_leaves_what_led_to_it_stuck() -> None:
     """The state takes the answer, the participant's topic does not take the command made of it."""
     context, sent = begun()
