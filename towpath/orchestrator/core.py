@@ -41,12 +41,13 @@ from towpath.saga.inputs import (
     Timer,
     TimerFired,
     TimerKind,
+    Undecidable,
     Unfit,
     Unrecognised,
     UpgradeAsked,
 )
 from towpath.saga.keys import saga_id_of
-from towpath.saga.migrate import migrate
+from towpath.saga.migrate import migrate, not_moved
 from towpath.saga.state import Direction, ParentReference, SagaState
 from towpath.stream.broker.port import OutputRefused
 from towpath.stream.broker.position import PartitionHeld
@@ -240,7 +241,7 @@ class Orchestrator:
         try:
             self._carry_out(context, new if moved and new is not None else old, state, input_, decision)
         except (OutputRefused, ContractError) as error:
-            self._performer.refuse(context, old.version, input_, facts_of(input_)[1], error.cause)
+            self._carry_out(context, old, state, input_, not_moved(state, input_, error.cause))
 
     # --- What they share --------------------------------------------------------------------------------------------
 
@@ -361,13 +362,12 @@ class Orchestrator:
         self, context: RecordContext, definition: Definition, state: SagaState, signal: Signalled
     ) -> SagaState:
         """Perform a signal that came before the start, which is not to blame for it: what it leads to may not fit."""
-        detail = type(signal.signal).__name__
         try:
-            if not self._refused_for_raising(context, definition, state, signal, detail):
-                return self._perform(context, definition, state, signal)
+            return self._perform_or_refuse(context, definition, state, signal)
         except OutputRefused as error:
+            detail = type(signal.signal).__name__
             self._performer.refuse(context, definition.version, signal, detail, error.cause)
-        return state
+            return state
 
     def _recognised(self, context: RecordContext) -> None:
         metrics.RECORDS_RECOGNISED.labels(self.name, context.record.topic).inc()
@@ -393,9 +393,10 @@ class Orchestrator:
         found = self._found(context, state, input_, detail)
         if found is None:
             return
-        # A person's request is answered: dead, it would keep what they ask next, a cancellation perhaps, waiting.
-        asked = isinstance(input_, OperatorAsked)
-        if not (asked and self._refused_for_raising(context, *found, input_, detail)):
+        if isinstance(input_, OperatorAsked):
+            # It is answered: dead, it would keep what they ask next, a cancellation perhaps, waiting.
+            self._perform_or_refuse(context, *found, input_)
+        else:
             self._perform(context, *found, input_)
 
     def _found(
@@ -416,17 +417,16 @@ class Orchestrator:
             self._remember(context, state, input_)
         return None
 
-    def _refused_for_raising(
-        self, context: RecordContext, definition: Definition, state: SagaState, input_: PlainInput, detail: str
-    ) -> bool:
-        """Refuse an input on which a function of the definition raises, or builds what breaks its contract."""
+    def _perform_or_refuse(
+        self, context: RecordContext, definition: Definition, state: SagaState, input_: PlainInput
+    ) -> SagaState:
+        """Perform an input; refuse one on which a function of the definition raises or breaks a contract."""
         try:
             decision = advance(definition, state, input_)
             self._performer.plan(context, definition, decision.state or state, input_, decision)
         except (BuilderError, ContractError) as error:
-            self._performer.refuse(context, definition.version, input_, detail, first_line(error))
-            return True
-        return False
+            return self._decided(context, definition, state, Undecidable(input_, first_line(error)))
+        return self._perform(context, definition, state, input_)
 
     def _under_definition(self, state: SagaState) -> tuple[Definition, SagaState]:
         return self._instances.under_definition(state, self._definitions)

@@ -24,12 +24,19 @@ from towpath.saga.effects import (
     StartSaga,
 )
 from towpath.saga.effects import Record as Entry
-from towpath.saga.inputs import Input, OperatorAsked, ParentAsked, Replied, Signalled, Started, Unfit, UpgradeAsked
+from towpath.saga.inputs import (
+    Input,
+    OperatorAsked,
+    ParentAsked,
+    Replied,
+    Signalled,
+    Started,
+    Undecidable,
+    Unfit,
+    UpgradeAsked,
+)
 from towpath.saga.state import Direction, SagaState, Status, StepStatus
 from towpath.stream.broker.record import Headers
-
-UNFIT = "Unfit:"
-"""Before the class of an input, in the history, whose outcome did not fit into its topics."""
 
 
 class Outgoing(NamedTuple):
@@ -183,18 +190,23 @@ class MessageBuilder:
                 return self._messages.wrap(input_.signal)
             case OperatorAsked():
                 return self._messages.wrap_optional(input_.reply)
-            case Unfit():
+            case Unfit() | Undecidable():
                 return self._carried_by(input_.input)
         return None
 
 
+def came_as(entry: wire.HistoryEntry) -> str:
+    """Return the class of the input that an entry is about, also where that could not be carried out."""
+    return entry.input.rpartition(":")[2]
+
+
 def _came(input_: Input) -> dict[str, Any]:
     """Return what the history says of an input beside what was decided, so that it can be decided again."""
-    if isinstance(input_, Unfit):
-        came = _came(input_.input)
-        return {**came, "input": UNFIT + came["input"]}
-    came = {"input": type(input_).__name__}
+    came: dict[str, Any] = {"input": type(input_).__name__}
     match input_:
+        case Unfit() | Undecidable():
+            inner = _came(input_.input)
+            return {**inner, "input": f"{came['input']}:{inner['input']}"}
         case Started():
             came["headers"] = headers_to_wire(input_.headers)
             came["parent"] = None if input_.parent is None else parent_to_wire(input_.parent)

@@ -20,7 +20,7 @@ from towpath.orchestrator.retention import Retention
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Definition
 from towpath.saga.effects import AnswerParent, CancelTimer, Finish, SetTimer
-from towpath.saga.inputs import Input, Timer, TimerKind, Unfit
+from towpath.saga.inputs import Hindered, Input, Timer, TimerKind
 from towpath.saga.state import SagaState
 from towpath.stream.broker.port import OutputRefused
 from towpath.stream.broker.record import ConsumedRecord, Headers, with_header
@@ -95,7 +95,7 @@ class Performer:
         if len(content) > max(WEIGHED_FROM_BYTES, content_before):
             bytes_ = record_bytes(instance_key(state.saga_id), content, ())
             bytes_max = self._limits.of(self._changelog)
-            if bytes_ + (0 if isinstance(input_, Unfit) else STATE_BYTES_SPARE) > bytes_max:
+            if bytes_ + (0 if isinstance(input_, Hindered) else STATE_BYTES_SPARE) > bytes_max:
                 raise _state_too_large(self._changelog, bytes_, bytes_max)
 
     def perform(

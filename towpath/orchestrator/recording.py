@@ -14,11 +14,12 @@ from towpath.contract.codec import Codec
 from towpath.errors import ContractError
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.mapping import Messages, headers_from_wire, parent_from_wire
-from towpath.orchestrator.message_builder import UNFIT, MessageBuilder
+from towpath.orchestrator.message_builder import MessageBuilder, came_as
 from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
 from towpath.saga.effects import Happened
 from towpath.saga.inputs import (
+    HINDERED,
     Action,
     Input,
     OperatorAsked,
@@ -29,7 +30,6 @@ from towpath.saga.inputs import (
     Timer,
     TimerFired,
     TimerKind,
-    Unfit,
     Unrecognised,
     UpgradeAsked,
 )
@@ -99,7 +99,7 @@ def decided_again(
     message_builder = MessageBuilder(definition.name, messages)
     state: SagaState | None = None
     for number, entry in enumerate(entries, start=1):
-        if number == 1 and entry.input.removeprefix(UNFIT) != Started.__name__:
+        if number == 1 and came_as(entry) != Started.__name__:
             raise NotAsRecorded(
                 entry.saga_id, number, "it is not the start: the topic no longer has that", "record a younger run"
             )
@@ -157,9 +157,10 @@ def golden_of(definition: Definition, entries: Sequence[wire.HistoryEntry], code
 
 def input_of(entry: wire.HistoryEntry, messages: Messages) -> Input:
     """Return the input that an entry of a history is about. Raises what `Codec.decode` raises."""
-    if entry.input.startswith(UNFIT):
-        inner: Any = input_of(replace(entry, input=entry.input.removeprefix(UNFIT), reason=""), messages)
-        return Unfit(inner, entry.reason)
+    hindered = entry.input.rpartition(":")[0]
+    if hindered:
+        inner: Any = input_of(replace(entry, input=came_as(entry), reason=""), messages)
+        return HINDERED[hindered](inner, entry.reason)
     return _READERS[entry.input](entry, messages)
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from towpath.orchestrator import envelope
+from towpath.orchestrator.message_builder import came_as
 from towpath.orchestrator.records import HistoryEntry
 from towpath.orchestrator.requests import Answer, answer_of
 from towpath.saga.inputs import OperatorAsked, Signalled, UpgradeAsked
@@ -83,10 +84,13 @@ def answers_in(row: SagaInstance) -> tuple[Answer, ...]:
 
 
 def _answers(row: SagaInstance, entry: HistoryEntry) -> str | None:
-    if entry.input not in (OperatorAsked.__name__, Signalled.__name__, UpgradeAsked.__name__):
+    if came_as(entry) not in (OperatorAsked.__name__, Signalled.__name__, UpgradeAsked.__name__):
         return row.answers
     known, answer = answers_in(row), answer_of(entry)
-    if any(one.request_id == answer.request_id for one in known):
+    if answer.refusal is None:
+        # What was refused once may be taken when it is given again: a signal for a wait that had not begun, say.
+        known = tuple(one for one in known if one.request_id != answer.request_id)
+    elif any(one.request_id == answer.request_id for one in known):
         return row.answers  # its repetition, which is refused: what became of it was said already
     kept = (*known, answer)[-ANSWERS_MAX:]
     return json.dumps([[one.request_id, one.refusal, one.status] for one in kept], separators=(",", ":"))

@@ -29,6 +29,7 @@ from towpath.saga.effects import (
 )
 from towpath.saga.errors import BuilderError
 from towpath.saga.inputs import (
+    Hindered,
     Input,
     OperatorAsked,
     ParentAsked,
@@ -37,7 +38,7 @@ from towpath.saga.inputs import (
     Started,
     TimerFired,
     TimerKind,
-    Unfit,
+    Undecidable,
 )
 from towpath.saga.state import Direction, SagaState, StepStatus
 
@@ -149,7 +150,7 @@ def world_of(old: Definition, inputs: Sequence[Input]) -> ShadowWorld:
     `old` is the definition that decided then. Raises ValueError where the first input is no start.
     """
     # What came is what counts here: how large a topic's records may be is no matter of either definition.
-    came = [input_.input if isinstance(input_, Unfit) else input_ for input_ in inputs]
+    came = [input_.input if isinstance(input_, Hindered) else input_ for input_ in inputs]
     if not came or not isinstance(came[0], Started):
         raise ValueError("the history does not begin with the start: its retention has taken it")
     state: SagaState | None = None
@@ -162,7 +163,7 @@ def world_of(old: Definition, inputs: Sequence[Input]) -> ShadowWorld:
             if call in asked and call not in answers:
                 command, since = asked[call]
                 answers[call] = ShadowAnswer(command, input_.reply, max(0, input_.at_milliseconds - since))
-        elif isinstance(input_, Signalled | OperatorAsked | ParentAsked):
+        elif isinstance(input_, Signalled | OperatorAsked | ParentAsked) and not isinstance(decided, Undecidable):
             others.append(input_)
         decision = advance(old, state, decided)
         state = decision.state

@@ -56,7 +56,8 @@ PEOPLE
 WHAT IS REFUSED
 14. An input that no rule takes is recorded as refused and leaves the state as it was, but for a person's request, and
     what would prolong a wait, whose ids are remembered: replies, timers and other signals refuse their own repetition
-    by matching, these do not.
+    by matching, these do not. So is a person's request, or a signal that came before its saga, on which a function of
+    the definition raises; any other input on which one raises is no input yet, and leaves no trace.
 15. A timer that fires before it is due is refused and set again, so that it is never lost.
 16. A start that is not to begin (its key has an instance) goes backward at once: only the start itself is undone. A
     sub-saga that has ended answers again a parent that starts it by a further attempt: the answer may have been lost.

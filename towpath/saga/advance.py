@@ -28,6 +28,7 @@ from towpath.saga.inputs import (
     Timer,
     TimerFired,
     TimerKind,
+    Undecidable,
     Unfit,
     Unrecognised,
     UpgradeAsked,
@@ -94,8 +95,7 @@ def advance(definition: Definition, state: SagaState | None, input_: Input) -> D
     if refusal is not None:
         saga_id, status = ("", None) if state is None else (state.saga_id, state.status)
         if state is not None:
-            asked = input_.input if isinstance(input_, Unfit) else input_
-            state = with_refused(state, asked, definition)
+            state = with_refused(state, input_, definition)
         return Decision(state, (refusal_of(input_, saga_id, status, refusal), *builder.effects))
     _settle(builder)
     entry = Record(builder.saga_id, input_.id, builder.at, *facts_of(input_), builder.status)
@@ -475,8 +475,7 @@ def _unfit(builder: DecisionBuilder, unfit: Unfit) -> str | None:
     """Halt what an input would have moved on; what would be refused anyway is refused for that."""
     trial = DecisionBuilder(builder.definition, builder.at)
     trial.read(builder.written())
-    handle = _HANDLERS[type(unfit.input)]
-    if handle is _started:
+    if (handle := _HANDLERS[type(unfit.input)]) is _started:
         handle = _started_again
     return handle(trial, unfit.input) or halt(builder, unfit)
 
@@ -596,5 +595,6 @@ _HANDLERS: dict[type, Callable[[DecisionBuilder, Any], str | None]] = {
     ParentAsked: _parent_asked,
     UpgradeAsked: lambda b, asked: None if asked.version == b.definition.version else "it is another version",
     Unfit: _unfit,
+    Undecidable: lambda _, undecidable: undecidable.reason,
     Unrecognised: lambda _, __: "nothing in this saga takes such a message",
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from towpath.saga.effects import Happened, Record
 from towpath.saga.inputs import (
+    Hindered,
     Input,
     OperatorAsked,
     ParentAsked,
@@ -12,6 +13,7 @@ from towpath.saga.inputs import (
     Signalled,
     Started,
     TimerFired,
+    Undecidable,
     Unfit,
     Unrecognised,
     UpgradeAsked,
@@ -56,7 +58,7 @@ def _unrecognised(i: Unrecognised) -> Facts:
     return (Happened.REFUSED, i.what, "", "", Direction.DO, 0, 0, "", "")
 
 
-def _unfit(i: Unfit) -> Facts:
+def _hindered(i: Hindered) -> Facts:
     facts = facts_of(i.input)
     return (*facts[:7], i.reason, facts[8])
 
@@ -69,7 +71,8 @@ _FACTS: dict[type, Callable[[Any], Facts]] = {
     OperatorAsked: _operator_asked,
     ParentAsked: _parent_asked,
     UpgradeAsked: _upgrade_asked,
-    Unfit: _unfit,
+    Unfit: _hindered,
+    Undecidable: _hindered,
     Unrecognised: _unrecognised,
 }
 

@@ -164,4 +164,29 @@ class Unfit:
         return self.input.at_milliseconds
 
 
-Input = PlainInput | Unfit
+@value
+class Undecidable:
+    """A function of the definition raises on `input`, or builds what breaks its contract, and whoever gave it is told.
+
+    `reason` says which; the history carries it. A function that is fixed later may decide; that it did not stays so.
+    """
+
+    input: PlainInput
+    reason: str
+
+    @property
+    def id(self) -> str:
+        """Return the id of the input."""
+        return self.input.id
+
+    @property
+    def at_milliseconds(self) -> int:
+        """Return the time of the input."""
+        return self.input.at_milliseconds
+
+
+Hindered = Unfit | Undecidable
+"""An input that cannot be carried out, for a reason that lies outside the machine."""
+HINDERED: dict[str, type[Hindered]] = {kind.__name__: kind for kind in (Unfit, Undecidable)}
+
+Input = PlainInput | Hindered

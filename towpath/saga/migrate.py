@@ -22,19 +22,19 @@ def migrate(old: Definition, new: Definition | None, state: SagaState, asked: Up
     """
     refusal = _refusal(state, asked)
     if refusal is not None:
-        return _refused(state, asked, refusal)
+        return not_moved(state, asked, refusal)
     if new is None:
-        return _refused(state, asked, f"this worker was not deployed with version {asked.version}")
+        return not_moved(state, asked, f"this worker was not deployed with version {asked.version}")
     try:
         return _moved(old, new, state, asked)
     except BuilderError as error:
-        return _refused(state, asked, str(error))
+        return not_moved(state, asked, str(error))
 
 
 def _moved(old: Definition, new: Definition, state: SagaState, asked: UpgradeAsked) -> Decision:
     verdict = judge(old, new, state)
     if verdict.outcome is not Outcome.MIGRATE or verdict.state is None:
-        return _refused(state, asked, "; ".join(verdict.reasons))
+        return not_moved(state, asked, "; ".join(verdict.reasons))
     if state.ended:
         # A sub-saga that its parent may yet ask back: there is nothing to begin.
         return Decision(verdict.state, (_entry(verdict.state, asked),))
@@ -55,5 +55,6 @@ def _entry(state: SagaState, asked: UpgradeAsked) -> Record:
     return Record(state.saga_id, asked.id, asked.at_milliseconds, *facts_of(asked), state.status)
 
 
-def _refused(state: SagaState, asked: UpgradeAsked, reason: str) -> Decision:
+def not_moved(state: SagaState, asked: UpgradeAsked, reason: str) -> Decision:
+    """Return the decision that an instance stays as it was, for that reason."""
     return Decision(state, (refusal_of(asked, state.saga_id, state.status, reason),))

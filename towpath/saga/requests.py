@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import TypeGuard
 
 from towpath.saga.definition import Definition
-from towpath.saga.inputs import Input, OperatorAsked, Signalled
+from towpath.saga.inputs import Hindered, Input, OperatorAsked, Signalled
 from towpath.saga.state import SagaState, StepState, direction_of
 
 Recent = tuple[tuple[str, int], ...]
@@ -54,6 +54,8 @@ def remembered(recent: Recent, forgotten_milliseconds: int, input_: Input, most:
 
 def with_refused(state: SagaState, input_: Input, definition: Definition) -> SagaState:
     """Return the state that remembers a request which was refused; one that can never be taken need not be."""
+    if isinstance(input_, Hindered):
+        input_ = input_.input
     if (
         not is_request(input_, definition.counted)
         or not_new(state.recent, state.forgotten_milliseconds, input_) is not None

@@ -21,6 +21,7 @@ from towpath.orchestrator.instance_status import instances_in
 from towpath.orchestrator.mapping import Messages
 from towpath.orchestrator.recording import golden_of
 from towpath.orchestrator.requests import request_of, to_record
+from towpath.orchestrator.sagas_view import answers_in, fold
 from towpath.orchestrator.why import Facts, explain
 from towpath.saga import COMPENSATE, Cause, CauseKind, Saga, SecondStart, Undo, UndoStart, hours, seconds
 from towpath.saga.inputs import Action
@@ -29,6 +30,7 @@ from towpath.saga.state import SagaState
 from towpath.saga.testing import replay
 from towpath.stream.broker.port import OutputRefused
 from towpath.stream.broker.record_limits import RecordLimits
+from towpath.view import Occurrence
 
 STATE_BYTES_MAX = 60_000
 LIMITS = RecordLimits({"ship.state": STATE_BYTES_MAX, "catalog.commands": 40_000, "ship.history": 2_000_000})
@@ -205,6 +207,8 @@ def test_a_person_can_skip_with_an_answer_that_fits() -> None:
     (refused,) = history(ask(context, wire.OperatorAction.SKIP, "reserve_stock", "ask-1", reply=large))
     assert refused.happened == "refused"
     assert "too large for ship.state" in refused.reason
+    row = fold(None, refused, Occurrence("ship.history", "order-1", "ask-1", context.clock.now()))
+    assert [one.refusal for one in answers_in(row)] == [refused.reason], "so it is told to whoever awaits it"
     (taken,) = history(ask(context, wire.OperatorAction.SKIP, "reserve_stock", "ask-2", reply=small))
     assert taken.status == "running"
     (again,) = history(ask(context, wire.OperatorAction.SKIP, "reserve_stock", "ask-1", reply=small))

@@ -15,6 +15,7 @@ from towpath.saga.inputs import (
     Started,
     TimerFired,
     TimerKind,
+    Undecidable,
     Unfit,
     UpgradeAsked,
 )
@@ -55,6 +56,8 @@ def say_input(state: SagaState | None, input_: Input) -> str:  # noqa: PLR0911 -
             return f"an operator asks it to go on under version {input_.version}"
         case Unfit():
             return f"{say_input(state, input_.input)}, and what that leads to does not fit"
+        case Undecidable():
+            return f"{say_input(state, input_.input)}, and a function of the definition raises on it"
         case _:
             return f"{input_.what} arrives, which nothing takes"
 

@@ -39,6 +39,7 @@ from towpath.saga.effects import (
 )
 from towpath.saga.inputs import (
     Action,
+    Hindered,
     Input,
     OperatorAsked,
     ParentAsked,
@@ -49,7 +50,6 @@ from towpath.saga.inputs import (
     Timer,
     TimerFired,
     TimerKind,
-    Unfit,
 )
 from towpath.saga.language import Saga
 from towpath.saga.state import NEED_A_PERSON, Direction, ParentReference, SagaState, Status, StepState, StepStatus
@@ -218,9 +218,9 @@ class Conversation:
     def when_given(self, input_: Input) -> "Conversation":
         """Deliver any input at all; its time is taken to be now."""
         self._nothing_unexpected()
-        plain: PlainInput = input_.input if isinstance(input_, Unfit) else input_
+        plain: PlainInput = input_.input if isinstance(input_, Hindered) else input_
         plain = replace(plain, at_milliseconds=self.now_milliseconds)
-        return self._hear(Unfit(plain, input_.reason) if isinstance(input_, Unfit) else plain)
+        return self._hear(replace(input_, input=plain) if isinstance(input_, Hindered) else plain)
 
     # --- expect -----------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from towpath.saga.advance import Decision, advance
 from towpath.saga.definition import Definition
 from towpath.saga.effects import SubsagaCompleted
 from towpath.saga.inputs import (
+    HINDERED,
+    Hindered,
     Input,
     OperatorAsked,
     ParentAsked,
@@ -21,7 +23,6 @@ from towpath.saga.inputs import (
     Signalled,
     Started,
     TimerFired,
-    Unfit,
     Unrecognised,
 )
 from towpath.saga.testing.plain import from_plain, to_plain
@@ -99,7 +100,7 @@ def classes_of(definition: Definition) -> dict[str, type]:
 def input_to_plain(value: Any) -> dict[str, Any]:
     """Return an input or an effect as plain JSON; the record that it carries says its class."""
     plain: dict[str, Any] = {"input": type(value).__name__}
-    if isinstance(value, Unfit):
+    if isinstance(value, Hindered):
         return {**plain, "of": input_to_plain(value.input), "reason": value.reason}
     for field in fields(value):
         content = getattr(value, field.name)
@@ -122,9 +123,10 @@ def _record(record: object) -> dict[str, Any] | None:
 
 
 def _input(plain: dict[str, Any], classes: dict[str, type]) -> Input:
-    if plain["input"] == Unfit.__name__:
+    hindered = HINDERED.get(plain["input"])
+    if hindered is not None:
         inner: Any = _input(plain["of"], classes)
-        return Unfit(inner, plain["reason"])
+        return hindered(inner, plain["reason"])
     kind = _INPUTS[plain["input"]]
     values: dict[str, Any] = {}
     for field in fields(kind):
