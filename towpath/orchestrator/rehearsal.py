@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from towpath.contract.codec import Codec
+from towpath.errors import ContractError, first_line
 from towpath.orchestrator import records as wire
 from towpath.orchestrator.core import Orchestrator
 from towpath.orchestrator.record_context import StateLike, TimersLike
@@ -15,8 +16,10 @@ from towpath.orchestrator.requests import Preview, preview_of
 from towpath.saga.advance import Decision
 from towpath.saga.definition import Definition
 from towpath.saga.effects import Happened
+from towpath.saga.errors import BuilderError
 from towpath.saga.inputs import Input
 from towpath.saga.state import SagaState
+from towpath.stream.broker.port import OutputRefused
 from towpath.stream.broker.position import PartitionHeld
 from towpath.stream.broker.record import ConsumedRecord, Headers
 from towpath.stream.broker.record_limits import RecordLimits
@@ -27,8 +30,8 @@ class Rehearsed:
     """What would become of a signal.
 
     `decided` has, by its id, what each instance would decide. `refusal` is the reason where no instance takes it and
-    it would not be kept either, `waits` where the worker would wait instead of deciding; `kept` says that it would be
-    kept for an instance that starts within a day.
+    it would not be kept either, or for which it would be a dead letter; `waits` where the worker would wait instead of
+    deciding; `kept` says that it would be kept for an instance that starts within a day.
     """
 
     decided: Mapping[str, Preview]
@@ -104,8 +107,8 @@ def rehearse(
 ) -> Rehearsed:
     """Return what a worker with `definitions` would do with `record`, a signal of its topic.
 
-    `kept` is what the saga's state topic has about the signal's key, by key. Raises what `Orchestrator.handle` raises,
-    but for what it would wait for.
+    `kept` is what the saga's state topic has about the signal's key, by key. Raises PeerError for a record that is no
+    signal of this saga.
     """
     decided: dict[str, Preview] = {}
 
@@ -122,6 +125,9 @@ def rehearse(
         orchestrator.handle(record, unit)
     except PartitionHeld as held:
         return Rehearsed(decided, waits=held.cause)
+    except (BuilderError, ContractError, OutputRefused) as error:
+        # Its unit of work is aborted: no instance decides anything.
+        return Rehearsed({}, refusal=f"{first_line(error)}; it would be a dead letter")
     entries = [entry for value in unit.history if isinstance(entry := codec.decode(value), wire.HistoryEntry)]
     refused = [one.reason for one in entries if not one.saga_id and one.happened == Happened.REFUSED.value]
     refusal = next(iter(refused), None)

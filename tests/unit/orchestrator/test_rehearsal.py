@@ -10,14 +10,16 @@ from schemas.records.identity import CustomerVerified
 from schemas.records.order import OrderApproved, OrderConfirmed, OrderDeclined
 from schemas.records.payment import PaymentAuthorised, PaymentCaptured
 from tests.unit.orchestrator.desktop import CODEC, Desktop, Sent, commands, desktop, history, order_placed
+from tests.unit.orchestrator.test_raising_functions import RAISES, begin, broken, buy
 from towpath.clock import ManualClock
 from towpath.orchestrator.buffered_signals import EARLY_SIGNALS_MAX
 from towpath.orchestrator.envelope import headers_of
 from towpath.orchestrator.rehearsal import Rehearsed, rehearse
 from towpath.saga.definition import Definition
+from towpath.saga.errors import BuilderError
 from towpath.stream.broker.record import ConsumedRecord
 
-SIGNALS, HISTORY = "place_order.signals", "place_order.history"
+SIGNALS = "place_order.signals"
 LARGE_CENTS = 5_000_00
 APPROVED = OrderApproved(order_id="order-1", approver="grace")
 DECLINED = OrderDeclined(order_id="order-1", approver="grace", reason="too dear")
@@ -46,8 +48,10 @@ def tried(
     """Rehearse a signal over what the worker keeps, and see that it keeps the same afterwards."""
     before = context.stored()
     headers = headers_of(id="s-1", type=signal.SCHEMA_NAME)
-    record = ConsumedRecord(SIGNALS, 0, 0, context.now_milliseconds, b"order-1", CODEC.encode(signal), headers)
-    seen = rehearse(definitions or {1: ONE}, CODEC, record, before, history_topic=HISTORY)
+    saga = context.orchestrator.name
+    topic, at = f"{saga}.signals", context.now_milliseconds
+    record = ConsumedRecord(topic, 0, 0, at, b"order-1", CODEC.encode(signal), headers)
+    seen = rehearse(definitions or {1: ONE}, CODEC, record, before, history_topic=f"{saga}.history")
     assert context.stored() == before
     return seen
 
@@ -106,3 +110,13 @@ def test_an_instance_of_a_version_that_is_not_there_makes_it_wait() -> None:
     assert not seen.kept
     assert seen.waits is not None
     assert "is of version 1; this worker has [2]" in seen.waits
+
+
+def test_a_signal_on_which_a_function_raises_is_told_to_be_a_dead_letter() -> None:
+    """No traceback: with the words of the dead letter, which the worker then makes of it."""
+    broken[0], context = True, desktop(buy())
+    begin(context)
+    seen = tried(context, APPROVED, {1: buy().definition})
+    assert seen == Rehearsed({}, f"{RAISES}; it would be a dead letter")
+    with pytest.raises(BuilderError, match=RAISES):
+        context.give("buy.signals", APPROVED, id="s-1")
