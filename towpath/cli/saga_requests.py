@@ -117,13 +117,9 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
     for instance in chosen:
         try:
             definition = find_definition(settings, name, instance.state.version)
-        except NotFoundError as error:
-            _leave_out(instance, asked, error)
-            continue
-        try:
             request = _request(room, definition, instance, asked)
             seen = preview(definition, instance.state, replace(request, reason=options.reason or "-"), now)
-        except RefusedError as error:
+        except (NotFoundError, RefusedError) as error:
             _leave_out(instance, asked, error)
             continue
         requests.append(request)
@@ -211,7 +207,11 @@ def _choose(
 
 
 def _request(room: Room, definition: Any, instance: "KeptInstance", asked: _Asked) -> "Request":
-    """Return the request for one instance. Raises RefusedError for one that it cannot be about."""
+    """Return the request for one instance.
+
+    Raises RefusedError, or NotFoundError (it has no such step, its step takes no such reply), for one that it cannot be
+    about.
+    """
     from towpath.contract.parse import misspelt
     from towpath.orchestrator.requests import OF_A_STEP, request_of
     from towpath.saga.inputs import Action

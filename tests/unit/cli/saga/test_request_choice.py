@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.saga.support import OPENED, Opened, Yes, chain, do, named, pivot, saga, service
+from tests.unit.saga.support import OPENED, Agreed, Opened, Yes, chain, do, named, pivot, saga, service
 from towpath.cli import saga_requests
 from towpath.cli.saga_request_options import Options
 from towpath.cli.saga_requests import _act, _Asked, _choose
@@ -73,6 +73,50 @@ def test_an_instance_of_a_version_that_the_project_lacks_is_left_out_of_many(
     assert "left out: o-2 (key o-2): no saga shape@7" in capsys.readouterr().err
     with pytest.raises(NotFoundError):
         _act(settings, "shape", _Asked("cancel", "o-2", Options(dry_run=True, actor="ada")))
+
+
+def taking(reply: type, version: int) -> tuple[Saga[Opened], KeptInstance]:
+    """Return a saga whose retriable step takes that reply, and an instance of it that is stuck there."""
+    made = saga("s")
+    made.retriable(service, do("ship"), after=pivot(made), succeeds=reply, within=seconds(10), key="ship")
+    state = given(made, OPENED).expect_anything().when(Yes()).expect_anything().when_time_passes(days(4)).state
+    state = replace(state, key=f"o-{version}", saga_id=f"o-{version}", version=version)
+    return made, KeptInstance(state, state.started_milliseconds, needed=True)
+
+
+def test_one_of_many_whose_step_takes_no_such_reply_is_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All others are asked; alone it is an error."""
+    versions = {1: taking(Agreed, 1), 2: taking(Yes, 2)}
+
+    def record(name: str, _: object, *, like: bool, among: list[str]) -> Yes:
+        if name not in among:
+            raise NotFoundError(f"{name} is none of the records that fit here")
+        return Yes()
+
+    def room(*_: object) -> Any:
+        kept = [one for _, one in versions.values()]
+        return SimpleNamespace(
+            instances=lambda which: [one for one in kept if which in (None, one.state.key)], record=record
+        )
+
+    def find(_: object, __: str, version: int) -> Any:
+        return versions[version][0].definition
+
+    asked: list[str] = []
+    monkeypatch.setattr(saga_requests, "Room", room)
+    monkeypatch.setattr(saga_requests, "find_definition", find)
+    monkeypatch.setattr(saga_requests, "_outcome_names", lambda step: [kind.__name__ for kind in step.outcomes])
+    monkeypatch.setattr(saga_requests, "show_previews", lambda all_, *_, **__: asked.extend(one.key for one in all_))
+    settings: Any = None
+    options = Options(reply="Yes", dry_run=True, actor="ada")
+    _act(settings, "s", _Asked("skip", None, options))
+    assert asked == ["o-2"]
+    why = "Yes is none of the records that fit here"
+    assert f"left out: o-1 (key o-1): {why}" in " ".join(capsys.readouterr().err.split())
+    with pytest.raises(NotFoundError, match=why):
+        _act(settings, "s", _Asked("skip", "o-1", options))
 
 
 def stuck_items(answered: int) -> tuple[Saga[Opened], SagaState]:
