@@ -130,10 +130,12 @@ def request_of(
     """Return the request about `state`, the instance as the person sees it.
 
     Where `action` is about a step and `step` is empty, or it is a list and `item` is empty, the only step, or item of
-    it, that it can be about is taken. Raises RefusedError where there is none, or more than one.
+    it, that it can be about is taken: of those called `item`, where that is named. Raises RefusedError where there is
+    none, or more than one.
     """
-    if action in OF_A_STEP and not item and (not step or any(one.key == step and one.items for one in state.steps)):
-        step, item = _only_step(state, action, step)
+    is_list = any(one.key == step and one.items for one in state.steps)
+    if action in OF_A_STEP and (not step or (is_list and not item)):
+        step, item = _only_step(state, action, step, item)
     seen: list[object] = [
         state.saga_id,
         action.value,
@@ -267,10 +269,14 @@ def _form_of(reply: object | None) -> str:
     return "" if reply is None else repr(reply)
 
 
-def _only_step(state: SagaState, action: Action, among: str) -> tuple[str, str]:
-    """Return the only step (and item) that a person can mean, of the step `among` if named. Raises RefusedError."""
+def _only_step(state: SagaState, action: Action, step: str, item: str) -> tuple[str, str]:
+    """Return the only step (and item) that a person can mean, of those that they named. Raises RefusedError."""
     # A list stands as its items do: it is these that are asked about.
-    asked = [(name, cell) for name, cell in cells(state) if not cell.items and among in ("", name[0])]
+    asked = [
+        (name, cell)
+        for name, cell in cells(state)
+        if not cell.items and step in ("", name[0]) and item in ("", name[1])
+    ]
     waiting = [name for name, cell in asked if cell.status in NEED_A_PERSON]
     if not waiting and action is Action.RETRY:
         waiting = [name for name, cell in asked if cell.status in _CAN_BE_RETRIED]
@@ -279,8 +285,9 @@ def _only_step(state: SagaState, action: Action, among: str) -> tuple[str, str]:
     named = ", ".join(f"{step} item {item}" if item else step for step, item in waiting)
     where = f"towpath saga show {state.saga} {state.saga_id}"
     if not waiting:
+        what = f"item {item}" if item else "step"
         raise RefusedError(
-            f"no step of {state.saga_id} can be asked to {action.value}: the saga is {state.status.value}",
+            f"no {what} of {state.saga_id} can be asked to {action.value}: the saga is {state.status.value}",
             kept="the saga, as it was",
             next_step=where,
         )

@@ -132,14 +132,21 @@ def stuck_items(answered: int) -> tuple[Saga[Opened], SagaState]:
     return made, talk.when_time_passes(days(4)).state
 
 
-@pytest.mark.parametrize("step", ["", "ship"])
-def test_the_only_item_that_is_stuck_is_found(step: str) -> None:
-    """With its step named, or without."""
+@pytest.mark.parametrize(("step", "item"), [("", ""), ("ship", ""), ("", "1")])
+def test_the_only_item_that_is_stuck_is_found(step: str, item: str) -> None:
+    """With its step named, or without; or by its own name alone."""
     made, state = stuck_items(1)
     assert [item.status in NEED_A_PERSON for item in state.step("ship").items] == [False, True]
-    found = request_of(state, Action.RETRY, actor="a", reason="r", step=step)
+    found = request_of(state, Action.RETRY, actor="a", reason="r", step=step, item=item)
     assert (found.step, found.item) == ("ship", "1")
     assert preview(made.definition, state, found, state.started_milliseconds + 10**9).refusal is None
+
+
+def test_an_item_that_is_named_without_its_step_and_is_not_there_is_said_to_be_none() -> None:
+    """With the id of the instance, and not for a step without a name."""
+    _, state = stuck_items(1)
+    with pytest.raises(RefusedError, match=f"no item 7 of {state.saga_id} can be asked to retry: the saga is stuck"):
+        request_of(state, Action.RETRY, actor="a", reason="r", item="7")
 
 
 def test_of_several_items_that_are_stuck_one_is_named_or_all_are_resumed() -> None:
