@@ -99,10 +99,11 @@ class AnswerTo:
         if taken is not None or not answers:
             return taken
         answered = {one.saga_id for one, _ in answers}
-        refused_at = max(one.updated_at for one, _ in answers)
-        # An instance of which something later is known has passed the signal, or began after it.
+        refused_at = max(answer.history_offset for _, answer in answers)
+        # An instance of which a later entry is known has passed the signal, or began after it. By offsets: times are
+        # of several clocks, and what was written first need not have been read first.
         open_ = [one for one in standings if not one.ended and one.saga_id not in answered]
-        return None if any(one.updated_at <= refused_at for one in open_) else answers[0][1]
+        return None if any(one.history_offset < refused_at for one in open_) else answers[0][1]
 
     def too_late(self, standings: Sequence[InstanceStatus]) -> TowpathError:
         """Return NotAnswered, with what was refused so far."""

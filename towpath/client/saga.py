@@ -45,7 +45,7 @@ class InstanceStatus:
 
     `reason` says why it compensates or is stuck; `waiting_for` names the events or persons that it waits for.
     `result` is what it came to: the record of `saga.result`, once it has completed. `answers` are what became of the
-    requests and signals that it was sent, the last ones.
+    requests and signals that it was sent, the last ones. `history_offset` is where its latest entry lies.
     """
 
     saga: str
@@ -60,6 +60,7 @@ class InstanceStatus:
     ended_at: datetime | None
     result: Record | None = None
     answers: tuple[Answer, ...] = ()
+    history_offset: int = 0
 
     @property
     def ended(self) -> bool:
@@ -87,6 +88,7 @@ def standing_of(row: SagaInstance, codec: Codec) -> InstanceStatus:
         ended_at=row.ended_at,
         result=None if row.result is None else codec.decode(row.result),
         answers=answers_in(row),
+        history_offset=row.history_offset,
     )
 
 

@@ -122,6 +122,7 @@ def fold_topics(view: View[Any], records: Iterable[ConsumedRecord], codec: Codec
             (consumed.key or b"").decode(),
             event_id,
             datetime.fromtimestamp(consumed.timestamp_milliseconds / 1000, UTC),
+            consumed.offset,
         )
         key = view.row_key(record, occurrence)
         if type(record) in view.folds and key is not None:

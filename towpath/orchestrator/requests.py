@@ -94,12 +94,13 @@ class UpgradeRequest:
 class Answer:
     """What the history says of a request or signal: `refusal` is the machine's reason, None where it took effect.
 
-    `status` is the saga's after it.
+    `status` is the saga's after it; `history_offset` is where the view of instances found it in the history.
     """
 
     request_id: str
     refusal: str | None
     status: str
+    history_offset: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ It is what `towpath saga list`, an application's client and a person's dashboard
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -43,6 +43,8 @@ class SagaInstance:
     """What it came to, as it travels on the wire; None where it says nothing or has not completed."""
     answers: str | None = None
     """What became of the requests and signals last decided: JSON, read by `answers_in`."""
+    history_offset: int = 0
+    """Where the latest entry of its history lies, which of two instances of one key tells which was later."""
 
 
 def fold(row: SagaInstance | None, entry: HistoryEntry, at: Occurrence) -> SagaInstance:
@@ -74,26 +76,27 @@ def fold(row: SagaInstance | None, entry: HistoryEntry, at: Occurrence) -> SagaI
         updated_at=moment,
         ended_at=(row.ended_at if row.status == entry.status else moment) if ended else None,
         result=_result(row, entry),
-        answers=_answers(row, entry),
+        answers=_answers(row, entry, at),
+        history_offset=at.offset,
     )
 
 
 def answers_in(row: SagaInstance) -> tuple[Answer, ...]:
     """Return what became of the requests and signals last decided, in their order."""
-    return tuple(Answer(id_, refusal, status) for id_, refusal, status in json.loads(row.answers or "[]"))
+    return tuple(Answer(*answer) for answer in json.loads(row.answers or "[]"))
 
 
-def _answers(row: SagaInstance, entry: HistoryEntry) -> str | None:
+def _answers(row: SagaInstance, entry: HistoryEntry, at: Occurrence) -> str | None:
     if came_as(entry) not in (OperatorAsked.__name__, Signalled.__name__, UpgradeAsked.__name__):
         return row.answers
-    known, answer = answers_in(row), answer_of(entry)
+    known, answer = answers_in(row), replace(answer_of(entry), history_offset=at.offset)
     if answer.refusal is None:
         # What was refused once may be taken when it is given again: a signal for a wait that had not begun, say.
         known = tuple(one for one in known if one.request_id != answer.request_id)
     elif any(one.request_id == answer.request_id for one in known):
         return row.answers  # its repetition, which is refused: what became of it was said already
     kept = (*known, answer)[-ANSWERS_MAX:]
-    return json.dumps([[one.request_id, one.refusal, one.status] for one in kept], separators=(",", ":"))
+    return json.dumps([astuple(one) for one in kept], separators=(",", ":"))
 
 
 def _result(row: SagaInstance, entry: HistoryEntry) -> bytes | None:
@@ -122,7 +125,7 @@ def sagas_view(sagas: Iterable[str]) -> View[Any]:
         row=SagaInstance,
         key="saga_id",
         folds=frozenset({HistoryEntry}),
-        version=3,
+        version=4,
         fold=fold,
         row_key=instance_of,
         rows=RowSource.ONE_KEY,  # an instance's history has the key of its saga's records

@@ -272,4 +272,4 @@ def _occurrence(record: ConsumedRecord) -> Occurrence:
         raise PeerError(
             f"{record.position}: its time, {milliseconds} ms, is none that a calendar has", kept="the record, untouched"
         ) from None
-    return Occurrence(record.topic, key, event_id_of(record), at)
+    return Occurrence(record.topic, key, event_id_of(record), at, record.offset)

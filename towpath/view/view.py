@@ -22,12 +22,13 @@ _NAME = re.compile(r"^[a-z][a-z0-9_]{0,47}$")
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """Where and when a record stands in the log."""
+    """Where and when a record stands in the log; `offset` tells which of two of one topic and key lies later."""
 
     topic: str
     key: str
     event_id: str
     at: datetime
+    offset: int = 0
 
 
 def table_name(view: str, version: int) -> str:

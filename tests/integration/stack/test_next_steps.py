@@ -20,13 +20,13 @@ AS_UP_LEFT_IT = (
     Case("contracts diff HEAD registry", 3, (Step("contracts diff registry HEAD"),)),
     Case("contracts import registry --subject nobodys", 5, (Step("contracts import --help", says="--subject"),)),
     Case(
-        "views build towpath_saga_instances --version 3 --from outbox --reason t",
+        "views build towpath_saga_instances --version 4 --from outbox --reason t",
         6,
         (
             Step(
-                "views build towpath_saga_instances --version 3 --from snapshot --reason REASON",
+                "views build towpath_saga_instances --version 4 --from snapshot --reason REASON",
                 6,
-                "towpath views build towpath_saga_instances --version 3\n",
+                "towpath views build towpath_saga_instances --version 4\n",
             ),
         ),
     ),
