@@ -127,6 +127,29 @@ def test_a_day_is_kept_until_kafka_has_all_of_it(connection: Connection, slot: s
     assert sorted(written(connection)) == [8, 8, 10]
 
 
+def test_two_that_keep_up_one_outbox_at_once_both_do(
+    connection: Connection, database_url: str, slot: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker of a service does: what the other has dropped since this one looked is no fault."""
+    old = (add_day(connection, 9), add_day(connection, 8))
+    add_message(connection, 10)  # which the default partition takes
+    carry(connection, slot)
+    drop, other_did = postgres._drop_carried, []
+
+    def after_the_other(mine: Connection, day: date, of_slot: str) -> bool:
+        monkeypatch.setattr(postgres, "_drop_carried", drop)
+        with psycopg.connect(database_url) as other:
+            other_did.append(maintain(other, OutboxSettings(), slot=of_slot).dropped)
+        return drop(mine, day, of_slot)
+
+    monkeypatch.setattr(postgres, "_drop_carried", after_the_other)
+    with read(connection, slot):
+        done = maintain(connection, OutboxSettings(), slot=slot)
+    assert (done.dropped, done.held_back) == (old, None)
+    assert other_did == [old]
+    assert written(connection) == []
+
+
 def test_nothing_is_dropped_while_nobody_captures(connection: Connection) -> None:
     """Without a slot the outbox is the only place that has the messages."""
     old = add_day(connection, 30)
