@@ -13,6 +13,7 @@ from psycopg import errors, sql
 from towpath.capture.refusal import Refusal, TopicAndId, UncarriedRow
 from towpath.errors import NotFoundError, RefusedError, WorldError, first_line
 from towpath.outbox.message import COLUMNS
+from towpath.outbox.postgres import Holding, waited_for
 from towpath.settings import Settings
 
 Connection = psycopg.Connection[Any]
@@ -267,7 +268,8 @@ def write_uncarried(
     those that the slot would have carried: the slot is moved, on the connection `advance`, past all that is written,
     and what follows is in order of commit again. Where this ends half way, the slot stands further on and the messages
     are still uncarried: the same call does the rest. What was accepted once is not checked again: Kafka takes it, as
-    `refusal` says. Raises WorldError where a writer's transaction stays open, or somebody reads the slot.
+    `refusal` says. Raises WorldError where a writer's transaction, which it names, stays open, or somebody reads the
+    slot.
     """
     aside = {refused.row.known_by for refused in refusals}
     try:
@@ -281,10 +283,11 @@ def write_uncarried(
             with _unchecked(connection):
                 return write_anew(connection, [one for one in found if one not in aside], since), skipped
     except errors.LockNotAvailable as error:
+        who, next_step = waited_for(connection, Holding.OUTBOX_TO_WRITE)
         raise WorldError(
-            f"a transaction that wrote into the outbox was open for longer than {WRITERS_TIMEOUT}",
+            f"what others write into the outbox did not end within {WRITERS_TIMEOUT}: PostgreSQL waits {who}",
             kept="every message, in the outbox",
-            next_step="end it (pg_stat_activity shows it), then run the same command again",
+            next_step=next_step,
         ) from error
     except errors.ObjectInUse as error:
         raise WorldError(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from enum import Enum
 from importlib import resources
 from typing import Any
 
@@ -53,14 +54,16 @@ SLOT_TIMEOUT = "30s"
 UPKEEP_SECONDS = 3600.0
 """Between two runs of upkeep. Partitions are made days ahead, so that a missed run costs nothing."""
 
-# Whoever has a number of a transaction is seen here by anyone, in pg_stat_activity only by who may see all statistics.
-_WRITERS = """
+# Whoever holds a lock is seen here by anyone, in pg_stat_activity only by who may see all statistics. A prepared
+# transaction has no process, but among its locks the one on its own number.
+_OLDEST = """
 SELECT held.pid, activity.application_name, coalesce(activity.datname, prepared.database),
   clock_timestamp() - coalesce(activity.xact_start, prepared.prepared), prepared.gid
-FROM pg_locks AS held LEFT JOIN pg_stat_activity AS activity USING (pid)
-LEFT JOIN pg_prepared_xacts AS prepared ON prepared.transaction = held.transactionid
-WHERE held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock' AND held.granted
-  AND held.pid IS DISTINCT FROM pg_backend_pid()
+FROM pg_locks AS held LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
+LEFT JOIN pg_locks AS own ON held.pid IS NULL AND own.pid IS NULL AND own.locktype = 'transactionid'
+  AND own.virtualtransaction = held.virtualtransaction
+LEFT JOIN pg_prepared_xacts AS prepared ON prepared.transaction = own.transactionid
+WHERE held.granted AND held.pid IS DISTINCT FROM pg_backend_pid() AND {}
 ORDER BY coalesce(activity.xact_start, prepared.prepared) NULLS FIRST LIMIT 1
 """
 
@@ -89,6 +92,19 @@ _OLD_BEATS = """
 WITH gone AS (DELETE FROM public.outbox_heartbeat WHERE beaten_at < now() - interval '1 hour' RETURNING 1)
 SELECT count(*) FROM gone
 """
+
+
+class Holding(Enum):
+    """Whom a lock is waited for: its condition on `pg_locks`."""
+
+    TRANSACTION = "held.locktype = 'transactionid' AND held.mode = 'ExclusiveLock'"
+    """Whoever has written anything, in any database of the server."""
+    OUTBOX = """held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (held.relation = 'public.outbox'::regclass
+        OR held.relation IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'public.outbox'::regclass))"""
+    """Whoever has used the outbox of this database, if only to read it."""
+    OUTBOX_TO_WRITE = f"{OUTBOX} AND held.mode NOT IN ('AccessShareLock', 'RowShareLock')"
+    """Whoever has written into it."""
 
 
 @contextmanager
@@ -217,7 +233,8 @@ def apply_outbox_schema(
     `topics` are those that this outbox may write, with the most bytes of a record of each (`writable_topics`); any
     other is refused at its INSERT. None leaves those that are known as they are. Without `capture` no role is made:
     of a database that no Debezium reads, as in tests.
-    Raises ConfigurationError, and changes nothing, where something else is called `outbox`.
+    Raises ConfigurationError, and changes nothing, where something else is called `outbox`; WorldError, which names the
+    oldest, where a transaction that uses the outbox stays open while partitions are missing.
     The connection's role must own the database's objects; to create the capture role it needs CREATEROLE and
     REPLICATION (or to be superuser). Where an administrator made that role beforehand, neither is needed.
     """
@@ -230,7 +247,16 @@ def apply_outbox_schema(
             connection.execute(_KNOW, (list(known), list(known.values())))
     if capture:
         ensure_capture_role(connection, postgres)
-    maintain(connection, outbox)
+    try:
+        maintain(connection, outbox)
+    except errors.LockNotAvailable as error:
+        who, next_step = waited_for(connection, Holding.OUTBOX)
+        raise WorldError(
+            f"the coming days of the outbox of database {connection.info.dbname} were not made within {LOCK_TIMEOUT}: "
+            f"PostgreSQL waits {who}",
+            kept="every message, in the outbox",
+            next_step=next_step,
+        ) from error
 
 
 def require_own(connection: Connection, table: str, columns: Sequence[str], *, kind: str = "r") -> None:
@@ -304,12 +330,18 @@ def ensure_slot(connection: Connection, slot: str) -> bool:
             connection.execute("SELECT pg_create_logical_replication_slot(%s, 'pgoutput')", (slot,))
             return True
     except (errors.QueryCanceled, errors.LockNotAvailable) as error:
-        raise _slot_waits(connection, slot) from error
+        who, next_step = waited_for(connection, Holding.TRANSACTION)
+        raise WorldError(
+            f"slot {slot} was not made within {SLOT_TIMEOUT}: PostgreSQL waits {who}",
+            kept="every message, in the outbox; no slot was made",
+            next_step=next_step,
+        ) from error
 
 
-def _slot_waits(connection: Connection, slot: str) -> WorldError:
-    with connection.transaction():
-        found = connection.execute(_WRITERS).fetchall()
+def waited_for(connection: Connection, holding: Holding) -> tuple[str, str]:
+    """Return in words for whom a lock was waited in vain, the oldest of them, and what ends that one."""
+    with connection.transaction(), _cursor(connection) as cursor:
+        found = cursor.execute(sql.SQL(_OLDEST).format(sql.SQL(holding.value))).fetchall()
     who, next_step = "for a transaction that has ended meanwhile", "run the same command again"
     for pid, application, database, since, prepared in found:
         who = f"for a transaction that was prepared as {prepared!r}"
@@ -319,11 +351,7 @@ def _slot_waits(connection: Connection, slot: str) -> WorldError:
             ending = f"SELECT pg_terminate_backend({pid})"
         who += f", whose transaction has been open for {str(since or 'an unknown time').split('.')[0]}"
         next_step = f"end it: {ending}; then run the same command again"
-    return WorldError(
-        f"slot {slot} was not made within {SLOT_TIMEOUT}: PostgreSQL waits {who}",
-        kept="every message, in the outbox; no slot was made",
-        next_step=next_step,
-    )
+    return who, next_step
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,24 @@ def captured(stack: RunningStack) -> Iterator[Captured]:
 @pytest.fixture
 def captured_in_little_room(stack: RunningStack) -> Iterator[Captured]:
     """Return the same on a server of its own, which keeps no more than a megabyte of write-ahead log for a slot."""
-    folder = Path(tempfile.mkdtemp(prefix="towpath-little-room-"))
+    with server_with(stack, max_slot_wal_keep_size="1MB") as base, captured_on(base) as found:
+        yield found
+
+
+@pytest.fixture
+def preparing_database_url(stack: RunningStack) -> Iterator[str]:
+    """Return the URL of a database with an outbox on a server of its own, whose clients may prepare transactions."""
+    with server_with(stack, max_prepared_transactions="2") as base:
+        url = f"{base.postgres.url}/postgres"
+        with psycopg.connect(url) as connection:
+            apply_outbox_schema(connection, base.postgres, base.outbox)
+        yield url
+
+
+@contextmanager
+def server_with(stack: RunningStack, **own: str) -> Iterator[Settings]:
+    """Yield the stack's settings with a PostgreSQL of its own, which has settings of its `own`."""
+    folder = Path(tempfile.mkdtemp(prefix="towpath-own-server-"))
     folder.chmod(0o755)  # PostgreSQL's own user passes it
     (port,) = free_ports(1)
     url = f"postgresql://{username(stack.settings.postgres)}@127.0.0.1:{port}"
@@ -134,7 +151,7 @@ def captured_in_little_room(stack: RunningStack) -> Iterator[Captured]:
             [
                 machine.postgres_programs / "postgres",
                 *("-D", folder / "data", "-c", "unix_socket_directories="),
-                *as_postgres_arguments({**postgres_settings(placement), "max_slot_wal_keep_size": "1MB"}),
+                *as_postgres_arguments({**postgres_settings(placement), **own}),
             ],
             env=environment,
             cwd=folder,
@@ -144,8 +161,7 @@ def captured_in_little_room(stack: RunningStack) -> Iterator[Captured]:
         )
     try:
         wait_for_server(f"{url}/postgres")
-        with captured_on(base) as found:
-            yield found
+        yield base
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(60)

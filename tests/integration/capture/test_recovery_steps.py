@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -367,6 +368,54 @@ def test_a_slot_that_is_read_again_meanwhile_is_a_clear_error(stand: Stand, monk
         reader.close()
     while (found := postgres.slot_state(stand.connection, stand.slot)) and found.active:
         time.sleep(0.05)
+
+
+def ending(error: WorldError) -> bytes:
+    """Return the statement that the next step of an error tells to run."""
+    step = error.next_step or ""
+    return step[step.index(": ") + 2 : step.index(";")].split(" (or")[0].encode()
+
+
+def test_a_writer_for_whom_recovery_waits_too_long_is_named_with_what_ends_it(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An application's open transaction; somebody who only reads is not meant."""
+    monkeypatch.setattr(postgres, "WRITERS_TIMEOUT", "300ms")
+    stand.write(message())
+    url = stand.settings.postgres.database_url(SERVICE)
+    with psycopg.connect(url) as reader, closing(psycopg.connect(url, application_name="nightly report")) as writer:
+        reader.execute("SELECT FROM outbox")
+        write(writer, [message()])
+        with pytest.raises(WorldError, match="nightly report") as raised:
+            stand.recover()
+        assert f"pg_terminate_backend({writer.info.backend_pid})" in (raised.value.next_step or "")
+        stand.connection.execute(ending(raised.value))
+        assert stand.recover().written == 1
+
+
+def test_a_writer_that_is_a_prepared_transaction_is_named_too(
+    preparing_database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no process, and pg_stat_activity does not show it."""
+    monkeypatch.setattr(postgres, "WRITERS_TIMEOUT", "300ms")
+
+    def recover() -> tuple[int, int]:
+        with (
+            psycopg.connect(preparing_database_url, autocommit=True) as own,
+            psycopg.connect(preparing_database_url, autocommit=True) as advance,
+        ):
+            since = datetime(2020, 1, 1, tzinfo=UTC)
+            return postgres.write_uncarried(own, advance, "no slot", [], since, [], actor="ann", reason="r")
+
+    with psycopg.connect(preparing_database_url) as writer:
+        write(writer, [message()])
+        writer.execute("PREPARE TRANSACTION 'of a service'")
+        writer.commit()
+        with pytest.raises(WorldError, match="prepared as 'of a service'") as raised:
+            recover()
+        writer.autocommit = True
+        writer.execute(ending(raised.value))
+    assert recover() == (0, 0)
 
 
 def test_re_emit_writes_what_its_audit_found_however_long_the_question_is_open(

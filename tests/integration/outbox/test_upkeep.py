@@ -19,8 +19,8 @@ from towpath.errors import WorldError
 from towpath.outbox import postgres
 from towpath.outbox.names import VIEWS_DATABASE, slot_name
 from towpath.outbox.partitions import partition_name
-from towpath.outbox.postgres import ensure_slot, keep_up, maintain, write
-from towpath.settings import OutboxSettings
+from towpath.outbox.postgres import apply_outbox_schema, ensure_slot, keep_up, maintain, write
+from towpath.settings import OutboxSettings, PostgresSettings
 
 pytestmark = pytest.mark.stack
 Connection = psycopg.Connection[Any]
@@ -193,6 +193,20 @@ def test_upkeep_waits_for_a_writer_of_a_day_that_has_no_partition(connection: Co
         threading.Timer(0.5, writer.commit).start()
         assert len(maintain(connection, OutboxSettings(ahead_days=2)).created) == 2
     assert written(connection) == [1]
+
+
+def test_provisioning_beside_a_writer_names_it(
+    connection: Connection, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a day for which partitions are missing: whoever did nothing wrong learns what it waits for."""
+    monkeypatch.setattr(postgres, "LOCK_TIMEOUT", "300ms")
+    more = OutboxSettings(ahead_days=OutboxSettings().ahead_days + 1)
+    with psycopg.connect(database_url, application_name="nightly report") as writer:
+        write(writer, [message(1)])
+        with pytest.raises(WorldError, match="nightly report") as raised:
+            apply_outbox_schema(connection, PostgresSettings(), more)
+        assert f"pg_terminate_backend({writer.info.backend_pid})" in (raised.value.next_step or "")
+    apply_outbox_schema(connection, PostgresSettings(), more)
 
 
 def test_a_slot_that_cannot_be_made_says_for_whom_it_waits(
