@@ -26,6 +26,7 @@ SELECT to_jsonb(slot),
 FROM pg_replication_slots AS slot WHERE slot.slot_name = %s
 """
 
+_HAS_OUTBOX = "SELECT to_regclass('public.outbox') IS NOT NULL AND to_regclass('public.outbox_skipped') IS NOT NULL"
 _RECOVERY = "hashtextextended('towpath outbox', 1)"
 """The lock of who recovers the capture of a database, held by its connection: from the first step to the last."""
 WRITERS_TIMEOUT = "30s"
@@ -97,12 +98,20 @@ class SlotState:
 
 
 def connect(settings: Settings, service: str) -> Connection:
-    """Return a connection, in autocommit, to a service's database. Raises WorldError where it cannot be reached."""
+    """Return a connection, in autocommit, to a service's database.
+
+    Raises WorldError where it cannot be reached, NotFoundError where it has no outbox.
+    """
     options: dict[str, Any] = dict(settings.postgres.connection_options())
     try:
         connection = psycopg.connect(settings.postgres.database_url(service), autocommit=True, **options)
         connection.execute("SET search_path = public, pg_temp")  # the outbox is there, whatever this role looks into
-        return connection
+        if connection.execute(_HAS_OUTBOX).fetchone() == (True,):
+            return connection
+        connection.close()
+        raise NotFoundError(
+            f"the database of {service} has no outbox", kept="what it holds", next_step="towpath provision"
+        )
     except psycopg.OperationalError as error:
         raise WorldError(
             f"the database of {service} cannot be reached: {str(error).strip()}",

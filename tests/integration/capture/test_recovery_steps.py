@@ -6,7 +6,7 @@ Kafka and Connect are told here: what the topics have, and how the connector far
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -416,6 +416,26 @@ def test_a_writer_that_is_a_prepared_transaction_is_named_too(
         writer.autocommit = True
         writer.execute(ending(raised.value))
     assert recover() == (0, 0)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        cli.status,
+        cli.audit,
+        cli.skipped,
+        lambda services: cli.skip(services[0], uuid4(), "r"),
+        lambda services: cli.resend(services[0], uuid4()),
+    ],
+    ids=["status", "audit", "skipped", "skip", "resend"],
+)
+def test_a_database_that_was_not_provisioned_is_a_clear_error(stand: Stand, verb: Callable[[list[str]], None]) -> None:
+    """Whichever verb asks it."""
+    stand.connection.execute("DROP TABLE outbox CASCADE")
+    stand.connection.execute("DROP TABLE outbox_skipped")
+    with pytest.raises(NotFoundError, match=f"the database of {SERVICE} has no outbox") as raised:
+        verb([SERVICE])
+    assert raised.value.next_step == "towpath provision"
 
 
 def test_re_emit_writes_what_its_audit_found_however_long_the_question_is_open(
