@@ -236,17 +236,23 @@ def apply_outbox_schema(
     Raises ConfigurationError, and changes nothing, where something else is called `outbox`; WorldError, which names the
     oldest, where a transaction that uses the outbox stays open while partitions are missing.
     The connection's role must own the database's objects; to create the capture role it needs CREATEROLE and
-    REPLICATION (or to be superuser). Where an administrator made that role beforehand, neither is needed.
+    REPLICATION (or to be superuser). Where an administrator made that role beforehand, neither is needed. What it lacks
+    is a ConfigurationError with the statement to run.
     """
-    with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 0))")
-        require_own(connection, OUTBOX_TABLE, ("id", "topic", "key", "type", "payload", "created_at"), kind="p")
-        connection.execute(resources.files(__package__).joinpath("outbox.sql").read_bytes())
-        if topics is not None:
-            known = {_ASKED: 0, **topics}
-            connection.execute(_KNOW, (list(known), list(known.values())))
-    if capture:
-        ensure_capture_role(connection, postgres)
+    with permitted(connection):
+        with connection.transaction():
+            connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 0))")
+            require_own(connection, OUTBOX_TABLE, ("id", "topic", "key", "type", "payload", "created_at"), kind="p")
+            connection.execute(resources.files(__package__).joinpath("outbox.sql").read_bytes())
+            if topics is not None:
+                known = {_ASKED: 0, **topics}
+                connection.execute(_KNOW, (list(known), list(known.values())))
+        if capture:
+            ensure_capture_role(connection, postgres)
+        _make_first_days(connection, outbox)
+
+
+def _make_first_days(connection: Connection, outbox: OutboxSettings) -> None:
     try:
         maintain(connection, outbox)
     except errors.LockNotAvailable as error:
@@ -256,6 +262,29 @@ def apply_outbox_schema(
             f"PostgreSQL waits {who}",
             kept="every message, in the outbox",
             next_step=next_step,
+        ) from error
+
+
+@contextmanager
+def permitted(connection: Connection, lacking: str | None = None) -> Iterator[None]:
+    """Raise ConfigurationError where this role may not make what is ours, with the statement that lets it.
+
+    The statement is `lacking`, with the role for its {}; by default the right to make tables and a publication.
+    """
+    try:
+        yield
+    except errors.InsufficientPrivilege as error:
+        database, role = (
+            sql.Identifier(name).as_string(connection) for name in (connection.info.dbname, connection.info.user)
+        )
+        statements = (
+            lacking or f"GRANT CREATE ON DATABASE {database} TO {{0}}; GRANT USAGE, CREATE ON SCHEMA public TO {{0}}"
+        )
+        raise ConfigurationError(
+            f"database {connection.info.dbname}: {first_line(error)} ({connection.info.user})",
+            kept="what was there before",
+            next_step=f"have an administrator run: {statements.format(role)}; then run the same command again, as this "
+            "role or the one that owns what is there already",
         ) from error
 
 
@@ -315,11 +344,11 @@ def ensure_slot(connection: Connection, slot: str) -> bool:
     """Create the replication slot that captures this database's outbox, and return whether it was missing.
 
     Made together with the table, so that no message is written before the place from which Debezium will read.
-    Needs REPLICATION. PostgreSQL waits for every transaction that writes, in any database of the server, at this
-    moment: raises WorldError, which names the oldest, where one of them stays open.
+    Needs REPLICATION: raises ConfigurationError without. PostgreSQL waits for every transaction that writes, in any
+    database of the server, at this moment: raises WorldError, which names the oldest, where one of them stays open.
     """
     try:
-        with connection.transaction():
+        with permitted(connection, "ALTER ROLE {} REPLICATION"), connection.transaction():
             connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(SLOT_TIMEOUT))
             # A lock of its own: upkeep and provisioning need not wait with it.
             connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath outbox', 2))")

@@ -15,7 +15,14 @@ from psycopg.rows import dict_row, tuple_row
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError, WorldError
 from towpath.outbox.names import slot_name
-from towpath.outbox.postgres import Maintenance, apply_outbox_schema, ensure_slot, maintain, require_own
+from towpath.outbox.postgres import (
+    Maintenance,
+    apply_outbox_schema,
+    ensure_slot,
+    maintain,
+    permitted,
+    require_own,
+)
 from towpath.outbox.topics import writable_topics
 from towpath.participant.core import InboxRow
 from towpath.participant.migrations import Migration, migrations_of, pending
@@ -80,9 +87,12 @@ def apply_service_schema(settings: Settings, service: str, *, capture: bool = Tr
     The service's own come from `infra/postgres/<service>.sql`, which may be applied any number of times, and from its
     numbered migrations (`migrations.py`), each applied once. Without `capture` neither slot nor capture role is made:
     of a database that no Debezium reads, as in tests. Raises WorldError where the database cannot be reached,
-    ConfigurationError where the SQL or a right is at fault.
+    ConfigurationError where the SQL or a right is at fault, or where something else is called `outbox` or `inbox`: then
+    nothing is made.
     """
     with _connect(settings, service) as connection:
+        with connection.transaction():  # before anything is made, as the outbox is looked for
+            require_own(connection, "inbox", InboxRow._fields)
         topics = writable_topics(Catalogue.load(settings), service)
         apply_outbox_schema(connection, settings.postgres, settings.outbox, topics=topics, capture=capture)
         if capture:
@@ -99,7 +109,7 @@ def apply_inbox_schema(connection: Connection) -> None:
 
     Raises ConfigurationError, and changes nothing, where something else is called `inbox`.
     """
-    with connection.transaction():
+    with permitted(connection), connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath inbox', 0))")
         require_own(connection, "inbox", InboxRow._fields)
         connection.execute(resources.files(__package__).joinpath("inbox.sql").read_bytes())
@@ -144,7 +154,7 @@ def migrate(connection: Connection, root: Path, service: str) -> tuple[Migration
     migrations = migrations_of(root, service)
     if not migrations and not _has_migrations(connection):
         return ()
-    with connection.transaction():
+    with permitted(connection), connection.transaction():
         connection.execute(_ONE_AT_A_TIME)
         connection.execute(resources.files(__package__).joinpath("migrations.sql").read_bytes())
     done: list[Migration] = []

@@ -29,9 +29,9 @@ def register_schemas(settings: Settings) -> None:
 
 def apply_tables(settings: Settings) -> None:
     """Give each captured database its outbox, and each service's its inbox and the service's own tables."""
-    apply_service_schemas(settings, {})
-    for service in service_databases(settings):
+    for service in service_databases(settings):  # first: each looks for an inbox of its own before anything is made
         apply_service_schema(settings, service)
+    apply_service_schemas(settings, {})
 
 
 def make_connectors(settings: Settings) -> None:

@@ -3,21 +3,25 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 from psycopg import errors, sql
+from pydantic import SecretStr
 
 from pipelines.services.catalog import list_product, service
 from schemas.records.catalog import OutOfStock, ReleaseStock, ReserveStock, StockReleased, StockReserved
 from tests.commands import CODEC, Asking
-from tests.integration.service_fixture import Asked, NewService
+from tests.integration.service_fixture import ROOT, Asked, NewService
 from towpath.contract.record import Record
 from towpath.errors import ConfigurationError, WorldError
 from towpath.outbox.names import slot_name
 from towpath.participant import Context, Service, handle_each, postgres, undo_each
 from towpath.participant.core import BeyondInbox, InboxRow
 from towpath.participant.postgres import apply_inbox_schema, apply_service_schema, keep_up
+from towpath.settings import Settings, load_settings
 from towpath.stream.broker.dead_letter import Mark
 from towpath.stream.broker.record import ConsumedRecord
 from towpath.stream.engine.failures import RecordFailed
@@ -252,6 +256,48 @@ def test_a_savepoint_of_a_handler_hides_none_of_the_engines(new_service: NewServ
     asked = new_service(refusing)
     assert [type(reply) for reply in asked.ask(RESERVE)] == [OutOfStock]
     assert asked.rows("SELECT * FROM product") == []
+
+
+def with_database(url: str) -> Settings:
+    """Return settings of a project of its own whose service `catalog` has this database."""
+    settings = load_settings(ROOT, environment=False)
+    return settings.model_copy(
+        update={
+            "project": settings.project.model_copy(update={"name": f"t{uuid4().hex[:10]}"}),
+            "postgres": settings.postgres.model_copy(update={"urls": {"catalog": SecretStr(url)}}),
+        }
+    )
+
+
+def test_a_role_that_may_create_nothing_learns_what_an_administrator_has_to_run(database_url: str) -> None:
+    """As it is printed; after that it provisions."""
+    role = f"meagre_{uuid4().hex[:8]}"
+    url = urlsplit(database_url)
+    meagre = url._replace(netloc=f"{role}:secret@{url.hostname}:{url.port}").geturl()
+    with psycopg.connect(database_url, autocommit=True) as administrator:
+        administrator.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'secret'")
+        try:
+            with pytest.raises(ConfigurationError, match="permission denied") as raised:
+                apply_service_schema(with_database(meagre), "catalog", capture=False)
+            said = raised.value.next_step or ""
+            administrator.execute(said[said.index("GRANT") : said.index("; then")].encode())
+            apply_service_schema(with_database(meagre), "catalog", capture=False)
+            with pytest.raises(ConfigurationError, match=f'ALTER ROLE "{role}" REPLICATION'):
+                apply_service_schema(with_database(meagre), "catalog")
+        finally:
+            administrator.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_nothing_is_made_where_an_inbox_is_the_services_own(database_url: str) -> None:
+    """Neither outbox nor slot, which, read by nobody, would hold back the server's log."""
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE inbox (mail text)")
+        with pytest.raises(ConfigurationError, match=r"has a public\.inbox of its own"):
+            apply_service_schema(with_database(database_url), "catalog")
+        made = connection.execute(
+            "SELECT to_regclass('outbox'), count(*) FROM pg_replication_slots WHERE database = current_database()"
+        )
+        assert made.fetchall() == [(None, 0)]
 
 
 def test_a_service_gets_all_its_tables_and_upkeep_finds_them(new_service: NewService) -> None:
