@@ -10,15 +10,14 @@ from collections.abc import Iterator
 from towpath.errors import ConfigurationError
 
 _PART = re.compile(
-    r"--[^\n]*|(?P<comment>/\*)"
+    r"--[^\r\n]*|(?P<comment>/\*)"
     r"|[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\""
     r"|(?P<dollar>\$(?:[^\W\d]\w*)?\$)"
-    r"|(?P<word>[^\W\d][\w$]*)|(?P<end>;)",
-    re.DOTALL,
+    r"|(?P<word>[^\W\d][\w$]*)|(?P<end>;)"
+    r"|(?P<psql>^\\(?:un)?restrict [^\r\n]*)",  # commands to psql that pg_dump writes around everything else
+    re.DOTALL | re.MULTILINE,
 )
 _NESTED = re.compile(r"/\*|\*/")
-_PSQL = re.compile(rb"^\\(?:un)?restrict [^\r\n]*", re.MULTILINE)
-"""Commands to psql that pg_dump writes around everything else."""
 _WORDS_MAX = 3
 _OPTIONAL = ("WORK", "TRANSACTION")
 
@@ -45,7 +44,9 @@ def statements(content: bytes, name: str) -> bytes:
                 f"the whole file is applied in one transaction, and {words[0]} begins or ends one",
                 "take it out; what is to be committed by itself goes into a file of its own",
             )
-    return _PSQL.sub(b"", content)
+    for found in reversed([found for found in _parts(text) if found["psql"]]):
+        text = text[: found.start()] + text[found.end() :]
+    return text.encode()
 
 
 def _refused(name: str, line: int, cause: str, next_step: str) -> ConfigurationError:
@@ -65,7 +66,10 @@ def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield where each statement begins, and its first words in capitals."""
     words: list[str] = []
     begins, last, in_body = 0, "", False
-    for position, word in _words(text):
+    for found in _parts(text):
+        if found["psql"]:
+            continue
+        position, word = found.start(), found[0].upper()
         if word == ";":
             if words and not in_body:
                 yield begins, words
@@ -83,8 +87,8 @@ def _statements(text: str) -> Iterator[tuple[int, list[str]]]:
         yield begins, words
 
 
-def _words(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the words and semicolons that stand in no string, name in quotes or comment, with where they begin."""
+def _parts(text: str) -> Iterator[re.Match[str]]:
+    """Yield the words, semicolons and commands to psql that stand in no string, name in quotes or comment."""
     position = 0
     while (found := _PART.search(text, position)) is not None:
         position = found.end()
@@ -93,8 +97,8 @@ def _words(text: str) -> Iterator[tuple[int, str]]:
         elif found["dollar"]:
             end = text.find(found["dollar"], position)
             position = len(text) if end < 0 else end + len(found["dollar"])
-        elif found["word"] or found["end"]:
-            yield found.start(), found[0].upper()
+        elif found["word"] or found["end"] or found["psql"]:
+            yield found
 
 
 def _after_comment(text: str, position: int) -> int:

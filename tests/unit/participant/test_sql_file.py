@@ -16,6 +16,7 @@ REFUSED = {
     "PREPARE TRANSACTION 'x';": (1, "PREPARE"),
     "SELECT E'it\\'s';\nCOMMIT;": (2, "COMMIT"),
     "SELECT 'a\\';\nCOMMIT; --'": (2, "COMMIT"),
+    "SELECT 1; -- a carriage return ends this\rCOMMIT;": (1, "COMMIT"),
     "SELECT $a$ $b$ $a$;\nCOMMIT;": (2, "COMMIT"),
     "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT CASE WHEN true THEN 1 END; END;\nCOMMIT;": (2, "COMMIT"),
 }
@@ -59,3 +60,10 @@ def test_what_postgresql_would_not_read_is_refused(sql: bytes, cause: str) -> No
 def test_what_pg_dump_says_to_psql_is_passed_over() -> None:
     """Its lines stay, so that an error names the right one."""
     assert statements(b"\\restrict a1B\nSELECT 1;\n\\unrestrict a1B\n", "0001_a.sql") == b"\nSELECT 1;\n\n"
+
+
+@pytest.mark.parametrize("quotes", ["'{}'", "E'{}'", "$$ {} $$", "/* {} */", '"{}"'])
+def test_such_a_line_elsewhere_is_text(quotes: str) -> None:
+    """A help text that a service stores, say."""
+    sql = b"\\restrict a1B\nSELECT " + quotes.format("\n\\restrict the access\n").encode() + b";\n"
+    assert statements(sql, "0001_a.sql") == sql.removeprefix(b"\\restrict a1B")
