@@ -44,22 +44,35 @@ def migrations_of(root: Path, service: str) -> tuple[Migration, ...]:
     """
     folders = (root / "infra" / "postgres" / service, root / "pipelines" / "services" / service / "migrations")
     found: dict[int, Migration] = {}
-    for path in sorted(path for folder in folders for path in folder.glob("*.sql")):
+    paths = sorted(path for folder in folders for path in folder.glob("*.sql"))
+    for path in paths:
         match = _FILE.match(path.name)
         if match is None:
             raise ConfigurationError(
                 f"{path.relative_to(root)}: a migration is called NNNN_name.sql, as in 0001_orders.sql",
-                next_step=f"call it {len(found) + 1:04}_{path.name.lower()}",
+                next_step=f"call it {_next_number(paths):04}_{_name_of(path)}.sql",
             )
         number = int(match["number"])
         if number in found:
             raise ConfigurationError(
                 f"{path.relative_to(root)}: {found[number].path.relative_to(root)} has the number {number} already",
                 kept="the database as it was",
-                next_step=f"give the later one of them the number {max(found) + 1:04}",
+                next_step=f"give the later one of them the number {_next_number(paths):04}",
             )
         found[number] = Migration(number, match["name"], path, path.read_bytes())
     return tuple(found[number] for number in sorted(found))
+
+
+def _next_number(paths: Sequence[Path]) -> int:
+    return (
+        max((int(match["number"]) for match in map(_FILE.match, (path.name for path in paths)) if match), default=0) + 1
+    )
+
+
+def _name_of(path: Path) -> str:
+    """Return the name of a migration after that of a file, without the number with which that begins."""
+    name = re.sub(r"^[0-9]+[^a-z0-9]+", "", path.stem.lower())
+    return re.sub(r"[^a-z0-9]+", "_", name).strip("_") or "migration"
 
 
 def pending(migrations: Sequence[Migration], applied: Mapping[int, str], service: str) -> tuple[Migration, ...]:

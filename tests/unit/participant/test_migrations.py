@@ -31,10 +31,11 @@ def test_they_are_read_in_the_order_of_their_numbers_from_both_places(tmp_path: 
 def test_two_files_with_one_number_are_refused(tmp_path: Path) -> None:
     """Two people wrote the next one at the same time: the later of them takes the next number."""
     put(tmp_path, "0001_orders.sql")
-    put(tmp_path, "0001_other.sql", folder="pipelines/services/order/migrations")
+    for name in ("0001_other.sql", "0002_more.sql"):
+        put(tmp_path, name, folder="pipelines/services/order/migrations")
     with pytest.raises(ConfigurationError, match="has the number 1 already") as caught:
         migrations_of(tmp_path, "order")
-    assert "0002" in (caught.value.next_step or "")
+    assert "0003" in (caught.value.next_step or "")
 
 
 def test_a_file_called_otherwise_is_refused(tmp_path: Path) -> None:
@@ -42,6 +43,31 @@ def test_a_file_called_otherwise_is_refused(tmp_path: Path) -> None:
     put(tmp_path, "totals.sql")
     with pytest.raises(ConfigurationError, match=r"NNNN_name\.sql"):
         migrations_of(tmp_path, "order")
+
+
+@pytest.mark.parametrize(
+    ("others", "name", "advised"),
+    [
+        ([], "add-index.sql", "0001_add_index.sql"),
+        (["0001_a.sql", "0003_b.sql"], "more.sql", "0004_more.sql"),
+        (["0001_a.sql"], "2_Orders by day.sql", "0002_orders_by_day.sql"),
+        (["more/0007_a.sql"], "0001-a.sql", "0008_a.sql"),
+        ([], "2024.sql", "0001_2024.sql"),
+        ([], "Größe!.sql", "0001_gr_e.sql"),
+        ([], "é.sql", "0001_migration.sql"),
+    ],
+)
+def test_the_name_that_is_advised_is_taken(tmp_path: Path, others: list[str], name: str, advised: str) -> None:
+    """After the highest number in either folder, of what a name may have."""
+    for other in others:
+        folder = "pipelines/services/order/migrations" if "/" in other else "infra/postgres/order"
+        put(tmp_path, other.removeprefix("more/"), folder=folder)
+    path = put(tmp_path, name)
+    with pytest.raises(ConfigurationError) as raised:
+        migrations_of(tmp_path, "order")
+    assert raised.value.next_step == f"call it {advised}"
+    path.rename(path.with_name(advised))
+    assert migrations_of(tmp_path, "order")[-1].path.name == advised
 
 
 def test_an_applied_migration_that_changed_or_is_gone_is_refused(tmp_path: Path) -> None:
