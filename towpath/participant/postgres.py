@@ -13,7 +13,7 @@ from psycopg import sql
 from psycopg.rows import dict_row, tuple_row
 
 from towpath.contract.catalogue import Catalogue
-from towpath.errors import ConfigurationError, WorldError
+from towpath.errors import ConfigurationError, TowpathError, WorldError, first_line
 from towpath.outbox.names import slot_name
 from towpath.outbox.postgres import (
     Maintenance,
@@ -28,6 +28,8 @@ from towpath.participant.core import InboxRow
 from towpath.participant.migrations import Migration, migrations_of, pending
 from towpath.participant.sql_file import statements
 from towpath.settings import Settings
+from towpath.stream.engine.failures import Blame
+from towpath.stream.engine.sqlstate import blame_of
 
 Connection = psycopg.Connection[Any]
 
@@ -123,7 +125,7 @@ def _apply_file(connection: Connection, path: Path, root: Path) -> None:
             connection.execute(_ONE_AT_A_TIME)
             connection.execute(sql)
     except psycopg.Error as error:
-        raise _broken(error, path, root, sql) from error
+        raise _not_applied(connection, error, path, root, sql) from error
     _as_before(connection)
 
 
@@ -134,7 +136,14 @@ def _as_before(connection: Connection) -> None:
             connection.execute(f"RESET {what}".encode())
 
 
-def _broken(error: psycopg.Error, path: Path, root: Path, sql: bytes) -> ConfigurationError:
+def _not_applied(connection: Connection, error: psycopg.Error, path: Path, root: Path, sql: bytes) -> TowpathError:
+    """Return the error for a file: its own fault, or the server's, which is away or busy."""
+    if connection.broken or (error.sqlstate is not None and blame_of(error.sqlstate) is Blame.WORLD):
+        return WorldError(
+            f"{path.name}: {first_line(error)}",
+            kept="the database as it was",
+            next_step="run the same command again; nothing in the file is to be changed",
+        )
     position = error.diag.statement_position
     line = sql.decode("utf-8")[: int(position)].count("\n") + 1 if position else 1
     return ConfigurationError(
@@ -148,8 +157,8 @@ def migrate(connection: Connection, root: Path, service: str) -> tuple[Migration
     """Apply the numbered migrations of `service` that its database has not had; return them.
 
     Each is a transaction of its own, together with the note that it was applied; two that migrate at once take turns.
-    Raises ConfigurationError where the SQL is at fault, or the files contradict what was applied. What a file sets for
-    its session ends with it.
+    Raises ConfigurationError where the SQL is at fault, or the files contradict what was applied, WorldError where the
+    database goes away or is busy. What a file sets for its session ends with it.
     """
     migrations = migrations_of(root, service)
     if not migrations and not _has_migrations(connection):
@@ -192,7 +201,7 @@ def _apply_one(connection: Connection, migration: Migration, root: Path) -> None
     try:
         connection.execute(sql)
     except psycopg.Error as error:
-        raise _broken(error, migration.path, root, sql) from error
+        raise _not_applied(connection, error, migration.path, root, sql) from error
 
 
 def _has_migrations(connection: Connection) -> bool:

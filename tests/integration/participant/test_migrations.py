@@ -1,6 +1,7 @@
 """Numbered migrations on a real database: applied once, together with their note, whoever comes at the same time."""
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -8,8 +9,8 @@ import pytest
 from pydantic import SecretStr
 
 from tests.integration.service_fixture import ROOT
-from towpath.errors import ConfigurationError
-from towpath.participant.postgres import apply_migrations, apply_service_schema, migrate
+from towpath.errors import ConfigurationError, WorldError
+from towpath.participant.postgres import _apply_file, apply_migrations, apply_service_schema, migrate
 from towpath.settings import load_settings
 
 
@@ -41,6 +42,28 @@ def test_each_is_applied_once_and_a_broken_one_leaves_no_trace(tmp_path: Path, d
         put(tmp_path, "0002_totals.sql", "ALTER TABLE orders ADD total int")
         assert [one.number for one in migrate(connection, tmp_path, "order")] == [2]
         assert migrate(connection, tmp_path, "order") == ()
+
+
+@pytest.mark.parametrize(
+    "lost", ["SELECT pg_terminate_backend(pg_backend_pid())", "SET lock_timeout = 1; LOCK TABLE held"]
+)
+@pytest.mark.parametrize("folder", [True, False], ids=["migration", "the service's own SQL"])
+def test_what_the_server_does_is_not_the_files_fault(
+    tmp_path: Path, database_url: str, lost: str, folder: bool
+) -> None:
+    """It restarts, or somebody holds a lock: nothing in the file is to be fixed, and the next run applies it."""
+    put(tmp_path, "0001_orders.sql" if folder else "../order.sql", f"CREATE TABLE orders (id int); {lost}")
+    with psycopg.connect(database_url) as holder:
+        holder.execute("CREATE TABLE held (id int)")
+        holder.commit()
+        holder.execute("LOCK TABLE held")
+        with psycopg.connect(database_url) as connection:
+            own = partial(_apply_file, connection, tmp_path / "infra" / "postgres" / "order.sql", tmp_path)
+            apply = partial(migrate, connection, tmp_path, "order") if folder else own
+            with pytest.raises(WorldError, match=r"or.*\.sql: ") as raised:
+                apply()
+        assert "fix" not in (raised.value.next_step or "")
+        assert holder.execute("SELECT to_regclass('orders')").fetchone() == (None,)
 
 
 def test_two_that_migrate_at_once_take_turns(tmp_path: Path, database_url: str) -> None:
