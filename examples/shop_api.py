@@ -19,11 +19,14 @@ from schemas.records.order import OrderApproved, OrderLine, OrderPlaced
 from towpath.client import AsyncClient, Client, InstanceStatus, NotAnswered, NotEnded, Started
 from towpath.settings import Settings
 
+Text = Annotated[str, Field(pattern=r"^[^\x00]+$")]
+"""Text that PostgreSQL holds: it has no zero bytes."""
+
 
 class Line(BaseModel):
     """A line of a basket."""
 
-    sku: str
+    sku: Text
     quantity: int = Field(ge=1)
     unit_price_cents: int = Field(ge=1)
 
@@ -31,8 +34,8 @@ class Line(BaseModel):
 class Basket(BaseModel):
     """What a customer orders."""
 
-    customer_id: str
-    card_token: str
+    customer_id: Text
+    card_token: Text
     lines: list[Line] = Field(min_length=1)
 
 
@@ -67,7 +70,7 @@ class SagaAnswer(BaseModel):
 class Approval(BaseModel):
     """Who approves an order that is above the limit."""
 
-    approver: str = Field(min_length=1)
+    approver: Text
 
 
 def create_api(settings: Settings | None = None) -> FastAPI:
@@ -127,7 +130,7 @@ def create_api(settings: Settings | None = None) -> FastAPI:
 
 def _add_approval(api: FastAPI, client: AsyncClient, pool: AsyncConnectionPool) -> None:
     @api.post("/orders/{order_id}/approval")
-    async def approve(order_id: str, approval: Approval) -> SagaAnswer:
+    async def approve(order_id: Text, approval: Approval) -> SagaAnswer:
         """Approve an order; answers once the saga has taken the approval, or says why it does not."""
         signal = OrderApproved(order_id=order_id, approver=approval.approver)
         async with pool.connection() as connection:

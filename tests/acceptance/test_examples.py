@@ -132,6 +132,13 @@ def test_the_api_knows_nothing_of_a_saga_that_never_was(api: httpx.Client, shop:
     assert api.get("/sagas/never").status_code == 422
 
 
+def test_the_api_refuses_what_no_order_is_called(api: httpx.Client, shop: Shop) -> None:
+    """A zero byte, which PostgreSQL does not hold, is a mistake of the request, and no fault of the server."""
+    assert api.post("/orders/order%001/approval", json={"approver": "grace"}).status_code == 422
+    basket = {**shop.basket(1), "customer_id": "ann\0"}
+    assert api.post("/orders", json=basket, headers={"Idempotency-Key": "1"}).status_code == 422
+
+
 def test_a_clerk_approves_a_large_order_through_the_api(stack: RunningStack, api: httpx.Client) -> None:
     """The route answers once the saga has taken the approval; a later one is refused with the machine's reason."""
     rich = open_shop(stack)
