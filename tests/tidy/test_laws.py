@@ -37,7 +37,8 @@ ARROWS: dict[str, frozenset[str]] = {
     "service": frozenset({"contract", "outbox", "participant"}),
     "scaffold": frozenset(),
     "stack": frozenset(
-        {"contract", "outbox", "capture", "stream", "positions", "participant", "view", "orchestrator", "project"}
+        {"contract", "outbox", "capture", "stream", "positions", "deadletter", "participant", "view", "orchestrator"}
+        | {"project"}
     ),
 }
 # Inside `stream`, a folder may import only the folders before it.

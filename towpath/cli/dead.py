@@ -184,13 +184,13 @@ class _Session:
     """The catalogue, the broker, and the dead-letter topics."""
 
     def __init__(self, settings: Settings) -> None:
-        from towpath.contract.catalogue import Catalogue, TopicKind
+        from towpath.contract.catalogue import Catalogue
         from towpath.stream.broker.kafka import KafkaBroker
 
         self.settings = settings
         self.catalogue = Catalogue.load(settings)
         self.broker = KafkaBroker(settings.kafka, settings.stream)
-        self.dead_topics = tuple(t.name for t in self.catalogue.topics.values() if t.kind is TopicKind.DEAD)
+        self.dead_topics = self.catalogue.dead_topics()
 
     def dead_topic(self, name: str) -> str:
         """Return the dead-letter topic that a person means. Raises NotFoundError."""

@@ -220,6 +220,10 @@ class Catalogue:
         """Return the dead-letter topic of the topic called `name`, or None where it has none."""
         return self.topics.get(f"{name}{_DEAD_SUFFIX}")
 
+    def dead_topics(self) -> tuple[str, ...]:
+        """Return the names of all dead-letter topics."""
+        return tuple(topic.name for topic in self.topics.values() if topic.kind is TopicKind.DEAD)
+
     def message_bytes_max(self) -> Mapping[str, int]:
         """Return the most bytes of a record, in Kafka's form, of each topic."""
         return {topic.name: _bytes_max(topic) for topic in self.topics.values()}

@@ -5,6 +5,7 @@ whole project. The log is read after that id was fenced: whatever an earlier run
 later run makes this one's transactions fail. So nothing is sent twice, however often and wherever one is killed.
 """
 
+import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -60,24 +61,33 @@ Place = tuple[str, TopicPartition]
 
 
 def read_quarantine(
-    broker: Broker, topics: Iterable[str], *, seconds: float = READ_SECONDS_MAX, clock: Clock | None = None
+    broker: Broker,
+    topics: Iterable[str],
+    *,
+    seconds: float = READ_SECONDS_MAX,
+    whole_seconds: float = math.inf,
+    clock: Clock | None = None,
 ) -> Quarantine:
     """Return what lies in the dead-letter `topics`, all of it that was written when this is called.
 
     Values are kept in memory: 100,000 letters of 2 KiB are 200 MiB. A topic that does not exist has none. Raises
-    BrokerAway where the broker does not answer, or a transaction stays open over the end.
+    BrokerAway where the broker does not answer, a transaction stays open over the end for `seconds`, or all of it is
+    not read after `whole_seconds`.
     """
     counts = broker.partition_counts(topics)
     places = [TopicPartition(topic, number) for topic, count in sorted(counts.items()) for number in range(count)]
     begins, ends = broker.begin_offsets(places), broker.end_offsets(places)
     clock = clock or SystemClock()
+    until_seconds = clock.monotonic_seconds() + whole_seconds
     records: list[ConsumedRecord] = []
     for place in places:
-        records.extend(_read(broker, place, begins[place], ends[place], clock, seconds))
-    return sort_quarantine(_whole(broker, record, clock) for record in records)
+        records.extend(_read(broker, place, begins[place], ends[place], clock, seconds, until_seconds))
+    return sort_quarantine(_whole(broker, record, clock, seconds, until_seconds) for record in records)
 
 
-def _whole(broker: Broker, record: ConsumedRecord, clock: Clock) -> ConsumedRecord:
+def _whole(
+    broker: Broker, record: ConsumedRecord, clock: Clock, seconds: float, until_seconds: float
+) -> ConsumedRecord:
     """Return a dead record that is only referred to as it lies where it died; as it is, where that is gone."""
     try:
         letter = read_dead_letter(record.header(DEAD_HEADER) or "{}")
@@ -90,7 +100,7 @@ def _whole(broker: Broker, record: ConsumedRecord, clock: Clock) -> ConsumedReco
         return record
     if not broker.begin_offsets([place])[place] <= letter.offset < broker.end_offsets([place])[place]:
         return record
-    found = next(_read(broker, place, letter.offset, letter.offset + 1, clock), None)
+    found = next(_read(broker, place, letter.offset, letter.offset + 1, clock, seconds, until_seconds), None)
     return record if found is None else resolved(record, letter, found) or record
 
 
@@ -101,8 +111,12 @@ def _read(
     end: int,
     clock: Clock,
     seconds: float = READ_SECONDS_MAX,
+    until_seconds: float = math.inf,
 ) -> Iterator[ConsumedRecord]:
-    """Yield the committed records of a partition from `begin` to `end`; give up after `seconds` without any further."""
+    """Yield the committed records of a partition from `begin` to `end`.
+
+    Gives up after `seconds` without any further, and in any case when the clock is past `until_seconds`.
+    """
     if begin >= end:
         return
     deadline = clock.monotonic_seconds() + seconds
@@ -110,6 +124,12 @@ def _read(
     try:
         reached = begin
         while reached < end:
+            if clock.monotonic_seconds() > until_seconds:
+                raise BrokerAway(
+                    f"{place}: read up to {reached} of {end} in the time that there was",
+                    kept="everything",
+                    next_step="towpath dead list",
+                )
             if clock.monotonic_seconds() > deadline:
                 raise BrokerAway(
                     f"{place}: read up to {reached} of {end}: a transaction is open there",

@@ -10,7 +10,9 @@ from towpath.capture.postgres import connect, keeps_commit_times, skipped_messag
 from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.kafka import compare_topics, open_transactions
-from towpath.errors import TowpathError
+from towpath.deadletter.quarantine import groups_of
+from towpath.deadletter.redrive import read_quarantine
+from towpath.errors import TowpathError, WorldError
 from towpath.outbox.names import connector_name, slot_name
 from towpath.settings import Settings
 from towpath.stack import findings as judge
@@ -29,6 +31,11 @@ from towpath.stream.broker.kafka import KafkaBroker
 GROUP_OFFSETS = "__consumer_offsets"
 TRANSACTION_TIMEOUTS = 4
 """How many of its time-outs a transaction may be open before it is one that nobody ends."""
+
+LETTERS_STILL_SECONDS_MAX = 5.0
+"""How long the look at the dead letters waits for what a transaction may hide."""
+LETTERS_SECONDS_MAX = 20.0
+"""How long it may take in all: many letters are for `towpath dead list` to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,7 @@ def examine(settings: Settings) -> list[Finding]:
             lambda: _topics(settings),
             lambda: _transactions(settings),
             lambda: _groups(settings, looked),
+            lambda: _dead_letters(settings),
             lambda: _workers(home, statuses, looked),
         ]
     return [finding for look in looks for finding in _safely(look)]
@@ -178,6 +186,26 @@ def _groups(settings: Settings, looked: _Looked) -> Iterator[Finding]:
             assert standing.held is not None
             looked.causes.add(standing.held.cause)
             yield judge.held_position(standing.application, str(standing.partition), standing.held)
+
+
+def _dead_letters(settings: Settings) -> Iterator[Finding]:
+    try:
+        topics = Catalogue.load(settings).dead_topics()
+        quarantine = read_quarantine(
+            KafkaBroker(settings.kafka, settings.stream),
+            topics,
+            seconds=LETTERS_STILL_SECONDS_MAX,
+            whole_seconds=LETTERS_SECONDS_MAX,
+        )
+    except WorldError as error:
+        yield judge.dead_letters_unread(error)
+        return
+    groups = groups_of(quarantine, topics)
+    yield judge.dead_letters(
+        letters=sum(len(one.dead) for one in groups),
+        applications=len({one.application for one in groups}),
+        behind=sum(len(one.parked) for one in groups),
+    )
 
 
 def _workers(home: Home, statuses: dict[str, ProcessStatus], looked: _Looked) -> Iterator[Finding]:

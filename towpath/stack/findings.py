@@ -25,6 +25,8 @@ LAG_BYTES_WARNING = 256 * MEBIBYTE
 # What started again and has run for so long since deserves no attention any more.
 STEADY_SECONDS = 3600.0
 
+DEAD_LETTERS = "dead letters"
+
 
 class Severity(StrEnum):
     """How bad a finding is."""
@@ -210,6 +212,23 @@ def group(name: str, worker: str, members: int, lag: int) -> Finding:
     if lag:
         return _warning(subject, f"no member, {unread}", f"towpath run {worker}")
     return _ok(subject, "no member, and nothing to read")
+
+
+def dead_letters(letters: int, applications: int, behind: int) -> Finding:
+    """Judge what waits among the dead letters: it stays there until a person redrives or drops it."""
+    if not letters and not behind:
+        return _ok(DEAD_LETTERS, "none waits")
+    said = f"{letters:,} dead {'letter' if letters == 1 else 'letters'} of {applications} "
+    said += "application" if applications == 1 else "applications"
+    if behind:
+        said += f", {behind:,} {'record waits' if behind == 1 else 'records wait'} behind "
+        said += "it" if letters == 1 else "them"
+    return _warning(DEAD_LETTERS, said, "towpath dead list")
+
+
+def dead_letters_unread(error: TowpathError) -> Finding:
+    """Judge that the dead letters could not be read, or not in the time that there was."""
+    return _warning(DEAD_LETTERS, f"not looked at: {error.cause}", error.next_step or "towpath status")
 
 
 def held_position(application: str, partition: str, held: PartitionHeld) -> Finding:

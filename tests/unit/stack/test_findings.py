@@ -183,3 +183,17 @@ def test_a_hold_of_any_kind_is_told_where_its_group_was_not_looked_at(kind: Hold
     by_group = kind in (HoldKind.EXPIRED, HoldKind.BEYOND_END, HoldKind.RECREATED)
     assert len(list(findings.worker("saga:s", told, group_was_looked_at=True))) == (0 if by_group else 1)
     assert list(findings.worker("saga:s", told, group_was_looked_at=True, told_by_group={"why"})) == []
+
+
+@pytest.mark.parametrize(
+    ("counts", "words"),
+    [
+        ((1, 1, 0), "1 dead letter of 1 application"),
+        ((1, 1, 1), "1 dead letter of 1 application, 1 record waits behind it"),
+        ((3, 2, 5), "3 dead letters of 2 applications, 5 records wait behind them"),
+    ],
+)
+def test_dead_letters_wait_for_a_person(counts: tuple[int, int, int], words: str) -> None:
+    """Nothing else moves them, nor what waits behind them."""
+    found = findings.dead_letters(*counts)
+    assert (severity(found), found.finding, found.fix) == (Severity.WARNING, words, "towpath dead list")
