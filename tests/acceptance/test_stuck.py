@@ -270,7 +270,7 @@ def test_many_are_resolved_at_once_each_acted_on_once(desk: Desk, count: int) ->
     stack.client.stop(WORKER)
     (unread,) = order_ids(1, "unread")
     desk.shop.place(unread, SMALL_CENTS)
-    await_words(desk, unread, "at order.events[", f", and {WORKER} has no worker running")
+    await_words(desk, unread, "at order.events[", f", and {WORKER} has no worker in its group")
     asking = ("saga", "retry", "place_order", "--step", "confirm_order", "--key", pattern)
     because = ("--reason", "the order service is back", "--wait", "0", "--yes", "--json")
     kill_in_the_middle(stack, *asking, *because, "--rate", str(count // 4))
@@ -278,7 +278,7 @@ def test_many_are_resolved_at_once_each_acted_on_once(desk: Desk, count: int) ->
     assert done.returncode == 0, done.stderr
     asked = {one["request_id"]: one["key"] for one in json.loads(done.stdout)}
     assert sorted(asked.values()) == sorted(orders)
-    await_words(desk, unread, "OrderPlaced lies at order.events[", f", and {WORKER} has no worker running")
+    await_words(desk, unread, "OrderPlaced lies at order.events[", f", and {WORKER} has no worker in its group")
     desk.workers("service:order", WORKER)
     assert desk.ended(unread) == "completed"
     ended = await_instances(stack, orders, lambda one: one.state.ended, WAIT_SECONDS_MAX)

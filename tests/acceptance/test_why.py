@@ -116,7 +116,7 @@ def test_a_participant_does_not_run(stack: RunningStack, shop: Shop) -> None:
     stack.client.stop("service:catalog")
     try:
         shop.place(order, LARGE_CENTS // 100)
-        told = await_reason(stack, order, "service:catalog has no worker running")
+        told = await_reason(stack, order, "service:catalog has no worker in its group")
         assert "reserve_stock waits for catalog to answer (attempt" in told
         assert "ReserveStock lies at catalog.commands[" in told
         command = [sys.executable, "-c", "from towpath.cli import main; main()", *step_in(told, "run x")]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
@@ -27,6 +28,7 @@ from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 if TYPE_CHECKING:
     from towpath.deadletter.quarantine import Dead, Quarantine
+    from towpath.stack.supervisor.spec import ProcessStatus
 
 Found = TypeVar("Found")
 _ASKED = frozenset({StepStatus.SENT, StepStatus.UNDOING})
@@ -288,15 +290,25 @@ class Look:
         return f"{self.settings.project.name}-{kind}-{name}"
 
     def _reader(self, worker: str, record: ConsumedRecord) -> Reader | None:
+        from towpath.stack.workers import way_back
+
         group = self._group(worker)
         place = TopicPartition(record.topic, record.partition)
 
         def look() -> Reader:
             members = len(self.broker.group_members(group))
             position = self.broker.group_offsets(group, [place]).get(place)
-            return Reader(group, worker, members, position, self.broker.end_offsets([place])[place])
+            end = self.broker.end_offsets([place])[place]
+            return Reader(group, worker, members, position, end, way_back(worker, self._processes))
 
         return self._try(f"the consumer group {group}", look)
+
+    @cached_property
+    def _processes(self) -> "dict[str, ProcessStatus]":
+        """The processes of the stack; none where it does not run here."""
+        from towpath.stack.client import running
+
+        return self._try("the processes of the stack", lambda: running(self.settings.stack_home)) or {}
 
     def _of_key(self, topic: str, key: str, since: datetime) -> list[ConsumedRecord]:
         return self._try(topic, lambda: list(self.reader.of_key(topic, key, since))) or []

@@ -127,12 +127,14 @@ def status(as_json: AsJson = False) -> None:
 def _problems(settings: Settings, rows: list[dict[str, Any]]) -> "list[Finding]":
     """Return what is wrong though the processes run; where a part does not, its row says so already."""
     from towpath.stack.doctor import troubles
-    from towpath.stack.supervisor.spec import Group
+    from towpath.stack.findings import frozen
+    from towpath.stack.supervisor.spec import Group, State
 
+    still = [frozen(row["name"]) for row in rows if row["state"] == State.FROZEN.value]
     parts = [row for row in rows if row["group"] == Group.PART.value]
     if not parts or any(row["state"] != "ready" for row in parts):
-        return []
-    return troubles(settings)
+        return still
+    return [*still, *troubles(settings)]
 
 
 def _groups(settings: Settings, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -205,7 +207,12 @@ def _rows(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-_COLOURS = {"ready": "green", "not ready": "red", "starting": "yellow", "waiting": "yellow", "failed": "red"}
+_COLOURS = {
+    "ready": "green",
+    "starting": "yellow",
+    "waiting": "yellow",
+    **dict.fromkeys(("not ready", "failed", "frozen"), "red"),
+}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

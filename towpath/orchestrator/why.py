@@ -35,7 +35,7 @@ class Capture:
 @dataclass(frozen=True, slots=True)
 class Reader:
     """A consumer group at the partition in question: `position` is its offset there (None: it never committed), `end`
-    the partition's end, `members` how many workers it has.
+    the partition's end, `members` how many workers it has, `way_back` what to run where it has none.
     """
 
     group: str
@@ -43,6 +43,7 @@ class Reader:
     members: int
     position: int | None
     end: int
+    way_back: str
 
     def has_read(self, offset: int) -> bool:
         """Say whether the record at `offset` is behind this group."""
@@ -311,8 +312,8 @@ def _not_read(message: Message, reader: Reader, offset: int) -> Iterator[Line]:
     where = f"{message.topic}[{message.partition}]@{offset}"
     if not reader.members:
         yield Line(
-            f"{message.what} lies at {where}, and {reader.worker} has no worker running",
-            f"towpath run {reader.worker}, or towpath status to see why it does not run",
+            f"{message.what} lies at {where}, and {reader.worker} has no worker in its group",
+            f"{reader.way_back}; towpath status shows how its process stands",
         )
         return
     at = "nothing yet" if reader.position is None else f"up to {reader.position}"

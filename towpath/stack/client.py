@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ from typing import Any, Self
 from towpath.clock import SystemClock, retry
 from towpath.errors import NotFoundError, RefusedError, WorldError
 from towpath.stack.home import Home
-from towpath.stack.supervisor.ends import wait_ended
+from towpath.stack.supervisor.ends import is_frozen, wait_ended
 from towpath.stack.supervisor.logs import START_MARK, tail
 from towpath.stack.supervisor.spec import PROTOCOL, Group, ProcessSpec, ProcessStatus, State
 
@@ -89,8 +90,8 @@ class StackClient:
         self._socket.close()
 
     def status(self) -> dict[str, ProcessStatus]:
-        """Return how each process stands, by name."""
-        return self._statuses(self._ask("status"))
+        """Return how each process stands, by name: as its supervisor says, or frozen."""
+        return {name: _as_seen(one) for name, one in self._told().items()}
 
     def supervisor(self) -> ProcessStatus:
         """Return how the supervisor itself stands."""
@@ -150,7 +151,7 @@ class StackClient:
         awaited), or when the deadline passes; the message ends in the process's own last words.
         """
         wanted = set(names)
-        first = self.status()
+        first = self._told()
         end = time.monotonic() + deadline_seconds
         statuses = first
         while True:
@@ -190,6 +191,9 @@ class StackClient:
         said = last_words(tail(self.home.log_file(name), REASON_LINES))
         return ProcessFailed(f"{what}{f': {said}' if said else ''}", next_step=f"towpath logs {name}")
 
+    def _told(self) -> dict[str, ProcessStatus]:
+        return self._statuses(self._ask("status"))
+
     def _wait(self, seconds: float) -> dict[str, ProcessStatus]:
         return self._statuses(self._ask("wait", seen=self._changes, seconds=seconds))
 
@@ -213,6 +217,13 @@ class StackClient:
         if not answer["ok"]:
             raise NotFoundError(answer["error"], next_step="towpath status lists the processes")
         return answer
+
+
+def _as_seen(status: ProcessStatus) -> ProcessStatus:
+    """Return it as frozen where it should do something, and the operating system has stopped it."""
+    at_work = status.state in {State.STARTING, State.READY, State.UNREADY}
+    frozen = at_work and status.pid is not None and is_frozen(status.pid)
+    return replace(status, state=State.FROZEN) if frozen else status
 
 
 def running(home: Path | Home) -> dict[str, ProcessStatus]:

@@ -25,7 +25,7 @@ from towpath.stack.home import Home
 from towpath.stack.lock import load_lock
 from towpath.stack.parts import native_placement, stack_parts
 from towpath.stack.supervisor.spec import Group, ProcessStatus
-from towpath.stack.workers import told_status
+from towpath.stack.workers import told_status, way_back
 from towpath.stream.broker.kafka import KafkaBroker
 
 GROUP_OFFSETS = "__consumer_offsets"
@@ -65,7 +65,7 @@ def examine(settings: Settings) -> list[Finding]:
             lambda: _connectors(settings),
             lambda: _topics(settings),
             lambda: _transactions(settings),
-            lambda: _groups(settings, looked),
+            lambda: _groups(settings, statuses, looked),
             lambda: _dead_letters(settings),
             lambda: _workers(home, statuses, looked),
         ]
@@ -80,7 +80,7 @@ def troubles(settings: Settings) -> list[Finding]:
     looked = _Looked()
     looks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _connectors(settings),
-        lambda: _groups(settings, looked),
+        lambda: _groups(settings, statuses, looked),
         lambda: _workers(home, statuses, looked),
     ]
     found = [finding for look in looks for finding in _safely(look)]
@@ -169,7 +169,7 @@ def _transactions(settings: Settings) -> Iterator[Finding]:
             yield finding
 
 
-def _groups(settings: Settings, looked: _Looked) -> Iterator[Finding]:
+def _groups(settings: Settings, statuses: dict[str, ProcessStatus], looked: _Looked) -> Iterator[Finding]:
     """Judge each group; note in `looked` those whose positions could be read, and what they tell."""
     from towpath.stack.groups import group_reports  # what it imports takes a second, and Kafka
 
@@ -180,8 +180,10 @@ def _groups(settings: Settings, looked: _Looked) -> Iterator[Finding]:
                 said.add(report.away.cause)
                 yield judge.cannot_look(report.away)
             continue
-        looked.applications.add(report.application.name)
-        yield judge.group(report.application.name, report.application.worker, len(report.members), report.lag)
+        application = report.application
+        looked.applications.add(application.name)
+        advice = way_back(application.worker, statuses)
+        yield judge.group(application.name, len(report.members), report.lag, advice)
         for standing in report.held:
             assert standing.held is not None
             looked.causes.add(standing.held.cause)

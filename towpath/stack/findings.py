@@ -123,9 +123,16 @@ def process(status: ProcessStatus) -> Finding:
             return _ok(status.name, status.state.value)
         case State.FAILED:
             return _problem(status.name, status.reason or "failed", f"towpath logs {status.name}, then towpath up")
+        case State.FROZEN:
+            return frozen(status.name)
         case _:
             said = f"{status.state.value}{f': {status.reason}' if status.reason else ''}"
             return _warning(status.name, said, f"towpath logs {status.name}")
+
+
+def frozen(name: str) -> Finding:
+    """Judge a process that the operating system has stopped."""
+    return _problem(name, "frozen: it was stopped (SIGSTOP), lives and does nothing", f"towpath restart {name}")
 
 
 def slot(service: str, name: str, state: SlotState | None) -> Finding:
@@ -203,14 +210,14 @@ def topics_agree(count: int) -> Finding:
     return _ok("topics", f"all {count} are as the catalogue has them")
 
 
-def group(name: str, worker: str, members: int, lag: int) -> Finding:
-    """Judge a consumer group by its members and by what they have yet to read."""
+def group(name: str, members: int, lag: int, way_back: str) -> Finding:
+    """Judge a consumer group by its members and by what they have yet to read; `way_back` brings its worker back."""
     subject = f"group {name}"
     unread = f"{lag:,} offsets to read"
     if members:
         return _ok(subject, f"{members} {'member' if members == 1 else 'members'}, {unread}")
     if lag:
-        return _warning(subject, f"no member, {unread}", f"towpath run {worker}")
+        return _warning(subject, f"no member, {unread}", way_back)
     return _ok(subject, "no member, and nothing to read")
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from towpath.settings import Settings
 from towpath.stack.client import StackClient
 from towpath.stack.home import Home
-from towpath.stack.supervisor.spec import Group, Probe, ProbeKind, ProcessSpec
+from towpath.stack.supervisor.spec import Group, Probe, ProbeKind, ProcessSpec, ProcessStatus, State
 from towpath.stream.engine.worker_status import WorkerStatus
 
 READY_FILE = "TOWPATH_READY_FILE"
@@ -46,6 +46,18 @@ def told_status(home: Home, process: str, pid: int | None) -> dict[str, Any] | N
     except (OSError, ValueError):
         return None
     return content if pid is not None and content.get("pid") == pid else None
+
+
+def way_back(worker: str, statuses: Mapping[str, ProcessStatus]) -> str:
+    """Return what to run where no worker of this name is in its group; `statuses` are the stack's processes.
+
+    One whose process lives is frozen, or hangs: another one beside it would have its slot, and it would come back.
+    """
+    for status in statuses.values():
+        if status.pid is not None and status.name.partition("/")[0] == worker:
+            starts = status.state is State.STARTING
+            return f"towpath logs {status.name}" if starts else f"towpath restart {status.name}"
+    return f"towpath run {worker}"
 
 
 def worker_process(

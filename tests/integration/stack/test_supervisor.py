@@ -183,6 +183,24 @@ def test_a_frozen_orphan_in_a_session_of_its_own_is_ended_too(
     assert pid_of(client, "other") == other
 
 
+def test_a_frozen_worker_is_told_and_restarted_by_what_is_printed(
+    client: StackClient, home: Home, python: SpecMaker
+) -> None:
+    """It was ready to the end: nobody but the operating system knows that it does nothing any more."""
+    client.start(python("service:payment", RUNS, stop_seconds=0.3))
+    client.wait_ready(["service:payment"], 10)
+    pid = pid_of(client, "service:payment")
+    with variables({"TOWPATH_STACK__HOME": str(home.root)}):
+        assert run(ROOT, "status").leads_on().code == 0
+        os.kill(pid, signal.SIGSTOP)
+        assert eventually(lambda: client.status()["service:payment"].state is State.FROZEN)
+        said = run(ROOT, "status").leads_on()
+        assert (said.code, "frozen" in said.text, " ready" in said.text.split("service:payment")[1]) == (1, True, False)
+        assert run(ROOT, *step_in(said.text, "restart x")).leads_on().code == 0
+        assert run(ROOT, "status").leads_on().code == 0
+    assert (client.status()["service:payment"].state, is_gone(pid)) == (State.READY, True)
+
+
 def test_a_process_that_waits_to_begin_has_a_successor_that_waits(
     client: StackClient, python: SpecMaker, tmp_path: Path
 ) -> None:

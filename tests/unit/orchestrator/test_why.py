@@ -12,7 +12,8 @@ NOW = 1_767_225_600_000
 RUNNING = Capture("order", "there", "RUNNING", 4_096)
 START = Message("OrderPlaced", "order.events", 2, None, "order", written=True)
 COMMAND = Message("AuthorisePayment", "payment.commands", 1, 40)
-READER = Reader("shop-service-payment", "service:payment", 1, 41, 41)
+READER = Reader("shop-service-payment", "service:payment", 1, 41, 41, "towpath restart service:payment")
+RUN = "towpath run saga:place_order"
 REPLY = Message("PaymentAuthorised", "place_order.replies", 1, None, "payment", written=True)
 
 
@@ -102,8 +103,8 @@ SITUATIONS = {
     ),
     "participant not running": (
         facts(state=sent(), asked=asked(replace(COMMAND, reader=replace(READER, members=0, position=40)))),
-        "AuthorisePayment lies at payment.commands[1]@40, and service:payment has no worker running",
-        "towpath run service:payment, or towpath status to see why it does not run",
+        "AuthorisePayment lies at payment.commands[1]@40, and service:payment has no worker in its group",
+        "towpath restart service:payment; towpath status shows how its process stands",
     ),
     "participant behind": (
         facts(state=sent(), asked=asked(replace(COMMAND, reader=replace(READER, position=12)))),
@@ -140,11 +141,11 @@ SITUATIONS = {
             asked=asked(
                 replace(COMMAND, reader=READER),
                 recorded=True,
-                reply=replace(REPLY, offset=9, reader=Reader("shop-saga", "saga:place_order", 0, 5, 10)),
+                reply=replace(REPLY, offset=9, reader=Reader("shop-saga", "saga:place_order", 0, 5, 10, RUN)),
             ),
         ),
-        "PaymentAuthorised lies at place_order.replies[1]@9, and saga:place_order has no worker running",
-        "towpath run saga:place_order, or towpath status to see why it does not run",
+        "PaymentAuthorised lies at place_order.replies[1]@9, and saga:place_order has no worker in its group",
+        "towpath run saga:place_order; towpath status shows how its process stands",
     ),
     "waits for a person": (
         facts(

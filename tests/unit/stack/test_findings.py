@@ -60,6 +60,7 @@ def test_a_taken_port_names_its_owner() -> None:
         (State.WAITING, 2, Severity.WARNING),
         (State.STARTING, 1, Severity.WARNING),
         (State.FAILED, 10, Severity.PROBLEM),
+        (State.FROZEN, 1, Severity.PROBLEM),
     ],
 )
 def test_processes(state: State, starts: int, expected: Severity) -> None:
@@ -151,11 +152,12 @@ def test_topics_and_looks_that_fail() -> None:
 
 
 def test_a_group_without_members_is_told_by_what_is_unread() -> None:
-    """Nobody has to run where there is nothing to read; where there is, the worker to run is named."""
-    assert findings.group("g", "view:v", 2, 7).finding == "2 members, 7 offsets to read"
-    assert findings.group("g", "view:v", 0, 0).severity is Severity.OK
-    idle = findings.group("g", "view:v", 0, 7)
-    assert (idle.severity, idle.fix) == (Severity.WARNING, "towpath run view:v")
+    """Nobody has to run where there is nothing to read; where there is, what brings its worker back is the fix."""
+    fix = "towpath run view:v"
+    assert findings.group("g", 2, 7, fix).finding == "2 members, 7 offsets to read"
+    assert findings.group("g", 0, 0, fix).severity is Severity.OK
+    idle = findings.group("g", 0, 7, fix)
+    assert (idle.severity, idle.fix) == (Severity.WARNING, fix)
 
 
 def test_what_a_worker_holds_is_a_problem_and_what_it_waits_for_a_warning() -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from towpath.stack.home import Home
-from towpath.stack.workers import tell_status, told_status
+from towpath.stack.supervisor.spec import Group, ProcessStatus, State
+from towpath.stack.workers import tell_status, told_status, way_back
 from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
 
 HELD = HeldPartition(partition="in[0]", kind="expired", reason="records expired", next_step="towpath positions accept")
@@ -52,3 +53,29 @@ def test_the_ready_file_is_there_while_the_worker_is_ready(tmp_path: Path) -> No
     assert told_status(home, "service:order", os.getpid() + 1) is None
     assert told_status(home, "service:catalog", os.getpid()) is None
     assert json.dumps(told)
+
+
+@pytest.mark.parametrize(
+    ("processes", "advice"),
+    [
+        ({}, "towpath run service:payment"),
+        ({"service:payment": (State.STOPPED, None)}, "towpath run service:payment"),
+        ({"service:payment2": (State.READY, 7)}, "towpath run service:payment"),
+        ({"service:payment": (State.FROZEN, 7)}, "towpath restart service:payment"),
+        ({"service:payment": (State.READY, 7)}, "towpath restart service:payment"),
+        (
+            {"service:payment": (State.STOPPED, None), "service:payment/2": (State.UNREADY, 7)},
+            "towpath restart service:payment/2",
+        ),
+        ({"service:payment": (State.STARTING, 7)}, "towpath logs service:payment"),
+    ],
+)
+def test_a_worker_that_has_left_its_group_is_restarted_where_its_process_lives(
+    processes: dict[str, tuple[State, int | None]], advice: str
+) -> None:
+    """A second one beside it would be no cure; one that starts is not there yet, and says for what it waits."""
+    statuses = {
+        name: ProcessStatus(name, Group.WORKER, state, "1", (), "log", pid, 1.0, 1, None)
+        for name, (state, pid) in processes.items()
+    }
+    assert way_back("service:payment", statuses) == advice

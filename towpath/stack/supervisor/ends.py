@@ -66,6 +66,14 @@ def wait_ended(pid: int, seconds: float) -> None:
         os.close(pidfd)
 
 
+def is_frozen(pid: int) -> bool:
+    """Return whether the operating system has stopped a process (SIGSTOP): it lives, and does nothing."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False
+
+
 def has_ended(pid: int) -> bool:
     """Return whether there is no such process, or only what its parent has not read yet of its end."""
     try:

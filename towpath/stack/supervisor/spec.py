@@ -22,7 +22,8 @@ class Group(StrEnum):
 
 class State(StrEnum):
     """Where a process stands. `READY` means that it answered its own protocol; `UNREADY` that it was ready and says
-    that it is so no more; `FAILED` that it kept dying.
+    that it is so no more; `FAILED` that it kept dying; `FROZEN` that the operating system has stopped it (SIGSTOP): of
+    that the supervisor knows nothing, whoever asks looks.
     """
 
     STARTING = "starting"
@@ -32,6 +33,7 @@ class State(StrEnum):
     STOPPING = "stopping"
     STOPPED = "stopped"
     FAILED = "failed"
+    FROZEN = "frozen"
 
 
 class ProbeKind(StrEnum):
