@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from towpath.capture import postgres as capture_postgres
-from towpath.capture.connect import ConnectClient
+from towpath.capture.connect import ConnectClient, ConnectorStatus
+from towpath.capture.postgres import SlotState
+from towpath.capture.start import next_step
 from towpath.cli.saga_reading import InstanceReader
 from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import NotFoundError, RefusedError, TowpathError, WorldError
@@ -337,20 +339,14 @@ class Look:
         project = self.settings.project.name
         with closing(capture_postgres.connect(self.settings, service)) as connection:
             slot = capture_postgres.slot_state(connection, slot_name(project, service))
-        state, trace = self._connector(connector_name(project, service))
-        standing = "missing" if slot is None else "lost" if slot.lost else "there"
-        return Capture(service, standing, state, 0 if slot is None else slot.lag_bytes, trace)
-
-    def _connector(self, name: str) -> tuple[str | None, str]:
         try:
             with ConnectClient(self.settings.connect) as client:
-                status = client.status(name)
+                status = client.status(connector_name(project, service))
         except NotFoundError:
-            return "missing", ""
+            return capture_found(service, slot, None)
         except WorldError:
-            return None, ""
-        failure = status.failure
-        return ("FAILED" if failure else status.state), failure or ""
+            return capture_found(service, slot, None, answered=False)
+        return capture_found(service, slot, status)
 
     def _behind(self, definition: Definition | None, state: SagaState, now: int) -> tuple[str, ...]:
         """Return the services whose capture holds deadlines, where a deadline is overdue."""
@@ -370,6 +366,21 @@ class Look:
         except TowpathError as error:
             self.unknown.append(f"{what} ({error.cause})")
             return None
+
+
+def capture_found(
+    service: str, slot: SlotState | None, status: ConnectorStatus | None, *, answered: bool = True
+) -> Capture:
+    """Return how a service's outbox is carried; `answered` says whether Connect did."""
+    standing = "missing" if slot is None else "lost" if slot.lost else "there"
+    lag_bytes = 0 if slot is None else slot.lag_bytes
+    # Of a connector that nobody told of nothing is to be advised, but of a slot that is gone.
+    unknown = standing == "there" and not answered
+    advice = "towpath status" if unknown else next_step(service, status, slot)
+    if status is None:
+        return Capture(service, standing, "missing" if answered else None, lag_bytes, next_step=advice)
+    state = "FAILED" if status.failure else status.state
+    return Capture(service, standing, state, lag_bytes, status.failure or "", advice)
 
 
 def _waits(definition: Definition, state: SagaState) -> dict[str, tuple[str, ...]]:

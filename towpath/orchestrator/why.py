@@ -22,7 +22,8 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Capture:
     """How a service's outbox is carried. `slot` is there, missing or lost; `connector` is Connect's word (RUNNING,
-    PAUSED, FAILED ...), missing, or None where Connect did not answer; `lag_bytes` is what it has yet to carry.
+    PAUSED, FAILED ...), missing, or None where Connect did not answer; `lag_bytes` is what it has yet to carry;
+    `next_step` is what to run where it carries nothing, None where that is not known.
     """
 
     service: str
@@ -30,6 +31,7 @@ class Capture:
     connector: str | None
     lag_bytes: int = 0
     trace: str = ""
+    next_step: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,31 +281,24 @@ def _not_captured(message: Message, capture: Capture | None) -> Iterator[Line]:
     yield Line(f"{message.what} lies in the outbox of {message.service}, committed, and is not in {message.topic} yet")
     if capture is None:
         return
-    restart = f"towpath capture restart {message.service}"
-    if capture.slot == "lost":
-        yield Line(
-            f"the replication slot of {message.service} is lost: PostgreSQL has let go of what it had not carried",
-            f"towpath capture recover {message.service} --dry-run",
-        )
-    elif capture.slot == "missing":
-        yield Line(
-            f"the replication slot of {message.service} does not exist",
-            f"towpath capture recover {message.service} --dry-run",
-        )
-    elif capture.connector == "FAILED":
-        yield Line(
-            f"the connector of {message.service} has failed{f': {capture.trace}' if capture.trace else ''}", restart
-        )
-    elif capture.connector in ("PAUSED", "STOPPED"):
-        yield Line(f"the connector of {message.service} is {capture.connector.lower()}", restart)
-    elif capture.connector == "missing":
-        yield Line(f"there is no connector for {message.service}", "towpath provision")
-    elif capture.connector is None:
-        yield Line("Kafka Connect does not answer", "towpath status")
-    else:
-        yield Line(
-            f"capture is running, {capture.lag_bytes} bytes of the write-ahead log behind", "towpath capture status"
-        )
+    yield Line(_of_capture(message.service, capture), capture.next_step or "towpath capture status")
+
+
+def _of_capture(service: str | None, capture: Capture) -> str:
+    by_slot = {
+        "lost": f"the replication slot of {service} is lost: PostgreSQL has let go of what it had not carried",
+        "missing": f"the replication slot of {service} does not exist",
+    }
+    rests = f"the connector of {service} is {str(capture.connector).lower()}"
+    by_connector = {
+        "FAILED": f"the connector of {service} has failed{f': {capture.trace}' if capture.trace else ''}",
+        "PAUSED": rests,
+        "STOPPED": rests,
+        "missing": f"there is no connector for {service}",
+        None: "Kafka Connect does not answer",
+    }
+    runs = f"capture is running, {capture.lag_bytes} bytes of the write-ahead log behind"
+    return by_slot.get(capture.slot) or by_connector.get(capture.connector, runs)
 
 
 def _not_read(message: Message, reader: Reader, offset: int) -> Iterator[Line]:

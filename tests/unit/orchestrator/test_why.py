@@ -57,32 +57,37 @@ SITUATIONS = {
         None,
     ),
     "slot lost": (
-        facts(start=START, capture=captured(slot="lost")),
+        facts(start=START, capture=captured(slot="lost", next_step="towpath capture recover order")),
         "the replication slot of order is lost",
-        "towpath capture recover order --dry-run",
+        "towpath capture recover order",
     ),
     "slot missing": (
-        facts(start=START, capture=captured(slot="missing")),
+        facts(start=START, capture=captured(slot="missing", next_step="towpath capture recover order")),
         "the replication slot of order does not exist",
-        "towpath capture recover order --dry-run",
+        "towpath capture recover order",
     ),
     "connector failed": (
-        facts(start=START, capture=captured(connector="FAILED", trace="no such topic")),
+        facts(
+            start=START,
+            capture=captured(
+                connector="FAILED", trace="no such topic", next_step="towpath capture recover order --dry-run"
+            ),
+        ),
         "the connector of order has failed: no such topic",
-        "towpath capture restart order",
+        "towpath capture recover order --dry-run",
     ),
     "connector paused": (
-        facts(start=START, capture=captured(connector="PAUSED")),
+        facts(start=START, capture=captured(connector="PAUSED", next_step="towpath capture recover order")),
         "the connector of order is paused",
-        "towpath capture restart order",
+        "towpath capture recover order",
     ),
     "no connector": (
-        facts(start=START, capture=captured(connector="missing")),
+        facts(start=START, capture=captured(connector="missing", next_step="towpath provision")),
         "there is no connector for order",
         "towpath provision",
     ),
     "Connect away": (
-        facts(start=START, capture=captured(connector=None)),
+        facts(start=START, capture=captured(connector=None, next_step="towpath status")),
         "Kafka Connect does not answer",
         "towpath status",
     ),
@@ -130,10 +135,10 @@ SITUATIONS = {
         facts(
             state=sent(),
             asked=asked(replace(COMMAND, reader=READER), recorded=True, reply=REPLY),
-            capture={"payment": replace(RUNNING, service="payment", connector="FAILED")},
+            capture={"payment": replace(RUNNING, service="payment", connector="FAILED", next_step="towpath do this")},
         ),
         "the connector of payment has failed",
-        "towpath capture restart payment",
+        "towpath do this",
     ),
     "reply unread": (
         facts(
