@@ -38,8 +38,8 @@ _TAKEN_TIME = (
     "greatest(least(created_at, (statement_timestamp() AT TIME ZONE 'UTC') + interval '10 minutes'),"
     " timestamp '2000-01-01')"
 )
-_TEXTS = [name for name in COLUMNS if name not in {"id", "topic", "payload", "saga_id", "attempt", "round"}]
-_RECORD_BYTES = " + ".join(["octet_length(payload)", *(f"coalesce(octet_length({name}), 0)" for name in _TEXTS)])
+_AS_TEXT = [f"octet_length({name}::text)" for name in COLUMNS if name not in {"topic", "payload"}]
+_RECORD_BYTES = " + ".join(["octet_length(payload)", *(f"coalesce({length}, 0)" for length in _AS_TEXT)])
 _OPEN = """
 FROM outbox WHERE created_at >= %s
   AND NOT EXISTS (SELECT FROM pg_temp.carried WHERE carried.id = outbox.id AND carried.topic = outbox.topic)

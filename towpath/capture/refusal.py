@@ -9,12 +9,18 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from towpath.outbox.topics import record_bytes_max
+from towpath.outbox.message import HEADER_COLUMNS
 
 AHEAD_MILLISECONDS_MAX = 3_600_000
 """Kafka's default of `message.timestamp.after.max.ms`."""
 SPAN_MILLISECONDS_MAX = 10**13
 """Three centuries: Kafka's default of `message.timestamp.before.max.ms` is longer than a timedelta may be."""
+
+SENT_BYTES_MAX = 1_048_576
+"""Kafka's default of `max.request.size`: Connect's producer sends no larger record, whatever its topic takes."""
+FRAMING_BYTES = 61 + 8 + sum(len(name) + 2 for name in ("id", *HEADER_COLUMNS))
+"""What Kafka counts beside a row's values, at least: 61 for the batch, 8 for the record, and each header's name and two
+lengths (EventRouter adds them all, those without a value too). The lengths of long values take some bytes more."""
 
 TopicAndId = tuple[str, UUID]
 """What a message is known by: one event may go to two topics under one id."""
@@ -22,7 +28,7 @@ TopicAndId = tuple[str, UUID]
 
 @dataclass(frozen=True, slots=True)
 class UncarriedRow:
-    """A row that is not in its topic. `record_bytes` is key, payload and headers; `created_at` is in UTC, aware."""
+    """A row that is not in its topic. `record_bytes` is key, payload, id and headers; `created_at` is in UTC, aware."""
 
     id: UUID
     topic: str
@@ -45,13 +51,19 @@ class Refusal:
 
 
 def refusal(row: UncarriedRow, topics: Mapping[str, Mapping[str, str]], now: datetime) -> Refusal | None:
-    """Return why Kafka refuses `row`, None if it takes it. `topics` are those that Kafka has, with their settings."""
+    """Return why Kafka refuses `row`, None where it may take it.
+
+    `topics` are those that Kafka has, with their settings. The outbox refuses a row some bytes before Kafka would
+    (`outbox_record_fits`); what lies there already only where it is certain that Kafka takes no record of that size.
+    """
     config = topics.get(row.topic)
     if config is None:
         return Refusal(row, f"Kafka has no topic {row.topic!r}")
-    most = record_bytes_max(config)
-    if row.record_bytes > most:
-        return Refusal(row, f"it has {row.record_bytes:,} bytes, and topic {row.topic} takes {most:,}")
+    size, most = row.record_bytes + FRAMING_BYTES, int(config.get("max.message.bytes", SENT_BYTES_MAX))
+    if size > most:
+        return Refusal(row, f"its record has {size:,} bytes or more, and topic {row.topic} takes {most:,}")
+    if size > SENT_BYTES_MAX:
+        return Refusal(row, f"its record has {size:,} bytes or more, and Connect sends at most {SENT_BYTES_MAX:,}")
     wrong = _wrong_time(row, config, now)
     return None if wrong is None else Refusal(row, f"its time, {row.created_at:%Y-%m-%d %H:%M} UTC, {wrong}")
 
