@@ -98,10 +98,11 @@ class NotEnded(TowpathError):
     def __init__(self, saga_id: str, timeout_seconds: float, standing: InstanceStatus | None) -> None:
         how = "nothing was seen of it" if standing is None else f"it is {standing.status}"
         waits = f", waiting for {standing.waiting_for}" if standing is not None and standing.waiting_for else ""
+        saga = "SAGA" if standing is None else standing.saga
         super().__init__(
             f"saga {saga_id} has not ended within {timeout_seconds:g} s: {how}{waits}",
             kept="the saga goes on",
-            next_step="ask again later, or towpath status to see whether its workers run",
+            next_step=f"towpath saga why {saga} {saga_id} says what it waits for; or ask again later",
         )
         self.standing = standing
 

@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from schemas.records.order import ConfirmOrder, OrderCancellationRequested, OrderPlaced
+from tests.next_steps import step_in
 from towpath.client import Answer, InstanceStatus, NotEnded, Sent, Started
 from towpath.client.awaiting import AnswerTo
 from towpath.client.saga import standing_of, start_topic
@@ -71,6 +72,14 @@ def test_who_waited_in_vain_learns_how_it_stood() -> None:
     error = NotEnded("s-1", 3.0, standing("running", "approval"))
     assert "it is running, waiting for approval" in str(error)
     assert "nothing was seen of it" in str(NotEnded("s-1", 3.0, None))
+
+
+def test_who_waited_in_vain_is_told_what_says_why() -> None:
+    """A saga whose command is dead stands so while every worker is ready: its own account tells of the letter."""
+    waited = NotEnded("s-1", 3.0, standing("running", "authorise_payment"))
+    assert step_in(waited, "saga why x x") == ["saga", "why", "place_order", "s-1"]
+    unseen = NotEnded("s-1", 3.0, None)
+    assert step_in(unseen, "saga why x x") == ["saga", "why", "SAGA", "s-1"]
 
 
 @pytest.mark.parametrize(
