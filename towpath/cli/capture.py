@@ -134,7 +134,7 @@ def re_emit(
             next_step=f"towpath capture status {service} says whether its outbox is read; wait until it has caught up",
         )
     if missing and not dry_run:
-        output.ask(f"Write {len(missing)} messages of {service} anew?", yes=yes)
+        output.ask(f"Write {output.counted(len(missing), 'message')} of {service} anew?", yes=yes)
         with postgres.connect(settings, service) as connection:
             postgres.re_emit(connection, missing, since)
     if as_json:

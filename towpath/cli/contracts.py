@@ -209,7 +209,8 @@ def waive(
 def _show(report: "Report") -> None:
     show(report.findings)
     output.styled_result(
-        f"{report.records} records, {report.versions} released versions, {report.topics} topics, "
+        f"{output.counted(report.records, 'record')}, {output.counted(report.versions, 'released version')}, "
+        f"{output.counted(report.topics, 'topic')}, "
         f"{report.good_examples} good and {report.bad_examples} bad examples; "
         f"{report.decodings} decodings by the codec and {', '.join(report.judges)}: "
         + ("[green]every promise holds[/]" if report.ok else f"[red]{summary_of(report.findings)}[/]")

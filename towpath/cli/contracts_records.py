@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from towpath.cli import output
 from towpath.cli.contracts_report import ContractsProject
 from towpath.errors import ContractError, NotFoundError
 
@@ -31,7 +32,7 @@ def check_records(
             done.read(_from_topic(project, topic, limit, writer_of))
         for path in files:
             done.read(_from_file(project, path, limit, writer_of))
-    return done.findings(), f"{done.records} records, read {done.readings} times"
+    return done.findings(), f"{output.counted(done.records, 'record')}, read {output.counted(done.readings, 'time')}"
 
 
 def _from_topic(project: ContractsProject, topic: str, limit: int, writer_of: "WriterOf") -> Iterable["RealRecord"]:

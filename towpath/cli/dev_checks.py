@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 # Imported here, and not in the functions, for the process that others are forked from to have it all.
+from towpath.cli import output
 from towpath.cli.contracts_report import ContractsProject, report_of
 from towpath.cli.follow import write_what_follows
 from towpath.cli.saga_samples import contract_samples
@@ -114,7 +115,8 @@ def _prove(root: Path) -> tuple[str, ...]:
     if len(failing) > FINDINGS_MAX:
         lines.append(f"! and {len(failing) - FINDINGS_MAX} more: towpath contracts test")
     definitions = [one for versions in load_sagas(settings).values() for one in versions.values()]
-    well = [] if failing else [f"contracts hold: {report.records} records, {report.topics} topics"]
+    held = f"{output.counted(report.records, 'record')}, {output.counted(report.topics, 'topic')}"
+    well = [] if failing else [f"contracts hold: {held}"]
     for one in Check(definitions, time.perf_counter, contract_samples(settings)).run(None):
         lines += [f"! saga {one.saga}: {violation.words}" for violation in one.violations]
         if one.ok:

@@ -63,6 +63,11 @@ def repeat(show: Callable[[], None], every_seconds: float | None, sleep: Callabl
         show()
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and what it counts; `noun` stands for one, and takes an s for more: 1 record, 2 records."""
+    return f"{number} {noun if number == 1 else f'{noun}s'}"
+
+
 def note(text: str) -> None:
     """Tell the person at the terminal something that is not the result, word by word as it is given."""
     notes.print(text, highlight=False, soft_wrap=True)

@@ -165,7 +165,7 @@ def rewrite(
             "reason": reason,
         }
         if not dry_run:
-            output.ask(f"Write {len(plan.changes)} records into {place}?", yes=yes)
+            output.ask(f"Write {output.counted(len(plan.changes), 'record')} into {place}?", yes=yes)
             decision = json.dumps(done, separators=(",", ":")).encode()
             write_back(broker, plan, store, SystemClock(), application=application, decision=decision)
     finally:

@@ -158,7 +158,7 @@ def _tell_judged(judged: "Judged") -> None:
             next_step="see what fields the type has (schemas/), and how the expression names them: record.FIELD",
         )
     if judged.not_judged:
-        output.note(f"{asked} {judged.not_judged} records, which are left out; the first is {judged.first}")
+        output.note(f"{asked} {output.counted(judged.not_judged, 'record')}: left out; the first is {judged.first}")
 
 
 def _unlooked(settings: Settings, asked: Asked) -> "Plan":

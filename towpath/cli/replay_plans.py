@@ -178,7 +178,7 @@ def run(
             kept="everything: nothing was sent now",
             next_step="plan anew, which says of how many; or say --force, with the reason",
         )
-    output.ask(f"Send {made.records} records again?", yes=yes)
+    output.ask(f"Send {output.counted(made.records, 'record')} again?", yes=yes)
     with views_connection(settings) as connection:
         if not postgres.is_known(connection, made.replay_id):
             _require_new(made.target)
@@ -194,7 +194,7 @@ def run(
     if as_json:
         output.emit_json(_done(made, progress.sent, left, done=state == "done"))
     else:
-        output.note(f"{progress.sent} records sent in {progress.seconds:.1f} s, {watch.sent} in all")
+        output.note(f"{output.counted(progress.sent, 'record')} sent in {progress.seconds:.1f} s, {watch.sent} in all")
     if state == "stopped":
         raise PartlyDoneError(
             f"replay {made.replay_id} was asked to stop",

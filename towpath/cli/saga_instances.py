@@ -122,7 +122,7 @@ def _list(name: str | None, chosen: "Selection", sort: Order, limit: int | None,
         )
     output.show_table(table)
     more = f", the first {ROWS_MAX} shown: --json has all" if len(found) > ROWS_MAX else ""
-    output.note(f"{len(found)} instances{more}")
+    output.note(f"{output.counted(len(found), 'instance')}{more}")
 
 
 def _counted(found: Iterable["KeptInstance"]) -> list[dict[str, Any]]:
@@ -215,7 +215,7 @@ def export(
     else:
         with Path(to).open("w", encoding="utf-8") as file:
             file.writelines(lines)
-    output.note(f"{len(found)} instances of {name}{'' if to == '-' else f' in {to}'}")
+    output.note(f"{output.counted(len(found), 'instance')} of {name}{'' if to == '-' else f' in {to}'}")
 
 
 def history(

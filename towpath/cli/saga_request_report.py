@@ -25,7 +25,7 @@ def show_previews(requests: Sequence["Request"], previews: dict[str, "Preview"],
         about = f"{request.action.value} {_place(request)}of {request.saga_id} (key {request.key})"
         _show_preview(about, seen)
     refused = sum(seen.refusal is not None for seen in previews.values())
-    output.note(f"{len(requests)} requests, {refused} of which would be refused; nothing was sent")
+    output.note(f"{output.counted(len(requests), 'request')}, {refused} of which would be refused; nothing was sent")
 
 
 def show_rehearsal(saga: str, about: Mapping[str, str], seen: "Rehearsed", *, as_json: bool) -> None:

@@ -133,7 +133,7 @@ def _act(settings: Settings, name: str, asked: _Asked) -> None:
         show_previews(requests, previews, as_json=options.as_json)
         return
     if asked.which is None:
-        output.ask(f"{asked.action} {len(requests)} instances of {name}?", yes=options.yes)
+        output.ask(f"{asked.action} {output.counted(len(requests), 'instance')} of {name}?", yes=options.yes)
 
     def progress(sent: int) -> None:
         if asked.which is None:

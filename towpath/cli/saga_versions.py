@@ -117,8 +117,8 @@ def _show_moves(
         return
     output.show_rows(rows[:SHOWN_MAX])
     output.note(
-        f"{len(rows)} instances of {old.name} would be moved from version {old.version} to {new.version}, "
-        f"{stay} cannot, and stay; nothing was sent"
+        f"{output.counted(len(rows), 'instance')} of {old.name} would be moved from version {old.version} to "
+        f"{new.version}, {stay} cannot, and stay; nothing was sent"
     )
 
 

@@ -233,7 +233,7 @@ def progress_of(settings: Settings, name: str, version: int) -> "Iterator[tuple[
         rate = (found.read - first) / seconds if seconds > 0 else 0.0
         total = found.read + found.lag
         if _is_there(found):
-            yield found, f"caught up: {found.read} offsets read, {found.rows} rows"
+            yield found, f"caught up: {output.counted(found.read, 'offset')} read, {output.counted(found.rows, 'row')}"
             return
         left = f", about {timedelta(seconds=int(found.lag / rate))} left" if rate else ""
         yield found, f"{found.read} of {total} offsets, {rate:,.0f} a second{left}"

@@ -89,3 +89,9 @@ def test_what_people_wrote_is_shown_as_it_is(show: Callable[[str], None], capsys
     show(WRITTEN)
     told = capsys.readouterr()
     assert WRITTEN.strip() in told.out + told.err
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 dead letters"), (1, "1 dead letter"), (2, "2 dead letters")])
+def test_what_is_counted_is_one_or_several(number: int, said: str) -> None:
+    """By the number that stands before it."""
+    assert output.counted(number, "dead letter") == said

@@ -201,7 +201,7 @@ def test_a_dry_run_lists_what_would_be_moved_and_sends_nothing(
     ]
     saga_versions.apply(SETTINGS, VERSION_1.definition, VERSION_2.definition, replace(said, as_json=False, limit=1))
     told = " ".join(capsys.readouterr().err.split())
-    assert "1 instances of check_order would be moved from version 1 to 2, 1 cannot, and stay; nothing was sent" in told
+    assert "1 instance of check_order would be moved from version 1 to 2, 1 cannot, and stay; nothing was sent" in told
     monkeypatch.setattr(Quiet, "instances", lambda *_, **__: [])
     with pytest.raises(NotFoundError, match="no live instance of check_order is of version 1: nothing is left to move"):
         saga_versions.apply(SETTINGS, VERSION_1.definition, VERSION_2.definition, said)
