@@ -1,12 +1,17 @@
 """Parts are complete as they are written, and writing again changes nothing."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.next_steps import apart
+from tests.stack_fixture import ROOT, stack_environment
 from towpath.contract.parse import parse
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, ExitCode
 from towpath.scaffold.parts import Part, service_part
 from towpath.scaffold.plan import RECORDS, project_files, topic_text
 from towpath.scaffold.records import RecordSpec, field_of, parse_fields, split_record
@@ -45,6 +50,22 @@ def test_a_record_that_is_none_is_refused(name: str) -> None:
     """Service and record are both named."""
     with pytest.raises(ConfigurationError, match="is no record"):
         split_record(name)
+
+
+def test_orders_that_are_placed_before_the_stack_is_up_end_in_what_to_do(tmp_path: Path) -> None:
+    """The script of a new project says so in the error's lines and exit code, as a command does."""
+    assert apart(tmp_path, "new", "shop").code == 0
+    done = subprocess.run(
+        [sys.executable, "place_orders.py"],
+        cwd=tmp_path / "shop",
+        env={**os.environ, **stack_environment(tmp_path / "stack"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (ExitCode.FAILED, ""), done.stderr
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()][1:] == ["kept", "next"]
 
 
 def test_what_is_there_stays(tmp_path: Path) -> None:
