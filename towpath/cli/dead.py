@@ -164,6 +164,7 @@ def release(
     What is still there of the key is counted anew and redriven in its order. Without a running worker it ends early,
     with exit code 4; running it again does the rest.
     """
+    from towpath.deadletter.quarantine import Fate
     from towpath.deadletter.redrive_plan import released_steps
 
     session = _Session(load_settings())
@@ -171,12 +172,15 @@ def release(
     cohort = dead_choice.parked(session.read(), name, key, application)
     session.refuse_what_may_come(cohort)
     if dry_run:
-        dead_report.show_steps(released_steps(cohort, followers=followers), as_json=as_json)
+        steps = released_steps(cohort, followers=followers)
+        dead_report.show_steps(steps, as_json=as_json)
+        dead_report.note_unanswered(step.dead for step in steps if step.fate is Fate.DROPPED)
         return
     with session.redriving(actor or user_name(), reason) as run:
         cohort = dead_choice.parked(run.start(), name, key, application)
         outcome = run.release(cohort.key, followers=followers, wait_seconds=wait_seconds)
     dead_report.show_outcome(outcome, as_json=as_json)
+    dead_report.note_unanswered(outcome.dropped)
     _tell_what_is_left(outcome)
 
 
@@ -271,10 +275,13 @@ def _settle(
     yes: bool,
     as_json: bool,
 ) -> None:
+    from towpath.deadletter.quarantine import Fate
+
     if dry_run:
         quarantine = session.read()
         steps = [step for request in plan(quarantine) for step in request.steps(quarantine)]
         dead_report.show_steps(steps, as_json=as_json)
+        dead_report.note_unanswered(step.dead for step in steps if step.fate is Fate.DROPPED)
         return
     plan(session.read())  # a person's mistake is told before another run would be shut out, and before the question
     if question is not None:
@@ -283,6 +290,7 @@ def _settle(
         requests = plan(run.start())
         outcome = run.run(requests, wait_seconds=wait_seconds)
     dead_report.show_outcome(outcome, as_json=as_json)
+    dead_report.note_unanswered(outcome.dropped)
     _tell_what_is_left(outcome)
 
 

@@ -1,7 +1,7 @@
 """How the verbs of `dead` show what they found and did."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -229,7 +229,7 @@ def show_steps(steps: "Sequence[LetterStep]", *, as_json: bool) -> None:
         output.note("nothing is left to be sent")
         return
     output.show_rows(rows)
-    output.note(f"{len(rows)} dead letters; nothing was sent")
+    output.note(f"{output.counted(len(rows), 'dead letter')}; nothing was sent")
 
 
 def show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
@@ -252,6 +252,26 @@ def show_outcome(outcome: "Outcome", *, as_json: bool) -> None:
         f"{len(outcome.redriven)} redriven, {len(outcome.dropped)} dropped"
         + ("" if outcome.unread else ", and read by their workers"),
         highlight=False,
+    )
+
+
+def note_unanswered(dropped: "Iterable[Dead]") -> None:
+    """Say of a saga's commands that are given up what becomes of them: the saga is not given up with them."""
+    from towpath.stream.broker.dead_letter import original
+
+    asked: dict[tuple[str, str], str] = {}
+    for record in (original(dead.record, dead.letter) for dead in dropped):
+        saga, saga_id = record.header("saga"), record.header("saga_id")
+        if saga and saga_id and record.header("reply_to"):
+            asked.setdefault((saga, saga_id), (record.header("type") or "").rpartition(".")[2])
+    if not asked:
+        return
+    ((saga, saga_id), command), *others = asked.items()
+    also = f" (as are those of {output.counted(len(others), 'other saga')})" if others else ""
+    output.note(
+        f"{command} is a command of {saga} {saga_id}: dropped, it counts as unanswered there, and is tried again as "
+        f"its retry policy says{also}; to give the saga up: towpath saga cancel {saga} {saga_id} --reason '...' "
+        "(or compensate)"
     )
 
 

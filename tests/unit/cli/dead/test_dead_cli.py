@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from schemas.records.catalog import ReserveStock, StockLine
+from tests import next_steps
 from tests.commands import CODEC, Asking
 from tests.next_steps import step_in
 from tests.stack_fixture import ROOT
@@ -19,6 +20,7 @@ from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError, TowpathError, WorldError
 from towpath.orchestrator.envelope import MalformedHeaders
 from towpath.participant.core import BeyondInbox, Malformed
+from towpath.saga.keys import saga_id_of
 from towpath.settings import load_settings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
@@ -225,6 +227,20 @@ def test_a_drop_frees_the_key_without_applying(stand: Stand) -> None:
     assert stand.applied == [("o-2", "1"), ("o-1", "2"), ("o-1", "3")]
     assert [row["state"] for row in told("list", "--all")] == ["dropped", "redriven"]
     assert told("show", TOPIC, "0:0")[0]["settled"]["reason"] == "a test order"
+
+
+def test_a_drop_says_that_the_saga_tries_its_command_again(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before it is done as after, with what gives the saga up; a redrive and what is no saga's command say nothing."""
+    order = saga_id_of("place_order", "o-1")
+    said = f"ReserveStock is a command of place_order {order}: dropped, it counts as unanswered there"
+    dropping = ("drop", TOPIC, "0:0", "--reason", "a test order", "--wait", "0")
+    assert said not in run("redrive", TOPIC, "0:0", "--dry-run").stderr
+    assert said in run(*dropping, "--dry-run").stderr
+    done = run(*dropping)
+    assert done.stderr.count(said) == 1
+    monkeypatch.setattr("towpath.stream.broker.kafka.read_records", lambda *_: iter(()))
+    cancelled = next_steps.run(ROOT, *step_in(done.stderr, "saga cancel x x --reason ...")).leads_on()
+    assert "has no instance" in cancelled.text
 
 
 def test_a_cause_is_dropped_with_or_without_what_is_parked(stand: Stand) -> None:
