@@ -87,6 +87,7 @@ class Look:
             stuck={} if definition is None else _stuck(definition, state),
             capture=self._capture(services),
             capture_behind=self._behind(definition, state, now),
+            dead_hold_attempts=self.settings.saga.dead_commands_hold_attempts,
             unknown=tuple(self.unknown),
         )
 

@@ -98,7 +98,8 @@ class Facts:
     """All that was looked up about one instance; `state` is None where there is none. Times: milliseconds, UTC.
 
     `waits` are the records that an open wait takes, and one that halted; `stuck` says why a step is stuck where that is
-    not because its attempts are used up. Both by step.
+    not because its attempts are used up. Both by step. `dead_hold_attempts` says whether the clock of an attempt stands
+    still while its command is in quarantine.
     """
 
     saga: str
@@ -113,6 +114,7 @@ class Facts:
     stuck: dict[str, str] = field(default_factory=dict)
     capture: dict[str, Capture] = field(default_factory=dict)
     capture_behind: tuple[str, ...] = ()
+    dead_hold_attempts: bool = True
     unknown: tuple[str, ...] = ()
 
 
@@ -234,6 +236,8 @@ def _of_asked(facts: Facts, asked: Asked) -> Iterator[Line]:
     name = f"{asked.step} item {asked.item}" if asked.item else asked.step
     of = f"the undo of {name}" if asked.undo else name
     until = f"; the attempt ends at {_moment(asked.due_milliseconds)}" if asked.due_milliseconds else ""
+    if facts.dead_hold_attempts and (asked.command.letter or asked.command.parked_behind):
+        until = f"; its clock stands still while {asked.command.what} is in quarantine"
     yield Line(f"{of} waits for {asked.participant} to answer (attempt {asked.attempt}{until})")
     if asked.child is not None:
         yield Line(f"{asked.participant} is a saga of its own", f"towpath saga why {asked.participant} {asked.child}")
@@ -258,13 +262,12 @@ def _on_its_way(message: Message, facts: Facts, *, to: str) -> Iterator[Line]:
     if message.letter is not None:
         yield Line(
             f"{message.what} is a dead letter of {to}, {message.letter}: {message.cause}",
-            f"towpath dead show {message.topic} {message.letter}; after the fix: towpath dead redrive {message.topic} "
-            f"{message.letter}",
+            _of_letter(message.topic, message.letter),
         )
     elif message.parked_behind is not None:
         yield Line(
             f"{message.what} is parked: its key waits behind the dead letter {message.parked_behind}",
-            f"towpath dead show {message.topic} {message.parked_behind}",
+            _of_letter(message.topic, message.parked_behind),
         )
     elif message.offset is None and message.service is not None:
         yield from _not_captured(message, facts.capture.get(message.service))
@@ -272,6 +275,14 @@ def _on_its_way(message: Message, facts: Facts, *, to: str) -> Iterator[Line]:
         yield Line(f"{message.what} is not in {message.topic}: its retention is over, or it was not sent yet")
     elif message.reader is not None:
         yield from _not_read(message, message.reader, message.offset)
+
+
+def _of_letter(topic: str, place: str) -> str:
+    """Return what a person can run about a dead letter, which moves what is parked behind it as well."""
+    return (
+        f"towpath dead show {topic} {place}; after the fix: towpath dead redrive {topic} {place}; or give it up: "
+        f"towpath dead drop {topic} {place} --reason '...'"
+    )
 
 
 def _not_captured(message: Message, capture: Capture | None) -> Iterator[Line]:

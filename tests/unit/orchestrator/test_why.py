@@ -43,6 +43,10 @@ def captured(**change: object) -> dict[str, Capture]:
     return {"order": replace(RUNNING, **change)}  # type: ignore[arg-type]
 
 
+LETTER = (
+    "towpath dead show payment.commands 1:3; after the fix: towpath dead redrive payment.commands 1:3; or give it up: "
+    "towpath dead drop payment.commands 1:3 --reason '...'"
+)
 UNSEEN = "lies in the outbox of order, committed, and is not in order.events yet"
 SITUATIONS = {
     "never asked for": (facts(), "no start event for it was found", "towpath saga list place_order"),
@@ -119,12 +123,27 @@ SITUATIONS = {
     "command dead": (
         facts(state=sent(), asked=asked(replace(COMMAND, letter="1:3", cause="ZeroDivisionError"))),
         "AuthorisePayment is a dead letter of payment, 1:3: ZeroDivisionError",
-        "towpath dead show payment.commands 1:3; after the fix: towpath dead redrive payment.commands 1:3",
+        LETTER,
     ),
     "command parked": (
         facts(state=sent(), asked=asked(replace(COMMAND, parked_behind="1:3"))),
         "AuthorisePayment is parked: its key waits behind the dead letter 1:3",
-        "towpath dead show payment.commands 1:3",
+        LETTER,
+    ),
+    "clock of a dead command": (
+        facts(state=sent(), asked=asked(replace(COMMAND, letter="1:3", cause="ZeroDivisionError"))),
+        "(attempt 1; its clock stands still while AuthorisePayment is in quarantine)",
+        None,
+    ),
+    "clock of a parked command": (
+        facts(state=sent(), asked=asked(replace(COMMAND, parked_behind="1:3"))),
+        "(attempt 1; its clock stands still while AuthorisePayment is in quarantine)",
+        None,
+    ),
+    "clock of a dead command that holds none": (
+        facts(state=sent(), asked=asked(replace(COMMAND, letter="1:3")), dead_hold_attempts=False),
+        "(attempt 1; the attempt ends at 2026-01-01 00:00:30Z)",
+        None,
     ),
     "handler at work": (
         facts(state=sent(), asked=asked(replace(COMMAND, reader=READER), recorded=False)),
