@@ -76,11 +76,13 @@ def published_of(settings: Settings, name: str) -> int | None:
 
 def newest_of(settings: Settings, name: str, other_than: int | None) -> int:
     """Return the newest version but `other_than`. Raises NotFoundError where there is none."""
+    from towpath.view.versions.standing import DECLARED_IN
+
     numbers = [one.number for one in versions_of(settings, name) if one.number != other_than]
     if not numbers:
         raise NotFoundError(
             f"view {name} has no version beside {other_than}",
-            next_step="declare it with a higher version, and name both in [project] views of towpath.toml",
+            next_step=f"declare it with a higher version beside the other, both in {DECLARED_IN}",
         )
     return max(numbers)
 

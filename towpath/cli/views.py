@@ -251,15 +251,15 @@ def drop(
 ) -> None:
     """Drop a version that nobody reads: its rows, its offsets and its ids."""
     from towpath.view.versions import postgres
-    from towpath.view.versions.standing import published_kept
+    from towpath.view.versions.standing import DECLARED_IN
 
     settings = load_settings()
     found = version_of(settings, name, version)
     if found.workers:
         raise RefusedError(
-            f"version {version} of view {name} has {found.workers} workers, which would build it anew",
+            f"version {version} of view {name} would be built anew by its {output.counted(found.workers, 'worker')}",
             kept="every version",
-            next_step="take it out of [project] views in towpath.toml, stop its workers, then drop it",
+            next_step=f"take it out of {DECLARED_IN}, stop its workers, then drop it",
         )
     if found.builders:
         raise RefusedError(
@@ -269,13 +269,10 @@ def drop(
             f"{settings.stream.session_timeout_seconds:g} s",
         )
     decision = decided(name, "drop", version, None, actor, reason)
-    if dry_run and found.published:
-        others = [one.number for one in versions_of(settings, name) if one.built and not one.published]
-        raise published_kept(name, version, others)
     if not dry_run:
-        output.ask(f"Drop version {version} of {name} with {found.rows} rows, for good?", yes=yes)
-        with postgres.views_connection(settings) as connection:
-            postgres.drop(connection, settings.project.name, decision)
+        output.ask(f"Drop version {version} of {name} with {output.counted(found.rows, 'row')}, for good?", yes=yes)
+    with postgres.views_connection(settings) as connection, connection.transaction(force_rollback=dry_run):
+        postgres.drop(connection, settings.project.name, decision)
     show_done({**decision.to_json(), "rows": found.rows, "done": not dry_run}, as_json=as_json)
     if found.declared and not dry_run:
         output.note(f"the project still has version {version}: its worker would build it anew")
@@ -312,10 +309,8 @@ def _swap(
             kept="what is published",
             next_step=f"towpath views status {name}",
         )
-    if dry_run:
-        show_done({**decision.to_json(), "lag": found.lag, "done": False}, as_json=as_json)
-        return
-    output.ask(f"Let readers of {name} see version {target} instead of {decision.version_before}?", yes=yes)
+    if not dry_run:
+        output.ask(f"Let readers of {name} see version {target} instead of {decision.version_before}?", yes=yes)
     broker = broker_of(settings)
     seconds = timeout if timeout is not None else (float("inf") if when_ready else SWAP_SECONDS)
     ends = bounds_of(broker, {place.topic for place in found.ends}).ends
@@ -325,7 +320,8 @@ def _swap(
 
     def try_it() -> str | None:
         nonlocal told
-        with views_connection(settings) as connection:
+        # A dry run does it too, and rolls it back: what the run refuses it refuses as well.
+        with views_connection(settings) as connection, connection.transaction(force_rollback=dry_run):
             reason = swap(
                 connection,
                 settings.project.name,
@@ -337,15 +333,22 @@ def _swap(
         if reason is not None and reason != told:
             output.note(f"waiting: {reason}")
             told = reason
-        if reason is not None and when_ready:
+        if reason is not None and when_ready and not dry_run:
             watched.look()
         return reason
 
-    reason = wait_until(
-        SystemClock(), try_it, holds=lambda found: found is None, seconds=seconds, every_seconds=RETRY_SECONDS
-    )
+    if dry_run and when_ready:
+        try_it()  # what is left to be read is waited for by the run
+        reason = None
+    else:
+        reason = wait_until(
+            SystemClock(), try_it, holds=lambda found: found is None, seconds=seconds, every_seconds=RETRY_SECONDS
+        )
     if reason is not None:
         raise _not_ready(decision, reason)
+    if dry_run:
+        show_done({**decision.to_json(), "lag": found.lag, "done": False}, as_json=as_json)
+        return
     show_done({**decision.to_json(), "done": True}, as_json=as_json)
     if decision.action == "promote" and decision.version_before is not None:
         output.note(
@@ -415,16 +418,18 @@ def _compared(
 
 def _show(compared: "Comparison") -> None:
     output.results.print(
-        f"{compared.view}: version {compared.old} against {compared.new}: {compared.equal} rows equal, "
-        f"{compared.different} different, {compared.only_old} only in {compared.old}, "
-        f"{compared.only_new} only in {compared.new}",
+        f"{compared.view}: version {compared.old} against {compared.new}: "
+        f"{output.counted(compared.equal, 'row')} equal, {compared.different} different, "
+        f"{compared.only_old} only in {compared.old}, {compared.only_new} only in {compared.new}",
         highlight=False,
     )
     for version, columns in ((compared.old, compared.columns_only_old), (compared.new, compared.columns_only_new)):
         if columns:
             output.note(f"only version {version} has the columns {', '.join(columns)}")
     if compared.left_out:
-        output.note(f"{compared.left_out} keys were left out: only one version has read something further of them")
+        output.note(
+            f"left out: {output.counted(compared.left_out, 'key')} of which only one version has read something further"
+        )
     if compared.by_column:
         output.show_rows([{"column": name, "rows": count} for name, count in compared.by_column.items()])
     if compared.samples:

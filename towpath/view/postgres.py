@@ -27,7 +27,7 @@ from towpath.view.versions.postgres import (
     shape_of,
     views_connection,
 )
-from towpath.view.versions.standing import Column, Shape, require_shape
+from towpath.view.versions.standing import DECLARED_IN, Column, Shape, require_shape
 from towpath.view.view import View, column_types
 
 Row = TypeVar("Row")
@@ -88,7 +88,7 @@ class TableGone(WorldError):
         super().__init__(
             f"view {view.name}: {view.table} is not there: version {view.version} was dropped",
             kept="the records: none is passed over",
-            next_step=f"take version {view.version} out of [project] views and stop this worker; or start it again, "
+            next_step=f"take version {view.version} out of {DECLARED_IN} and stop this worker; or start it again, "
             "which builds the version anew",
         )
 

@@ -15,7 +15,7 @@ from tests.integration.stream.test_lost_tail import READ, Counts, Course
 from tests.integration.view.test_folding import NOW, TOLD, VIEW, Count, told
 from tests.integration.view.test_versions import PARTITIONS, PROJECT, TOPIC, Shop, shop, sum_view, until
 from tests.reference_records import CODEC
-from towpath.cli import view_building
+from towpath.cli import view_building, view_versions, views
 from towpath.contract.record import Record
 from towpath.errors import RefusedError
 from towpath.outbox.message import OutboxMessage
@@ -34,6 +34,7 @@ from towpath.view.versions.log import bounds_of
 from towpath.view.versions.postgres import (
     WORKER,
     drop,
+    last_swap,
     note_decision,
     published_version,
     swap,
@@ -41,6 +42,7 @@ from towpath.view.versions.postgres import (
     views_connection,
 )
 from towpath.view.versions.standing import VersionDecision
+from towpath.view.view import group_name
 
 __all__ = ["shop"]
 pytestmark = pytest.mark.stack
@@ -297,7 +299,7 @@ def test_a_version_with_keys_in_quarantine_is_published_by_force_alone(shop: Sho
         await shop.stop_all()
 
     asyncio.run(main())
-    with pytest.raises(RefusedError, match="1 keys of version 2 of view sums are in quarantine") as refused:
+    with pytest.raises(RefusedError, match=r"version 2 of view sums has keys in quarantine \(1\)") as refused:
         shop.swap(two, 2)
     assert "--force" in str(refused.value)
     assert shop.swap(two, 2, force=True) is None
@@ -372,3 +374,45 @@ def test_what_a_person_took_from_readers_stays_taken_whatever_the_person_is_call
         ViewTable(VIEW).create(own)
         note_decision(own, VersionDecision("counts", action, before, after, actor, "its rows are wrong"))
         assert (taken_back(own, "counts", before) is not None) == stays
+
+
+def test_a_rehearsed_promotion_is_refused_as_the_run_is(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is behind or in quarantine is told by the dry run; where it goes well, that publishes nothing."""
+    one, two = sum_view(RowSource.ONE_KEY, 1), sum_view(RowSource.ONE_KEY, 2)
+    monkeypatch.setattr(views, "load_settings", lambda: shop.settings)
+    monkeypatch.setattr(view_versions, "declared_views", lambda _: {"sums": {1: one, 2: two}})
+    for module in (views, view_versions):
+        monkeypatch.setattr(module, "broker_of", lambda _: shop.broker)
+
+    def promote(**more: Any) -> None:
+        views.promote("sums", "a test", version=2, timeout=0, yes=True, **more)
+
+    async def fold(view: View[Any]) -> None:
+        await shop.start(view)
+        await until(lambda: shop.caught_up(view))
+        await shop.stop(view.version)
+
+    shop.send(20)
+    asyncio.run(fold(one))
+    with shop.connected() as connection:
+        ViewTable(two).create(connection)
+    for dry_run in (True, False):
+        with pytest.raises(RefusedError, match="has yet to read"):
+            promote(dry_run=dry_run)
+    promote(dry_run=True, when_ready=True)
+    asyncio.run(fold(two))
+    with shop.connected() as connection:
+        parked = "INSERT INTO towpath_parked (application, partition, key, behind) VALUES (%s, 0, 'k', 'there')"
+        connection.execute(parked, (group_name(PROJECT, "sums", 2),))
+    for dry_run in (True, False):
+        with pytest.raises(RefusedError, match=r"version 2 of view sums has keys in quarantine \(1\)"):
+            promote(dry_run=dry_run)
+    with shop.connected() as connection:
+        connection.execute("DELETE FROM towpath_parked")
+        before = last_swap(connection, "sums")
+    promote(dry_run=True)
+    with shop.connected() as connection:
+        assert (published_version(connection, "sums"), last_swap(connection, "sums")) == (1, before)
+    promote()
+    with shop.connected() as connection:
+        assert published_version(connection, "sums") == 2

@@ -12,10 +12,11 @@ from towpath.cli import run, view_building, view_versions, views
 from towpath.cli.view_building import FOLDED_SECONDS, Watched
 from towpath.clock import ManualClock
 from towpath.errors import NotFoundError, RefusedError
-from towpath.project import SAGAS_VIEW_WORKER, worker_names
+from towpath.project import SAGAS_VIEW_WORKER, load_views, worker_names
 from towpath.settings import Settings, load_settings
 from towpath.stack.groups import applications
-from towpath.view.versions.standing import Version
+from towpath.view.postgres import TableGone
+from towpath.view.versions.standing import DECLARED_IN, Version
 
 
 class Folders:
@@ -60,6 +61,19 @@ def two_built(monkeypatch: pytest.MonkeyPatch, published: int, *declared: int) -
         monkeypatch.setattr(module, "published_of", lambda *_: published)
     told: list[dict[str, Any]] = []
     monkeypatch.setattr(views, "show_done", lambda done, **_: told.append(done))
+    # What a dry run asks the database, and rolls back: tests/integration/view/test_versions.py.
+    monkeypatch.setattr(views, "broker_of", lambda *_: None)
+    monkeypatch.setattr("towpath.view.versions.log.bounds_of", lambda *_: SimpleNamespace(ends={}, begins={}))
+    database = nullcontext(SimpleNamespace(transaction=lambda **_: nullcontext(), execute=lambda *_: None))
+    for name, found_there in {
+        "views_connection": database,
+        "swap": None,
+        "lock_version": True,
+        "lock_view": None,
+        "published_version": published,
+        "built_versions": [1, 2],
+    }.items():
+        monkeypatch.setattr(f"towpath.view.versions.postgres.{name}", lambda *_, found=found_there, **__: found)
     return told
 
 
@@ -112,8 +126,6 @@ def test_who_has_built_an_older_version_is_told_how_to_publish_that_one(
     monkeypatch.setattr("towpath.cli.output.note", notes.append)
     view = SimpleNamespace(name="orders", version=1, topics=(), forgets=False)
     monkeypatch.setattr(views, "declared_view", lambda *_: view)
-    monkeypatch.setattr("towpath.view.versions.log.bounds_of", lambda *_: SimpleNamespace(begins={}))
-    monkeypatch.setattr(views, "broker_of", lambda *_: None)
     monkeypatch.setattr(views, "watch_workers", lambda *_: True)
     views.build("orders", version=1)
     if published == 1:
@@ -128,7 +140,22 @@ def test_a_published_version_that_left_the_project_is_replaced_where_the_project
     """Where it has none, a promotion would be refused: the version is to be declared again."""
     advice = Version("orders", 2, False, True, True, others_declared=others).advice or ""
     assert "its rows stand still" in advice
-    assert ("towpath views promote" in advice, "[project] views" in advice) == (others, not others)
+    assert ("towpath views promote" in advice, DECLARED_IN in advice) == (others, not others)
+
+
+def test_who_is_to_change_the_projects_views_is_told_both_ways_to_have_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new project lists none: they are its modules in pipelines/views."""
+    assert "pipelines/views" in DECLARED_IN
+    assert "[project] views" in DECLARED_IN
+    found = [Version("orders", 1, True, True, False, workers=1)]
+    monkeypatch.setattr(view_versions, "versions_of", lambda *_: found)
+    with pytest.raises(RefusedError) as dropped:
+        views.drop("orders", "a reason", version=1)
+    with pytest.raises(NotFoundError) as compared:
+        view_versions.newest_of(load_settings(), "orders", 1)
+    gone = TableGone(load_views(load_settings(environment=False))["order_status"][1])
+    for error in (dropped.value, compared.value, gone):
+        assert DECLARED_IN in (error.next_step or "")
 
 
 def test_a_project_without_sagas_has_its_views_and_workers(monkeypatch: pytest.MonkeyPatch) -> None:

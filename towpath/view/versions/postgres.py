@@ -365,7 +365,7 @@ def _require_none_in_quarantine(connection: Connection, project: str, decision: 
     ((keys,),) = connection.execute(_ALONE, (group_name(project, view, after), published)).fetchall()
     if keys:
         raise RefusedError(
-            f"{keys} keys of version {after} of view {view} are in quarantine: readers would miss their records",
+            f"version {after} of view {view} has keys in quarantine ({keys}): readers would miss their records",
             kept="what is published",
             next_step="towpath dead list names them; redrive or drop them first; or show readers the version without "
             "them: --force",

@@ -13,6 +13,8 @@ from towpath.errors import ContractError, RefusedError
 from towpath.stream.broker.record import TopicPartition
 
 Vector = Mapping[TopicPartition, int]
+DECLARED_IN = "pipelines/views (or [project] views of towpath.toml, where that lists them)"
+"""Where a project has the versions of its views."""
 
 
 class State(StrEnum):
@@ -124,7 +126,7 @@ class Version:
             cause = f"version {self.number} is published, and the project does not have it: its rows stand still"
             if self.others_declared:
                 return f"{cause}; towpath views promote {self.view} --when-ready --reason REASON"
-            return f"{cause}; name it in [project] views of towpath.toml again, and run its worker"
+            return f"{cause}; have it in {DECLARED_IN} again, and run its worker"
         if self.declared and not self.workers and not self.built:
             return f"version {self.number} is not built: towpath views build {self.view} --version {self.number}"
         if self.declared and not self.workers and self.lag:

@@ -297,7 +297,7 @@ def _require_whole(connection: Connection, project: str, view: View[Any], before
     ).fetchall()
     if parked:
         raise RefusedError(
-            f"{parked} keys of version {before} of view {view.name} are in quarantine: its rows lack their records",
+            f"version {before} of view {view.name} has keys in quarantine ({parked}): its rows lack their records",
             kept="both versions",
             next_step="towpath dead list names them; redrive or drop them first",
         )
