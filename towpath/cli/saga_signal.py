@@ -15,10 +15,9 @@ from towpath.cli.saga_request_report import show_rehearsal
 from towpath.cli.saga_room import Room, json_of, own_topic
 from towpath.clock import SystemClock, epoch_milliseconds
 from towpath.errors import PartlyDoneError, RefusedError
-from towpath.settings import load_settings
+from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.contract.catalogue import Topic
     from towpath.orchestrator.asking import Message
     from towpath.orchestrator.rehearsal import Rehearsed
 
@@ -45,9 +44,11 @@ def signal(
     from towpath.orchestrator.requests import signal_id as id_of_signal
 
     json_of(json_value)
-    room = Room(load_settings(), name)
+    settings = load_settings()
+    taken = _taken(settings, name, type_)
+    room = Room(settings, name)
     topic = own_topic(room.settings, room.catalogue, name, envelope.SIGNALS)
-    record = room.record(type_, json_value, like=like, among=_signal_names(room, topic))
+    record = room.record(type_, json_value, like=like, among=taken)
     id_ = signal_id or str(id_of_signal(name, key, record))
     headers = envelope.headers_of(id=id_, type=record.SCHEMA_NAME)
     message = (topic.name, key.encode(), room.codec.encode(record), headers)
@@ -85,14 +86,21 @@ def signal(
         )
 
 
-def _signal_names(room: Room, topic: "Topic") -> list[str]:
-    """Return the records of a saga's topic of signals that a person may send: the others are the engine's own."""
+def _taken(settings: Settings, saga: str, type_: str) -> list[str]:
+    """Return the records that the waits of a saga take, by their full names, `type_` among them.
+
+    Raises ConfigurationError for another one; of a saga that the project does not have it knows none.
+    """
+    from towpath.client.saga import takes_no_signal
     from towpath.orchestrator.mapping import wire_name
     from towpath.project import load_sagas
 
-    versions = load_sagas(room.settings).get(room.saga, {}).values()
-    taken = {wire_name(kind) for definition in versions for kind in definition.signals}
-    return [name for name in topic.values if name in taken]
+    sagas = load_sagas(settings)
+    signals = {kind for definition in sagas.get(saga, {}).values() for kind in definition.signals}
+    short = {name: name.rpartition(".")[2] for name in map(wire_name, signals)}
+    if saga in sagas and type_ not in {*short, *short.values()}:
+        raise takes_no_signal(saga, type_, short.values())
+    return list(short)
 
 
 def _rehearsed(room: Room, key: str, message: "Message") -> "Rehearsed":

@@ -11,7 +11,15 @@ from typing import Any, Protocol
 from uuid import UUID, uuid5
 
 from towpath.client.arguments import require_id, require_key, require_text
-from towpath.client.saga import NOTHING_WRITTEN, InstanceStatus, Started, require_start, start_topic, versions_of
+from towpath.client.saga import (
+    NOTHING_WRITTEN,
+    InstanceStatus,
+    Started,
+    require_start,
+    start_topic,
+    takes_no_signal,
+    versions_of,
+)
 from towpath.contract.catalogue import Catalogue
 from towpath.contract.codec import Codec
 from towpath.contract.record import Record
@@ -101,12 +109,7 @@ class ClientMessages:
         key = require_key(key)
         taken = {kind for definition in self._versions(saga).values() for kind in definition.signals}
         if type(record) not in taken:
-            names = ", ".join(sorted(kind.__name__ for kind in taken))
-            raise ConfigurationError(
-                f"saga {saga} takes no signal {type(record).__name__}",
-                kept=NOTHING_WRITTEN,
-                next_step=f"send one of {names}" if names else f"nothing: no wait of {saga} takes a signal",
-            )
+            raise takes_no_signal(saga, type(record).__name__, (kind.__name__ for kind in taken))
         id_ = signal_id(saga, key, record) if id is None else require_id(id, "signal_id")
         named: dict[str, Any] = {} if saga_id is None else {"saga_id": require_id(saga_id, "saga_id"), "saga": saga}
         topic = self._topic(saga, envelope.SIGNALS)

@@ -1,6 +1,6 @@
 """What an application knows of a saga that it started. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -176,6 +176,16 @@ def require_start(sagas: Mapping[str, Mapping[int, Definition]], saga: str, reco
             kept=NOTHING_WRITTEN,
             next_step=f"start it with {wanted}",
         )
+
+
+def takes_no_signal(saga: str, given: str, taken: Iterable[str]) -> ConfigurationError:
+    """Return the error for a signal that no version of a saga takes; `taken` are the names of those that one does."""
+    names = ", ".join(sorted(taken))
+    return ConfigurationError(
+        f"saga {saga} takes no signal {given}",
+        kept=NOTHING_WRITTEN,
+        next_step=f"send one of {names}" if names else f"nothing: no wait of {saga} takes a signal",
+    )
 
 
 def start_topic(catalogue: Catalogue, saga: str, record: type[Record]) -> str:
