@@ -90,7 +90,7 @@ class ClientMessages:
 
     def start(self, saga: str, key: str, event: Record, *, event_id: UUID, **headers: Any) -> Started:
         """Return the start of a saga. Raises ConfigurationError, ContractError."""
-        key, event_id = require_key(key), require_id(event_id, "event_id")
+        saga, key, event_id = require_text(saga, "saga"), require_key(key), require_id(event_id, "event_id")
         require_start(self._definitions(), saga, type(event))
         topic = start_topic(self._catalogue, saga, type(event))
         return Started.by(saga, key, event_id, self._message(topic, key, event, id=event_id, **headers))
@@ -106,7 +106,7 @@ class ClientMessages:
         **headers: Any,
     ) -> Sent:
         """Return a signal. Raises ConfigurationError for one that no version of the saga takes, ContractError."""
-        key = require_key(key)
+        saga, key = require_text(saga, "saga"), require_key(key)
         taken = {kind for definition in self._versions(saga).values() for kind in definition.signals}
         if type(record) not in taken:
             raise takes_no_signal(saga, type(record).__name__, (kind.__name__ for kind in taken))

@@ -180,6 +180,8 @@ def test_the_other_kind_of_object_is_sent_to_the_other_client(
 
 BAD: dict[str, tuple[str, Callable[[Any, Any], Any]]] = {
     "a number as key": ("key is a text", lambda c, g: c.start(g, "place_order", 7, ORDER, event_id=uuid4())),
+    "a list as saga": ("saga is a text", lambda c, g: c.start(g, ["x"], "o", ORDER, event_id=uuid4())),
+    "a list as saga of a signal": ("saga is a text", lambda c, g: c.signal(g, ["x"], "o", APPROVED)),
     "an empty key": ("an empty one", lambda c, g: c.signal(g, "place_order", "", APPROVED)),
     "no UUID as event_id": ("event_id is a UUID", lambda c, g: c.start(g, "place_order", "o", ORDER, event_id="o")),
     "no UUID as signal_id": (
