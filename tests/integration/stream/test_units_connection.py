@@ -11,6 +11,7 @@ from tests.integration.stream.test_database_faults import TABLES, Act, run_with
 from tests.integration.stream.test_database_unit import TABLE, applied_values, apply_all, fill, options, until
 from tests.unit.stream.support import memory_broker, working
 from towpath.errors import ConfigurationError
+from towpath.stream.engine.options import StreamOptions
 
 Connection = psycopg.Connection[Any]
 DEFERRED = """
@@ -29,6 +30,16 @@ CREATE CONSTRAINT TRIGGER late AFTER INSERT ON watched DEFERRABLE INITIALLY DEFE
 def tables(connection: Connection) -> None:
     connection.execute(TABLE.replace("applied", "public.applied") + ";" + TABLES)
     connection.commit()
+
+
+def apply_until(total: int, connection: Connection, options_: StreamOptions) -> None:
+    """Have a worker apply what there is."""
+
+    async def main() -> None:
+        async with working(apply_all, options_, ["in"]) as worker:
+            await until(worker, connection, total)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize("how", ["SET LOCAL", "SET"])
@@ -66,16 +77,11 @@ def test_a_schema_of_the_users_name_is_no_new_beginning(connection: Connection, 
     """PostgreSQL looks there first: offsets that began anew there would have all applied once more."""
     broker = memory_broker(partitions=1)
     fill(broker, 20)
-
-    async def main(total: int) -> None:
-        async with working(apply_all, options(broker, database_url), ["in"]) as worker:
-            await until(worker, connection, total)
-
-    asyncio.run(main(20))
+    apply_until(20, connection, options(broker, database_url))
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(connection.info.user)))
     connection.commit()
     broker.append("in", b"20", key=b"k")
-    asyncio.run(main(21))
+    apply_until(21, connection, options(broker, database_url))
     assert len(applied_values(connection)) == 21
 
 
@@ -83,12 +89,7 @@ def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(connection: Con
     """The worker ends, and says what to run; what it says is run, and it goes on from there."""
     broker = memory_broker(partitions=1)
     fill(broker, 20)
-
-    async def main(total: int) -> None:
-        async with working(apply_all, options(broker, database_url), ["in"]) as worker:
-            await until(worker, connection, total)
-
-    asyncio.run(main(20))
+    apply_until(20, connection, options(broker, database_url))
     kept = ("towpath_offsets", "towpath_parked", "towpath_seen", "towpath_horizon", "towpath_position_decisions")
     user = sql.Identifier(connection.info.user)
     connection.execute(sql.SQL("CREATE SCHEMA {}").format(user))
@@ -97,11 +98,11 @@ def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(connection: Con
     connection.commit()
     broker.append("in", b"20", key=b"k")
     with pytest.raises(ConfigurationError) as refused:
-        asyncio.run(main(21))
+        apply_until(21, connection, options(broker, database_url))
     statements = (refused.value.next_step or "").partition("then run there: ")[2]
     connection.execute(statements.encode())
     connection.commit()
-    asyncio.run(main(21))
+    apply_until(21, connection, options(broker, database_url))
     assert len(applied_values(connection)) == 21
 
 
