@@ -6,13 +6,10 @@ So a save is seen whatever the session does meanwhile, and what it waits for can
 import stat
 import threading
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from towpath.errors import WorldError
-
-if TYPE_CHECKING:
-    from watchfiles import Change
 
 SUFFIXES = frozenset({".py", ".avsc", ".json", ".yaml", ".yml", ".sql", ".toml"})
 FOLDERS = ("sagas", "pipelines", "schemas", "infra/postgres")
@@ -21,15 +18,27 @@ DEBOUNCE_MILLISECONDS = 120
 """An editor writes a file in several steps, and a formatter writes it again: they count as one save."""
 TURN_MILLISECONDS = 200
 """Between two looks at single files: an editor that puts a new one in its place takes the watch away with the old."""
-Seen = dict[Path, tuple[int, int, int] | None]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How files stood at one look: `beside`, the names that were followed then; of each file what tells a save."""
+
+    beside: frozenset[str]
+    files: dict[Path, tuple[int, int, int] | None]
 
 
 class Saves:
-    """The saves in the project in `root`. For one thread that asks."""
+    """The saves in the project in `root`. For one thread that asks.
+
+    The system's events only say when to look again; a save is a file that differs from how it stood at the last look.
+    So none is lost while other folders begin to be watched, and none is told twice.
+    """
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._beside: frozenset[str] = frozenset()
+        self._stands = Look(frozenset(), {})
         self._paths: set[Path] = set()
         self._failure: Exception | None = None
         self._lock = threading.Lock()
@@ -38,8 +47,8 @@ class Saves:
 
     def begin(self) -> None:
         """Watch from now on."""
-        seen = self._single_files()
-        threading.Thread(target=self._run, args=(seen,), daemon=True).start()
+        self._stands = self._look()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def follow(self, beside: Iterable[str]) -> None:
         """Watch these files and folders of the project too: what its code imports beside its own folders."""
@@ -67,35 +76,22 @@ class Saves:
         """Watch no more."""
         self._ended.set()
 
-    def _tell(self, paths: Iterable[Path]) -> None:
-        with self._lock:
-            before = len(self._paths)
-            self._paths.update(paths)
-            if len(self._paths) > before:
-                self._news.set()
-
-    def _folders(self) -> frozenset[Path]:
-        return frozenset(path for name in (*FOLDERS, *self._beside) if (path := self._root / name).is_dir())
-
-    def _single_files(self) -> Seen:
-        return {self._root / name: _seen(self._root / name) for name in (SETTINGS, *self._beside)}
-
-    def _run(self, seen: Seen) -> None:
+    def _run(self) -> None:
         try:
             while not self._ended.is_set():
                 try:
-                    seen = self._watch(self._folders(), seen)
-                except FileNotFoundError:  # a folder that went away before it was watched
+                    self._watch(self._folders())
+                except FileNotFoundError:  # a folder that went away before it was watched, or looked into
                     self._ended.wait(TURN_MILLISECONDS / 1000)
         except Exception as error:  # whatever the watcher's library, or the system, makes of it
             self._failure = error
             self._news.set()
 
-    def _watch(self, folders: frozenset[Path], seen: Seen) -> Seen:
-        """Watch until there are other folders to watch; return how the single files stood last."""
+    def _watch(self, folders: frozenset[Path]) -> None:
+        """Watch until there are other folders to watch."""
         from watchfiles import watch
 
-        known = {one for folder in folders for one in folder.rglob("*") if _is_folder(self._root, one)}
+        is_first = True
         for changes in watch(
             *folders,
             watch_filter=None,
@@ -105,34 +101,37 @@ class Saves:
             yield_on_timeout=True,
             stop_event=self._ended,
         ):
-            files = self._single_files()
-            self._tell(self._saved(changes, known))
-            # One that is looked at from now on was not saved.
-            self._tell(path for path, now in files.items() if seen.get(path, now) != now)
-            seen = files
-            if (watched := self._folders()) != folders:
-                new = watched - folders - {self._root / name for name in self._beside}
-                self._tell(path for folder in new for path in self._files_in(folder))
+            # Of what was saved before these folders were watched there was no event.
+            self._tell(self._look(is_whole=is_first or bool(changes) or self._beside != self._stands.beside))
+            is_first = False
+            if self._folders() != folders:
                 break
-        return seen
 
-    def _saved(self, changes: "set[tuple[Change, str]]", known: set[Path]) -> set[Path]:
-        """Return what was saved; of a folder that came, its files; of one of the `known` that went, itself."""
-        found: set[Path] = set()
-        for _, name in changes:
-            path = Path(name)
-            if concerns(self._root, path):
-                found.add(path)
-            elif path in known and not path.exists():
-                known.discard(path)
-                found.add(path)
-            elif path not in known and _is_folder(self._root, path):
-                known |= {path, *(one for one in path.rglob("*") if _is_folder(self._root, one))}
-                found |= self._files_in(path)
-        return found
+    def _look(self, *, is_whole: bool = True) -> Look:
+        """Return how the files stand: all, or only those outside the folders anew."""
+        beside = self._beside
+        files = {self._root / name: _seen(self._root / name) for name in (SETTINGS, *beside)}
+        if not is_whole:
+            return Look(beside, self._stands.files | files)
+        inside = (path for folder in self._folders() for path in folder.rglob("*") if concerns(self._root, path))
+        return Look(beside, {path: _seen(path) for path in inside} | files)
 
-    def _files_in(self, folder: Path) -> set[Path]:
-        return {path for path in folder.rglob("*") if concerns(self._root, path)}
+    def _tell(self, now: Look) -> None:
+        """Note what stands otherwise than at the last look. What is looked at only from now on was not saved."""
+        before, self._stands = self._stands, now
+        new = [self._root / name for name in now.beside - before.beside]
+        saved = {
+            path
+            for path in before.files.keys() | now.files.keys()
+            if before.files.get(path) != now.files.get(path) and not any(path.is_relative_to(one) for one in new)
+        }
+        if saved:
+            with self._lock:
+                self._paths |= saved
+                self._news.set()
+
+    def _folders(self) -> frozenset[Path]:
+        return frozenset(path for name in (*FOLDERS, *self._beside) if (path := self._root / name).is_dir())
 
 
 def _seen(path: Path) -> tuple[int, int, int] | None:
@@ -146,10 +145,6 @@ def _seen(path: Path) -> tuple[int, int, int] | None:
 def concerns(root: Path, path: Path) -> bool:
     """Say whether a file that changed is one that a person wrote and a worker or a check reads."""
     return path.suffix in SUFFIXES and _is_written_by_people(root, path)
-
-
-def _is_folder(root: Path, path: Path) -> bool:
-    return _is_written_by_people(root, path) and path.is_dir()
 
 
 def _is_written_by_people(root: Path, path: Path) -> bool:

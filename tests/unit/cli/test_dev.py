@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import watchfiles
 
 from towpath.cli import dev, dev_processes
 from towpath.cli.dev import Session, _alone, _uninterrupted
@@ -390,12 +391,41 @@ def test_every_way_to_save_is_seen(session: Told, tmp_path: Path) -> None:
         (tmp_path / "sagas/4913").touch()  # as vim does, to see whether it may
         (tmp_path / "sagas/4913").unlink()
         (tmp_path / "sagas/__pycache__").mkdir()
-        (tmp_path / "pipelines/services/order").rename(tmp_path / "pipelines/services/orders")
-        orders = tmp_path / "pipelines/services/orders"
-        moved = {orders.with_name("order"), orders / "__init__.py", orders / "service.py"}
+        old = tmp_path / "pipelines/services/order"
+        old.rename(old.with_name("orders"))
+        moved = {folder / name for folder in (old, old.with_name("orders")) for name in ("__init__.py", "service.py")}
         assert set(first_of(saves.take, 10.0)) == moved
         swap("place_orders.py")
         assert not seen("place_orders.py", 1.0)
+    finally:
+        saves.close()
+
+
+def test_what_is_saved_while_another_folder_begins_to_be_watched_is_seen(
+    session: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was lost: between two watches there are no events. So was what went with its folder."""
+    session.stands = Loaded(workers=WORKERS)
+    service = tmp_path / "pipelines/services/order"
+    schema = tmp_path / "infra/postgres/order.sql"
+    watch = watchfiles.watch
+
+    def watch_late(*folders: Path, **options: Any) -> Iterable[Any]:
+        if schema.parent in folders:
+            service.rename(service.with_name("orders"))
+        return watch(*folders, **options)
+
+    monkeypatch.setattr(watchfiles, "watch", watch_late)
+    saves = Saves(tmp_path)
+    saves.begin()
+    try:
+        schema.parent.mkdir(parents=True)
+        schema.write_text("", encoding="utf-8")
+        moved = [
+            folder / name for folder in (service, service.with_name("orders")) for name in ("__init__.py", "service.py")
+        ]
+        assert first_of(saves.take, 10.0) == sorted([schema, *moved])
+        assert first_of(saves.take, 1.0) == []
     finally:
         saves.close()
 
