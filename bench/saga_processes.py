@@ -8,18 +8,23 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
 SPIN_SECONDS = 0.4
+CROWDING_MAX = 1.15
+"""A busy loop that takes a seventh longer than its own CPU time, or than at another moment, has lost that to others."""
 SPIN = """
 import time
 wall, cpu = time.perf_counter(), time.process_time()
+rounds = 0
 while time.process_time() - cpu < {seconds}:
     sum(range(1000))
-print((time.perf_counter() - wall) / (time.process_time() - cpu))
+    rounds += 1
+spent = time.process_time() - cpu
+print((time.perf_counter() - wall) / spent, rounds / spent)
 """
 _METRIC = re.compile(r'^towpath_(\w+)\{application="([^"]+)"[^}]*\} ([0-9.e+-]+)$', re.MULTILINE)
 _WANTED = ("units_total", "records_total", "unit_seconds_sum", "commit_seconds_sum", "commit_seconds_count")
@@ -62,13 +67,32 @@ def machine_busy_seconds() -> float | None:
     return (user + nice + system + irq + softirq + steal) / TICKS
 
 
-def crowding() -> float:
-    """Return how much longer than its CPU time a busy loop takes on each core at once: 1.0 on a quiet machine."""
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What a busy loop on each core at once says of the machine, by its most disturbed core.
+
+    `crowding`: how much longer than its CPU time it takes, 1.0 on a quiet machine. `rounds_per_second`: what it does in
+    a second of CPU time; less where a neighbour shares the core's units, which no count of times shows.
+    """
+
+    crowding: float
+    rounds_per_second: float
+
+
+def calibrate() -> Calibration:
+    """Run the loop."""
     loops = [
         subprocess.Popen([sys.executable, "-c", SPIN.format(seconds=SPIN_SECONDS)], stdout=subprocess.PIPE, text=True)
         for _ in range(len(os.sched_getaffinity(0)))
     ]
-    return round(max(float(loop.communicate()[0]) for loop in loops), 3)
+    told = [tuple(map(float, loop.communicate()[0].split())) for loop in loops]
+    return Calibration(round(max(one for one, _ in told), 3), round(min(one for _, one in told)))
+
+
+def is_steady(calibrations: Sequence[Calibration]) -> bool:
+    """Say whether the machine was quiet at each of them and as fast at the last as at the first."""
+    speeds = [one.rounds_per_second for one in calibrations]
+    return max(one.crowding for one in calibrations) <= CROWDING_MAX and max(speeds) <= CROWDING_MAX * min(speeds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import sys
 from uuid import UUID, uuid5
 
 from bench.saga_hops import hops, spread
-from bench.saga_processes import Counts, cpu_seconds
+from bench.saga_processes import Calibration, Counts, calibrate, cpu_seconds, is_steady
 from towpath.orchestrator import records as wire
 from towpath.stream.broker.record import ConsumedRecord
 
@@ -57,3 +57,14 @@ def test_the_cpu_time_of_ended_children_is_their_parents() -> None:
     before = cpu_seconds(os.getpid())
     subprocess.run([sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"], check=True)
     assert cpu_seconds(os.getpid()) - before >= 0.25
+
+
+def test_a_machine_that_was_crowded_or_changed_its_speed_was_not_steady() -> None:
+    """A neighbour on the core's other thread halves what a second of CPU time does, and no clock shows it."""
+    fine, slower = Calibration(1.02, 60_000.0), Calibration(1.02, 40_000.0)
+    assert is_steady([fine, Calibration(1.1, 55_000.0)])
+    assert not is_steady([fine, slower])
+    assert not is_steady([fine, Calibration(1.3, 60_000.0)])
+    now = calibrate()
+    assert now.crowding > 0.9
+    assert now.rounds_per_second > 0
