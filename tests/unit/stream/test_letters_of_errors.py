@@ -173,3 +173,63 @@ def test_the_record_that_a_task_group_names_is_the_one() -> None:
     broker = run(handler, "1", "bad", "2")
     (letter,) = broker.records("in.dead")
     assert b'"kind": "peer"' in (dict(letter.headers)["dead"] or b"")
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_a_dependency_away_in_a_task_that_names_no_record_is_waited_for(how: str) -> None:
+    """The records' own tasks were cancelled for it, or failed beside it: they were dead in its stead."""
+    runs = 0
+
+    async def refresh() -> None:
+        if runs <= 6:
+            raise ConnectionError("the service is away")
+
+    async def one(record: ConsumedRecord) -> None:
+        try:
+            await asyncio.sleep(0.01)
+        except BaseException as error:  # as the engine's own agents do
+            cause = error if how == "cancelled" else ValueError("what it works on is half there")
+            raise RecordFailed(record, cause) from error
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        nonlocal runs
+        runs += 1
+        records = [record for group in groups.values() for record in group]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(refresh())
+            for record in records:
+                group.create_task(one(record))
+        for record in records:
+            unit.send("out", record.value)
+
+    broker = run(handler, "good", "fine")
+    assert values(broker.records("in.dead")) == []
+    assert sorted(filter(None, values(broker.records("out")))) == ["fine", "good"]
+
+
+def test_a_record_whose_task_was_cancelled_is_not_the_one_that_failed() -> None:
+    """An error that names none, beside tasks that were cancelled for it: whose it is, smaller units tell."""
+
+    async def one(record: ConsumedRecord) -> None:
+        try:
+            await asyncio.sleep(0.01)
+        except BaseException as error:
+            raise RecordFailed(record, error) from error
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        records = [record for group in groups.values() for record in group]
+
+        async def check() -> None:
+            if any(record.value == b"bad" for record in records):
+                raise ValueError("one of them is bad")
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(check())
+            for record in records:
+                group.create_task(one(record))
+        for record in records:
+            unit.send("out", record.value)
+
+    broker = run(handler, "good", "bad", "fine")
+    assert values(broker.records("in.dead")) == ["bad"]
+    assert values(broker.records("out")) == ["good", "fine"]

@@ -130,9 +130,18 @@ def found_in(cause: BaseException, kinds: tuple[type[E], ...]) -> E | None:
     return next((found for each in within if (found := found_in(each, kinds)) is not None), None)
 
 
-def named_in(error: BaseException) -> RecordFailed | None:
-    """Return what says whose fault `error` is, None where nothing does: of a task group's, the first that names one."""
-    return found_in(error, (RecordFailed,)) if isinstance(error, Exception) else None
+def named_in(error: BaseException, world_errors: tuple[type[BaseException], ...] = ()) -> RecordFailed | None:
+    """Return what says whose fault `error` is: of a task group's, the first that names one; None where nothing does.
+
+    Nor does anything where the world is at fault in the same group, or where the named were only cancelled for another:
+    what failed without a name is the cause then, and has stopped records that are good.
+    """
+    if not isinstance(error, BaseExceptionGroup):
+        return found_in(error, (RecordFailed,)) if isinstance(error, Exception) else None
+    if not isinstance(error, Exception) or blame(error, world_errors) is Blame.WORLD:
+        return None
+    found = (named_in(each, world_errors) for each in error.exceptions)
+    return next((named for named in found if named and not isinstance(named.cause, CancelledError)), None)
 
 
 @dataclass(slots=True)

@@ -128,15 +128,17 @@ async def _after(error: BaseException, agent: Any, actor: Any) -> None:
         if message is not None and message.run.too_slow:
             return  # its run has failed already, for being too slow
     if handling:
-        message.run.fail(*_culprit(error, message))  # type: ignore[union-attr, arg-type]
+        message.run.fail(*_culprit(error, message, agent.app.consumer.options))  # type: ignore[union-attr, arg-type]
         return
     ended = error if isinstance(error, Exception) else handler_exit(error, f"agent {agent.name}, outside any record")
     await agent.app.consumer.crash(ended)
     raise ended from error
 
 
-def _culprit(error: BaseException, message: UnitMessage) -> tuple[BaseException, list[ConsumedRecord]]:
-    named = named_in(error)
+def _culprit(
+    error: BaseException, message: UnitMessage, options: StreamOptions
+) -> tuple[BaseException, list[ConsumedRecord]]:
+    named = named_in(error, options.world_errors)
     return (error, message.records) if named is None else (named.cause, [named.record])
 
 
