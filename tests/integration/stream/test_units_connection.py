@@ -109,10 +109,15 @@ def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(connection: Con
 ENDING: dict[str, Act] = {
     "composed": lambda mine: mine.execute(sql.SQL("COMMIT")),
     "composed of parts": lambda mine: mine.execute(sql.SQL("{} {}").format(sql.SQL("COMMIT"), sql.SQL("WORK"))),
+    "composed of nothing first": lambda mine: mine.execute(sql.SQL("{}{}").format(sql.SQL(""), sql.SQL("COMMIT"))),
+    "composed behind a comment": lambda mine: mine.execute(sql.SQL("/* t */ {}").format(sql.SQL("COMMIT"))),
     "bytes": lambda mine: mine.execute(b"COMMIT"),
     "behind a comment": lambda mine: mine.execute("-- all is well\n /* and\nso on */ COMMIT"),
+    "behind a comment in a comment": lambda mine: mine.execute("/* a /* -- b */ c */ COMMIT"),
     "behind nothing": lambda mine: mine.execute("; COMMIT"),
     "for many": lambda mine: mine.cursor().executemany("COMMIT", [()]),
+    "row by row": lambda mine: list(mine.cursor().stream("COMMIT")),
+    "as a copy": lambda mine: mine.cursor().copy("COMMIT").__enter__(),
 }
 
 

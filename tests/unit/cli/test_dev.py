@@ -424,7 +424,10 @@ def test_what_is_saved_while_another_folder_begins_to_be_watched_is_seen(
         moved = [
             folder / name for folder in (service, service.with_name("orders")) for name in ("__init__.py", "service.py")
         ]
-        assert first_of(saves.take, 10.0) == sorted([schema, *moved])
+        seen = first_of(saves.take, 10.0)
+        if len(seen) < 1 + len(moved):  # a look may come between the two
+            seen += first_of(saves.take, 10.0)
+        assert sorted(seen) == sorted([schema, *moved])
         assert first_of(saves.take, 1.0) == []
     finally:
         saves.close()

@@ -18,9 +18,10 @@ _COMMIT = "COMMIT; RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
 Not before the transaction does: deferred triggers run within COMMIT, and see what their function has set.
 """
 _ENDS = re.compile(
-    r"(?>\s|;|--[^\r\n]*|/\*(?s:.*?)\*/)*+(COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b",
-    re.IGNORECASE,
+    r"(COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b", re.IGNORECASE
 )
+_NOTHING = re.compile(r"[\s;]+|--[^\r\n]*|/\*")
+_COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 
 class TransactionEnded(EffectsKept):
@@ -48,15 +49,43 @@ class UnitCursor(psycopg.Cursor[Any]):
         _refuse_end(query)
         super().executemany(query, *arguments, **options)
 
+    def stream(self, query: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
+        """Execute, and yield row by row. Raises TransactionEnded."""
+        _refuse_end(query)
+        return super().stream(query, *arguments, **options)
+
+    def copy(self, statement: Any, *arguments: Any, **options: Any) -> Any:
+        """Copy. Raises TransactionEnded."""
+        _refuse_end(statement)
+        return super().copy(statement, *arguments, **options)
+
 
 def _refuse_end(query: Any) -> None:
     """Raise TransactionEnded for what begins with the end of the transaction, in any form that psycopg takes."""
-    while isinstance(query, sql.Composed):  # only how it begins: composing it whole would be done twice
-        query = next(iter(query), "")
-    text = query.as_string() if isinstance(query, sql.SQL) else query
-    text = text.decode("latin-1") if isinstance(text, bytes) else text
-    if isinstance(text, str) and (found := _ENDS.match(text)):
+    text = _text(query)
+    if found := _ENDS.match(text, _begins_at(text)):
         raise TransactionEnded(found[1].upper())
+
+
+def _text(query: Any) -> str:
+    """Return a query's words. What is put into them is a name or a value, and ends nothing."""
+    if isinstance(query, sql.Composed):
+        return "".join(map(_text, query))
+    if isinstance(query, bytes):
+        return query.decode("latin-1")
+    if isinstance(query, sql.SQL):
+        return query.as_string()
+    return query if isinstance(query, str) else "?"
+
+
+def _begins_at(text: str) -> int:
+    """Return where the first word of `text` stands: after blanks and comments, which PostgreSQL lets nest."""
+    at = 0
+    while found := _NOTHING.match(text, at):
+        at, depth = found.end(), int(found[0] == "/*")
+        while depth and (edge := _COMMENT_EDGE.search(text, at)):
+            at, depth = edge.end(), depth + (1 if edge[0] == "/*" else -1)
+    return at
 
 
 class UnitConnection(psycopg.Connection[Any]):
