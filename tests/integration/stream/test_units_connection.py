@@ -144,3 +144,26 @@ def test_what_a_function_has_committed_is_not_done_again(connection: Connection,
 
     assert run_with(connection, database_url, counted, named=True) == [(b"BAD",)]
     assert len(runs) <= 3  # in its batch, in halves of it, alone
+
+
+@pytest.mark.xfail(strict=True, reason="whose COMMIT it was nobody says, so its batch is halved and done again")
+def test_what_others_did_in_its_batch_is_not_done_twice(connection: Connection, database_url: str) -> None:
+    """A COMMIT among other statements takes the neighbours' effects with it."""
+    act: Act = lambda mine: mine.execute("INSERT INTO parent VALUES (1) ON CONFLICT DO NOTHING; COMMIT")  # noqa: E731
+    run_with(connection, database_url, act, named=False)
+    assert applied_values(connection) == ["1", "2"]
+
+
+@pytest.mark.xfail(strict=True, reason="only the unit's own commit looks whether the transaction is still its own")
+def test_what_a_function_has_committed_before_it_raised_is_not_done_again(
+    connection: Connection, database_url: str
+) -> None:
+    """Its error is an ordinary one, and gives it further attempts."""
+
+    def act(mine: Connection) -> None:
+        mine.execute("INSERT INTO parent SELECT count(*) FROM parent; COMMIT")
+        mine.execute("SELECT 1/0")
+
+    run_with(connection, database_url, act, named=True)
+    assert connection.execute("SELECT count(*) FROM parent").fetchone() == (1,)
+    assert applied_values(connection) == ["1", "2"]
