@@ -1,7 +1,7 @@
 """Whatever a handler raises, and whatever it names: the record itself is the letter, or the world is waited for."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from towpath.stream.engine.failures import RecordFailed
 from towpath.stream.engine.unit import KafkaUnit
 
 PLACE = TopicPartition("in", 0)
+NamedError = Callable[[BaseException], BaseException]
 
 
 class ApiError(Exception):
@@ -175,34 +176,44 @@ def test_the_record_that_a_task_group_names_is_the_one() -> None:
     assert b'"kind": "peer"' in (dict(letter.headers)["dead"] or b"")
 
 
-@pytest.mark.parametrize("how", ["cancelled", "failed"])
-def test_a_dependency_away_in_a_task_that_names_no_record_is_waited_for(how: str) -> None:
-    """The records' own tasks were cancelled for it, or failed beside it: they were dead in its stead."""
-    runs = 0
+def grouping(shared: Callable[[list[ConsumedRecord]], Coroutine[Any, Any, None]], named: NamedError) -> Handler:
+    """Return a handler that copies what one task for all records, and one of its own for each, have let pass.
 
-    async def refresh() -> None:
-        if runs <= 6:
-            raise ConnectionError("the service is away")
+    Only the shared task fails by itself; `named` is what a record's own task makes of being cancelled for that.
+    """
 
     async def one(record: ConsumedRecord) -> None:
         try:
             await asyncio.sleep(0.01)
         except BaseException as error:  # as the engine's own agents do
-            cause = error if how == "cancelled" else ValueError("what it works on is half there")
-            raise RecordFailed(record, cause) from error
+            raise RecordFailed(record, named(error)) from error
 
     async def handler(unit: KafkaUnit, groups: Groups) -> None:
-        nonlocal runs
-        runs += 1
         records = [record for group in groups.values() for record in group]
         async with asyncio.TaskGroup() as group:
-            group.create_task(refresh())
+            group.create_task(shared(records))
             for record in records:
                 group.create_task(one(record))
         for record in records:
             unit.send("out", record.value)
 
-    broker = run(handler, "good", "fine")
+    return handler
+
+
+@pytest.mark.parametrize(
+    "named", [lambda error: error, lambda _: ValueError("what it works on is half there")], ids=["cancelled", "failed"]
+)
+def test_a_dependency_away_in_a_task_that_names_no_record_is_waited_for(named: NamedError) -> None:
+    """The records' own tasks were cancelled for it, or failed beside it: they were dead in its stead."""
+    runs = 0
+
+    async def refresh(_: list[ConsumedRecord]) -> None:
+        nonlocal runs
+        runs += 1
+        if runs <= 6:
+            raise ConnectionError("the service is away")
+
+    broker = run(grouping(refresh, named), "good", "fine")
     assert values(broker.records("in.dead")) == []
     assert sorted(filter(None, values(broker.records("out")))) == ["fine", "good"]
 
@@ -210,26 +221,10 @@ def test_a_dependency_away_in_a_task_that_names_no_record_is_waited_for(how: str
 def test_a_record_whose_task_was_cancelled_is_not_the_one_that_failed() -> None:
     """An error that names none, beside tasks that were cancelled for it: whose it is, smaller units tell."""
 
-    async def one(record: ConsumedRecord) -> None:
-        try:
-            await asyncio.sleep(0.01)
-        except BaseException as error:
-            raise RecordFailed(record, error) from error
+    async def check(records: list[ConsumedRecord]) -> None:
+        if any(record.value == b"bad" for record in records):
+            raise ValueError("one of them is bad")
 
-    async def handler(unit: KafkaUnit, groups: Groups) -> None:
-        records = [record for group in groups.values() for record in group]
-
-        async def check() -> None:
-            if any(record.value == b"bad" for record in records):
-                raise ValueError("one of them is bad")
-
-        async with asyncio.TaskGroup() as group:
-            group.create_task(check())
-            for record in records:
-                group.create_task(one(record))
-        for record in records:
-            unit.send("out", record.value)
-
-    broker = run(handler, "good", "bad", "fine")
+    broker = run(grouping(check, lambda error: error), "good", "bad", "fine")
     assert values(broker.records("in.dead")) == ["bad"]
     assert values(broker.records("out")) == ["good", "fine"]

@@ -85,6 +85,8 @@ def _begins_at(text: str) -> int:
         at, depth = found.end(), int(found[0] == "/*")
         while depth and (edge := _COMMENT_EDGE.search(text, at)):
             at, depth = edge.end(), depth + (1 if edge[0] == "/*" else -1)
+        if depth:
+            return len(text)  # a comment that never ends: PostgreSQL says so itself
     return at
 
 
