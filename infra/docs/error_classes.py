@@ -43,12 +43,8 @@ KEPT_AND_NEXT: dict[str, tuple[str, str]] = {
         "See in `towpath logs NAME` what each thread stood at; give what a handler waits for a time-out of its own.",
     ),
     "HandlerExit": (RECORD, "Remove what ends the process from the handler, then `towpath restart NAME`."),
-    "EffectsKept": (
-        "The record; what its handler has done already may stay.",
-        "See to what has stayed, fix the handler, `towpath restart NAME`, then `towpath dead redrive TOPIC POSITION`.",
-    ),
     "TransactionEnded": (
-        "The record; of the unit nothing, but for what the handler's own COMMIT has written.",
+        "The record; of the unit nothing.",
         "Take out the COMMIT or ROLLBACK, `towpath restart NAME`, then `towpath dead redrive TOPIC POSITION`.",
     ),
     "UnitClosed": (UNIT, "Send and keep state within the call that got the unit."),

@@ -57,6 +57,7 @@ REFUSED: dict[str, Act] = {
     "the handler executes COMMIT": lambda connection: connection.execute("COMMIT"),
     "the handler executes rollback": lambda connection: connection.execute(" rollback work"),
     "a ROLLBACK among other statements": lambda connection: connection.execute("SELECT 1; ROLLBACK; SELECT 2"),
+    "a ROLLBACK past the connection": lambda connection: psycopg.Cursor(connection).execute("ROLLBACK; SELECT 2"),
 }
 
 
@@ -103,15 +104,6 @@ def test_what_would_be_refused_again_is_its_records_fault(connection: Connection
     """It is dead after its attempts, and the others are applied."""
     assert run_with(connection, database_url, REFUSED[what], named=False) == [(b"BAD",)]
     assert applied_values(connection) == ["1", "2"]
-
-
-def test_a_commit_among_other_statements_is_its_records_fault(connection: Connection, database_url: str) -> None:
-    """Its text does not begin with it, so it is seen only afterwards: the transaction is another than it was."""
-    act: Act = lambda mine: mine.execute("INSERT INTO parent VALUES (1) ON CONFLICT DO NOTHING; COMMIT")  # noqa: E731
-    assert run_with(connection, database_url, act, named=False) == [(b"BAD",)]
-    assert set(applied_values(connection)) == {"1", "2"}
-    ((letter,),) = connection.execute("SELECT dead FROM outbox").fetchall()
-    assert json.loads(letter)["error"] == "TransactionEnded"
 
 
 def test_savepoints_are_the_functions_own(connection: Connection, database_url: str) -> None:

@@ -106,6 +106,11 @@ def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(connection: Con
     assert len(applied_values(connection)) == 21
 
 
+def by_cursors_of_its_own(mine: Connection) -> None:
+    mine.cursor_factory = psycopg.ClientCursor
+    mine.execute("COMMIT")
+
+
 ENDING: dict[str, Act] = {
     "composed": lambda mine: mine.execute(sql.SQL("COMMIT")),
     "composed of parts": lambda mine: mine.execute(sql.SQL("{} {}").format(sql.SQL("COMMIT"), sql.SQL("WORK"))),
@@ -118,6 +123,9 @@ ENDING: dict[str, Act] = {
     "for many": lambda mine: mine.cursor().executemany("COMMIT", [()]),
     "row by row": lambda mine: list(mine.cursor().stream("COMMIT")),
     "as a copy": lambda mine: mine.cursor().copy("COMMIT").__enter__(),
+    "among others": lambda mine: mine.execute("SELECT 'it''s; so'; /* ; */ COMMIT; SELECT 1"),
+    "behind a body": lambda mine: mine.execute("DO $do$ BEGIN PERFORM 1; END $do$; COMMIT"),
+    "by cursors of its own": by_cursors_of_its_own,
 }
 
 
@@ -133,37 +141,35 @@ def test_nothing_stays_of_what_a_function_would_commit(connection: Connection, d
     assert connection.execute("SELECT count(*) FROM parent").fetchone() == (0,)
 
 
-def test_what_a_function_has_committed_is_not_done_again(connection: Connection, database_url: str) -> None:
-    """A COMMIT among other statements is seen only once it is done: each further run would do them once more."""
-    act: Act = lambda mine: mine.execute("INSERT INTO parent SELECT count(*) FROM parent; COMMIT")  # noqa: E731
-    runs: list[int] = []
-
-    def counted(mine: Connection) -> None:
-        runs.append(1)
-        act(mine)
-
-    assert run_with(connection, database_url, counted, named=True) == [(b"BAD",)]
-    assert len(runs) <= 3  # in its batch, in halves of it, alone
-
-
-@pytest.mark.xfail(strict=True, reason="whose COMMIT it was nobody says, so its batch is halved and done again")
-def test_what_others_did_in_its_batch_is_not_done_twice(connection: Connection, database_url: str) -> None:
-    """A COMMIT among other statements takes the neighbours' effects with it."""
-    act: Act = lambda mine: mine.execute("INSERT INTO parent VALUES (1) ON CONFLICT DO NOTHING; COMMIT")  # noqa: E731
-    run_with(connection, database_url, act, named=False)
-    assert applied_values(connection) == ["1", "2"]
-
-
-@pytest.mark.xfail(strict=True, reason="only the unit's own commit looks whether the transaction is still its own")
-def test_what_a_function_has_committed_before_it_raised_is_not_done_again(
-    connection: Connection, database_url: str
-) -> None:
-    """Its error is an ordinary one, and gives it further attempts."""
+def test_what_ends_nothing_is_not_refused(connection: Connection, database_url: str) -> None:
+    """Semicolons and words in quotes, names, comments and bodies are no statements."""
 
     def act(mine: Connection) -> None:
-        mine.execute("INSERT INTO parent SELECT count(*) FROM parent; COMMIT")
-        mine.execute("SELECT 1/0")
+        mine.execute(
+            "SELECT '; COMMIT', E'\\'; COMMIT', $$; COMMIT $$, $a$ $$; COMMIT; $a$ AS \"; COMMIT\" -- ; COMMIT\n"
+        )
+        mine.execute("CREATE FUNCTION one() RETURNS int LANGUAGE sql BEGIN ATOMIC SELECT 1; SELECT 2; END")
+        mine.execute(
+            "/* ; COMMIT /* ; */ ; COMMIT */ SELECT CASE WHEN true THEN 1 END; INSERT INTO parent VALUES (one())"
+        )
 
-    run_with(connection, database_url, act, named=True)
-    assert connection.execute("SELECT count(*) FROM parent").fetchone() == (1,)
+    assert run_with(connection, database_url, act, named=False) == []
+    assert connection.execute("SELECT id FROM parent").fetchall() == [(2,)]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_what_a_function_commits_past_the_connection_is_not_done_again(
+    connection: Connection, database_url: str, capsys: pytest.CaptureFixture[str], *, goes_on: bool
+) -> None:
+    """Nor is what its neighbours in the unit did: the rest is committed too, and the log says so."""
+
+    def act(mine: Connection) -> None:
+        mine.execute("INSERT INTO parent SELECT count(*) FROM parent")
+        psycopg.Cursor(mine).execute("COMMIT")
+        if goes_on:
+            mine.execute("INSERT INTO parent SELECT count(*) FROM parent")
+
+    assert run_with(connection, database_url, act, named=False) == []
+    assert connection.execute("SELECT count(*) FROM parent").fetchone() == (1 + goes_on,)
     assert applied_values(connection) == ["1", "2"]
+    assert "transaction ended by a handler" in capsys.readouterr().out

@@ -40,10 +40,6 @@ class HandlerTooSlow(ProgrammerError):
     """An agent did not finish a unit of work within its time limit."""
 
 
-class EffectsKept(ProgrammerError):
-    """What a handler did may stay though it failed, so its record is not run again."""
-
-
 class AgentFailed(Exception):
     """An agent raised `cause` while it handled `record` (None: some record of its batch)."""
 
@@ -230,7 +226,7 @@ def _judge(work: Work, failure: AgentFailed, who: Blame, attempts_max: int) -> N
         _judge_letter(work, failure)
         return
     work.attempts += 1
-    if who is Blame.PEER or isinstance(failure.cause, EffectsKept) or work.attempts >= attempts_max:
+    if who is Blame.PEER or work.attempts >= attempts_max:
         work.verdict = failure.cause
 
 

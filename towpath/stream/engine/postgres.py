@@ -24,8 +24,8 @@ from towpath.stream.broker.dead_letter import DeadLetter, as_reference, dead_top
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
 from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
-from towpath.stream.engine.connection.postgres import TransactionEnded, UnitConnection, UnitCursor, own_factories
-from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed
+from towpath.stream.engine.connection.postgres import TransactionEnded, UnitConnection, own_factories
+from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed, Work
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.sqlstate import blame_of
@@ -52,10 +52,13 @@ SELECT topic, partition, topic_id, next_offset, note, leader_epoch, pg_current_x
 _ADVANCE = """
 UPDATE public.towpath_offsets AS kept
    SET next_offset = given.next_offset, leader_epoch = given.leader_epoch, updated_at = now()
-  FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::int[]) AS given (topic, partition, next_offset, leader_epoch)
+  FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::int[])
+    AS given (topic, partition, expected, next_offset, leader_epoch)
  WHERE kept.application = %s AND kept.topic = given.topic AND kept.partition = given.partition
+   AND kept.next_offset = given.expected
 RETURNING pg_current_xact_id()::text
 """
+_BECAME = "SELECT pg_xact_status(%s::xid8)"
 _ELSEWHERE = """
 SELECT DISTINCT kept.relnamespace::regnamespace::text, kept.relname FROM pg_class AS kept
   JOIN pg_class AS offsets USING (relnamespace)
@@ -244,7 +247,6 @@ class DatabaseTransaction:
         try:
             connection = UnitConnection.connect(
                 self._database.url,
-                cursor_factory=UnitCursor,
                 options=options,
                 application_name=self.application,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
@@ -441,22 +443,7 @@ class DatabaseTransaction:
             raise TransactionAborted(error.cause) from error
         try:
             self._write_dead(connection, unit)
-            places = list(offsets)
-            cursor = connection.execute(
-                _ADVANCE,
-                (
-                    [p.topic for p in places],
-                    [p.partition for p in places],
-                    list(offsets.values()),
-                    [self.epochs.get(p, -1) for p in places],
-                    self.application,
-                ),
-            )
-            if cursor.rowcount != len(places):
-                raise ProgrammerError(f"{self.application}: {cursor.rowcount} of {len(places)} offsets were written")
-            if any(transaction != unit.transaction for (transaction,) in cursor):
-                ended = TransactionEnded("it is another than it was", kept="what was committed before, if anything")
-                raise AgentFailed(ended, None)
+            self._advance(connection, unit, offsets)
             connection.commit_unit()
         except psycopg.Error as error:
             raise self._refused(connection, error) from error
@@ -466,6 +453,35 @@ class DatabaseTransaction:
                 self.parked.pop(place, None)
             else:
                 self.parked[place] = parked
+
+    def _advance(self, connection: Connection, unit: DatabaseUnit, offsets: Mapping[TopicPartition, int]) -> None:
+        """Write offsets into the unit's transaction, or into the one that has taken its place."""
+        places = list(offsets)
+        rows = connection.execute(
+            _ADVANCE,
+            (
+                [place.topic for place in places],
+                [place.partition for place in places],
+                [self._expected[place] for place in places],
+                list(offsets.values()),
+                [self.epochs.get(place, -1) for place in places],
+                self.application,
+            ),
+        ).fetchall()
+        if all(transaction == unit.transaction for (transaction,) in rows) and len(rows) == len(places):
+            return
+        became = connection.execute(_BECAME, (unit.transaction,)).fetchone()
+        if became == ("in progress",):
+            raise ProgrammerError(f"{self.application}: {len(rows)} of {len(places)} offsets were written")
+        if became != ("committed",):
+            raise AgentFailed(TransactionEnded("it is another than it was"), None)
+        if len(rows) != len(places):
+            raise StaleMember(f"{self.application}: a handler let go of its partitions, and another one has them")
+        # What was committed cannot be taken back: done again, it would be done twice. So the rest joins it.
+        ended = TransactionEnded("it is another than it was", kept="all of it: what was left has been committed too")
+        log.error(
+            "transaction ended by a handler", unit=unit.number, records=Work(unit.groups).place, reason=str(ended)
+        )
 
     def _refused(self, connection: Connection, error: psycopg.Error) -> Exception:
         """Return what a commit that failed means: the server's answer is definite, silence is not."""

@@ -3,12 +3,12 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
-from towpath.stream.engine.failures import EffectsKept
+from towpath.errors import ProgrammerError
 
 Connection = psycopg.Connection[Any]
 
@@ -22,9 +22,17 @@ _ENDS = re.compile(
 )
 _NOTHING = re.compile(r"[\s;]+|--[^\r\n]*|/\*")
 _COMMENT_EDGE = re.compile(r"/\*|\*/")
+_STATEMENT_EDGE = re.compile(
+    r";|/\*|--[^\r\n]*|(?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$"
+    r"|(?<![\w$])E'(?:[^'\\]++|\\.|'')*+'|'(?:[^']++|'')*+'|\"(?:[^\"]++|\"\")*+\"",
+    re.IGNORECASE | re.DOTALL,
+)
+"""The next semicolon, or the next of what may hold some that end nothing: comments, quoted strings and names."""
+_SQL_BODY = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
+"""Opens the body of a function in SQL, which has statements of its own, and an END."""
 
 
-class TransactionEnded(EffectsKept):
+class TransactionEnded(ProgrammerError):
     """A function ended the transaction that it was given, which commits with the offsets of its records."""
 
     def __init__(self, how: str, *, kept: str = "nothing of the unit of work") -> None:
@@ -36,35 +44,40 @@ class TransactionEnded(EffectsKept):
         )
 
 
-class UnitCursor(psycopg.Cursor[Any]):
-    """Refuses what begins with the end of the transaction."""
+class _NeverEnds:
+    """What is put before a class of cursors: refuses statements that end the transaction, before anything is sent."""
 
-    def execute(self, query: Any, *arguments: Any, **options: Any) -> Self:
+    def execute(self, query: Any, *arguments: Any, **options: Any) -> Any:
         """Execute. Raises TransactionEnded."""
-        _refuse_end(query)
-        return super().execute(query, *arguments, **options)
+        refuse_end(query)
+        return super().execute(query, *arguments, **options)  # type: ignore[misc]
 
-    def executemany(self, query: Any, *arguments: Any, **options: Any) -> None:
+    def executemany(self, query: Any, *arguments: Any, **options: Any) -> Any:
         """Execute for each. Raises TransactionEnded."""
-        _refuse_end(query)
-        super().executemany(query, *arguments, **options)
+        refuse_end(query)
+        return super().executemany(query, *arguments, **options)  # type: ignore[misc]
 
-    def stream(self, query: Any, *arguments: Any, **options: Any) -> Iterator[Any]:
+    def stream(self, query: Any, *arguments: Any, **options: Any) -> Any:
         """Execute, and yield row by row. Raises TransactionEnded."""
-        _refuse_end(query)
-        return super().stream(query, *arguments, **options)
+        refuse_end(query)
+        return super().stream(query, *arguments, **options)  # type: ignore[misc]
 
     def copy(self, statement: Any, *arguments: Any, **options: Any) -> Any:
         """Copy. Raises TransactionEnded."""
-        _refuse_end(statement)
-        return super().copy(statement, *arguments, **options)
+        refuse_end(statement)
+        return super().copy(statement, *arguments, **options)  # type: ignore[misc]
 
 
-def _refuse_end(query: Any) -> None:
-    """Raise TransactionEnded for what begins with the end of the transaction, in any form that psycopg takes."""
+def _never_ending(factory: type[Any]) -> type[Any]:
+    return factory if issubclass(factory, _NeverEnds) else type(factory.__name__, (_NeverEnds, factory), {})
+
+
+def refuse_end(query: Any) -> None:
+    """Raise TransactionEnded for what ends the transaction in any of its statements, in any form psycopg takes."""
     text = _text(query)
-    if found := _ENDS.match(text, _begins_at(text)):
-        raise TransactionEnded(found[1].upper())
+    for start in _statements(text):
+        if found := _ENDS.match(text, _begins_at(text, start)):
+            raise TransactionEnded(found[1].upper())
 
 
 def _text(query: Any) -> str:
@@ -78,16 +91,36 @@ def _text(query: Any) -> str:
     return query if isinstance(query, str) else "?"
 
 
-def _begins_at(text: str) -> int:
-    """Return where the first word of `text` stands: after blanks and comments, which PostgreSQL lets nest."""
+def _statements(text: str) -> Iterator[int]:
+    """Yield where each statement of `text` begins, as PostgreSQL divides it."""
+    yield 0
+    if ";" not in text or _SQL_BODY.search(text):
+        return
     at = 0
+    while found := _STATEMENT_EDGE.search(text, at):
+        at = found.end()
+        if found[0] == ";":
+            yield at
+        elif found[0] == "/*":
+            at = _comment_ends_at(text, at)
+        elif (tag := found["tag"]) is not None:
+            closes = text.find(f"${tag}$", at)
+            at = len(text) if closes < 0 else closes + len(tag) + 2
+
+
+def _begins_at(text: str, at: int) -> int:
+    """Return where the first word from `at` on stands: after blanks and comments."""
     while found := _NOTHING.match(text, at):
-        at, depth = found.end(), int(found[0] == "/*")
-        while depth and (edge := _COMMENT_EDGE.search(text, at)):
-            at, depth = edge.end(), depth + (1 if edge[0] == "/*" else -1)
-        if depth:
-            return len(text)  # a comment that never ends: PostgreSQL says so itself
+        at = _comment_ends_at(text, found.end()) if found[0] == "/*" else found.end()
     return at
+
+
+def _comment_ends_at(text: str, at: int) -> int:
+    """Return where the comment ends that has begun before `at`. PostgreSQL lets them nest."""
+    depth = 1
+    while depth and (edge := _COMMENT_EDGE.search(text, at)):
+        at, depth = edge.end(), depth + (1 if edge[0] == "/*" else -1)
+    return len(text) if depth else at  # one that never ends: PostgreSQL says so itself
 
 
 class UnitConnection(psycopg.Connection[Any]):
@@ -95,6 +128,15 @@ class UnitConnection(psycopg.Connection[Any]):
 
     Ended by a function, a transaction would take what other records did with it, or leave it without its offsets.
     """
+
+    @property
+    def cursor_factory(self) -> type[Any]:
+        """The class of its cursors: whichever a function sets, they end no transaction."""
+        return self._cursor_factory
+
+    @cursor_factory.setter
+    def cursor_factory(self, factory: type[Any]) -> None:
+        self._cursor_factory = _never_ending(factory) if isinstance(factory, type) else factory
 
     def commit(self) -> None:
         """Raise TransactionEnded."""
