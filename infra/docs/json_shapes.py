@@ -182,6 +182,7 @@ SHAPES: dict[str, Shape] = {
         "order_seconds_p99": 0.0,
         "traffic_seconds": 0.0,
         "elapsed_seconds": 0.0,
+        "stepped_over": 0,
     },
     # A project
     "new": {"folder": "", "written": [""]},

@@ -19,6 +19,7 @@ from tests.stack_fixture import ROOT, RunningStack
 KEYS = {
     "orders", "completed", "compensated", "stuck", "lost", "executed_twice", "money_conserved", "stock_conserved",
     "view_exact", "order_seconds_p50", "order_seconds_p99", "traffic_seconds", "elapsed_seconds",
+    "stepped_over",
 }  # fmt: skip
 DEMO_SECONDS_MAX = 400
 

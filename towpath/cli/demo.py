@@ -157,6 +157,13 @@ def _show_report(report: Any, settings: Settings) -> None:
         f"from placed to ended p50 {verdict.order_seconds_p50} s, p99 {verdict.order_seconds_p99} s"
     )
     console.print(_verdict(report))
+    if verdict.stepped_over:
+        console.print(
+            f"{output.counted(verdict.stepped_over, 'record')} of the topics cannot be decoded, or died in a view: "
+            "stepped over; towpath dead list --all shows what is known of them",
+            highlight=False,
+            soft_wrap=True,
+        )
     if verdict.holds:
         console.print("Next: [bold]towpath saga check[/], then read sagas/place_order.py", markup=True, highlight=False)
     else:

@@ -10,7 +10,9 @@ from math import ceil
 from typing import Any
 
 from towpath.contract.codec import Codec
+from towpath.contract.record import Record
 from towpath.demo.demo import Check, Outcome
+from towpath.errors import PeerError
 from towpath.orchestrator.records import HistoryEntry
 from towpath.orchestrator.sagas_view import ENDINGS
 from towpath.saga.state import Status
@@ -52,6 +54,8 @@ class Verdict:
     order_seconds_p99: float
     traffic_seconds: float
     elapsed_seconds: float
+    stepped_over: int = 0
+    """Records of which nobody can tell what they mean, or that are dead letters of a view: they count for nothing."""
 
     @property
     def holds(self) -> bool:
@@ -64,12 +68,20 @@ class Verdict:
         return asdict(self)
 
 
-def endings(history: Iterable[ConsumedRecord], codec: Codec, saga: str) -> dict[str, list[Ending]]:
-    """Return the instances of `saga` by business key, as its history tells them."""
+def endings(
+    history: Iterable[ConsumedRecord], codec: Codec, saga: str, stepped_over: set[str] | None = None
+) -> dict[str, list[Ending]]:
+    """Return the instances of `saga` by business key, as its history tells them.
+
+    Positions of what is no entry of a history go into `stepped_over`. Raises PeerError for one where that is None.
+    """
     found: dict[str, Ending] = {}
     for record in history:
-        entry = codec.decode(record.value or b"")
-        assert isinstance(entry, HistoryEntry)
+        entry = _decoded(record, codec, stepped_over)
+        if not isinstance(entry, HistoryEntry):
+            if stepped_over is not None and record.value is not None:
+                stepped_over.add(record.position)
+            continue
         if entry.saga != saga or not entry.saga_id:
             continue
         before = found.get(entry.saga_id)
@@ -82,6 +94,17 @@ def endings(history: Iterable[ConsumedRecord], codec: Codec, saga: str) -> dict[
     for ending in found.values():
         by_key.setdefault(ending.key, []).append(ending)
     return by_key
+
+
+def _decoded(consumed: ConsumedRecord, codec: Codec, stepped_over: set[str] | None) -> Record | None:
+    """Return what a record says; None where it says nothing, or cannot be decoded and is noted in `stepped_over`."""
+    try:
+        return None if consumed.value is None else codec.decode(consumed.value)
+    except PeerError:
+        if stepped_over is None:
+            raise
+        stepped_over.add(consumed.position)
+        return None
 
 
 def lost_keys(
@@ -104,19 +127,36 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-def fold_topics(view: View[Any], records: Iterable[ConsumedRecord], codec: Codec) -> dict[str, Any]:
-    """Return the rows that `view` must have after `records` (partition by partition, in order), by row key."""
+def fold_topics(
+    view: View[Any],
+    records: Iterable[ConsumedRecord],
+    codec: Codec,
+    *,
+    dead: Collection[str] = (),
+    stepped_over: set[str] | None = None,
+) -> dict[str, Any]:
+    """Return the rows that `view` must have after `records` (partition by partition, in order), by row key.
+
+    `dead` are the positions of what lies in its quarantine, or did. They go into `stepped_over`, as do those of what
+    cannot be decoded. Raises PeerError for one of those where that is None.
+    """
     seen: set[tuple[str, int, str]] = set()
     rows: dict[str, Any] = {}
     for consumed in records:
         type_ = consumed.header("type")
         if consumed.topic not in view.topics or (type_ is not None and type_ not in view.type_names):
             continue
+        if consumed.position in dead:
+            if stepped_over is not None:
+                stepped_over.add(consumed.position)
+            continue
         event_id = consumed.header("id") or consumed.position
         if (consumed.topic, consumed.partition, event_id) in seen:
             continue
+        record = _decoded(consumed, codec, stepped_over)
+        if record is None:
+            continue
         seen.add((consumed.topic, consumed.partition, event_id))
-        record = codec.decode(consumed.value or b"")
         occurrence = Occurrence(
             consumed.topic,
             (consumed.key or b"").decode(),
@@ -145,6 +185,7 @@ def judge(
     views_exact: bool,
     traffic_seconds: float,
     elapsed_seconds: float,
+    stepped_over: int = 0,
 ) -> Verdict:
     """Return the verdict; orders, endings and times are those of `run_keys`, what is lost is of all that was placed."""
     mine = [ending for key in run_keys for ending in instances.get(key, [])]
@@ -165,4 +206,5 @@ def judge(
         order_seconds_p99=round(percentile(seconds, 0.99), 3),
         traffic_seconds=round(traffic_seconds, 1),
         elapsed_seconds=round(elapsed_seconds, 1),
+        stepped_over=stepped_over,
     )

@@ -4,13 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from tests.next_steps import run, step_in
+from tests.stack_fixture import ROOT
+from tests.unit.stream.support import SETTINGS as STREAM
 from towpath.cli import demo, output
+from towpath.contract.catalogue import Catalogue
 from towpath.demo.demo import Check, Outcome
 from towpath.demo.runner import Report
 from towpath.demo.timeline import Hop
 from towpath.demo.verdict import Verdict
 from towpath.errors import ConfigurationError, ExitCode
 from towpath.settings import Settings, load_settings
+from towpath.stream.broker.memory import MemoryBroker
 
 VERDICT = Verdict(
     orders=3,
@@ -82,6 +87,22 @@ def test_what_does_not_hold_is_marked(
     assert text.count("✗") == 1
     assert f"✗ {claim}" in text
     assert "The logs lie in" in text
+
+
+def test_what_was_stepped_over_is_told(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """How many, and where they can be seen, also once they are settled."""
+    assert "stepped over" not in shown(REPORT, settings, capsys)
+    broker = MemoryBroker(STREAM)
+    for topic in Catalogue.load(settings).topics:
+        broker.create_topic(topic, 1)
+    monkeypatch.setattr("towpath.stream.broker.kafka.KafkaBroker", lambda *_: broker)
+    text = shown(replace(REPORT, verdict=replace(VERDICT, stepped_over=2)), settings, capsys)
+    assert "2 records of the topics cannot be decoded" in text
+    assert "✗" not in text
+    listed = run(ROOT, *step_in(text, "dead list --all")).leads_on()
+    assert listed.code == 0, listed.text
 
 
 def test_more_reasons_than_fit_are_counted(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

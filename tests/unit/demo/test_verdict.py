@@ -13,6 +13,7 @@ from towpath.contract.record import Record
 from towpath.demo.demo import Check, Outcome
 from towpath.demo.timeline import hops
 from towpath.demo.verdict import Ending, Verdict, endings, fold_topics, judge, lost_keys, percentile
+from towpath.errors import PeerError
 from towpath.orchestrator.envelope import headers_of
 from towpath.orchestrator.records import HistoryEntry
 from towpath.stream.broker.record import ConsumedRecord
@@ -123,6 +124,35 @@ def test_folding_the_topic_drops_what_was_captured_twice() -> None:
     repeated = placed._replace(offset=2)
     rows = fold_topics(order_status.view, [placed, confirmed, repeated], CODEC)
     assert rows["order-1"].status == "confirmed"
+
+
+FOREIGN = b"\x00\x00\x00\x00\x63made up"
+"""Of schema 99, which nobody knows."""
+
+
+def test_what_cannot_be_decoded_or_is_dead_counts_for_nothing_and_is_named() -> None:
+    """Neither is in a view's row; what was sent again under the same id is."""
+    placed = consumed(order_placed(), 0)
+    confirmed = consumed(OrderConfirmed(order_id="order-1", confirmed_at=NOW), 2)
+    foreign, empty = consumed(order_placed(), 1)._replace(value=FOREIGN), placed._replace(offset=4, value=None)
+    stepped_over: set[str] = set()
+    log = [placed, foreign, confirmed, confirmed._replace(offset=3), empty]
+    rows = fold_topics(order_status.view, log, CODEC, dead={confirmed.position}, stepped_over=stepped_over)
+    assert rows["order-1"].status == "confirmed"
+    assert stepped_over == {foreign.position, confirmed.position}
+    with pytest.raises(PeerError):
+        fold_topics(order_status.view, log, CODEC)
+
+
+def test_what_is_no_entry_of_a_history_is_stepped_over_and_named() -> None:
+    """Bytes that nobody can decode, and a record of another kind."""
+    foreign = entry("completed", 1, at=1_100)._replace(value=FOREIGN)
+    other = consumed(order_placed(), 2, topic="place_order.history")
+    stepped_over: set[str] = set()
+    history = [entry("running", 0, at=1_000), foreign, other, entry("completed", 3, at=1_400)]
+    (ending,) = endings(history, CODEC, "place_order", stepped_over)["order-1"]
+    assert ending.status == "completed"
+    assert stepped_over == {foreign.position, other.position}
 
 
 def test_hops_are_the_records_of_one_key_in_the_order_of_time() -> None:
