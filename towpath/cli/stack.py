@@ -236,9 +236,17 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             "" if memory is None else f"{memory / 2**20:,.0f} MiB",
             row["version"],
             "" if row["uptime_seconds"] is None else _duration(row["uptime_seconds"]),
-            (row["reason"] or "") or (f"started {row['starts']} times" if row["starts"] > 1 else ""),
+            row["reason"] or _told_of_starts(row),
         )
     return table
+
+
+def _told_of_starts(row: dict[str, Any]) -> str:
+    """Return how often a process was started, until it has run well for so long that it concerns nobody any more."""
+    from towpath.stack.findings import STEADY_SECONDS
+
+    is_steady = row["state"] == "ready" and (row["uptime_seconds"] or 0.0) > STEADY_SECONDS
+    return f"started {row['starts']} times" if row["starts"] > 1 and not is_steady else ""
 
 
 def _duration(seconds: float) -> str:

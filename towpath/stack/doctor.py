@@ -17,6 +17,7 @@ from towpath.outbox.names import connector_name, slot_name
 from towpath.settings import Settings
 from towpath.stack import findings as judge
 from towpath.stack import machine
+from towpath.stack.broker_away import broker_away
 from towpath.stack.cache import cache_folder
 from towpath.stack.client import StackClient, SupervisorSilent, running
 from towpath.stack.config import captured_databases
@@ -24,8 +25,8 @@ from towpath.stack.findings import Finding
 from towpath.stack.home import Home
 from towpath.stack.lock import load_lock
 from towpath.stack.parts import native_placement, stack_parts
-from towpath.stack.supervisor.spec import Group, ProcessStatus
-from towpath.stack.workers import told_status, way_back
+from towpath.stack.supervisor.spec import Group, ProcessStatus, State
+from towpath.stack.workers import stalled_processes, told_status, way_back
 from towpath.stream.broker.kafka import KafkaBroker
 
 GROUP_OFFSETS = "__consumer_offsets"
@@ -57,16 +58,12 @@ def examine(settings: Settings) -> list[Finding]:
     looks: list[Callable[[], Iterator[Finding]]] = [
         lambda: _machine(settings, home),
         lambda: _ports(settings, statuses),
-        lambda: _processes(statuses),
+        lambda: _processes(home, statuses),
     ]
     if statuses:
         looks += [
             lambda: _slots(settings),
-            lambda: _connectors(settings),
-            lambda: _topics(settings),
-            lambda: _transactions(settings),
-            lambda: _groups(settings, statuses, looked),
-            lambda: _dead_letters(settings),
+            lambda: _of_kafka(settings, home, statuses, looked),
             lambda: _workers(home, statuses, looked),
         ]
     return [finding for look in looks for finding in _safely(look)]
@@ -79,8 +76,7 @@ def troubles(settings: Settings) -> list[Finding]:
         statuses = client.status()
     looked = _Looked()
     looks: list[Callable[[], Iterator[Finding]]] = [
-        lambda: _connectors(settings),
-        lambda: _groups(settings, statuses, looked),
+        lambda: _of_kafka(settings, home, statuses, looked, whole=False),
         lambda: _workers(home, statuses, looked),
     ]
     found = [finding for look in looks for finding in _safely(look)]
@@ -117,11 +113,13 @@ def _ports(settings: Settings, statuses: dict[str, ProcessStatus]) -> Iterator[F
                 yield judge.taken_port(part.name, taken.port, taken.owner)
 
 
-def _processes(statuses: dict[str, ProcessStatus]) -> Iterator[Finding]:
+def _processes(home: Home, statuses: dict[str, ProcessStatus]) -> Iterator[Finding]:
     if not statuses:
         yield judge.not_running()
     for status in statuses.values():
-        yield judge.process(status)
+        told = told_status(home, status.name, status.pid) if status.state is State.UNREADY else None
+        if told is None or told["is_ready"]:  # else it says itself why it is not ready
+            yield judge.process(status)
 
 
 def _slots(settings: Settings) -> Iterator[Finding]:
@@ -140,6 +138,25 @@ def _slot(settings: Settings, service: str) -> Iterator[Finding]:
                 judge.skipped(service, len(skipped_messages(connection))),
             ),
         )
+
+
+def _of_kafka(
+    settings: Settings, home: Home, statuses: dict[str, ProcessStatus], looked: _Looked, *, whole: bool = True
+) -> Iterator[Finding]:
+    """Look at what Kafka has, and Connect, which keeps all that it knows there; at its topics too, where `whole`."""
+    away = broker_away(settings, statuses)
+    if away is not None:
+        yield judge.kafka_away(away)
+        return
+    further: list[Callable[[], Iterator[Finding]]] = [lambda: _topics(settings), lambda: _transactions(settings)]
+    looks = [
+        lambda: _connectors(settings),
+        *(further if whole else []),
+        lambda: _groups(settings, home, statuses, looked),
+        *([lambda: _dead_letters(settings)] if whole else []),
+    ]
+    for look in looks:
+        yield from _safely(look)
 
 
 def _connectors(settings: Settings) -> Iterator[Finding]:
@@ -169,10 +186,11 @@ def _transactions(settings: Settings) -> Iterator[Finding]:
             yield finding
 
 
-def _groups(settings: Settings, statuses: dict[str, ProcessStatus], looked: _Looked) -> Iterator[Finding]:
+def _groups(settings: Settings, home: Home, statuses: dict[str, ProcessStatus], looked: _Looked) -> Iterator[Finding]:
     """Judge each group; note in `looked` those whose positions could be read, and what they tell."""
     from towpath.stack.groups import group_reports  # what it imports takes a second, and Kafka
 
+    stalled = stalled_processes(home, statuses)
     said: set[str] = set()
     for report in group_reports(settings, KafkaBroker(settings.kafka, settings.stream)):
         if report.away is not None:
@@ -182,7 +200,7 @@ def _groups(settings: Settings, statuses: dict[str, ProcessStatus], looked: _Loo
             continue
         application = report.application
         looked.applications.add(application.name)
-        advice = way_back(application.worker, statuses)
+        advice = way_back(application.worker, statuses, stalled)
         yield judge.group(application.name, len(report.members), report.lag, advice)
         for standing in report.held:
             assert standing.held is not None

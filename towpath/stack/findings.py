@@ -22,8 +22,9 @@ BESIDE_HEAP_MEBIBYTES = 150
 POSTGRES_MEBIBYTES = 100
 # A slot this far behind fills the disk in hours at most, or is dropped by `max_slot_wal_keep_size` (2 GB).
 LAG_BYTES_WARNING = 256 * MEBIBYTE
-# What started again and has run for so long since deserves no attention any more.
-STEADY_SECONDS = 3600.0
+# What started again and has run for so long since deserves no attention any more: twice what a worker takes that stalls
+# over and over (`STALLED_POLL_INTERVALS`).
+STEADY_SECONDS = 600.0
 
 DEAD_LETTERS = "dead letters"
 
@@ -65,6 +66,12 @@ def _problem(subject: str, finding: str, fix: str) -> Finding:
 def cannot_look(error: TowpathError) -> Finding:
     """Judge a look that failed."""
     return _problem("doctor", error.cause, error.next_step or "towpath status")
+
+
+def kafka_away(error: TowpathError) -> Finding:
+    """Judge that Kafka does not answer, which is asked once: nothing that it has could be looked at."""
+    said = f"not looked at: {error.cause}"
+    return _problem("connectors, topics, groups, dead letters", said, error.next_step or "towpath status")
 
 
 def java(version: str) -> Finding:
@@ -114,11 +121,8 @@ def not_running() -> Finding:
 def process(status: ProcessStatus) -> Finding:
     """Judge how a process stands."""
     match status.state:
-        case State.READY if status.starts > 1:
-            said = f"ready, after {status.starts} starts"
-            if (status.uptime_seconds or 0.0) > STEADY_SECONDS:
-                return _ok(status.name, said)
-            return _warning(status.name, said, f"towpath logs {status.name}")
+        case State.READY if status.starts > 1 and (status.uptime_seconds or 0.0) <= STEADY_SECONDS:
+            return _warning(status.name, f"ready, after {status.starts} starts", f"towpath logs {status.name}")
         case State.READY | State.STOPPED:
             return _ok(status.name, status.state.value)
         case State.FAILED:
@@ -243,6 +247,15 @@ def held_position(application: str, partition: str, held: PartitionHeld) -> Find
     return _problem(f"position of {application} in {partition}", held.cause, held.next_step or "towpath positions list")
 
 
+def after_stall(name: str) -> str:
+    """Return what to do about a worker whose handler does not come back: started again, it meets the same record."""
+    return (
+        f"towpath logs {name} shows at its end where the handler stands, once the process has ended itself (minutes); "
+        "have it raise an error for this record, which is a dead letter then, or give what it waits for a time-out; "
+        f"then: towpath restart {name}"
+    )
+
+
 def worker(
     name: str, told: Mapping[str, Any], *, group_was_looked_at: bool, told_by_group: Collection[str] = ()
 ) -> Iterator[Finding]:
@@ -250,6 +263,9 @@ def worker(
 
     It was not where the database that keeps them is away, or the worker is of a project that was another one then.
     """
+    if told.get("has_stalled"):
+        yield _problem(name, told["words"], after_stall(name))
+        return
     by_position = {HoldKind.BEYOND_END, HoldKind.EXPIRED, HoldKind.RECREATED}
     for held in told["held"]:
         if not (group_was_looked_at and (held["kind"] in by_position or held["reason"] in told_by_group)):

@@ -7,7 +7,7 @@ beside it lies a `.json` with what it serves, holds and waits for.
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,15 +48,22 @@ def told_status(home: Home, process: str, pid: int | None) -> dict[str, Any] | N
     return content if pid is not None and content.get("pid") == pid else None
 
 
-def way_back(worker: str, statuses: Mapping[str, ProcessStatus]) -> str:
+def stalled_processes(home: Home, statuses: Mapping[str, ProcessStatus]) -> frozenset[str]:
+    """Return the processes whose workers say that a handler does not come back."""
+    told = {name: told_status(home, name, status.pid) for name, status in statuses.items()}
+    return frozenset(name for name, said in told.items() if said is not None and said.get("has_stalled"))
+
+
+def way_back(worker: str, statuses: Mapping[str, ProcessStatus], stalled: Collection[str] = ()) -> str:
     """Return what to run where no worker of this name is in its group; `statuses` are the stack's processes.
 
     One whose process lives is frozen, or hangs: another one beside it would have its slot, and it would come back.
+    Of those that have `stalled` a restart meets the same record: their logs say at which line.
     """
     for status in statuses.values():
         if status.pid is not None and status.name.partition("/")[0] == worker:
-            starts = status.state is State.STARTING
-            return f"towpath logs {status.name}" if starts else f"towpath restart {status.name}"
+            tells = status.state is State.STARTING or status.name in stalled
+            return f"towpath logs {status.name}" if tells else f"towpath restart {status.name}"
     return f"towpath run {worker}"
 
 

@@ -21,12 +21,13 @@ import pytest
 
 from tests.integration.stack.conftest import SpecMaker, is_gone, kill
 from tests.next_steps import run, step_in
-from tests.stack_fixture import ROOT, variables
+from tests.stack_fixture import ROOT, stack_environment, variables
 from towpath.errors import NotFoundError, RefusedError
 from towpath.stack.client import NotRunning, ProcessFailed, StackClient, start_supervisor
 from towpath.stack.home import Home
 from towpath.stack.supervisor.spec import Group, RestartPolicy, State
 from towpath.stack.supervisor.supervisor import SUCCESSOR_SECONDS_MAX
+from towpath.stream.engine.worker_status import WorkerStatus
 
 # A death each 50 ms at first, given up after the fourth.
 HASTY = RestartPolicy(first_seconds=0.05, deaths_max=4)
@@ -199,6 +200,30 @@ def test_a_frozen_worker_is_told_and_restarted_by_what_is_printed(
         assert run(ROOT, *step_in(said.text, "restart x")).leads_on().code == 0
         assert run(ROOT, "status").leads_on().code == 0
     assert (client.status()["service:payment"].state, is_gone(pid)) == (State.READY, True)
+
+
+def test_a_worker_that_has_stalled_is_a_problem_of_doctor_and_led_on_by_what_is_printed(
+    client: StackClient, home: Home, python: SpecMaker
+) -> None:
+    """Its log, and, once its handler is mended, a restart; both commands exist and do what is said of them."""
+    words = "in[0]@7: has not come back from a handler, or what it waits for, for 60 s"
+    told = WorkerStatus(application="app", slot="1", is_member=False, waiting_for=words, has_stalled=True).to_json()
+    ready = home.ready_file("service:payment")
+    stalls = (
+        f"import json; {told!r}; print('stands at line 7', flush=True); ready();"
+        f"open({str(ready)!r} + '.json', 'w').write(json.dumps({{'pid': os.getpid(), **{told!r}}})); {RUNS}"
+    )
+    client.start(python("service:payment", stalls, stop_seconds=0.3))
+    client.wait_ready(["service:payment"], 10)
+    pid = pid_of(client, "service:payment")
+    with variables({**stack_environment(home.root), "TOWPATH_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}):
+        said = run(ROOT, "doctor").leads_on()
+        told_of = next(line for line in said.text.splitlines() if "stalled: " in line)
+        assert (said.code, "problem" in told_of, "in[0]@7" in told_of) == (1, True, True), said.text
+        log = run(ROOT, *step_in(told_of, "logs x")).leads_on()
+        assert (log.code, "stands at line 7" in log.text) == (0, True), log.text
+        assert run(ROOT, *step_in(told_of, "restart x")).leads_on().code == 0
+    assert is_gone(pid)
 
 
 def test_a_process_that_waits_to_begin_has_a_successor_that_waits(

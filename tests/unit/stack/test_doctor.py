@@ -1,5 +1,6 @@
 """Doctor in a project where nothing was ever started, and what it says of dead letters."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,17 @@ import pytest
 from tests.stack_fixture import ROOT
 from tests.unit.deadletter.test_redrive import Shop
 from tests.unit.stream.support import in_transaction
+from towpath.clock import ManualClock
 from towpath.contract.catalogue import Catalogue
 from towpath.settings import Settings, load_settings
 from towpath.stack import doctor
+from towpath.stack.broker_away import broker_away
 from towpath.stack.findings import Finding, Severity
+from towpath.stack.home import Home
 from towpath.stack.supervisor.spec import Group, ProcessStatus, State
+from towpath.stack.workers import tell_status
 from towpath.stream.broker.port import BrokerAway
+from towpath.stream.engine.worker_status import WorkerStatus
 
 
 @pytest.fixture
@@ -54,8 +60,95 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     for look in OTHER_LOOKS:
         monkeypatch.setattr(doctor, look, lambda *_: iter(()))
     monkeypatch.setattr(doctor, "KafkaBroker", lambda *_: found.broker)
+    monkeypatch.setattr(doctor, "broker_away", lambda *_: None)
     monkeypatch.setattr(Catalogue, "dead_topics", lambda _: ("in.dead", "also.dead"))
     return found
+
+
+def test_a_broker_that_does_not_answer_is_asked_once_and_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has, and Connect, which keeps there what it knows, is not looked at: each look waits for a time-out."""
+    asked: list[str] = []
+
+    def is_answered(_: object) -> bool:
+        asked.append("once")
+        return False
+
+    clock = ManualClock()
+    monkeypatch.setattr("towpath.stack.broker_away.KafkaAdmin.is_answered", is_answered)
+    monkeypatch.setattr("towpath.stack.broker_away.SystemClock", lambda: clock)
+    monkeypatch.setattr("towpath.stack.broker_away.ANSWER_SECONDS_MAX", 0.0)
+    monkeypatch.setattr(doctor, "_slots", lambda _: iter(()))
+
+    def looks(*_: object) -> object:
+        raise AssertionError("it was looked at")
+
+    for look in ("_connectors", "_topics", "_transactions", "_groups", "_dead_letters"):
+        monkeypatch.setattr(doctor, look, looks)
+    frozen = ProcessStatus("kafka", Group.PART, State.FROZEN, "4.3.1", (9092,), "kafka.log", 7, 1.0, 1, None)
+    monkeypatch.setattr(doctor, "running", lambda _: {"kafka": frozen})
+    settings = load_settings(ROOT, environment=False)
+    told = [one for one in doctor.examine(settings) if "does not answer" in one.finding]
+    servers = settings.kafka.client_config()["bootstrap.servers"]
+    words = f"not looked at: Kafka at {servers} does not answer"
+    subject = "connectors, topics, groups, dead letters"
+    assert told == [Finding(Severity.PROBLEM, subject, words, "towpath restart kafka")]
+    assert asked == ["once"]
+
+
+@pytest.mark.parametrize(
+    ("states", "advice"),
+    [
+        ({}, "towpath status, or check [kafka] in towpath.toml"),
+        ({"kafka": State.READY}, "towpath restart kafka"),
+        ({"kafka": State.WAITING}, "towpath logs kafka"),
+        ({"kafka-1": State.WAITING, "kafka-2": State.FROZEN}, "towpath restart kafka-2"),
+    ],
+)
+def test_what_brings_kafka_back_is_what_its_processes_say(states: dict[str, State], advice: str) -> None:
+    """Frozen or hung it is restarted; what does not start says why; of a cluster of others nothing is known."""
+    clock = ManualClock()
+    statuses = {
+        name: ProcessStatus(name, Group.PART, state, "4.3.1", (), "log", 7, 1.0, 1, None)
+        for name, state in states.items()
+    }
+    settings = load_settings(ROOT, environment=False)
+    away = broker_away(settings, statuses, Silent(clock), clock)
+    assert away is not None
+    assert away.next_step == advice
+    assert broker_away(settings, statuses, Silent(clock, answers_after=2), clock) is None
+
+
+class Silent:
+    """A cluster that lets each who asks wait for a second; answers only after so many."""
+
+    def __init__(self, clock: ManualClock, answers_after: int = 100) -> None:
+        self._clock = clock
+        self._left = answers_after
+
+    def is_answered(self) -> bool:
+        """Not yet."""
+        self._clock.advance(1.0)
+        self._left -= 1
+        return self._left < 0
+
+
+def test_a_worker_that_says_why_it_is_not_ready_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_project: Settings
+) -> None:
+    """By its own words, not by its process's as well."""
+    home = Home(new_project.stack_home)
+    home.make()
+    name = "service:order"
+    waits = WorkerStatus(application="app", slot="1", is_member=True, waiting_for="the registry is away")
+    tell_status(home.ready_file(name), waits)
+    worker = ProcessStatus(name, Group.WORKER, State.UNREADY, "1", (), "log", os.getpid(), 1.0, 1, None)
+    monkeypatch.setattr(doctor, "running", lambda _: {name: worker})
+    monkeypatch.setattr(doctor, "_slots", lambda _: iter(()))
+    monkeypatch.setattr(
+        doctor, "broker_away", lambda *_: BrokerAway("Kafka does not answer", next_step="towpath status")
+    )
+    told = [one for one in doctor.examine(new_project) if one.subject == name]
+    assert told == [Finding(Severity.WARNING, name, "waits: the registry is away", f"towpath logs {name}")]
 
 
 def said_of_letters() -> Finding:

@@ -9,11 +9,12 @@ from towpath.capture.connect import POSITION_GONE, ConnectorStatus, TaskStatus
 from towpath.capture.postgres import SlotState
 from towpath.contract.kafka import OpenTransaction, TopicFinding
 from towpath.errors import WorldError
-from towpath.settings import StackSettings
+from towpath.settings import StackSettings, StreamSettings
 from towpath.stack import findings
 from towpath.stack.findings import Severity
 from towpath.stack.supervisor.spec import Group, ProcessStatus, State
 from towpath.stream.broker.position import HoldKind
+from towpath.stream.engine.stalled import STALLED_POLL_INTERVALS
 from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
 
 MEBIBYTE = 2**20
@@ -69,9 +70,10 @@ def test_processes(state: State, starts: int, expected: Severity) -> None:
 
 
 def test_what_started_again_long_ago_is_well() -> None:
-    """An hour later it needs nobody any more."""
-    status = replace(PROCESS, state=State.READY, starts=3, uptime_seconds=3_700.0)
-    assert severity(findings.process(status)) is Severity.OK
+    """Ten minutes later it needs nobody any more: a worker that stalls over and over has ended before."""
+    status = replace(PROCESS, state=State.READY, starts=3, uptime_seconds=610.0)
+    assert findings.process(status) == findings.Finding(Severity.OK, "kafka", "ready")
+    assert StreamSettings().poll_interval_seconds_max * STALLED_POLL_INTERVALS < findings.STEADY_SECONDS
 
 
 def test_a_transaction_that_nobody_ends_is_a_problem() -> None:
@@ -173,6 +175,17 @@ def test_what_a_worker_holds_is_a_problem_and_what_it_waits_for_a_warning() -> N
     (warning,) = findings.worker("saga:s", told(is_member=False), group_was_looked_at=True)
     assert (warning.severity, warning.finding) == (Severity.WARNING, "is no member of its group")
     assert list(findings.worker("saga:s", told(serving=("in[0]",)), group_was_looked_at=True)) == []
+
+
+def test_a_worker_whose_handler_does_not_come_back_is_a_problem() -> None:
+    """`status` ends with 1 as well. A restart alone meets the same record: first its handler is to be mended."""
+    words = "in[0]@7: has not come back from a handler, or what it waits for, for 60 s"
+    told = WorkerStatus(application="app", slot="1", is_member=False, waiting_for=words, has_stalled=True).to_json()
+    (problem,) = findings.worker("service:payment", told, group_was_looked_at=True)
+    assert (severity(problem), problem.finding) == (Severity.PROBLEM, f"stalled: {words}")
+    assert problem.fix is not None
+    assert problem.fix.startswith("towpath logs service:payment shows at its end")
+    assert problem.fix.endswith("then: towpath restart service:payment")
 
 
 @pytest.mark.parametrize("kind", HoldKind)

@@ -8,7 +8,7 @@ import pytest
 
 from towpath.stack.home import Home
 from towpath.stack.supervisor.spec import Group, ProcessStatus, State
-from towpath.stack.workers import tell_status, told_status, way_back
+from towpath.stack.workers import stalled_processes, tell_status, told_status, way_back
 from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
 
 HELD = HeldPartition(partition="in[0]", kind="expired", reason="records expired", next_step="towpath positions accept")
@@ -28,6 +28,7 @@ def status(**fields: object) -> WorkerStatus:
         (status(serving=("in[1]",), held=(HELD,)), False, "holds in[0] (records expired)"),
         (status(serving=("in[1]",), recovering=("in[0]",)), False, "1 of 2 partitions catch up"),
         (status(serving=("in[1]",), waiting_for="the registry is away"), False, "waits: the registry is away"),
+        (status(is_member=False, waiting_for="in[0]@7: has", has_stalled=True), False, "stalled: in[0]@7: has"),
     ],
 )
 def test_readiness_means_partitions_served_or_a_standby_that_says_so(
@@ -79,3 +80,20 @@ def test_a_worker_that_has_left_its_group_is_restarted_where_its_process_lives(
         for name, (state, pid) in processes.items()
     }
     assert way_back("service:payment", statuses) == advice
+
+
+def test_a_worker_that_has_stalled_is_not_advised_to_be_restarted(tmp_path: Path) -> None:
+    """It would meet the same record; its log says where its handler stands."""
+    home = Home(tmp_path)
+    home.make()
+    name = "service:payment/2"
+    statuses = {
+        each: ProcessStatus(each, Group.WORKER, State.UNREADY, "1", (), "log", os.getpid(), 1.0, 1, None)
+        for each in (name, "service:order")
+    }
+    tell_status(home.ready_file("service:order"), status(is_member=False))
+    tell_status(home.ready_file(name), status(is_member=False, waiting_for="in[0]@7: has", has_stalled=True))
+    stalled = stalled_processes(home, statuses)
+    assert stalled == {name}
+    assert way_back("service:payment", statuses, stalled) == f"towpath logs {name}"
+    assert way_back("service:order", statuses, stalled) == "towpath restart service:order"

@@ -69,7 +69,8 @@ def test_a_worker_whose_handler_never_comes_back_ends_and_names_its_record(tmp_p
     assert "came to an end" not in said
     told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
     assert told[-2]["is_ready"]
-    assert (told[-1]["is_ready"], told[-1]["is_member"]) == (False, False)
+    assert (told[-1]["is_ready"], told[-1]["is_member"], told[-1]["has_stalled"]) == (False, False, True)
+    assert told[-1]["words"].startswith("stalled: ")
     assert "in[0]@0 to 2: has not come back" in told[-1]["words"]
 
 

@@ -239,9 +239,14 @@ class Settling:
         with self._telling:
             if self._on_status is not None and goes_on():
                 self._status_seen = ()
-                self._on_status(
-                    WorkerStatus(application=self._application, slot=self._slot, is_member=False, waiting_for=reason)
+                stalled = WorkerStatus(
+                    application=self._application,
+                    slot=self._slot,
+                    is_member=False,
+                    waiting_for=reason,
+                    has_stalled=True,
                 )
+                self._on_status(stalled)
 
     def _status(self, *, is_member: bool, waiting_for: str | None) -> WorkerStatus:
         errors = self.holds.errors

@@ -22,6 +22,7 @@ class HeldPartition:
 class WorkerStatus:
     """One worker at a moment. `waiting_for` names what is away, None where nothing is.
 
+    Where it `has_stalled`, that is which of its records a handler does not come back from.
     `metrics_port` is where it serves its metrics, None where it serves none.
     """
 
@@ -32,6 +33,7 @@ class WorkerStatus:
     recovering: tuple[str, ...] = ()
     held: tuple[HeldPartition, ...] = ()
     waiting_for: str | None = None
+    has_stalled: bool = False
     metrics_port: int | None = None
 
     @property
@@ -51,7 +53,7 @@ class WorkerStatus:
             first, more = self.held[0], len(self.held) - 1
             return f"holds {first.partition} ({first.reason}){f' and {more} more' if more else ''}"
         if self.waiting_for is not None:
-            return f"waits: {self.waiting_for}"
+            return f"{'stalled' if self.has_stalled else 'waits'}: {self.waiting_for}"
         if not self.is_member:
             return "is no member of its group"
         if self.recovering:
