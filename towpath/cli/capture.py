@@ -2,17 +2,24 @@
 
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 import typer
 
 from towpath.cli import output
 from towpath.cli.deciding import user_name
-from towpath.errors import ConfigurationError, ExitCode, NotFoundError, RefusedError
+from towpath.errors import ConfigurationError, ExitCode, NotFoundError, RefusedError, WorldError
 from towpath.settings import Settings, load_settings
 
+if TYPE_CHECKING:
+    from towpath.capture.connect import ConnectClient, ConnectorStatus
+    from towpath.stream.broker.port import BrokerAway
+
 group = typer.Typer(name="capture", help="Look after the capture of outboxes.", no_args_is_help=True)
+
+CONNECT_SECONDS_WITHOUT_KAFKA = 5.0
+"""How long Connect is waited for where Kafka does not answer: then Connect may not, either."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Services = Annotated[list[str] | None, typer.Argument(help="Which services; all, where none is named.")]
@@ -33,19 +40,22 @@ def register(app: typer.Typer) -> None:
 
 
 def status(services: Services = None, as_json: AsJson = False) -> None:
-    """Show each service's connector and slot. Exit code 1 where an outbox is not read."""
+    """Show each service's connector and slot. Exit code 1 where an outbox is not read, or Kafka does not answer."""
     from towpath.capture import postgres
     from towpath.capture.connect import ConnectClient
     from towpath.capture.start import next_step
     from towpath.outbox.names import connector_name, slot_name
 
     settings = load_settings()
+    wanted = _services(settings, services)
+    away = _kafka_away(settings)
+    seconds = settings.connect.timeout_seconds if away is None else CONNECT_SECONDS_WITHOUT_KAFKA
     rows: list[dict[str, Any]] = []
-    with ConnectClient(settings.connect) as connect:
-        for service in _services(settings, services):
+    with ConnectClient(settings.connect.model_copy(update={"timeout_seconds": seconds})) as connect:
+        for service in wanted:
             name = connector_name(settings.project.name, service)
             try:
-                connector = connect.status(name)
+                connector = _connector_status(connect, name, away)
                 state, failure = ("running" if connector.running else connector.state.lower()), connector.failure
             except NotFoundError:
                 connector, state, failure = None, "missing", "Connect does not know it"
@@ -61,13 +71,43 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
                     "lag_bytes": None if slot is None else slot.lag_bytes,
                     "retained_bytes": None if slot is None else slot.retained_bytes,
                     "skipped": aside,
-                    "cause": failure or (slot.invalidation_reason if slot else None),
-                    "next": next_step(service, connector, slot),
+                    "cause": _cause(away, failure or (slot.invalidation_reason if slot else None)),
+                    "next": away.next_step if away else next_step(service, connector, slot),
                 }
             )
     _show(rows, as_json)
-    if not all(row["read"] and row["connector"] == "running" for row in rows):
+    if away or not all(row["read"] and row["connector"] == "running" for row in rows):
         sys.exit(int(ExitCode.FAILED))
+
+
+def _cause(away: "BrokerAway | None", own: str | None) -> str | None:
+    """Return why an outbox is not read: for Kafka's sake, for its own, or for both."""
+    return "; ".join(filter(None, (away.cause if away else None, own))) or None
+
+
+def _kafka_away(settings: Settings) -> "BrokerAway | None":
+    """Return that Kafka does not answer, without which nothing is carried; None where it does, or the stack is down."""
+    from towpath.stack.broker_away import broker_away
+    from towpath.stack.client import SupervisorSilent, running
+    from towpath.stack.home import Home
+
+    try:
+        statuses = running(Home(settings.stack_home))
+    except SupervisorSilent:
+        statuses = {}
+    return broker_away(settings, statuses) if statuses or not settings.stack.managed else None
+
+
+def _connector_status(connect: "ConnectClient", name: str, away: "BrokerAway | None") -> "ConnectorStatus":
+    """Return how a connector fares. Where Connect does not answer since Kafka does not: raises BrokerAway."""
+    try:
+        return connect.status(name)
+    except NotFoundError:
+        raise
+    except WorldError as error:
+        if away is None:
+            raise
+        raise away from error
 
 
 def restart(services: Services = None) -> None:

@@ -202,6 +202,24 @@ def test_a_frozen_worker_is_told_and_restarted_by_what_is_printed(
     assert (client.status()["service:payment"].state, is_gone(pid)) == (State.READY, True)
 
 
+@pytest.mark.parametrize("asked", ["doctor", "capture status"])
+def test_a_frozen_broker_is_told_and_restarted_by_what_is_printed(
+    client: StackClient, home: Home, python: SpecMaker, asked: str
+) -> None:
+    """By who needs it, too: no question waits for its own time-out, and none blames Connect."""
+    client.start(python("kafka", RUNS, stop_seconds=0.3, group=Group.PART))
+    client.wait_ready(["kafka"], 10)
+    pid = pid_of(client, "kafka")
+    with variables({**stack_environment(home.root), "TOWPATH_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}):
+        os.kill(pid, signal.SIGSTOP)
+        assert eventually(lambda: client.status()["kafka"].state is State.FROZEN)
+        said = run(ROOT, *asked.split()).leads_on()
+        assert (said.code, said.text.count("Kafka at 127.0.0.1:9 does not answer")) == (1, 1), said.text
+        assert "towpath logs connect" not in said.text
+        assert run(ROOT, *step_in(said.text, "restart x")).leads_on().code == 0
+    assert (client.status()["kafka"].state, is_gone(pid)) == (State.READY, True)
+
+
 def test_a_worker_that_has_stalled_is_a_problem_of_doctor_and_led_on_by_what_is_printed(
     client: StackClient, home: Home, python: SpecMaker
 ) -> None:
