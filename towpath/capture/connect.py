@@ -17,6 +17,8 @@ RETRY_SECONDS = 0.1
 
 POSITION_GONE = "no longer available on the server"
 """Debezium's words for a stored position that is older than what its replication slot begins with."""
+SHOWN_CHARACTERS = 120
+"""Of the beginning and of the end of a long cause, where it is told beside other things."""
 REFUSALS = (
     "InvalidTopicException",
     "UnknownTopicOrPartitionException",
@@ -69,6 +71,14 @@ class ConnectorStatus:
             if task.state == "FAILED":
                 return task.cause or f"task {task.number} failed without saying why"
         return f"connector {self.name} failed" if self.state == "FAILED" else None
+
+    @property
+    def failure_in_short(self) -> str | None:
+        """Return why it failed; of a long cause what it begins and ends with, since Debezium's tell of every schema."""
+        failure = self.failure
+        if failure is None or len(failure) <= 2 * SHOWN_CHARACTERS:
+            return failure
+        return f"{failure[:SHOWN_CHARACTERS].rsplit(' ', 1)[0]} ... {failure[-SHOWN_CHARACTERS:].split(' ', 1)[-1]}"
 
     @property
     def position_gone(self) -> bool:

@@ -381,7 +381,7 @@ def capture_found(
     if status is None:
         return Capture(service, standing, "missing" if answered else None, lag_bytes, next_step=advice)
     state = "FAILED" if status.failure else status.state
-    return Capture(service, standing, state, lag_bytes, status.failure or "", advice)
+    return Capture(service, standing, state, lag_bytes, status.failure_in_short or "", advice)
 
 
 def _waits(definition: Definition, state: SagaState) -> dict[str, tuple[str, ...]]:

@@ -181,7 +181,9 @@ def connector(service: str, name: str, status: ConnectorStatus | None) -> Findin
     if status is None:
         return _problem(subject, "Connect does not know it", "towpath provision")
     if status.failure:
-        return _problem(subject, status.failure, after_failure(service, status))
+        said = status.failure_in_short or ""
+        whole = "" if said == status.failure else f" (whole: towpath capture status {service})"
+        return _problem(subject, f"{said}{whole}", after_failure(service, status))
     if not status.running:
         tasks = ", ".join(f"task {task.number} {task.state}" for task in status.tasks) or "no task"
         if status.state in ("STOPPED", "PAUSED"):

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from tests.next_steps import run
+from tests.next_steps import run, step_in
 from tests.stack_fixture import ROOT
 from towpath.capture.connect import ConnectClient, ConnectorStatus, TaskStatus
 from towpath.capture.postgres import SlotState
 from towpath.errors import WorldError
+from towpath.stack.findings import connector
 from towpath.stream.broker.port import BrokerAway
 
 AWAY = BrokerAway("Kafka at kafka:9092 does not answer", next_step="towpath restart kafka")
@@ -61,6 +62,17 @@ def test_where_kafka_does_not_answer_that_is_the_cause_and_what_is_to_be_cured(o
         assert (code, found["cause"], found["next"]) == (1, AWAY.cause, AWAY.next_step)
     order["connector"] = ConnectorStatus("c", "RUNNING", "w", (TaskStatus(0, "FAILED", "w", "Timed out"),))
     assert row()[1]["cause"] == f"{AWAY.cause}; Timed out"
+
+
+def test_a_cause_that_was_cut_elsewhere_is_here_whole(order: dict[str, Any]) -> None:
+    """By the command that is printed beside what was cut."""
+    cause = f"DebeziumException: {' '.join(map(str, range(300)))}, that is all"
+    order["connector"] = ConnectorStatus("c", "RUNNING", "w", (TaskStatus(0, "FAILED", "w", cause),))
+    finding = connector("order", "c", order["connector"]).finding
+    assert cause not in finding
+    assert cause in run(ROOT, *step_in(finding, "capture status x"), "--json").leads_on().text
+    words = " ".join(run(ROOT, *step_in(finding, "capture status x")).leads_on().text.split())
+    assert all(f" {number}" in words for number in range(300))
 
 
 def test_where_connect_does_not_answer_either_kafka_is_named(order: dict[str, Any]) -> None:

@@ -136,6 +136,18 @@ def test_a_failed_connector_is_mended_by_what_ended_it(trace: str, fix: str) -> 
     assert findings.connector("order", "craftygoods-order-outbox", failed).fix == fix
 
 
+def test_a_long_cause_is_told_by_its_beginning_and_its_end() -> None:
+    """Debezium tells of every schema between; what it was is in `capture status`. A short one is told whole."""
+    told = f"io.debezium.DebeziumException: the position {'Schema{} ' * 200}, but this is {POSITION_GONE}."
+    finding = findings.connector("order", "c", replace(RUNNING, tasks=(TaskStatus(0, "FAILED", "w", told),)))
+    assert len(finding.finding) < 320
+    assert finding.finding.startswith("io.debezium.DebeziumException: the position Schema{}")
+    assert f"but this is {POSITION_GONE}. (whole: towpath capture status order)" in finding.finding
+    assert finding.fix == "towpath capture recover order"
+    short = findings.connector("order", "c", replace(RUNNING, tasks=(TaskStatus(0, "FAILED", "w", "out of disk"),)))
+    assert short.finding == "out of disk"
+
+
 def test_an_outbox_says_what_a_person_should_know() -> None:
     """Messages that were stepped over, and a server on which a re-emit cannot keep the order of commit."""
     assert findings.skipped("order", 0) is None
