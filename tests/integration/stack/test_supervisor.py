@@ -223,7 +223,7 @@ def test_a_frozen_broker_is_told_and_restarted_by_what_is_printed(
 def test_a_worker_that_has_stalled_is_a_problem_of_doctor_and_led_on_by_what_is_printed(
     client: StackClient, home: Home, python: SpecMaker
 ) -> None:
-    """Its log, and, once its handler is mended, a restart; both commands exist and do what is said of them."""
+    """Its log, and, once its handler is fixed, a restart; both commands exist and do what is said of them."""
     words = "in[0]@7: has not come back from a handler, or what it waits for, for 60 s"
     told = WorkerStatus(application="app", slot="1", is_member=False, waiting_for=words, has_stalled=True).to_json()
     ready = home.ready_file("service:payment")

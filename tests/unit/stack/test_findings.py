@@ -190,7 +190,7 @@ def test_what_a_worker_holds_is_a_problem_and_what_it_waits_for_a_warning() -> N
 
 
 def test_a_worker_whose_handler_does_not_come_back_is_a_problem() -> None:
-    """`status` ends with 1 as well. A restart alone meets the same record: first its handler is to be mended."""
+    """`status` ends with 1 as well. A restart alone meets the same record: first its handler is to be fixed."""
     words = "in[0]@7: has not come back from a handler, or what it waits for, for 60 s"
     told = WorkerStatus(application="app", slot="1", is_member=False, waiting_for=words, has_stalled=True).to_json()
     (problem,) = findings.worker("service:payment", told, group_was_looked_at=True)
