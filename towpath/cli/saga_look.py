@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from towpath.capture import postgres as capture_postgres
@@ -26,6 +26,7 @@ from towpath.saga.definition import Activity, Definition
 from towpath.saga.keys import command_id_of, idempotency_key_of, saga_id_of, start_id_of_child
 from towpath.saga.state import Direction, SagaState, StepState, StepStatus
 from towpath.settings import Settings
+from towpath.stack.home import Home
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Found = TypeVar("Found")
 _ASKED = frozenset({StepStatus.SENT, StepStatus.UNDOING})
+_RESTS = frozenset({StepStatus.BACKOFF, StepStatus.UNDO_BACKOFF})
 CLOCK_SLACK = timedelta(minutes=10)
 """A record's time is its writer's clock: reading begins so much before the instance began."""
 
@@ -55,7 +57,7 @@ class Look:
         self.definitions: Mapping[int, Definition] = load_sagas(self.settings).get(self.saga, {})
         self.broker = KafkaBroker(self.settings.kafka, self.settings.stream)
         self.reader = InstanceReader(self.settings)
-        self._quarantines: dict[str, Quarantine | None] = {}
+        self._quarantines: dict[tuple[str, ...], Quarantine | None] = {}
         if not self.definitions:
             raise NotFoundError(f"the project has no saga {self.saga}", next_step="towpath saga list")
 
@@ -75,7 +77,8 @@ class Look:
         state = open_[0].state
         definition = self.definitions.get(state.version)
         asked = () if definition is None or state.ended else tuple(self._asked(definition, state))
-        services = {one.participant for one in asked if one.child is None}
+        rests = () if definition is None or state.ended else tuple(self._asked(definition, state, _RESTS))
+        services = {one.participant for one in (*asked, *rests) if one.child is None}
         return Facts(
             self.saga,
             which,
@@ -83,6 +86,7 @@ class Look:
             state=state,
             version_known=definition is not None,
             asked=asked,
+            rests=rests,
             waits={} if definition is None else _waits(definition, state),
             stuck={} if definition is None else _stuck(definition, state),
             capture=self._capture(services),
@@ -155,16 +159,18 @@ class Look:
 
     # --- What an instance waits for
 
-    def _asked(self, definition: Definition, state: SagaState) -> Iterator[Asked]:
+    def _asked(
+        self, definition: Definition, state: SagaState, statuses: frozenset[StepStatus] = _ASKED
+    ) -> Iterator[Asked]:
         since = datetime.fromtimestamp(state.started_milliseconds / 1000, UTC) - CLOCK_SLACK
         commands: dict[str, list[ConsumedRecord]] = {}
         for step_state in state.steps:
             for cell in step_state.items or (step_state,):
-                if cell.status not in _ASKED:
+                if cell.status not in statuses:
                     continue
                 step = definition.steps[definition.index[step_state.key]]
                 item = cell.key if step_state.items else ""
-                undo = cell.status is StepStatus.UNDOING
+                undo = cell.status in (StepStatus.UNDOING, StepStatus.UNDO_BACKOFF)
                 if step.child is not None:
                     child = saga_id_of(step.child.name, start_id_of_child(state.saga_id, step.key, item))
                     yield Asked(
@@ -248,8 +254,7 @@ class Look:
         id_: str | None = None,
     ) -> Message:
         id_ = id_ if record is None else envelope.message_id(record)
-        key = None if record is None else record.key
-        dead, behind = self._dead(topic, id_, key, self._group(worker))
+        dead, parked = self._dead(topic, id_, self._group(worker))
         return Message(
             what,
             topic,
@@ -258,51 +263,57 @@ class Look:
             service,
             written,
             letter=None if dead is None else dead.place,
-            parked_behind=None if behind is None else behind.place,
+            parked_behind=None if parked is None else parked.place,
+            parked_topic=None if parked is None else parked.topic,
+            release=None if parked is None else parked.release,
             cause="" if dead is None else ": ".join(filter(None, (dead.letter.error, dead.letter.cause))),
             reader=None if record is None else self._reader(worker, record),
         )
 
-    def _dead(self, topic: str, id_: str | None, key: bytes | None, group: str) -> "tuple[Dead | None, Dead | None]":
-        """Return the dead letter of this group that the message is, or the one that its key waits behind."""
+    def _dead(self, topic: str, id_: str | None, group: str) -> "tuple[Dead | None, Parked | None]":
+        """Return the dead letter of this group that the message is; or, if it only follows one, what it waits for."""
         from towpath.deadletter.quarantine import Fate
         from towpath.stream.broker.dead_letter import original
 
-        if topic not in self._quarantines:
-            self._quarantines[topic] = self._try("the dead letters", lambda: self._read_quarantine(topic))
-        quarantine = self._quarantines[topic]
+        quarantine = self._quarantine(topic)
         letters = [] if quarantine is None else quarantine.letters()
         # Others may read the same topic: what a view could not fold holds no saga up.
         of_group = [dead for dead in letters if (dead.letter.topic, dead.letter.application) == (topic, group)]
         # As they lay in the topic: a participant's letters go through its outbox, in headers of their own.
         waiting = [(dead, original(dead.record, dead.letter)) for dead in of_group if dead.fate is Fate.WAITING]
         own = next((dead for dead, record in waiting if id_ is not None and record.header("id") == id_), None)
-        if own is None or own.letter.behind is None:
+        if quarantine is None or own is None or own.letter.behind is None:
             return own, None
-        parking = (dead for dead, record in waiting if dead.sets_parking and key is not None and record.key == key)
-        return None, next(parking, None)
+        other = own.letter.behind.rpartition("[")[0]
+        both = quarantine if other == topic else self._quarantine(topic, other)
+        return None, None if both is None else parked_behind(both, own)
 
-    def _read_quarantine(self, topic: str) -> "Quarantine":
+    def _quarantine(self, *topics: str) -> "Quarantine | None":
+        """Return what the dead-letter topics of `topics` have; None where they could not be read."""
         from towpath.deadletter.redrive import read_quarantine
 
-        letters = self.catalogue.dead_letter(topic)
-        return read_quarantine(self.broker, [] if letters is None else [letters.name])
+        if topics not in self._quarantines:
+            letters = [dead.name for dead in map(self.catalogue.dead_letter, topics) if dead is not None]
+            self._quarantines[topics] = self._try("the dead letters", lambda: read_quarantine(self.broker, letters))
+        return self._quarantines[topics]
 
     def _group(self, worker: str) -> str:
         kind, _, name = worker.partition(":")
         return f"{self.settings.project.name}-{kind}-{name}"
 
     def _reader(self, worker: str, record: ConsumedRecord) -> Reader | None:
-        from towpath.stack.workers import way_back
+        from towpath.stack.workers import stalled_processes, standstill, way_back
 
         group = self._group(worker)
-        place = TopicPartition(record.topic, record.partition)
+        place, home = TopicPartition(record.topic, record.partition), Home(self.settings.stack_home)
 
         def look() -> Reader:
             members = len(self.broker.group_members(group))
             position = self.broker.group_offsets(group, [place]).get(place)
             end = self.broker.end_offsets([place])[place]
-            return Reader(group, worker, members, position, end, way_back(worker, self._processes))
+            back = way_back(worker, self._processes, stalled_processes(home, self._processes))
+            why, back = standstill(worker, home, self._processes, str(place)) or ("", back)
+            return Reader(group, worker, members, position, end, back, why)
 
         return self._try(f"the consumer group {group}", look)
 
@@ -367,6 +378,28 @@ class Look:
         except TowpathError as error:
             self.unknown.append(f"{what} ({error.cause})")
             return None
+
+
+class Parked(NamedTuple):
+    """What a follower waits for: the letter at `place` of `topic`, or one that died at `place`, and is gone."""
+
+    topic: str
+    place: str
+    release: str | None = None
+    """What lets the key go on, where the letter is not there any more."""
+
+
+def parked_behind(quarantine: "Quarantine", dead: "Dead") -> Parked:
+    """Return what a follower waits for; where that was redriven or dropped meanwhile, what came after it."""
+    from towpath.cli.dead_report import release_command
+
+    cohort, behind = quarantine.cohort_of(dead), dead.letter.behind or ""
+    if cohort.unseen or cohort.announced or cohort.stand_in is not None:
+        gone = cohort.unseen[0] if cohort.unseen else behind
+        return Parked(dead.letter.topic, gone, release_command(cohort, dead))
+    heads = (cohort.awaited.get(position) for position in (behind, cohort.behind or ""))
+    before = next((head for head in heads if head is not None and head.settlement is None), dead)
+    return Parked(before.letter.topic, before.place)
 
 
 def capture_found(

@@ -37,7 +37,9 @@ class Capture:
 @dataclass(frozen=True, slots=True)
 class Reader:
     """A consumer group at the partition in question: `position` is its offset there (None: it never committed), `end`
-    the partition's end, `members` how many workers it has, `way_back` what to run where it has none.
+    the partition's end, `members` how many workers it has, `way_back` what to run where it has none, or stands still.
+
+    `still` is why it does nothing though it is there, as its processes say; empty where one works, or none is known.
     """
 
     group: str
@@ -46,6 +48,7 @@ class Reader:
     position: int | None
     end: int
     way_back: str
+    still: str = ""
 
     def has_read(self, offset: int) -> bool:
         """Say whether the record at `offset` is behind this group."""
@@ -59,7 +62,8 @@ class Message:
     `service` is whose outbox it went through, None for one that the orchestrator sent; `written` says whether the
     outbox has it (None: not looked up, or none). `topic`, `partition` and `offset` are where it lies in Kafka, offset
     None where it is not there. `letter` is where its dead letter lies, `parked_behind` the letter that its key waits
-    for; `cause` is why.
+    for, `parked_topic` the topic of that, where it is another one; `cause` is why. Where that letter is not there any
+    more, `parked_behind` is where its record died, and `release` lets the key go on.
     """
 
     what: str
@@ -71,6 +75,8 @@ class Message:
     letter: str | None = None
     parked_behind: str | None = None
     cause: str = ""
+    parked_topic: str | None = None
+    release: str | None = None
     reader: Reader | None = None
 
 
@@ -98,8 +104,8 @@ class Facts:
     """All that was looked up about one instance; `state` is None where there is none. Times: milliseconds, UTC.
 
     `waits` are the records that an open wait takes, and one that halted; `stuck` says why a step is stuck where that is
-    not because its attempts are used up. Both by step. `dead_hold_attempts` says whether the clock of an attempt stands
-    still while its command is in quarantine.
+    not because its attempts are used up. Both by step. `rests` is what was asked last where the next attempt is yet to
+    go out. `dead_hold_attempts` says whether the clock of an attempt stands still while its command is in quarantine.
     """
 
     saga: str
@@ -110,6 +116,7 @@ class Facts:
     start: Message | None = None
     refused: str | None = None
     asked: tuple[Asked, ...] = ()
+    rests: tuple[Asked, ...] = ()
     waits: dict[str, tuple[str, ...]] = field(default_factory=dict)
     stuck: dict[str, str] = field(default_factory=dict)
     capture: dict[str, Capture] = field(default_factory=dict)
@@ -220,6 +227,9 @@ def _of_cell(
                 f"{undo}{name} was not answered in time; the next attempt goes out at {_moment(due_milliseconds)}",
                 f"towpath saga retry {which} {option} --reason '...' sends it now",
             )
+            for asked in facts.rests:
+                if name == (f"{asked.step} item {asked.item}" if asked.item else asked.step):
+                    yield from _before_the_next(facts, asked)
         case StepStatus.WAITING:
             until = f", until {_moment(due_milliseconds)}" if due_milliseconds else ""
             kinds = facts.waits.get(name, ())
@@ -239,6 +249,22 @@ def _of_asked(facts: Facts, asked: Asked) -> Iterator[Line]:
     if facts.dead_hold_attempts and (asked.command.letter or asked.command.parked_behind):
         until = f"; its clock stands still while {asked.command.what} is in quarantine"
     yield Line(f"{of} waits for {asked.participant} to answer (attempt {asked.attempt}{until})")
+    yield from _where(facts, asked)
+
+
+def _before_the_next(facts: Facts, asked: Asked) -> Iterator[Line]:
+    """Say what holds the last attempt, and would hold the next one, too."""
+    yield from _where(facts, asked)
+    command, reader = asked.command, asked.command.reader
+    if reader is None or command.offset is None or not reader.has_read(command.offset):
+        return
+    why = reader.still or ("" if reader.members else "it has no worker in its group")
+    if why:
+        yield Line(f"{reader.worker} stands still, and will not answer the next attempt either: {why}", reader.way_back)
+
+
+def _where(facts: Facts, asked: Asked) -> Iterator[Line]:
+    """Say where a command, or its reply, got to."""
     if asked.child is not None:
         yield Line(f"{asked.participant} is a saga of its own", f"towpath saga why {asked.participant} {asked.child}")
         return
@@ -253,7 +279,7 @@ def _of_asked(facts: Facts, asked: Asked) -> Iterator[Line]:
         yield Line(
             f"{asked.participant} has read it and recorded no outcome: it is at work on it, or its handler "
             "fails and is tried again",
-            f"towpath logs {asked.participant}",
+            f"towpath logs service:{asked.participant}",
         )
 
 
@@ -264,10 +290,16 @@ def _on_its_way(message: Message, facts: Facts, *, to: str) -> Iterator[Line]:
             f"{message.what} is a dead letter of {to}, {message.letter}: {message.cause}",
             _of_letter(message.topic, message.letter),
         )
+    elif message.parked_behind is not None and message.release is not None:
+        yield Line(
+            f"{message.what} is parked: its key waits behind {message.parked_behind}, whose dead letter retention has "
+            "taken: nothing of this key is carried out until it is released",
+            message.release,
+        )
     elif message.parked_behind is not None:
         yield Line(
             f"{message.what} is parked: its key waits behind the dead letter {message.parked_behind}",
-            _of_letter(message.topic, message.parked_behind),
+            _of_letter(message.parked_topic or message.topic, message.parked_behind),
         )
     elif message.offset is None and message.service is not None:
         yield from _not_captured(message, facts.capture.get(message.service))
@@ -316,6 +348,9 @@ def _not_read(message: Message, reader: Reader, offset: int) -> Iterator[Line]:
     if reader.has_read(offset):
         return
     where = f"{message.topic}[{message.partition}]@{offset}"
+    if reader.still:
+        yield Line(f"{message.what} lies at {where}, and {reader.worker} stands still: {reader.still}", reader.way_back)
+        return
     if not reader.members:
         yield Line(
             f"{message.what} lies at {where}, and {reader.worker} has no worker in its group",

@@ -14,6 +14,7 @@ from typing import Any
 
 from towpath.settings import Settings
 from towpath.stack.client import StackClient
+from towpath.stack.findings import after_stall
 from towpath.stack.home import Home
 from towpath.stack.supervisor.spec import Group, Probe, ProbeKind, ProcessSpec, ProcessStatus, State
 from towpath.stream.engine.worker_status import WorkerStatus
@@ -65,6 +66,39 @@ def way_back(worker: str, statuses: Mapping[str, ProcessStatus], stalled: Collec
             tells = status.state is State.STARTING or status.name in stalled
             return f"towpath logs {status.name}" if tells else f"towpath restart {status.name}"
     return f"towpath run {worker}"
+
+
+def standstill(worker: str, home: Home, statuses: Mapping[str, ProcessStatus], place: str) -> tuple[str, str] | None:
+    """Return why no process of a worker does anything in `place`, and what to run. None where one may, or none is.
+
+    As the processes last said themselves: of workers that run elsewhere nothing is known here.
+    """
+    found = None
+    for name, status in statuses.items():
+        if name.partition("/")[0] != worker or status.state is State.STOPPED:
+            continue
+        told = told_status(home, name, status.pid)
+        still = _standstill(status, told, place)
+        if still is None:
+            return None
+        found = found or still
+    return found
+
+
+def _standstill(status: ProcessStatus, told: Mapping[str, Any] | None, place: str) -> tuple[str, str] | None:
+    logs = f"towpath logs {status.name}"
+    if status.state is State.FROZEN:
+        return "its process is frozen", f"towpath restart {status.name}"
+    if told is not None and told.get("has_stalled"):
+        return told["words"], after_stall(status.name)
+    if told is not None and told["held"]:
+        held = next((each for each in told["held"] if each["partition"] == place), None)
+        return None if held is None else (f"it holds {place} ({held['reason']})", held["next_step"] or logs)
+    if told is not None and not told["is_ready"]:
+        return told["words"], logs
+    if status.state in (State.FAILED, State.WAITING, State.STARTING):
+        return f"its process is {status.state}{f': {status.reason}' if status.reason else ''}", logs
+    return None
 
 
 def worker_process(

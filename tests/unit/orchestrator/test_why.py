@@ -13,6 +13,7 @@ RUNNING = Capture("order", "there", "RUNNING", 4_096)
 START = Message("OrderPlaced", "order.events", 2, None, "order", written=True)
 COMMAND = Message("AuthorisePayment", "payment.commands", 1, 40)
 READER = Reader("shop-service-payment", "service:payment", 1, 41, 41, "towpath restart service:payment")
+STILL = replace(READER, way_back="towpath logs service:payment", still="waits: the registry is away")
 RUN = "towpath run saga:place_order"
 REPLY = Message("PaymentAuthorised", "place_order.replies", 1, None, "payment", written=True)
 
@@ -148,7 +149,7 @@ SITUATIONS = {
     "handler at work": (
         facts(state=sent(), asked=asked(replace(COMMAND, reader=READER), recorded=False)),
         "payment has read it and recorded no outcome",
-        "towpath logs payment",
+        "towpath logs service:payment",
     ),
     "reply not captured": (
         facts(
@@ -188,6 +189,39 @@ SITUATIONS = {
         facts(state=sent(StepStatus.BACKOFF)),
         "authorise_payment was not answered in time; the next attempt goes out at 2026-01-01 00:00:30Z",
         "sends it now",
+    ),
+    "next attempt, whose service stands still": (
+        facts(state=sent(StepStatus.BACKOFF), rests=asked(replace(COMMAND, reader=STILL))),
+        "service:payment stands still, and will not answer the next attempt either: waits: the registry is away",
+        "towpath logs service:payment",
+    ),
+    "next attempt, whose service does not run": (
+        facts(state=sent(StepStatus.BACKOFF), rests=asked(replace(COMMAND, reader=replace(READER, members=0)))),
+        "will not answer the next attempt either: it has no worker in its group",
+        "towpath restart service:payment",
+    ),
+    "next attempt, the last one unread": (
+        facts(state=sent(StepStatus.BACKOFF), rests=asked(replace(COMMAND, reader=replace(STILL, position=12)))),
+        "lies at payment.commands[1]@40, and service:payment stands still: waits: the registry is away",
+        "towpath logs service:payment",
+    ),
+    "next attempt, the last one parked behind what has expired": (
+        facts(
+            state=sent(StepStatus.BACKOFF),
+            rests=asked(replace(COMMAND, parked_behind="payment.commands[1]@3", release="towpath dead release this")),
+        ),
+        "its key waits behind payment.commands[1]@3, whose dead letter retention has taken",
+        "towpath dead release this",
+    ),
+    "participant stands still": (
+        facts(state=sent(), asked=asked(replace(COMMAND, reader=replace(STILL, position=40)))),
+        "service:payment stands still: waits: the registry is away",
+        "towpath logs service:payment",
+    ),
+    "parked behind a letter of another topic": (
+        facts(state=sent(), asked=asked(replace(COMMAND, parked_behind="1:3", parked_topic="other"))),
+        "AuthorisePayment is parked: its key waits behind the dead letter 1:3",
+        "towpath dead show other 1:3;",
     ),
     "stuck": (
         facts(state=state(StepState("capture_payment", StepStatus.STUCK), status=Status.STUCK)),
@@ -252,6 +286,12 @@ def test_a_situation_gets_its_sentence(name: str) -> None:
         assert found[0].command is None
     else:
         assert command in (found[0].command or "")
+
+
+def test_a_next_attempt_whose_service_works_is_told_alone() -> None:
+    """Nothing holds it up."""
+    known = facts(state=sent(StepStatus.BACKOFF), rests=asked(replace(COMMAND, reader=READER), recorded=None))
+    assert len(explain(known)) == 2
 
 
 def test_what_is_in_order_is_not_blamed() -> None:

@@ -2,13 +2,14 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from towpath.stack.home import Home
 from towpath.stack.supervisor.spec import Group, ProcessStatus, State
-from towpath.stack.workers import stalled_processes, tell_status, told_status, way_back
+from towpath.stack.workers import stalled_processes, standstill, tell_status, told_status, way_back
 from towpath.stream.engine.worker_status import HeldPartition, WorkerStatus
 
 HELD = HeldPartition(partition="in[0]", kind="expired", reason="records expired", next_step="towpath positions accept")
@@ -97,3 +98,50 @@ def test_a_worker_that_has_stalled_is_not_advised_to_be_restarted(tmp_path: Path
     assert stalled == {name}
     assert way_back("service:payment", statuses, stalled) == f"towpath logs {name}"
     assert way_back("service:order", statuses, stalled) == "towpath restart service:order"
+
+
+AT = "in[0]"
+AWAY = status(is_member=False, waiting_for="the registry is away")
+STALLED = status(is_member=False, waiting_for="in[0]@7: has not come back", has_stalled=True)
+
+
+@pytest.mark.parametrize(
+    ("processes", "why", "fix"),
+    [
+        ({}, None, None),
+        ({"service:order": (State.READY, None)}, None, None),
+        ({"service:order": (State.READY, status(serving=(AT,)))}, None, None),
+        ({"service:order": (State.STOPPED, None)}, None, None),
+        ({"service:order": (State.FROZEN, None)}, "its process is frozen", "towpath restart service:order"),
+        ({"service:order": (State.UNREADY, AWAY)}, "waits: the registry is away", "towpath logs service:order"),
+        (
+            {"service:order": (State.UNREADY, STALLED)},
+            "stalled: in[0]@7: has not come back",
+            "towpath logs service:order",
+        ),
+        ({"service:order": (State.WAITING, None)}, "its process is waiting: it died", "towpath logs service:order"),
+        ({"service:order": (State.UNREADY, status(held=(HELD,)))}, "it holds in[0] (records expired)", HELD.next_step),
+        ({"service:order": (State.UNREADY, status(held=(replace(HELD, partition="in[1]"),)))}, None, None),
+        ({"service:order": (State.UNREADY, AWAY), "service:order/2": (State.READY, None)}, None, None),
+        ({"service:order2": (State.UNREADY, AWAY)}, None, None),
+    ],
+)
+def test_a_worker_stands_still_where_none_of_its_processes_does_anything(
+    tmp_path: Path, processes: dict[str, tuple[State, WorkerStatus | None]], why: str | None, fix: str | None
+) -> None:
+    """In the partition that is asked about, as they say themselves; with what to run."""
+    home = Home(tmp_path)
+    home.make()
+    statuses = {}
+    for name, (state, told) in processes.items():
+        if told is not None:
+            tell_status(home.ready_file(name), told)
+        reason = "it died" if state is State.WAITING else None
+        statuses[name] = ProcessStatus(name, Group.WORKER, state, "1", (), "log", os.getpid(), 1.0, 1, reason)
+    found = standstill("service:order", home, statuses, AT)
+    if why is None or fix is None:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[0] == why
+        assert found[1].startswith(fix)

@@ -14,11 +14,14 @@ from tests.commands import CODEC, Asking
 from tests.next_steps import step_in
 from tests.stack_fixture import ROOT
 from tests.tidy.test_advice import commands_in
+from tests.unit.orchestrator import test_why
 from tests.unit.stream.support import SETTINGS, options_for, working
 from towpath.cli.dead import register
+from towpath.cli.saga_look import Look
 from towpath.contract.catalogue import Catalogue
 from towpath.errors import ConfigurationError, NotFoundError, PartlyDoneError, RefusedError, TowpathError, WorldError
 from towpath.orchestrator.envelope import MalformedHeaders
+from towpath.orchestrator.why import explain
 from towpath.participant.core import BeyondInbox, Malformed
 from towpath.saga.keys import saga_id_of
 from towpath.settings import load_settings
@@ -393,6 +396,41 @@ def test_the_release_that_is_printed_lets_the_key_go_on(stand: Stand) -> None:
     (release,) = [words for words in steps(refusing) if words[0] == "release"]
     for _ in range(3):
         run(*release, "--wait", "0")
+        stand.work()
+    assert stand.applied == [("o-2", "1"), ("o-1", "2"), ("o-1", "3")]
+
+
+def why_of(stand: Stand, monkeypatch: pytest.MonkeyPatch, attempt: str) -> str:
+    """Return what `saga why` says of a command of o-1, which its saga waits for."""
+    monkeypatch.setattr(Look, "_group", lambda *_: "app")
+    monkeypatch.setattr(Look, "_processes", {})
+    sent_before = (record for record in stand.broker.records(TOPIC) if record.key == b"o-1")
+    record = next(each for each in sent_before if each.header("attempt") == attempt)
+    look = Look(load_settings(ROOT, environment=False), "place_order")
+    command = look._message("ReserveStock", TOPIC, record, None, None, "service:catalog")
+    said = explain(test_why.facts(state=test_why.sent(), asked=test_why.asked(command)))
+    return "\n".join(f"{line.sentence}\n{line.command or ''}" for line in said)
+
+
+def test_why_leads_to_the_letter_that_a_parked_command_waits_for(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its place among the dead letters; of one that is dead itself to that."""
+    assert "ReserveStock is a dead letter of payment, 0:0" in why_of(stand, monkeypatch, "1")
+    parked = why_of(stand, monkeypatch, "3")
+    assert "ReserveStock is parked: its key waits behind the dead letter 0:0" in parked
+    shown = run(*step_in(parked, "dead show x x")[1:])
+    assert "ZeroDivisionError" in shown.output
+
+
+def test_why_leads_on_where_the_letter_that_a_command_waits_for_has_expired(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the release of its key, which ends as it is printed; nobody is said to be at work on it."""
+    forget_the_head(stand)
+    said = why_of(stand, monkeypatch, "3")
+    assert f"its key waits behind {TOPIC}[0]@0, whose dead letter retention has taken" in said
+    release = step_in(said, "dead release x x --application x --reason ...")
+    for _ in range(3):
+        run(*release[1:], "--wait", "0")
         stand.work()
     assert stand.applied == [("o-2", "1"), ("o-1", "2"), ("o-1", "3")]
 
