@@ -182,6 +182,14 @@ def test_a_traceback_says_where_it_was_refused_and_no_value_of_the_row(connectio
     assert "not for logs" not in text
 
 
+def full_in_a_group(connection: Connection) -> None:
+    """Fail as a function does that gathers its errors."""
+    try:
+        connection.execute("SELECT 'x'::int")
+    except psycopg.Error as error:
+        raise ExceptionGroup("some of several", [error, psycopg.errors.DiskFull("as if")]) from error
+
+
 LATER: dict[str, Act] = {
     "57P01 the session is ended": lambda connection: connection.execute(
         "SELECT pg_terminate_backend(pg_backend_pid())"
@@ -192,6 +200,7 @@ LATER: dict[str, Act] = {
     "53100 the disk is full": lambda connection: connection.execute(
         "DO $$ BEGIN RAISE 'as if' USING ERRCODE = '53100'; END $$"
     ),
+    "53100 among others": full_in_a_group,
     "55P03 a row is locked": lambda connection: connection.execute(
         "DO $$ BEGIN RAISE 'as if' USING ERRCODE = '55P03'; END $$"
     ),
@@ -204,6 +213,6 @@ def test_what_goes_well_later_is_waited_for(
     connection: Connection, database_url: str, what: str, *, named: bool
 ) -> None:
     """However often it fails, and whoever is named: no record is dead of it."""
-    attempts = SETTINGS.handler_attempts_max + 1
+    attempts = SETTINGS.handler_attempts_max + 2  # the first in its batch, the second in a half of that
     assert run_with(connection, database_url, LATER[what], named=named, attempts=attempts) == []
     assert applied_values(connection) == ["1", "2", "BAD"]

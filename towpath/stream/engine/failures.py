@@ -6,6 +6,7 @@ other; only a record that stands alone is ever given up.
 
 from asyncio import CancelledError
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -116,14 +117,21 @@ def blame(cause: BaseException, world_errors: tuple[type[BaseException], ...] = 
     return Blame.HANDLER
 
 
-def found_in(cause: BaseException, kinds: tuple[type[E], ...]) -> E | None:
-    """Return `cause`, or the first error within (a task group's, a named record's) of `kinds`; None where none is."""
+def all_in(cause: BaseException, kinds: tuple[type[E], ...]) -> Iterator[E]:
+    """Yield `cause`, or the errors within (a task group's, a named record's) of `kinds`."""
     if isinstance(cause, kinds):
-        return cause
+        yield cause
+        return
     within: tuple[BaseException, ...] = cause.exceptions if isinstance(cause, BaseExceptionGroup) else ()
     if isinstance(cause, RecordFailed):
         within = (cause.cause,)
-    return next((found for each in within if (found := found_in(each, kinds)) is not None), None)
+    for each in within:
+        yield from all_in(each, kinds)
+
+
+def found_in(cause: BaseException, kinds: tuple[type[E], ...]) -> E | None:
+    """Return the first of `all_in`; None where none is."""
+    return next(all_in(cause, kinds), None)
 
 
 def named_in(error: BaseException, world_errors: tuple[type[BaseException], ...] = ()) -> RecordFailed | None:

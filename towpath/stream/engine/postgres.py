@@ -25,7 +25,7 @@ from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, St
 from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.connection.postgres import TransactionEnded, UnitConnection, own_factories
-from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed, Work
+from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed, Work, all_in
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.sqlstate import blame_of
@@ -355,9 +355,9 @@ class DatabaseTransaction:
         except StopIteration as error:
             # No future can carry it out of a thread: whoever awaits it would wait for ever.
             raise RuntimeError("the function raised StopIteration") from error
-        except (psycopg.Error, RecordFailed) as error:
-            cause = error.cause if isinstance(error, RecordFailed) else error
-            if isinstance(cause, psycopg.Error) and self._blames_world(cause):
+        except (psycopg.Error, RecordFailed, ExceptionGroup) as error:
+            cause = next(filter(self._blames_world, all_in(error, (psycopg.Error,))), None)
+            if cause is not None:
                 raise DatabaseAway(f"{self.application}: {first_line(cause)}") from error
             raise
 
