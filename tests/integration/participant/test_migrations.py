@@ -66,6 +66,26 @@ def test_what_the_server_does_is_not_the_files_fault(
         assert holder.execute("SELECT to_regclass('orders')").fetchone() == (None,)
 
 
+OWN_DOING = {
+    "a table whose deferred triggers wait": "CREATE TABLE p (id int PRIMARY KEY);\n"
+    "CREATE TABLE c (id int REFERENCES p DEFERRABLE INITIALLY DEFERRED);\n"
+    "INSERT INTO c VALUES (1);\nALTER TABLE c ADD COLUMN more int;",
+    "no right to write": "SET TRANSACTION READ ONLY;\nCREATE TABLE p (id int);",
+}
+
+
+@pytest.mark.parametrize("what", sorted(OWN_DOING))
+def test_what_would_be_refused_again_is_the_files_fault(tmp_path: Path, database_url: str, what: str) -> None:
+    """What the file itself has done before stands in its way: the same command again would meet it again."""
+    put(tmp_path, "0001_orders.sql", OWN_DOING[what])
+    with (
+        psycopg.connect(database_url) as connection,
+        pytest.raises(ConfigurationError, match=r"0001_orders\.sql") as raised,
+    ):
+        migrate(connection, tmp_path, "order")
+    assert raised.value.next_step == "fix infra/postgres/order/0001_orders.sql"
+
+
 def test_two_that_migrate_at_once_take_turns(tmp_path: Path, database_url: str) -> None:
     """Two workers of a new version start together: each migration is applied by one of them."""
     for number in range(1, 9):

@@ -9,12 +9,13 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from tests.integration.stream.test_database_unit import TABLE, applied_values, insert, options, stands_at
+from tests.integration.stream.test_database_unit import TABLE, applied_values, apply_all, insert, options, stands_at
 from tests.unit.stream.support import SETTINGS, memory_broker, working
 from towpath.stream.broker.dead_letter import traceback_of
 from towpath.stream.broker.port import Groups
 from towpath.stream.engine.failures import RecordFailed
-from towpath.stream.engine.postgres import DatabaseUnit
+from towpath.stream.engine.postgres import DatabaseUnit, create_stream_tables
+from towpath.stream.engine.worker_status import WorkerStatus
 
 Connection = psycopg.Connection[Any]
 Act = Callable[[Connection], object]
@@ -48,6 +49,15 @@ REFUSED: dict[str, Act] = {
     "42P01 no such table": lambda connection: connection.execute("SELECT * FROM nowhere"),
     "P0001 raised by the database": lambda connection: connection.execute("DO $$ BEGIN RAISE 'no'; END $$"),
     "NUL in a text": lambda connection: connection.execute("SELECT %s::text", ("a\0b",)),
+    "25006 the handler takes its own right to write": lambda connection: (
+        connection.execute("SET TRANSACTION READ ONLY"),
+        connection.execute("INSERT INTO parent VALUES (1)"),
+    ),
+    "25006 at commit": lambda connection: connection.execute("SET TRANSACTION READ ONLY"),
+    "55006 a table that its own deferred triggers wait for": lambda connection: (
+        connection.execute("INSERT INTO child VALUES (1)"),
+        connection.execute("ALTER TABLE child ADD COLUMN more int"),
+    ),
     "a lone surrogate": lambda connection: connection.execute("SELECT %s::text", ("\udc80",)),
     "the handler closes its connection": closes,
     "the handler commits": lambda connection: connection.commit(),
@@ -216,3 +226,27 @@ def test_what_goes_well_later_is_waited_for(
     attempts = SETTINGS.handler_attempts_max + 2  # the first in its batch, the second in a half of that
     assert run_with(connection, database_url, LATER[what], named=named, attempts=attempts) == []
     assert applied_values(connection) == ["1", "2", "BAD"]
+
+
+@pytest.mark.parametrize("made", ["there before", "not made yet"])
+def test_a_database_that_takes_no_writes_is_waited_for(connection: Connection, database_url: str, made: str) -> None:
+    """As a standby after a failover, where nothing of a unit is written yet."""
+    broker = memory_broker(partitions=1)
+    broker.append("in", b"1", key=b"1")
+    if made == "there before":
+        create_stream_tables(connection)
+    setting = f"ALTER DATABASE {connection.info.dbname} SET default_transaction_read_only = "
+    connection.execute(f"{setting} on".encode())
+    connection.commit()
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        stream = options(broker, database_url, settings=STREAM, on_status=statuses.append)
+        async with working(apply_all, stream, ["in"]) as worker:
+            await worker.until(lambda: bool(statuses) and "read-only" in statuses[-1].words)
+            connection.execute(f"{setting} off".encode())
+            connection.commit()
+            await worker.until(lambda: stands_at(connection) == 1)
+
+    asyncio.run(main())
+    assert applied_values(connection) == ["1"]

@@ -43,6 +43,12 @@ LOCK_TIMEOUT_SECONDS = 5.0
 SHOW_SECONDS = 1.0
 """How far the group's offsets, which only show lag, may be behind those of the database."""
 
+_AWAY = (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.ReadOnlySqlTransaction)
+"""What the engine's own statements meet of a database that is away, or a standby since a failover.
+
+A unit begins with one that a read-only transaction refuses: where a function meets that, it has made it so itself.
+"""
+
 _LOCK = """
 SELECT topic, partition, topic_id, next_offset, note, leader_epoch, pg_current_xact_id()::text
   FROM public.towpath_offsets
@@ -250,6 +256,8 @@ class DatabaseTransaction:
                 options=options,
                 application_name=self.application,
                 connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                # One that began read-only stays so: what comes back, or another host of the URL, needs another.
+                target_session_attrs="read-write",
                 **dict[str, Any](self._database.connection_options),
             )
             try:
@@ -258,7 +266,7 @@ class DatabaseTransaction:
             except BaseException:
                 connection.close()
                 raise
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except _AWAY as error:
             raise DatabaseAway(f"{self.application}: cannot reach the database: {first_line(error)}") from error
         self._connection = connection
 
@@ -293,7 +301,7 @@ class DatabaseTransaction:
                     )
                 rows = self._lock(connection, wanted)
                 self.parked = self._read_parked(connection)
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except _AWAY as error:
             raise DatabaseAway(f"{self.application}: cannot read its offsets: {first_line(error)}") from error
         self._expected.update({place: stored.next_offset for place, stored in rows.items()})
         self.epochs.update({place: stored.leader_epoch for place, stored in rows.items()})
@@ -315,7 +323,7 @@ class DatabaseTransaction:
         try:
             with connection.transaction():
                 connection.execute(_NOTE, (text, self.application, *partition))
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except _AWAY as error:
             raise DatabaseAway(f"{self.application}: cannot write a note: {first_line(error)}") from error
 
     def _read_parked(self, connection: Connection) -> dict[tuple[int, bytes], Parked]:

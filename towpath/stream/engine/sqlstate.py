@@ -29,7 +29,7 @@ CLASSES: dict[str, Blame] = {
     "22": _HANDLER,  # data exception
     "23": _HANDLER,  # integrity constraint violation
     "24": _HANDLER,  # invalid cursor state
-    "25": _HANDLER,  # invalid transaction state: the handler ended or broke its transaction
+    "25": _HANDLER,  # invalid transaction state: the handler ended or broke its transaction, or made it read-only
     "26": _HANDLER,  # invalid SQL statement name
     "27": _HANDLER,  # triggered data change violation
     "28": _WORLD,  # invalid authorization: a password was changed, a role lost its login
@@ -47,7 +47,7 @@ CLASSES: dict[str, Blame] = {
     "44": _HANDLER,  # with check option violation
     "53": _WORLD,  # insufficient resources: disk full, out of memory, too many connections
     "54": _HANDLER,  # program limit exceeded: an index row too large, a statement too complex
-    "55": _HANDLER,  # object not in prerequisite state
+    "55": _HANDLER,  # object not in prerequisite state: its own triggers still wait for a table, say
     "57": _WORLD,  # operator intervention: shut down, starting, killed
     "58": _WORLD,  # system error: I/O error, a file that is not there
     "72": _WORLD,  # snapshot failure
@@ -58,10 +58,8 @@ CLASSES: dict[str, Blame] = {
 }
 
 CODES: dict[str, Blame] = {
-    "25006": _WORLD,  # read-only transaction: the server is a standby since a failover
     "40002": _HANDLER,  # transaction integrity constraint violation: not a matter of timing
     "53400": _HANDLER,  # configuration limit exceeded: this statement's temporary files, say
-    "55006": _WORLD,  # object in use
     "55P03": _WORLD,  # lock not available, in time or at once
     "57014": _HANDLER,  # query cancelled: by its time-out, which it would meet again
     "HV00N": _WORLD,  # a foreign server cannot be reached
