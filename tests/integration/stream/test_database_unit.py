@@ -68,13 +68,13 @@ def applied_values(connection: psycopg.Connection[Any]) -> list[str]:
 def stands_at(connection: psycopg.Connection[Any]) -> int:
     if not has_table(connection):
         return 0
-    (total,) = connection.execute("SELECT coalesce(sum(next_offset), 0)::int FROM towpath_offsets").fetchall()[0]
+    (total,) = connection.execute("SELECT coalesce(sum(next_offset), 0)::int FROM public.towpath_offsets").fetchall()[0]
     connection.rollback()
     return int(total)
 
 
 def has_table(connection: psycopg.Connection[Any]) -> bool:
-    (found,) = connection.execute("SELECT to_regclass('towpath_offsets') IS NOT NULL").fetchall()[0]
+    (found,) = connection.execute("SELECT to_regclass('public.towpath_offsets') IS NOT NULL").fetchall()[0]
     # A new transaction each time: within one, PostgreSQL remembers that it did not find the name.
     connection.rollback()
     return bool(found)

@@ -1,6 +1,7 @@
 """What a function may do with its unit's connection: its settings hold until its commit is over, and no further."""
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ from tests.integration.stream.test_database_unit import TABLE, applied_values, a
 from tests.unit.stream.support import memory_broker, working
 from towpath.errors import ConfigurationError
 from towpath.stream.engine.options import StreamOptions
+from towpath.stream.engine.postgres import create_stream_tables
 
 Connection = psycopg.Connection[Any]
 DEFERRED = """
@@ -85,16 +87,34 @@ def test_a_schema_of_the_users_name_is_no_new_beginning(connection: Connection, 
     assert len(applied_values(connection)) == 21
 
 
-def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(connection: Connection, database_url: str) -> None:
+KEPT = ("towpath_offsets", "towpath_parked", "towpath_seen", "towpath_horizon", "towpath_position_decisions")
+SEEN = "INSERT INTO {}.towpath_seen VALUES ('app', 'in', 0, 'an id', 1)"
+
+
+def move_elsewhere(connection: Connection, schema: str) -> None:
+    """Have what workers keep in another schema."""
+    connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(schema)))
+    for table in KEPT:
+        names = sql.Identifier(table), sql.Identifier(schema)
+        connection.execute(sql.SQL("ALTER TABLE public.{} SET SCHEMA {}").format(*names))
+    connection.execute(sql.SQL(SEEN).format(sql.Identifier(schema)))
+    connection.commit()
+
+
+@pytest.mark.parametrize("public", ["has no tables", "has empty tables", "has those of others"])
+@pytest.mark.parametrize("schema", ["the user's own", "Another One"])
+def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(
+    connection: Connection, database_url: str, public: str, schema: str
+) -> None:
     """The worker ends, and says what to run; what it says is run, and it goes on from there."""
     broker = memory_broker(partitions=1)
     fill(broker, 20)
     apply_until(20, connection, options(broker, database_url))
-    kept = ("towpath_offsets", "towpath_parked", "towpath_seen", "towpath_horizon", "towpath_position_decisions")
-    user = sql.Identifier(connection.info.user)
-    connection.execute(sql.SQL("CREATE SCHEMA {}").format(user))
-    for table in kept:
-        connection.execute(sql.SQL("ALTER TABLE public.{} SET SCHEMA {}").format(sql.Identifier(table), user))
+    move_elsewhere(connection, connection.info.user if schema == "the user's own" else schema)
+    if public != "has no tables":  # somebody's whose search path is another
+        create_stream_tables(connection)
+    if public == "has those of others":
+        connection.execute("INSERT INTO public.towpath_offsets VALUES ('other', 'in', 0, 'id', 0)")
     connection.commit()
     broker.append("in", b"20", key=b"k")
     with pytest.raises(ConfigurationError) as refused:
@@ -104,6 +124,78 @@ def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(connection: Con
     connection.commit()
     apply_until(21, connection, options(broker, database_url))
     assert len(applied_values(connection)) == 21
+    assert connection.execute("SELECT id FROM public.towpath_seen").fetchall() == [("an id",)]
+
+
+@pytest.mark.parametrize("of", ["the same application", "another application"])
+def test_a_copy_that_lies_in_another_schema_stops_nobody(connection: Connection, database_url: str, of: str) -> None:
+    """Of an application that is in `public` too, or of one that is not this one."""
+    broker = memory_broker(partitions=1)
+    create_stream_tables(connection)
+    connection.execute("CREATE SCHEMA copy; CREATE TABLE copy.towpath_offsets (LIKE public.towpath_offsets)")
+    connection.commit()
+    fill(broker, 20)
+    apply_until(20, connection, options(broker, database_url))
+    connection.execute("INSERT INTO copy.towpath_offsets SELECT * FROM public.towpath_offsets")
+    if of == "another application":
+        connection.execute("UPDATE copy.towpath_offsets SET application = 'other'")
+    connection.commit()
+    broker.append("in", b"20", key=b"k")
+    apply_until(21, connection, options(broker, database_url))
+    assert len(applied_values(connection)) == 21
+
+
+@pytest.fixture
+def plain_role(connection: Connection) -> Iterator[str]:
+    """Return a role that may use `public`, and make nothing in it."""
+    role = f"plain_{connection.info.dbname}"
+    connection.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'plain'; GRANT SELECT, INSERT ON applied TO {role}".encode())
+    connection.commit()
+    yield role
+    connection.rollback()
+    connection.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+    connection.commit()
+
+
+def as_role(database_url: str, role: str) -> str:
+    """Return the URL of the same database for another role."""
+    return psycopg.conninfo.make_conninfo(database_url, user=role, password="plain")
+
+
+def test_a_role_that_may_make_no_tables_is_told_what_to_grant(
+    connection: Connection, database_url: str, plain_role: str
+) -> None:
+    """As often as it is told, and what it is told is run; with that it works."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 1)
+    own = options(broker, as_role(database_url, plain_role))
+    with pytest.raises(ConfigurationError) as refused:
+        apply_until(1, connection, own)
+    connection.execute(granted_by(refused.value))
+    connection.commit()
+    apply_until(1, connection, own)
+
+
+def test_where_the_tables_are_there_no_right_to_make_one_is_needed(
+    connection: Connection, database_url: str, plain_role: str
+) -> None:
+    """The rights on the tables are, and it is told those."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 1)
+    create_stream_tables(connection)
+    connection.commit()
+    own = options(broker, as_role(database_url, plain_role))
+    with pytest.raises(ConfigurationError) as refused:
+        apply_until(1, connection, own)
+    assert b"CREATE" not in granted_by(refused.value)
+    connection.execute(granted_by(refused.value))
+    connection.commit()
+    apply_until(1, connection, own)
+
+
+def granted_by(error: ConfigurationError) -> bytes:
+    """Return the statements that an error names."""
+    return (error.next_step or "").partition("run: ")[2].partition("; then run")[0].encode()
 
 
 def by_cursors_of_its_own(mine: Connection) -> None:

@@ -20,7 +20,7 @@ from towpath.outbox.message import OutboxMessage, from_record
 from towpath.outbox.postgres import write
 from towpath.stream.broker.record import Batch, ConsumedRecord, TopicPartition
 from towpath.stream.engine.failures import RecordFailed
-from towpath.stream.engine.postgres import create_stream_tables
+from towpath.stream.engine.postgres import create_stream_tables, require_in_public
 from towpath.view.agent import Folding, require_small
 from towpath.view.declaring import Changes
 from towpath.view.postgres import ViewTable
@@ -62,7 +62,7 @@ def begin_at_topics(
 
 def _begin_at(connection: Connection, project: str, view: View[Any], bounds: Bounds) -> None:
     """Have the table of a version that has not begun, and its offsets where its topics begin."""
-    with _beginning(connection, view):
+    with _beginning(connection, project, view):
         application = require_not_begun(connection, project, view)
         ViewTable(view).create(connection)
         for place, begin in sorted(bounds.begins.items()):
@@ -70,7 +70,7 @@ def _begin_at(connection: Connection, project: str, view: View[Any], bounds: Bou
 
 
 @contextmanager
-def _beginning(connection: Connection, view: View[Any]) -> Iterator[None]:
+def _beginning(connection: Connection, project: str, view: View[Any]) -> Iterator[None]:
     """Hold a version until the connection ends, and nothing else: what begins in here may take hours.
 
     What all versions share is made in a transaction of its own. The version is held before the one in which it begins,
@@ -78,6 +78,7 @@ def _beginning(connection: Connection, view: View[Any]) -> Iterator[None]:
     where a worker notes meanwhile how far it is.
     """
     with connection.transaction():
+        require_in_public(connection, group_name(project, view.name, view.version))
         create_stream_tables(connection)
         create_decisions(connection)
         if not lock_version(connection, view.name, view.version, until="the connection ends"):
@@ -101,7 +102,7 @@ def begin_with_rows(
     """
     before = decision.version_before
     assert before is not None
-    with _beginning(connection, view):
+    with _beginning(connection, project, view):
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         require_rows(connection, project, view, before)
         table = ViewTable(view)
