@@ -356,18 +356,8 @@ class Orchestrator:
         for awaited in (key, saga_id):
             for signal in self._early.take(context, awaited):
                 self._retention.never_mind(context, self._early.subject(awaited))
-                state = self._perform_early(context, definition, state, signal)
-
-    def _perform_early(
-        self, context: RecordContext, definition: Definition, state: SagaState, signal: Signalled
-    ) -> SagaState:
-        """Perform a signal that came before the start, which is not to blame for it: what it leads to may not fit."""
-        try:
-            return self._perform_or_refuse(context, definition, state, signal)
-        except OutputRefused as error:
-            detail = type(signal.signal).__name__
-            self._performer.refuse(context, definition.version, signal, detail, error.cause)
-            return state
+                # The start is not to blame for it.
+                state = self._perform_or_refuse(context, definition, state, signal, type(signal.signal).__name__)
 
     def _recognised(self, context: RecordContext) -> None:
         metrics.RECORDS_RECOGNISED.labels(self.name, context.record.topic).inc()
@@ -395,7 +385,7 @@ class Orchestrator:
             return
         if isinstance(input_, OperatorAsked):
             # It is answered: dead, it would keep what they ask next, a cancellation perhaps, waiting.
-            self._perform_or_refuse(context, *found, input_)
+            self._perform_or_refuse(context, *found, input_, detail)
         else:
             self._perform(context, *found, input_)
 
@@ -418,15 +408,22 @@ class Orchestrator:
         return None
 
     def _perform_or_refuse(
-        self, context: RecordContext, definition: Definition, state: SagaState, input_: PlainInput
+        self, context: RecordContext, definition: Definition, state: SagaState, input_: PlainInput, detail: str
     ) -> SagaState:
-        """Perform an input; refuse one on which a function of the definition raises or breaks a contract."""
+        """Perform an input; refuse one on which a function of the definition raises or breaks a contract.
+
+        What not even the history takes as a refusal is refused without what it carried.
+        """
         try:
-            decision = advance(definition, state, input_)
-            self._performer.plan(context, definition, decision.state or state, input_, decision)
-        except (BuilderError, ContractError) as error:
-            return self._decided(context, definition, state, Undecidable(input_, first_line(error)))
-        return self._perform(context, definition, state, input_)
+            try:
+                decision = advance(definition, state, input_)
+                self._performer.plan(context, definition, decision.state or state, input_, decision)
+            except (BuilderError, ContractError) as error:
+                return self._decided(context, definition, state, Undecidable(input_, first_line(error)))
+            return self._perform(context, definition, state, input_)
+        except OutputRefused as error:
+            self._performer.refuse(context, definition.version, input_, detail, error.cause)
+            return state
 
     def _under_definition(self, state: SagaState) -> tuple[Definition, SagaState]:
         return self._instances.under_definition(state, self._definitions)

@@ -12,7 +12,15 @@ import pytest
 from sagas import catalog, orders
 from sagas.place_order import confirm_order, release_stock, reserve_stock
 from schemas.records.catalog import ReserveStock, StockLine, StockReleased, StockReserved
-from schemas.records.order import OrderApproved, OrderConfirmed, OrderDeclined, OrderPlaced, OrderRejected, RejectOrder
+from schemas.records.order import (
+    ConfirmOrder,
+    OrderApproved,
+    OrderConfirmed,
+    OrderDeclined,
+    OrderPlaced,
+    OrderRejected,
+    RejectOrder,
+)
 from tests.unit.orchestrator.desktop import CODEC, Desktop, Sent, commands, desktop, history, order_placed
 from tests.unit.orchestrator.family import Family, buy, hold_goods
 from tests.unit.orchestrator.test_instance_status import changelog
@@ -23,7 +31,7 @@ from towpath.orchestrator.recording import golden_of
 from towpath.orchestrator.requests import request_of, to_record
 from towpath.orchestrator.sagas_view import answers_in, fold
 from towpath.orchestrator.why import Facts, explain
-from towpath.saga import COMPENSATE, Cause, CauseKind, Saga, SecondStart, Undo, UndoStart, hours, seconds
+from towpath.saga import COMPENSATE, HALT, Cause, CauseKind, Saga, SecondStart, Undo, UndoStart, hours, seconds
 from towpath.saga.inputs import Action
 from towpath.saga.keys import saga_id_of
 from towpath.saga.state import SagaState
@@ -291,6 +299,29 @@ def test_a_signal_before_its_saga_that_does_not_fit_is_given_up_after_its_day() 
     (entry,) = history(context.fire_timers())
     assert (entry.happened, entry.reason, entry.message) == ("refused", "its saga never started", None)
     assert context.stored() == {}
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_person_is_told_that_the_history_does_not_take_their_answer(*, raises: bool) -> None:
+    """Also where a function raises on it; what they ask next does not wait behind it."""
+
+    def confirm(order: OrderPlaced, approved: OrderApproved) -> ConfirmOrder:
+        assert not raises or len(approved.approver) < 1_000
+        return ConfirmOrder(order_id=order.order_id)
+
+    made = Saga("ship", version=1, starts_on=OrderPlaced, deadline=hours(100))
+    approval = made.wait("approval", succeeds=OrderApproved, within=hours(1), on_timeout=HALT)
+    made.pivot(orders, confirm, needs=approval, succeeds=OrderConfirmed, within=seconds(10), key="confirm")
+    context = desktop(made, limits=RecordLimits({"ship.history": 100_000}))
+    context.give("order.events", order_placed(), id="event-1")
+    context.clock.advance(3600)
+    context.fire_timers()
+    large, small = (Messages(CODEC).wrap(approved(size)) for size in (120_000, 1))
+    (refused,) = history(ask(context, wire.OperatorAction.SKIP, "approval", "ask-1", reply=large))
+    assert (refused.input_id, refused.happened, refused.message) == ("ask-1", "refused", None)
+    assert "too large for ship.history, which takes 100000" in refused.reason
+    (taken,) = history(ask(context, wire.OperatorAction.SKIP, "approval", "ask-2", reply=small))
+    assert (taken.happened, taken.status) == ("operator_asked", "running")
 
 
 def test_a_command_that_would_not_fit_leaves_what_led_to_it_stuck() -> None:
