@@ -35,6 +35,7 @@ KEPT_AND_NEXT: dict[str, tuple[str, str]] = {
         UNIT,
         "Write what the topic takes (`towpath contracts test`), or let it take more: `towpath provision`.",
     ),
+    "RefusedEarlier": (UNIT, "As for `OutputRefused`; the record is one that the same unit of work wrote before."),
     "LetterRefused": (RECORD, "Let the dead-letter topic take it (`max.message.bytes`), then `towpath provision`."),
     "HandlerTooSlow": (UNIT, "Make the handler shorter, or raise `[stream] batch_seconds_max`."),
     "ChangeTooLarge": (RECORD, "Have the view tell of less in a row, then `towpath dead redrive TOPIC POSITION`."),

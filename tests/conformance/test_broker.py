@@ -543,6 +543,27 @@ def test_a_record_too_large_for_its_topic_is_refused_and_the_producer_goes_on(
     assert read_all(cluster.broker.reader(TopicPartition(topic, 0), 0), 1) == [b"small"]
 
 
+def test_what_is_written_after_a_refused_record_does_not_hide_the_refusal(cluster: Cluster) -> None:
+    """A long unit is sent while it is worked on: the client knows of the refusal before the unit's next record."""
+    topic = cluster.topic(1, {"max.message.bytes": "50000"})
+    producer = started(cluster, f"tx-{topic}")
+    producer.begin()
+
+    def write() -> None:
+        producer.produce(topic, bytes(60_000), partition=0)
+        for _ in range(40):
+            time.sleep(0.05)
+            producer.produce(topic, b"small", partition=0)
+
+    with pytest.raises(OutputRefused):
+        write()
+    producer.abort()
+    producer.begin()
+    producer.produce(topic, b"small", partition=0)
+    producer.commit({}, None)
+    assert read_all(cluster.broker.reader(TopicPartition(topic, 0), 0), 1) == [b"small"]
+
+
 def test_the_largest_record_that_a_topic_takes_can_be_written(cluster: Cluster) -> None:
     """What was read from a topic can be written to one like it: librdkafka's own limit would be lower."""
     topic = cluster.topic(1)

@@ -29,7 +29,7 @@ from towpath.stream.broker.dead_letter import (
     resolved,
 )
 from towpath.stream.broker.memory import MemoryBroker
-from towpath.stream.broker.port import Groups, OutputRefused
+from towpath.stream.broker.port import Groups, OutputRefused, RefusedEarlier
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
 from towpath.stream.engine.failures import LetterRefused, RecordFailed
@@ -191,6 +191,33 @@ def test_an_output_or_state_too_large_is_its_records_fault_after_its_attempts(wh
     assert "20000" in letter.cause
     assert len(broker.records("out")) == 2
     assert runs < 12
+
+
+def test_what_the_broker_refuses_while_others_write_is_not_their_fault() -> None:
+    """A later record meets the refusal of an earlier one: with one attempt for each, it would be dead in its stead."""
+    broker = memory_broker(partitions=1)
+    for value in (b"1", BAD, b"2", b"3"):
+        broker.append("in", value)
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        refused = False
+        for records in groups.values():
+            for record in records:
+                if refused:
+                    raise RecordFailed(record, RefusedEarlier("a record of this unit of work is refused"))
+                unit.send("out", record.value)
+                refused = record.value == BAD
+        if refused:
+            raise OutputRefused("as a commit says it")
+
+    async def main() -> None:
+        once = SETTINGS.model_copy(update={"handler_attempts_max": 1})
+        async with working(handler, options_for(broker, settings=once), ["in"]) as worker:
+            await worker.until(lambda: sum(broker.committed_offsets("app").values()) == 4)
+
+    asyncio.run(main())
+    assert values(broker.records("in.dead")) == [BAD.decode()]
+    assert values(broker.records("out")) == ["1", "2", "3"]
 
 
 def test_a_send_beside_the_units_that_is_refused_harms_no_other(tmp_path: Path) -> None:

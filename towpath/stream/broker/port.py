@@ -43,6 +43,10 @@ class OutputRefused(ProgrammerError):
     """A record that a unit wrote is not one that its topic takes: too large, say. It would be refused again."""
 
 
+class RefusedEarlier(OutputRefused):
+    """It is known of a record that the unit wrote before, of whichever: what was written last is not at fault."""
+
+
 class OutcomeUnknown(WorldError):
     """The commit was sent and never answered: it may stand or not. A new producer finds out."""
 

@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TypeVar
 
 from towpath.errors import PeerError, ProgrammerError, RefusedError, WorldError
-from towpath.stream.broker.port import Groups
+from towpath.stream.broker.port import Groups, RefusedEarlier
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.suspects import Suspects, Suspicion
 
@@ -42,12 +42,15 @@ class HandlerTooSlow(ProgrammerError):
 
 
 class AgentFailed(Exception):
-    """An agent raised `cause` while it handled `record` (None: some record of its batch)."""
+    """An agent raised `cause` while it handled `record` (None: some record of its batch).
+
+    An output that the broker has refused since may be of any record before: smaller units tell whose it is.
+    """
 
     def __init__(self, cause: BaseException, record: ConsumedRecord | None) -> None:
         super().__init__(type(cause).__qualname__)
         self.cause = cause
-        self.record = record
+        self.record = None if found_in(cause, (RefusedEarlier,)) is not None else record
 
 
 def ends_the_worker(cause: BaseException) -> bool:

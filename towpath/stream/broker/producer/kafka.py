@@ -29,6 +29,7 @@ from towpath.stream.broker.port import (
     OutcomeUnknown,
     OutputRefused,
     ProducerFenced,
+    RefusedEarlier,
     StaleMember,
     TransactionAborted,
 )
@@ -44,6 +45,8 @@ BATCH_BYTES = 1_000_000
 LINGER_MILLISECONDS = 50
 """How long a transaction's records wait for company: long units are sent while they are worked on, in few requests."""
 PRODUCER_QUEUE_RECORDS = 1_000_000
+REPORT_SECONDS = 0.05
+"""How long the report may take of what a transaction has failed with: it is under way when the client says that."""
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _REFUSED = frozenset(
     {
@@ -111,7 +114,7 @@ class KafkaProducer:
         self._caller = BoundedCaller(self.transactional_id)
         self._config = quiet(config)
         self._producer = RdProducer(self._config)
-        self._refused = False
+        self._refusal: KafkaError | None = None
         self._inferred: str | None = None
 
     def start(self) -> None:
@@ -152,11 +155,16 @@ class KafkaProducer:
             except BufferError:
                 self._producer.poll(0.05)
             except KafkaException as error:
+                if kafka_error(error).code() == KafkaError._STATE:
+                    self._producer.poll(REPORT_SECONDS)
+                    if self._refusal is not None:
+                        raise self._output_refused(self._refusal, RefusedEarlier) from error
                 raise self._translate(error, TransactionAborted) from error
 
     def _report(self, error: KafkaError | None, message: Message, delivered: Delivered | None = None) -> None:
-        if error is not None:
-            return  # the transaction has failed with it
+        if error is not None:  # the transaction has failed with it
+            self._refusal = error if error.code() in _REFUSED else self._refusal
+            return
         offset = message.offset()
         if offset is None or offset < 0:
             self._inferred = f"{message.topic()}[{message.partition()}]"
@@ -215,12 +223,12 @@ class KafkaProducer:
     def abort(self) -> None:
         """Abort the transaction."""
         self._insist(self._producer.abort_transaction, OutcomeUnknown)
-        if self._refused:
+        if self._refusal is not None:
             # After a record that the broker refused, librdkafka goes on behind its sequence number, and the next
             # transaction to that partition fails, too ("skipped sequence numbers"): a new client counts anew.
             self._producer = RdProducer(self._config)
             self._insist(self._producer.init_transactions, OutcomeUnknown)
-            self._refused = False
+            self._refusal = None
 
     def _insist(
         self,
@@ -253,12 +261,8 @@ class KafkaProducer:
         if cause.code() in _FENCED:
             return ProducerFenced(text, next_step="see whether another live worker has the same slot")
         if cause.code() in _REFUSED:
-            self._refused = True
-            return OutputRefused(
-                f"{text}: a record of this unit of work is refused",
-                kept="nothing of this unit of work",
-                next_step="write what the topic takes; what that is: schemas/topics, and towpath contracts test",
-            )
+            self._refusal = cause
+            return self._output_refused(cause)
         if cause.code() == KafkaError.INVALID_TXN_STATE:
             # The coordinator has ended it the other way: an abort after a commit whose answer was lost, say.
             return OutcomeUnknown(text)
@@ -266,6 +270,13 @@ class KafkaProducer:
             return (StaleMember if cause.code() in _STALE else TransactionAborted)(text)
         passes = cause.retriable() or cause.code() == KafkaError._TIMED_OUT
         return error if cause.fatal() and not passes else otherwise(text)
+
+    def _output_refused(self, cause: KafkaError, kind: type[OutputRefused] = OutputRefused) -> OutputRefused:
+        return kind(
+            f"{self.transactional_id}: {cause.str()}: a record of this unit of work is refused",
+            kept="nothing of this unit of work",
+            next_step="write what the topic takes; what that is: schemas/topics, and towpath contracts test",
+        )
 
     def close(self) -> None:
         """Drop what was not sent; an open transaction ends by its time-out, or when the next producer starts."""
