@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from schemas.records.order import OrderConfirmed, OrderRejected
 from tests.integration.stream.test_lost_tail import READ, Counts, Course
@@ -33,6 +34,7 @@ from towpath.view.versions.building.postgres import begin_with_rows
 from towpath.view.versions.log import bounds_of
 from towpath.view.versions.postgres import (
     WORKER,
+    built_versions,
     drop,
     last_swap,
     note_decision,
@@ -277,6 +279,56 @@ def test_a_version_that_somebody_holds_is_not_dropped_now(shop: Shop, database_u
         reader.execute("SELECT FROM counts_v2")
         with pytest.raises(RefusedError, match="in an open transaction"), shop.connected() as own:
             drop(own, PROJECT, VersionDecision("counts", "drop", 2, None, "test", "a test"))
+
+
+@pytest.mark.parametrize(
+    ("built", "names"),
+    [
+        (b"CREATE VIEW report AS SELECT * FROM counts_v2", "view report"),
+        (b"CREATE FUNCTION mine() RETURNS boolean RETURN counts_v2_is_published()", "function mine()"),
+    ],
+    ids=["an SQL view", "a function"],
+)
+def test_a_version_on_which_something_is_built_is_kept_and_that_is_named(
+    shop: Shop, database_url: str, built: bytes, names: str
+) -> None:
+    """With what to do, and the command that then does it."""
+    with shop.connected() as own:
+        create_stream_tables(own)
+        for version in (1, 2):
+            ViewTable(replace(VIEW, version=version)).create(own)
+    with psycopg.connect(database_url) as own:
+        own.execute(built)
+    with pytest.raises(RefusedError) as refused, shop.connected() as own:
+        drop(own, PROJECT, DROP_TWO)
+    assert names in refused.value.cause
+    assert (refused.value.next_step or "").endswith("towpath views drop counts --version 2 --reason REASON")
+    with psycopg.connect(database_url) as own:
+        own.execute(f"DROP {names}".encode())
+    with shop.connected() as own:
+        drop(own, PROJECT, DROP_TWO)
+        assert built_versions(own, "counts") == [1]
+
+
+def test_a_version_that_another_role_owns_is_kept_and_its_owner_is_to_give_it(shop: Shop, database_url: str) -> None:
+    """By the statement that is named."""
+    with shop.connected() as own:
+        create_stream_tables(own)
+        for version in (1, 2):
+            ViewTable(replace(VIEW, version=version)).create(own)
+    role = sql.Identifier(f"other_{uuid4().hex}")
+    with psycopg.connect(database_url) as own:
+        own.execute(sql.SQL("CREATE ROLE {0}; GRANT ALL ON ALL TABLES IN SCHEMA public TO {0}").format(role))
+    try:
+        says = r"must be owner of table counts_v2(.|\n)*ALTER TABLE counts_v2 OWNER TO"
+        with shop.connected() as own:
+            own.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
+            with pytest.raises(RefusedError, match=says):
+                drop(own, PROJECT, DROP_TWO)
+            own.rollback()
+    finally:
+        with psycopg.connect(database_url) as own:
+            own.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
 
 
 def test_a_version_with_keys_in_quarantine_is_published_by_force_alone(shop: Shop) -> None:

@@ -214,7 +214,7 @@ def publish(connection: Connection, view: str, version: int) -> None:
         except errors.DependentObjectsStillExist as error:
             raise RefusedError(
                 f"version {version} of {view} has other columns, and the database has what is built on those of the "
-                f"published one: {(error.diag.message_detail or '').replace(chr(10), '; ')}",
+                f"published one: {_dependents(error)}",
                 kept="the published version",
                 next_step="drop these, promote, and create them again",
             ) from error
@@ -231,6 +231,10 @@ def publish(connection: Connection, view: str, version: int) -> None:
             )
     for number in built_versions(connection, view):
         flag_published(connection, view, number, published=number == version)
+
+
+def _dependents(error: errors.DependentObjectsStillExist) -> str:
+    return (error.diag.message_detail or "").replace("\n", "; ")
 
 
 def flag_name(table: str) -> str:
@@ -271,15 +275,20 @@ def refusals_told(connection: Connection, view: str, version: int) -> Iterator[N
     except psycopg.Error as error:
         if connection.broken or isinstance(error, _HELD):
             raise
-        do = "see to that in the database"
-        if isinstance(error, errors.InsufficientPrivilege):
-            user = connection.info.user
-            do = f"have the owner of {view}, or a superuser, give it to {user}: ALTER VIEW {view} OWNER TO {user}"
         raise RefusedError(
             f"the database refuses to publish version {version} of view {view}: {first_line(error)}",
             kept="the published version",
-            next_step=f"{do}; then promote it again, which a worker that is to publish it does by itself",
+            next_step=f"{_to_do(connection, error, 'VIEW', view)}; then promote it again, which a worker that is to "
+            "publish it does by itself",
         ) from error
+
+
+def _to_do(connection: Connection, error: psycopg.Error, kind: str, name: str) -> str:
+    """Return what a person must do in the database that refused something with its view or table `name`."""
+    if not isinstance(error, errors.InsufficientPrivilege):
+        return "see to that in the database"
+    user = connection.info.user
+    return f"have the owner of {name}, or a superuser, give it to {user}: ALTER {kind} {name} OWNER TO {user}"
 
 
 class _NotYetError(Exception):
@@ -406,44 +415,59 @@ _KEPT = ("towpath_offsets", "towpath_seen", "towpath_horizon", "towpath_parked")
 def drop(connection: Connection, project: str, decision: VersionDecision) -> None:
     """Drop a version that nobody reads, with all that was kept for it.
 
-    Raises RefusedError for the published one, and for one that is being built or that somebody holds in an open
-    transaction.
+    Raises RefusedError for the published one, for one that is being built or that somebody holds in an open
+    transaction, and where the database refuses: something in it is built on the version, or another owns it.
     """
     view, version = decision.view, decision.version_before
     assert version is not None
     if not lock_version(connection, view, version):
         raise _held(view, version, f"version {version} of view {view} is being built")
-    held = _held(
-        view, version, f"a reader, a worker or a build holds version {version} of {view} in an open transaction"
-    )
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-    try:
-        lock_view(connection, view)
-    except _HELD as error:
-        raise held from error
-    if published_version(connection, view) == version:
-        others = [number for number in built_versions(connection, view) if number != version]
-        raise published_kept(view, version, others)
-    built_shape(connection, view, version)
     table = table_name(view, version)
     try:
+        lock_view(connection, view)
+        if published_version(connection, view) == version:
+            others = [number for number in built_versions(connection, view) if number != version]
+            raise published_kept(view, version, others)
+        built_shape(connection, view, version)
         # A worker takes its offsets first, its table then: in another order each would wait for the other.
         vector_of(connection, group_name(project, view, version), locked=True)
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
+        for function in (f"{table}_notify", flag_name(table)):
+            connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(function)))
+        forget_version(connection, project, view, version)
+        note_decision(connection, decision)
     except _HELD as error:
-        raise held from error
-    for function in (f"{table}_notify", flag_name(table)):
-        connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(function)))
-    forget_version(connection, project, view, version)
-    note_decision(connection, decision)
+        raise _held(
+            view, version, f"a reader, a worker or a build holds version {version} of {view} in an open transaction"
+        ) from error
+    except errors.DependentObjectsStillExist as error:
+        raise RefusedError(
+            f"the database has what is built on version {version} of view {view}: {_dependents(error)}",
+            kept="every version",
+            next_step=f"drop these, or build them on {view}, the name that readers use; then: "
+            f"{_drop_again(view, version)}",
+        ) from error
+    except psycopg.Error as error:
+        if connection.broken:
+            raise
+        raise RefusedError(
+            f"the database refuses to drop version {version} of view {view}: {first_line(error)}",
+            kept="every version",
+            next_step=f"{_to_do(connection, error, 'TABLE', table)}; then: {_drop_again(view, version)}",
+        ) from error
 
 
 def _held(view: str, version: int, cause: str) -> RefusedError:
     return RefusedError(
         cause,
         kept="every version",
-        next_step=f"once that has ended: towpath views drop {view} --version {version} --reason REASON",
+        next_step=f"once that has ended: {_drop_again(view, version)}",
     )
+
+
+def _drop_again(view: str, version: int) -> str:
+    return f"towpath views drop {view} --version {version} --reason REASON"
 
 
 def forget_version(connection: Connection, project: str, view: str, version: int) -> None:
