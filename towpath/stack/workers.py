@@ -58,13 +58,16 @@ def stalled_processes(home: Home, statuses: Mapping[str, ProcessStatus]) -> froz
 def way_back(worker: str, statuses: Mapping[str, ProcessStatus], stalled: Collection[str] = ()) -> str:
     """Return what to run where no worker of this name is in its group; `statuses` are the stack's processes.
 
-    One whose process lives is frozen, or hangs: another one beside it would have its slot, and it would come back.
-    Of those that have `stalled` a restart meets the same record: their logs say at which line.
+    One whose process lives is frozen, or hangs: another one beside it would have its slot, and it would come back. One
+    that starts, or that died and is started again by the stack, says in its log why it is not there; one that the stack
+    has given up is started by the stack again. Of those that have `stalled` a restart meets the same record: their logs
+    say at which line.
     """
-    for status in statuses.values():
-        if status.pid is not None and status.name.partition("/")[0] == worker:
-            tells = status.state is State.STARTING or status.name in stalled
-            return f"towpath logs {status.name}" if tells else f"towpath restart {status.name}"
+    own = [one for one in statuses.values() if one.name.partition("/")[0] == worker]
+    kept = [one for one in own if one.pid is not None or one.state in (State.STARTING, State.WAITING)]
+    for status in [*kept, *(one for one in own if one.state is State.FAILED)]:
+        tells = status.state in (State.STARTING, State.WAITING) or status.name in stalled
+        return f"towpath logs {status.name}" if tells else f"towpath restart {status.name}"
     return f"towpath run {worker}"
 
 

@@ -70,12 +70,21 @@ def test_the_ready_file_is_there_while_the_worker_is_ready(tmp_path: Path) -> No
             "towpath restart service:payment/2",
         ),
         ({"service:payment": (State.STARTING, 7)}, "towpath logs service:payment"),
+        ({"service:payment": (State.WAITING, None)}, "towpath logs service:payment"),
+        ({"service:payment": (State.FAILED, None)}, "towpath restart service:payment"),
+        (
+            {"service:payment": (State.FAILED, None), "service:payment/2": (State.WAITING, None)},
+            "towpath logs service:payment/2",
+        ),
     ],
 )
-def test_a_worker_that_has_left_its_group_is_restarted_where_its_process_lives(
+def test_a_worker_that_has_left_its_group_is_brought_back_by_the_stack_that_keeps_it(
     processes: dict[str, tuple[State, int | None]], advice: str
 ) -> None:
-    """A second one beside it would be no cure; one that starts is not there yet, and says for what it waits."""
+    """A second one beside it would be no cure; one that starts is not there yet, and says for what it waits.
+
+    One that keeps dying says why, and one that was given up is started by the stack, not beside it.
+    """
     statuses = {
         name: ProcessStatus(name, Group.WORKER, state, "1", (), "log", pid, 1.0, 1, None)
         for name, (state, pid) in processes.items()
