@@ -121,6 +121,11 @@ class ViewTable(Generic[Row]):
         Returns the version that is published then. Whoever may not be alone holds the version's lock. Raises
         ContractError where the table is there, and was made for another row.
         """
+        self.create_unseen(connection)
+        return self.show(connection)
+
+    def create_unseen(self, connection: psycopg.Connection[Any]) -> None:
+        """Create the table, and hold up no other version, however long the transaction lasts. Raises as `create`."""
         view, table = self.view, sql.Identifier(self.view.table)
         create_decisions(connection)
         found = shape_of(connection, view.table)
@@ -132,6 +137,13 @@ class ViewTable(Generic[Row]):
         for index in sorted(set(view.all_indexes) - indexes_of(connection, view.table)):
             columns = sql.SQL(", ").join(map(sql.Identifier, index))
             connection.execute(sql.SQL("CREATE INDEX ON {} ({})").format(table, columns))
+
+    def show(self, connection: psycopg.Connection[Any]) -> int:
+        """Publish a version that was created unseen where none is published yet; return the one that is then.
+
+        The view is held until the transaction ends, so this comes last in one that lasts long.
+        """
+        view, table = self.view, sql.Identifier(self.view.table)
         published = published_version(connection, view.name)
         if published in (None, view.version):  # else nobody publishes this one meanwhile: that takes its own lock
             lock_view(connection, view.name)

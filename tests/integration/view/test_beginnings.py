@@ -1,7 +1,7 @@
 """How a version begins where a person's function, a row's check or another build is in the way: said, nothing begun."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
@@ -12,13 +12,14 @@ from tests.integration.view.test_folding import HOUR_MILLISECONDS, LIMITED, MILL
 from tests.integration.view.test_versions import PROJECT, TOPIC, Shop, shop
 from tests.unit.orchestrator.desktop import CODEC
 from towpath.errors import ConfigurationError, RefusedError, WorldError
+from towpath.stream.broker.record import ConsumedRecord
 from towpath.stream.engine.postgres import create_stream_tables
 from towpath.view import View
 from towpath.view.agent import Folding
 from towpath.view.postgres import ViewTable, create_table
 from towpath.view.versions.building.postgres import begin_at_topics, begin_with_records, begin_with_rows
 from towpath.view.versions.log import bounds_of
-from towpath.view.versions.postgres import built_versions, drop
+from towpath.view.versions.postgres import built_versions, drop, published_version
 from towpath.view.versions.standing import VersionDecision
 
 __all__ = ["shop"]
@@ -196,3 +197,39 @@ def test_a_worker_of_a_version_that_begins_is_told_for_what_it_waits(first: Shop
     assert ended
     assert [type(error) for error in errors] == [WorldError], errors
     create_table(first.settings, TWO)
+
+
+def test_another_version_starts_while_the_first_of_a_view_begins(shop: Shop) -> None:
+    """What outboxes hold may take hours: no version is published yet, and whichever is ready first is."""
+    other = threading.Thread(target=create_table, args=(shop.settings, TWO))
+    ended = []
+
+    def records() -> Iterator[ConsumedRecord]:
+        yield confirmed(0)
+        other.start()
+        other.join(4.0)
+        ended.append(not other.is_alive())
+
+    folding = Folding("limited", LIMITED, CODEC, HOUR_MILLISECONDS)
+    with shop.connected() as own:
+        begin_with_records(
+            own, PROJECT, LIMITED, folding, records(), bounds_of(shop.broker, [TOPIC]),
+            replace(DECISION, version_before=None, version_after=1), now_milliseconds=MILLISECONDS,
+        )  # fmt: skip
+    other.join()
+    assert ended == [True]
+    with shop.connected() as own:
+        assert (published_version(own, "limited"), built_versions(own, "limited")) == (2, [1, 2])
+
+
+def test_the_first_version_of_a_view_is_published_once_it_has_begun(shop: Shop) -> None:
+    """With all that it begins with."""
+    folding = Folding("limited", LIMITED, CODEC, HOUR_MILLISECONDS)
+    with shop.connected() as own:
+        begin_with_records(
+            own, PROJECT, LIMITED, folding, [confirmed(0)], bounds_of(shop.broker, [TOPIC]),
+            replace(DECISION, version_before=None, version_after=1), now_milliseconds=MILLISECONDS,
+        )  # fmt: skip
+    with shop.connected() as own:
+        assert published_version(own, "limited") == 1
+        assert own.execute("SELECT count(*) FROM limited").fetchall() == [(1,)]

@@ -57,6 +57,7 @@ def begin_at_topics(
 ) -> None:
     """Let a version begin at what its topics (`bounds`) still have. Raises RefusedError where it has begun."""
     _begin_at(connection, project, view, bounds)
+    ViewTable(view).show(connection)
     note_decision(connection, decision)
 
 
@@ -64,7 +65,7 @@ def _begin_at(connection: Connection, project: str, view: View[Any], bounds: Bou
     """Have the table of a version that has not begun, and its offsets where its topics begin."""
     with _beginning(connection, project, view):
         application = require_not_begun(connection, project, view)
-        ViewTable(view).create(connection)
+        ViewTable(view).create_unseen(connection)
         for place, begin in sorted(bounds.begins.items()):
             connection.execute(_BEGIN, (application, *place, bounds.topic_ids[place.topic], begin))
 
@@ -178,6 +179,7 @@ def begin_with_records(
             next_step=f"fix the view's fold; or take what the topics have: towpath views build {view.name} "
             f"--version {view.version} --from topic --reason REASON",
         ) from failure
+    ViewTable(view).show(connection)
     note_decision(connection, decision)
     return count_rows(connection, view.table)
 
