@@ -198,9 +198,16 @@ class Watched:
             raise RefusedError(
                 f"nobody folds version {self._version} of view {self._name}, which is {found.lag} offsets behind",
                 kept="the published version; readers go on with it",
-                next_step=f"towpath views build {self._name} --version {self._version}, then promote it again",
+                next_step=f"{found.to_fold}, then promote it again",
             )
         self._unfolded = not found.workers
+
+    def rehearse(self) -> None:
+        """Raise RefusedError where waiting would be given up: nobody folds the version at two looks in a row."""
+        self.look()
+        if self._unfolded:
+            self._clock.sleep(FOLDED_SECONDS)
+            self.look()
 
 
 def _is_there(found: "Version") -> bool:

@@ -25,7 +25,7 @@ from towpath.errors import NotFoundError, RefusedError, TowpathError
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.view.versions.standing import Comparison, VersionDecision
+    from towpath.view.versions.standing import Comparison, Version, VersionDecision
 
 group = typer.Typer(
     name="views", help="The versions of views: built beside each other, compared, promoted.", no_args_is_help=True
@@ -338,14 +338,15 @@ def _swap(
         return reason
 
     if dry_run and when_ready:
-        try_it()  # what is left to be read is waited for by the run
+        if try_it() is not None:
+            watched.rehearse()  # what is left to be read is waited for by the run, for as long as somebody folds it
         reason = None
     else:
         reason = wait_until(
             SystemClock(), try_it, holds=lambda found: found is None, seconds=seconds, every_seconds=RETRY_SECONDS
         )
     if reason is not None:
-        raise _not_ready(decision, reason)
+        raise _not_ready(decision, reason, version_of(settings, name, target))
     if dry_run:
         show_done({**decision.to_json(), "lag": found.lag, "done": False}, as_json=as_json)
         return
@@ -356,15 +357,16 @@ def _swap(
         )
 
 
-def _not_ready(decision: "VersionDecision", reason: str) -> RefusedError:
+def _not_ready(decision: "VersionDecision", reason: str, found: "Version") -> RefusedError:
     name, target = decision.view, decision.version_after
     again = f"towpath views promote {name} --version {target} --when-ready --reason REASON"
     if decision.action == "rollback":
         again = f"towpath views rollback {name} --force --reason REASON shows its rows as they stand"
+    folded = f"see whether it is folded (towpath views status {name})" if found.workers else found.to_fold
     return RefusedError(
-        f"version {target} of view {name} is not published: {reason}",
+        f"version {target} of view {name} is not published: {reason}" + ("" if found.workers else "; nobody folds it"),
         kept=f"version {decision.version_before}, which readers see",
-        next_step=f"see whether it is folded (towpath views status {name}), then: {again}",
+        next_step=f"{folded}, then: {again}",
     )
 
 

@@ -436,8 +436,10 @@ def test_a_rehearsed_promotion_is_refused_as_the_run_is(shop: Shop, monkeypatch:
     for module in (views, view_versions):
         monkeypatch.setattr(module, "broker_of", lambda _: shop.broker)
 
-    def promote(**more: Any) -> None:
-        views.promote("sums", "a test", version=2, timeout=0, yes=True, **more)
+    monkeypatch.setattr(view_building, "FOLDED_SECONDS", 0.2)
+
+    def promote(timeout: float = 0, **more: Any) -> None:
+        views.promote("sums", "a test", version=2, timeout=timeout, yes=True, **more)
 
     async def fold(view: View[Any]) -> None:
         await shop.start(view)
@@ -449,9 +451,11 @@ def test_a_rehearsed_promotion_is_refused_as_the_run_is(shop: Shop, monkeypatch:
     with shop.connected() as connection:
         ViewTable(two).create(connection)
     for dry_run in (True, False):
-        with pytest.raises(RefusedError, match="has yet to read"):
+        with pytest.raises(RefusedError, match="has yet to read") as refused:
             promote(dry_run=dry_run)
-    promote(dry_run=True, when_ready=True)
+        assert (refused.value.next_step or "").startswith("towpath views build sums --version 2, then: ")
+        with pytest.raises(RefusedError, match="nobody folds version 2"):
+            promote(dry_run=dry_run, when_ready=True, timeout=20)
     asyncio.run(fold(two))
     with shop.connected() as connection:
         parked = "INSERT INTO towpath_parked (application, partition, key, behind) VALUES (%s, 0, 'k', 'there')"

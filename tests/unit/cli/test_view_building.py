@@ -53,6 +53,29 @@ def test_a_worker_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -
     assert FOLDED_SECONDS >= 10
 
 
+@pytest.mark.parametrize(("workers", "refused"), [((1,), False), ((0, 1), False), ((0, 0), True)])
+def test_a_rehearsal_gives_up_what_the_run_would_give_up(
+    monkeypatch: pytest.MonkeyPatch, workers: tuple[int, ...], refused: bool
+) -> None:
+    """After as many looks, as far apart; where somebody folds the version it waits for nothing."""
+    folders, clock = Folders(*workers), ManualClock()
+    monkeypatch.setattr(view_building, "version_of", folders.version_of)
+    began = clock.monotonic_seconds()
+    with pytest.raises(RefusedError, match="nobody folds") if refused else nullcontext():
+        Watched(load_settings(), "customers", 2, clock).rehearse()
+    assert (folders.left, clock.monotonic_seconds() - began) == ([], FOLDED_SECONDS * (len(workers) - 1))
+
+
+def test_who_waits_for_a_version_that_left_the_project_is_not_told_to_build_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That would be refused: it is to be declared again."""
+    gone = Version("customers", 2, False, True, False)
+    monkeypatch.setattr(view_building, "version_of", lambda *_: gone)
+    with pytest.raises(RefusedError, match="nobody folds") as refused:
+        Watched(load_settings(), "customers", 2, ManualClock()).rehearse()
+    assert DECLARED_IN in (refused.value.next_step or "")
+    assert "views build" not in (refused.value.next_step or "")
+
+
 def two_built(monkeypatch: pytest.MonkeyPatch, published: int, *declared: int) -> list[dict[str, Any]]:
     """Have versions 1 and 2 built; return what is told of what would be done."""
     found = [Version("orders", number, number in declared, True, number == published) for number in (1, 2)]

@@ -126,12 +126,19 @@ class Version:
             cause = f"version {self.number} is published, and the project does not have it: its rows stand still"
             if self.others_declared:
                 return f"{cause}; towpath views promote {self.view} --when-ready --reason REASON"
-            return f"{cause}; have it in {DECLARED_IN} again, and run its worker"
+            return f"{cause}; {self.to_fold}"
         if self.declared and not self.workers and not self.built:
-            return f"version {self.number} is not built: towpath views build {self.view} --version {self.number}"
+            return f"version {self.number} is not built: {self.to_fold}"
         if self.declared and not self.workers and self.lag:
-            return f"version {self.number} has no worker: towpath views build {self.view} --version {self.number}"
+            return f"version {self.number} has no worker: {self.to_fold}"
         return None
+
+    @property
+    def to_fold(self) -> str:
+        """Return what to do so that it is folded, where nobody folds it."""
+        if not self.declared:
+            return f"have it in {DECLARED_IN} again, and run its worker"
+        return f"towpath views build {self.view} --version {self.number}"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
