@@ -263,7 +263,9 @@ def test_a_new_version_is_built_promoted_taken_back_and_dropped_by_command(
         customers.register(20)
         early = run(ROOT, "views", "promote", "customers", "--reason", "t", "--yes", "--timeout", "1").leads_on()
         assert early.code == 6, early.text
-        step_in(early.text, "views build x --version x")  # nobody folds it; it is run here:
+        step_in(early.text, "views build x --version x")  # nobody folds it; it is run below
+        unknown = run(ROOT, "views", "promote", "customers", "--version", "9", "--reason", "t", "--yes").leads_on()
+        assert run(ROOT, *step_in(unknown.text, "views status x")).leads_on().code == 0
         bring_up_what_is_far_behind(monkeypatch)
 
         running.enter_context(worker(stack, "view:customers@2", environment))
