@@ -102,9 +102,10 @@ def decide(standing: Standing, from_offset: int | None, *, actor: str, reason: s
         )
     if not reason.strip():
         raise ConfigurationError("a decision needs a reason", next_step="say --reason TEXT")
-    if standing.held.kind is HoldKind.RESTORED and from_offset is None:
+    is_cut = standing.held.kind in (HoldKind.RESTORED, HoldKind.BEYOND_END)
+    if is_cut and standing.held.proposed is None and from_offset is None:
         raise ConfigurationError(
-            f"where to go on in {place} cannot be told: its log is another one than that which was read",
+            f"where to go on in {place} cannot be told: {standing.held.cause}",
             next_step="look at its records, and name the first that was not applied: --from OFFSET",
         )
     # Not before the log's beginning, which retention may have moved since the hold; nor at its end, if it has grown.

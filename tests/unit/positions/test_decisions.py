@@ -90,6 +90,22 @@ def test_what_may_not_be_decided_is_refused() -> None:
     assert (decision.offset_after, decision.forgets_from) == (3, None)  # the log has what it had
 
 
+def test_where_nobody_has_noted_where_a_log_was_cut_a_person_says_where_to_go_on() -> None:
+    """It may have grown since, while no worker ran: its end lies behind records that nobody has applied."""
+    broker = memory_broker(partitions=1)
+    put(broker, "v0", "v1", "v2")
+    with_position(broker, 3)
+    broker.log_of(PLACE).truncate(1)
+    put(broker, "new1")
+    (standing,) = group_standings(broker, "app", [PLACE])
+    assert standing.held is not None
+    assert "--from OFFSET" in (standing.held.next_step or "")
+    with pytest.raises(ConfigurationError, match=r"where to go on .* cannot be told"):
+        decide(standing, None, actor="ada", reason="restored from a backup")
+    decision = decide(standing, 1, actor="ada", reason="restored from a backup")
+    assert (decision.offset_after, decision.forgets_from) == (1, 1)
+
+
 def store_of(broker: MemoryBroker, offset: int) -> MemoryStore:
     store = MemoryStore()
     content = {b"a": b"1", b"b": b"2", b"\x00p1": b"parked"}

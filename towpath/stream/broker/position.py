@@ -101,6 +101,25 @@ def lost_tail(application: str, partition: TopicPartition, stored: int, end: int
     )
 
 
+def looked_at(application: str, partition: TopicPartition, stored: int, begin: int, end: int) -> PartitionHeld | None:
+    """Return what `judge` returns, for who looks at a position beside its worker, which has noted nothing of it yet.
+
+    A log that is shorter than what was read of it may have grown since it was cut: to go on at its end would pass over
+    what it got meanwhile, so nothing is proposed.
+    """
+    held = judge(application, partition, stored, begin, end)
+    if held is None or held.kind is not HoldKind.BEYOND_END:
+        return held
+    return PartitionHeld(
+        HoldKind.BEYOND_END,
+        f"{partition}: {application} stands at {stored}, and the log ends at {end}: it has lost records that had been "
+        "applied, and where it was cut nobody has noted; it may have grown since",
+        kept=held.kept,
+        next_step=f"{accept_command(application, partition)} --from OFFSET, of the first record not yet applied: at "
+        f"most {end}",
+    )
+
+
 def recreated(application: str, partition: TopicPartition, stored: int) -> PartitionHeld:
     """Return why an application cannot read a topic that was made anew under the name of the one that it has read."""
     return PartitionHeld(
