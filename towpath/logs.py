@@ -8,6 +8,7 @@ import sys
 
 import structlog
 
+from towpath.errors import TowpathError
 from towpath.settings import Settings
 
 
@@ -26,6 +27,7 @@ def configure_logs(settings: Settings, *, worker: str) -> None:
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_without_our_frames)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -44,3 +46,11 @@ def configure_logs(settings: Settings, *, worker: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(worker=worker)
+
+
+def _without_our_frames(record: logging.LogRecord) -> bool:
+    """Log an error of ours without a traceback: its message says who must act. What another one caused keeps it."""
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, TowpathError) and error.__cause__ is None:
+        record.exc_info = None
+    return True

@@ -93,3 +93,40 @@ def test_a_holder_is_read_as_it_was_written() -> None:
     assert read_holder("somebody") is None
     with pytest.raises(SlotTaken, match="held by somebody"):
         wait(holding("somebody"))
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from tests.unit.stream.support import memory_broker
+from tests.unit.stream.test_agents import make_app
+from towpath.cli import main, run
+from towpath.stream.engine.slot import client_id, this_process
+
+own = this_process()
+holder = f"{own.host}/{parent}/{started}/{own.machine}"
+broker = memory_broker()
+broker.member("app", client_id=client_id("app", "a", holder), slot="a").subscribe(["in"])
+app = make_app(broker, Path(sys.argv[1]))
+
+@app.agent(app.topic("in"))
+async def agent(stream):
+    async for value in stream:
+        pass
+
+run._build_when_possible = lambda *_: app
+sys.argv = ["towpath", "run", "service:order"]
+main()
+"""
+
+
+def test_the_command_that_finds_its_slot_taken_ends_in_words(tmp_path: Path) -> None:
+    """With exit code 6 and what to do, and without the frames of our own code."""
+    own = this_process()
+    program = PROGRAM.replace("{parent}", str(own.pid)).replace("{started}", str(own.started))
+    ended = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == ExitCode.REFUSED, ended.stderr
+    assert f"error: app: slot a is held by process {own.pid} on {own.host}" in ended.stderr
+    assert "Traceback" not in ended.stderr
