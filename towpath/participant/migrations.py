@@ -1,6 +1,6 @@
 """Numbered migrations of a service's database: which there are, and which are still to be applied. Pure but for files.
 
-They are `NNNN_name.sql`, in `infra/postgres/<service>` or in `pipelines/services/<service>/migrations`.
+They are `NNNN_name.sql`, in `infra/postgres/<service>` or in `pipelines/services/<service>/migrations` (then 10000).
 The rule: a migration is applied once, in the order of the numbers, and never changes afterwards.
 """
 
@@ -14,7 +14,7 @@ from typing import Final
 from towpath.errors import ConfigurationError
 from towpath.participant.sql_file import statements
 
-_FILE: Final = re.compile(r"(?P<number>[0-9]{4})_(?P<name>[a-z0-9_]+)\.sql\Z")
+_FILE: Final = re.compile(r"(?P<number>[0-9]{4}|[1-9][0-9]{4})_(?P<name>[a-z0-9_]+)\.sql\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ half fails, and end the lock under which two that apply it take turns; at a zero
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 
 from towpath.errors import ConfigurationError
@@ -25,10 +26,11 @@ _OPTIONAL = ("WORK", "TRANSACTION")
 def statements(content: bytes, name: str) -> bytes:
     """Return what is sent to PostgreSQL of the file `name`, line for line as it is there.
 
+    A byte order mark at its beginning, which editors on Windows write, is left out: to PostgreSQL it is a syntax error.
     Raises ConfigurationError for what is no UTF-8, has a zero byte, or begins or ends a transaction.
     """
     try:
-        text = content.decode("utf-8")
+        text = content.removeprefix(BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise _refused(name, line, "this is not UTF-8", "save it as UTF-8") from error

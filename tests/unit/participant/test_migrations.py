@@ -28,6 +28,17 @@ def test_they_are_read_in_the_order_of_their_numbers_from_both_places(tmp_path: 
     assert migrations_of(tmp_path, "payment") == ()
 
 
+def test_after_9999_comes_10000(tmp_path: Path) -> None:
+    """By number, not by letter; a leading zero too many is another name for a number that has one already."""
+    for name in ("10000_more.sql", "9999_orders.sql"):
+        put(tmp_path, name)
+    assert [one.number for one in migrations_of(tmp_path, "order")] == [9999, 10000]
+    put(tmp_path, "00001_a.sql")
+    with pytest.raises(ConfigurationError) as raised:
+        migrations_of(tmp_path, "order")
+    assert raised.value.next_step == "call it 10001_a.sql"
+
+
 def test_two_files_with_one_number_are_refused(tmp_path: Path) -> None:
     """Two people wrote the next one at the same time: the later of them takes the next number."""
     put(tmp_path, "0001_orders.sql")

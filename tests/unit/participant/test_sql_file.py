@@ -67,3 +67,9 @@ def test_such_a_line_elsewhere_is_text(quotes: str) -> None:
     """A help text that a service stores, say."""
     sql = b"\\restrict a1B\nSELECT " + quotes.format("\n\\restrict the access\n").encode() + b";\n"
     assert statements(sql, "0001_a.sql") == sql.removeprefix(b"\\restrict a1B")
+
+
+def test_a_byte_order_mark_is_not_sent_to_postgresql() -> None:
+    """Editors on Windows write one; psql leaves it out too. Anywhere else it is the file's own."""
+    assert statements("\ufeffSELECT 1".encode(), "f.sql") == b"SELECT 1"
+    assert statements("SELECT '\ufeff'".encode(), "f.sql") == "SELECT '\ufeff'".encode()
