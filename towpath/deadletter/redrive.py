@@ -463,13 +463,20 @@ class Redrive:
     def _outcome(self, quarantine: Quarantine, requests: Sequence[RedriveStep]) -> Outcome:
         left: list[Dead] = []
         again: list[Dead] = []
+        there = quarantine.letters()
+        waiting: dict[tuple[object, ...], list[Dead]] = {}
+        for dead in there:
+            if dead.settlement is None and dead.letter.first_offset is not None:
+                waiting.setdefault(_first_death(dead), []).append(dead)
         for request in requests:
             cohort = quarantine.cohorts.get(request.cohort)
             if cohort is None:
                 continue
+            for dead in cohort.letters:
+                if dead.settlement is not None and not dead.letter.parked:  # it stood alone, and so does the next
+                    again.extend(waiting.get(_first_death(dead), ()))
             asked = [dead for dead in cohort.waiting if request.redrives or dead.letter.identity in request.drops]
             (left if cohort.behind == request.behind else again).extend(asked)
-        there = quarantine.letters()
         done = [dead for dead in there if dead.letter.identity in self._tried]
         known = {dead.letter.identity for dead in there}
         done += [dead for identity, dead in self._sent.items() if identity not in known]
@@ -480,6 +487,12 @@ class Redrive:
             left=tuple(left),
             unread=tuple(sorted({application for application, _ in self._ends})),
         )
+
+
+def _first_death(dead: Dead) -> tuple[object, ...]:
+    """Return what the letters of one record have in common, however often it was redriven and died again."""
+    letter = dead.letter
+    return letter.application, letter.topic, letter.partition, dead.first_offset, dead.first_died_milliseconds
 
 
 def _too_large(key: CohortKey, error: OutputRefused) -> RefusedError:

@@ -353,6 +353,31 @@ def test_a_run_beside_a_worker_tells_what_died_again(shop: Shop) -> None:
     assert (outcome.left, outcome.unread) == ((), ())
 
 
+@pytest.mark.parametrize("states", [("counts",), ()], ids=["its key is parked", "it stands alone"])
+@pytest.mark.parametrize("verb", ["redrive", "drop"])
+def test_who_settles_once_more_what_died_again_is_told_of_the_letter_that_waits(
+    shop: Shop, states: tuple[str, ...], verb: str
+) -> None:
+    """The letter that is named was redriven; its record lies in quarantine under another one."""
+    shop.bad = {"a1"}
+    shop.put("a1")
+    shop.work(states=states)
+    (first,) = letters(shop.quarantine(), "a1")
+    shop.redrive(one("a1"))
+    shop.work(states=states)
+
+    def named(quarantine: Quarantine) -> list[RedriveStep]:
+        chosen = [dead for dead in quarantine.letters() if dead.place == first.place]
+        return redrive_plan(quarantine, chosen) if verb == "redrive" else drop_plan(quarantine, chosen, followers=False)
+
+    outcome = shop.redrive(named)
+    assert (outcome.redriven, outcome.dropped, outcome.left) == ((), (), ())
+    (again,) = outcome.died_again
+    assert (again.fate, again.place != first.place) == (Fate.WAITING, True)
+    done = shop.redrive(lambda quarantine: drop_plan(quarantine, [again], followers=False))
+    assert (len(done.dropped), done.died_again, shop.waiting()) == (1, (), [])
+
+
 def test_a_dead_record_is_kept_from_when_it_died(shop: Shop) -> None:
     """Retention counts by a record's time: an old one must not vanish at once, neither dead nor redriven."""
     broker: MemoryBroker = shop.broker
