@@ -106,9 +106,13 @@ def _list(name: str | None, chosen: "Selection", sort: Order, limit: int | None,
         rows = _counted(found)
         output.emit_json(rows) if as_json else output.show_rows(rows or [{"instances": 0}])
         return
-    found = found[: limit or len(found)]
+    of = len(found)
+    found = found[: limit or of]
+    cut = f" of {of}, cut by --limit" if len(found) < of else ""
     if as_json:
         output.emit_json([_plain(instance) for instance in found])
+        if cut:
+            output.note(f"{output.counted(len(found), 'instance')}{cut}")
         return
     # An id is there to be copied: it is never cut.
     table = Table(Column("instance", min_width=ID_LETTERS), "status", "waits for", "since", show_lines=True)
@@ -122,7 +126,7 @@ def _list(name: str | None, chosen: "Selection", sort: Order, limit: int | None,
         )
     output.show_table(table)
     more = f", the first {ROWS_MAX} shown: --json has all" if len(found) > ROWS_MAX else ""
-    output.note(f"{output.counted(len(found), 'instance')}{more}")
+    output.note(f"{output.counted(len(found), 'instance')}{cut}{more}")
 
 
 def _counted(found: Iterable["KeptInstance"]) -> list[dict[str, Any]]:
