@@ -331,6 +331,21 @@ def test_a_version_that_another_role_owns_is_kept_and_its_owner_is_to_give_it(sh
             own.execute(sql.SQL("DROP OWNED BY {0}; DROP ROLE {0}").format(role))
 
 
+def test_the_last_version_of_a_view_goes_once_its_name_is_taken_from_readers(shop: Shop) -> None:
+    """By the statement that is named, of a view that the project has no more."""
+    only = VersionDecision("counts", "drop", 1, None, "test", "a test")
+    with shop.connected() as connection:
+        ViewTable(VIEW).create(connection)
+    with pytest.raises(RefusedError) as refused, shop.connected() as connection:
+        drop(connection, PROJECT, only)
+    assert "(DROP VIEW counts)" in (refused.value.next_step or "")
+    with shop.connected() as connection:
+        connection.execute("DROP VIEW counts")
+    with shop.connected() as connection:
+        drop(connection, PROJECT, only)
+        assert built_versions(connection, "counts") == []
+
+
 def test_a_version_with_keys_in_quarantine_is_published_by_force_alone(shop: Shop) -> None:
     """Its fold fails for keys that the published one has: readers would miss these rows."""
     one = sum_view(RowSource.ONE_KEY, 1)
