@@ -202,3 +202,29 @@ def test_a_log_that_a_broker_lost_the_tail_of_is_held_in_both_forms(ground: CutG
             await worker.until(lambda: ground.taken == before + more, 60)
 
     asyncio.run(main())
+
+
+@pytest.mark.crash
+def test_a_log_that_grew_again_unseen_is_held_from_where_it_was_cut(ground: CutGround) -> None:
+    """It is shorter still than what was read of it: to go on at its end would pass over what it has got since."""
+    before, more = [b"v%d" % n for n in range(READ)], [b"n%d" % n for n in range(READ - KEPT - 1)]
+
+    async def main() -> None:
+        ground.write_each(*before)
+        async with (
+            working(ground.count, ground.options, [ground.topic]) as worker,
+            working(ground.take, ground.beside_options, [ground.topic]),
+        ):
+            await worker.until(lambda: ground.both_stand_at(READ), 60)
+        await asyncio.to_thread(ground.cut_off)
+        ground.write_each(*more)
+        async with (
+            working(ground.count, ground.options, [ground.topic]) as worker,
+            working(ground.take, ground.beside_options, [ground.topic]),
+        ):
+            await worker.until(ground.both_hold, 60)
+            await asyncio.to_thread(ground.accept)
+            await worker.until(lambda: ground.committed() == KEPT + len(more), 60)
+            await worker.until(lambda: ground.taken == before + more, 60)
+
+    asyncio.run(main())

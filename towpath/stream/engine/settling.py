@@ -160,6 +160,10 @@ class Settling:
         await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
         # Where records were passed over, what is committed lies before them still: an idle worker moves it on.
         self._assignment.processed_to((p, stored.get(p, begin)) for p, begin in going.items())
+        # A log that is too short may have grown since it was cut: the cluster tells where, of a position with an epoch.
+        cut = {p: stored[p] for p in behind if p in self.holds.errors and transaction.epochs.get(p, -1) >= 0}
+        self._assignment.processed_to(cut.items())
+        await member.seek(cut, transaction.epochs)
         self._assignment.sought(going)
         self._assignment.set_phase(going, Phase.RESTORING)
         self._recovery.begin({partition.partition for partition in going}, noted)
