@@ -116,6 +116,36 @@ def test_what_would_be_refused_again_is_its_records_fault(connection: Connection
     assert applied_values(connection) == ["1", "2"]
 
 
+@pytest.mark.parametrize("how", ["a connection of its own", "a foreign table"])
+def test_another_database_that_takes_no_writes_is_waited_for(
+    connection: Connection, database_url: str, how: str
+) -> None:
+    """It is a standby for a while, and says what a transaction says that a function has made read-only."""
+    if how == "a foreign table":
+        info = connection.info
+        where = f"host '127.0.0.1', port '{info.port}', dbname '{info.dbname}'"
+        connection.execute(
+            f"""
+            CREATE EXTENSION postgres_fdw;
+            CREATE SERVER there FOREIGN DATA WRAPPER postgres_fdw
+                OPTIONS ({where}, options '-c default_transaction_read_only=on');
+            CREATE USER MAPPING FOR {info.user} SERVER there OPTIONS (user '{info.user}');
+            CREATE FOREIGN TABLE far (id int) SERVER there OPTIONS (table_name 'parent');
+            """.encode()
+        )
+        connection.commit()
+
+    def act(mine: Connection) -> None:
+        if how == "a foreign table":
+            mine.execute("INSERT INTO far VALUES (1)")
+        with psycopg.connect(database_url, options="-c default_transaction_read_only=on") as other:
+            other.execute("INSERT INTO parent VALUES (1)")
+
+    attempts = SETTINGS.handler_attempts_max + 2
+    assert run_with(connection, database_url, act, named=False, attempts=attempts) == []
+    assert applied_values(connection) == ["1", "2", "BAD"]
+
+
 def test_savepoints_are_the_functions_own(connection: Connection, database_url: str) -> None:
     """Psycopg's, and those of SQL."""
 

@@ -265,3 +265,25 @@ def test_what_a_function_commits_past_the_connection_is_not_done_again(
     assert connection.execute("SELECT count(*) FROM parent").fetchone() == (1 + goes_on,)
     assert applied_values(connection) == ["1", "2"]
     assert "transaction ended by a handler" in capsys.readouterr().out
+
+
+def test_what_a_function_commits_past_the_connection_is_told_where_its_unit_fails(
+    connection: Connection, database_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a failed unit had committed runs once more: that nobody can prevent, so the log says it."""
+
+    def act(mine: Connection) -> None:
+        psycopg.Cursor(mine).execute("INSERT INTO parent SELECT count(*) FROM parent; COMMIT")
+        mine.execute("SELECT 1/0")
+
+    assert run_with(connection, database_url, act, named=True) == [(b"BAD",)]
+    said = capsys.readouterr().out
+    assert "transaction ended by a handler" in said
+    assert "its records run once more" in said
+
+
+def test_a_session_that_a_function_left_read_only_is_replaced(connection: Connection, database_url: str) -> None:
+    """Else its worker would wait for a database that is sound."""
+    act: Act = lambda mine: psycopg.Cursor(mine).execute("COMMIT; SET default_transaction_read_only = on")  # noqa: E731
+    assert run_with(connection, database_url, act, named=True, attempts=1) == []
+    assert set(applied_values(connection)) == {"1", "2", "BAD"}

@@ -32,8 +32,8 @@ from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups, OutputRefused, RefusedEarlier
 from towpath.stream.broker.record import ConsumedRecord, Headers, TopicPartition
 from towpath.stream.broker.record_limits import RecordLimits
+from towpath.stream.engine.dead_message import dead_message
 from towpath.stream.engine.failures import LetterRefused, RecordFailed
-from towpath.stream.engine.postgres import dead_message
 from towpath.stream.engine.unit import KafkaUnit
 
 BAD = b"BAD"

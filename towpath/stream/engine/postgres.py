@@ -10,21 +10,21 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import resources
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote_from_bytes
-from uuid import NAMESPACE_URL, UUID, uuid5
 
 import psycopg
 import structlog
+from psycopg.pq import TransactionStatus
 
 from towpath.clock import epoch_milliseconds
 from towpath.errors import ConfigurationError, ProgrammerError, WorldError, first_line
-from towpath.outbox.message import HEADER_COLUMNS, INT4_MAX, PAYLOAD_BYTES_MAX, OutboxMessage
+from towpath.outbox.message import OutboxMessage
 from towpath.outbox.postgres import permitted, write
-from towpath.stream.broker.dead_letter import DeadLetter, as_reference, dead_topic, key_name, with_original
+from towpath.stream.broker.dead_letter import DeadLetter, key_name
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
 from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.connection.postgres import TransactionEnded, UnitConnection, own_factories
+from towpath.stream.engine.dead_message import dead_message
 from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed, Work, all_in
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
@@ -150,52 +150,6 @@ class _Stored(NamedTuple):
 
 class DatabaseAway(WorldError):
     """The database did not answer, or ended the transaction: the same work may succeed later."""
-
-
-COLUMN_CHARACTERS_MAX = 255
-
-
-def dead_message(record: ConsumedRecord, letter: DeadLetter, *, by_reference: bool = False) -> OutboxMessage:
-    """Return the outbox row that carries a dead record: its payload untouched, and whatever else a column can hold.
-
-    It can always be written: what no column of any database takes (bytes that are no text, a zero byte, letters beyond
-    ASCII, a number past 32 bits, the record's own id) is in the letter alone, as JSON in ASCII. A record that does not
-    fit into an outbox's row goes as a reference to its position, with its hash. The id follows from the death.
-    """
-    whole = with_original(record, letter)
-    columns = {name: _column(record, name) for name in HEADER_COLUMNS if name != "dead"}
-    columns["type"] = columns["type"] or ""
-    key = quote_from_bytes(key_name(record.key or b""), safe=_PLAIN)
-    said = sum(len(str(value)) for value in columns.values()) + len(key) + len(record.value or b"")
-    if by_reference or said + len(text := whole.to_json()) > PAYLOAD_BYTES_MAX:
-        text = as_reference(record, letter).to_json()
-        record = record._replace(value=None)
-    return OutboxMessage(
-        id=uuid5(NAMESPACE_URL, f"dead:{letter.identity}"),
-        topic=dead_topic(record.topic),
-        key=key,
-        payload=record.value or b"",
-        dead=text,
-        **columns,
-    )
-
-
-_PLAIN = "".join(character for character in map(chr, range(0x20, 0x7F)) if character != "%")
-
-
-def _column(record: ConsumedRecord, name: str) -> Any:
-    """Return what the column of a header can hold of it, None where that is nothing."""
-    text = record.header(name)
-    if text is None or len(text) > COLUMN_CHARACTERS_MAX or not (text.isascii() and text.isprintable()):
-        return None
-    try:
-        if name == "saga_id":
-            return UUID(text)
-        if name in ("attempt", "round"):
-            return int(text) if abs(int(text)) <= INT4_MAX else None
-    except ValueError:
-        return None
-    return text
 
 
 class DatabaseUnit(Unit):
@@ -333,7 +287,7 @@ class DatabaseTransaction:
                 rows = self._lock(connection, wanted)
                 self.parked = self._read_parked(connection)
         except _AWAY as error:
-            raise DatabaseAway(f"{self.application}: cannot read its offsets: {first_line(error)}") from error
+            raise self._away("cannot read its offsets", error) from error
         self._expected.update({place: stored.next_offset for place, stored in rows.items()})
         self.epochs.update({place: stored.leader_epoch for place, stored in rows.items()})
         return {place: self._position(place, ids[place.topic], stored) for place, stored in rows.items()}
@@ -355,7 +309,13 @@ class DatabaseTransaction:
             with connection.transaction():
                 connection.execute(_NOTE, (text, self.application, *partition))
         except _AWAY as error:
-            raise DatabaseAway(f"{self.application}: cannot write a note: {first_line(error)}") from error
+            raise self._away("cannot write a note", error) from error
+
+    def _away(self, what: str, error: psycopg.Error) -> DatabaseAway:
+        """Return what a statement of the engine's own means that failed; a session that began read-only stays so."""
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            self._drop_connection()
+        return DatabaseAway(f"{self.application}: {what}: {first_line(error)}")
 
     def _read_parked(self, connection: Connection) -> dict[tuple[int, bytes], Parked]:
         rows = connection.execute(_PARKED, (self.application,)).fetchall()
@@ -402,10 +362,22 @@ class DatabaseTransaction:
 
     def _blames_world(self, error: psycopg.Error) -> bool:
         """Return whether the database, and not what was asked of it, is at fault."""
+        if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+            return not self._is_read_only(error)
         if error.sqlstate is not None:
             return blame_of(error.sqlstate) is Blame.WORLD
         # The client's own error: of a connection that went away, unless the handler closed it.
         return self._connection is None or self._connection.broken
+
+    def _is_read_only(self, error: psycopg.errors.ReadOnlySqlTransaction) -> bool:
+        """Return whether it is the unit's own transaction that takes no writes: since it began, a function made it so.
+
+        Else it is another database that a function writes to, by a connection of its own or a foreign table.
+        """
+        connection = self._connected()
+        if connection.info.transaction_status is TransactionStatus.INTRANS:
+            return connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
+        return not (error.diag.source_function or "").startswith("pgfdw_")
 
     def _begun(self, unit: DatabaseUnit) -> UnitConnection:
         """Lock the unit's rows and compare: only the worker that they name as the last may go on.
@@ -423,7 +395,7 @@ class DatabaseTransaction:
                 if self._shares_numbers:
                     self._check_parked(connection, numbers)
             except psycopg.Error as error:
-                raise DatabaseAway(f"{self.application}: {first_line(error)}") from error
+                raise self._away("cannot begin a unit of work", error) from error
             for place in places:
                 records = unit.groups.get(place)
                 found = rows[place].next_offset if place in rows else -1
@@ -509,18 +481,25 @@ class DatabaseTransaction:
         ).fetchall()
         if all(transaction == unit.transaction for (transaction,) in rows) and len(rows) == len(places):
             return
-        became = connection.execute(_BECAME, (unit.transaction,)).fetchone()
-        if became == ("in progress",):
+        became = self._became(connection, unit)
+        if became == "in progress":
             raise ProgrammerError(f"{self.application}: {len(rows)} of {len(places)} offsets were written")
-        if became != ("committed",):
+        if became != "committed":
             raise AgentFailed(TransactionEnded("it is another than it was"), None)
         if len(rows) != len(places):
             raise StaleMember(f"{self.application}: a handler let go of its partitions, and another one has them")
         # What was committed cannot be taken back: done again, it would be done twice. So the rest joins it.
-        ended = TransactionEnded("it is another than it was", kept="all of it: what was left has been committed too")
-        log.error(
-            "transaction ended by a handler", unit=unit.number, records=Work(unit.groups).place, reason=str(ended)
-        )
+        self._tell_of_end(unit, kept="all of it: what was left has been committed too")
+
+    def _became(self, connection: Connection, unit: DatabaseUnit) -> str | None:
+        """Return what became of the transaction in which a unit began."""
+        row = connection.execute(_BECAME, (unit.transaction,)).fetchone()
+        return None if row is None else row[0]
+
+    def _tell_of_end(self, unit: DatabaseUnit, *, kept: str) -> None:
+        ended = TransactionEnded("it has committed past its connection", kept=kept)
+        place = Work(unit.groups).place
+        log.error("transaction ended by a handler", unit=unit.number, records=place, reason=str(ended))
 
     def _refused(self, connection: Connection, error: psycopg.Error) -> Exception:
         """Return what a commit that failed means: the server's answer is definite, silence is not."""
@@ -562,12 +541,19 @@ class DatabaseTransaction:
         unit.close()
         if self._connection is not None and self._connection.pgconn.transaction_status == 1:  # a query is running
             self._connection.cancel_safe(timeout=1.0)
-        await self._in_thread(self._roll_back)
+        await self._in_thread(self._roll_back, unit)
 
-    def _roll_back(self) -> None:
+    def _roll_back(self, unit: DatabaseUnit) -> None:
+        connection = self._connection
         try:
-            if self._connection is not None:
-                self._connection.roll_back_unit()
+            if connection is None:
+                return
+            connection.roll_back_unit()
+            if unit.transaction and self._became(connection, unit) == "committed":
+                self._tell_of_end(unit, kept="what was done by then, though the unit failed: its records run once more")
+                self._drop_connection()  # what was set for the session has stayed, too
+                return
+            connection.roll_back_unit()
         except psycopg.Error:
             # The server rolls back what a lost connection left.
             self._drop_connection()

@@ -1,6 +1,5 @@
 """The connection that functions are given: theirs to work with, the engine's to commit and to roll back."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +8,7 @@ import psycopg
 from psycopg import sql
 
 from towpath.errors import ProgrammerError
+from towpath.stream.engine.sql_text import first_end
 
 Connection = psycopg.Connection[Any]
 
@@ -17,19 +17,6 @@ _COMMIT = "COMMIT; RESET ALL; RESET SESSION AUTHORIZATION; RESET ROLE"
 
 Not before the transaction does: deferred triggers run within COMMIT, and see what their function has set.
 """
-_ENDS = re.compile(
-    r"(COMMIT|END|ABORT|PREPARE\s+TRANSACTION|ROLLBACK(?!\s+((WORK|TRANSACTION)\s+)?TO\b))\b", re.IGNORECASE
-)
-_NOTHING = re.compile(r"[\s;]+|--[^\r\n]*|/\*")
-_COMMENT_EDGE = re.compile(r"/\*|\*/")
-_STATEMENT_EDGE = re.compile(
-    r";|/\*|--[^\r\n]*|(?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$"
-    r"|(?<![\w$])E'(?:[^'\\]++|\\.|'')*+'|'(?:[^']++|'')*+'|\"(?:[^\"]++|\"\")*+\"",
-    re.IGNORECASE | re.DOTALL,
-)
-"""The next semicolon, or the next of what may hold some that end nothing: comments, quoted strings and names."""
-_SQL_BODY = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
-"""Opens the body of a function in SQL, which has statements of its own, and an END."""
 
 
 class TransactionEnded(ProgrammerError):
@@ -74,10 +61,8 @@ def _never_ending(factory: type[Any]) -> type[Any]:
 
 def refuse_end(query: Any) -> None:
     """Raise TransactionEnded for what ends the transaction in any of its statements, in any form psycopg takes."""
-    text = _text(query)
-    for start in _statements(text):
-        if found := _ENDS.match(text, _begins_at(text, start)):
-            raise TransactionEnded(found[1].upper())
+    if found := first_end(_text(query)):
+        raise TransactionEnded(found)
 
 
 def _text(query: Any) -> str:
@@ -85,42 +70,10 @@ def _text(query: Any) -> str:
     if isinstance(query, sql.Composed):
         return "".join(map(_text, query))
     if isinstance(query, bytes):
-        return query.decode("latin-1")
+        return query.decode(errors="surrogateescape")
     if isinstance(query, sql.SQL):
         return query.as_string()
     return query if isinstance(query, str) else "?"
-
-
-def _statements(text: str) -> Iterator[int]:
-    """Yield where each statement of `text` begins, as PostgreSQL divides it."""
-    yield 0
-    if ";" not in text or _SQL_BODY.search(text):
-        return
-    at = 0
-    while found := _STATEMENT_EDGE.search(text, at):
-        at = found.end()
-        if found[0] == ";":
-            yield at
-        elif found[0] == "/*":
-            at = _comment_ends_at(text, at)
-        elif (tag := found["tag"]) is not None:
-            closes = text.find(f"${tag}$", at)
-            at = len(text) if closes < 0 else closes + len(tag) + 2
-
-
-def _begins_at(text: str, at: int) -> int:
-    """Return where the first word from `at` on stands: after blanks and comments."""
-    while found := _NOTHING.match(text, at):
-        at = _comment_ends_at(text, found.end()) if found[0] == "/*" else found.end()
-    return at
-
-
-def _comment_ends_at(text: str, at: int) -> int:
-    """Return where the comment ends that has begun before `at`. PostgreSQL lets them nest."""
-    depth = 1
-    while depth and (edge := _COMMENT_EDGE.search(text, at)):
-        at, depth = edge.end(), depth + (1 if edge[0] == "/*" else -1)
-    return len(text) if depth else at  # one that never ends: PostgreSQL says so itself
 
 
 class UnitConnection(psycopg.Connection[Any]):
