@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator
@@ -57,9 +58,11 @@ def move_group(broker: KafkaBroker, offset: int) -> None:
     producer.close()
 
 
-def decided(stack: RunningStack, next_step: str) -> dict[str, Any]:
-    """Run a next step as it is printed, its reason filled in; return what it answered."""
-    command = [*shlex.split(next_step.partition(";")[0].replace("REASON", "'found by a test'")), "--yes", "--json"]
+def decided(stack: RunningStack, next_step: str, *, offset: int | None = None) -> dict[str, Any]:
+    """Run a next step as it is printed, its reason and offset filled in; return what it answered."""
+    text = re.split("[;,]", next_step)[0].replace("REASON", "'found by a test'")
+    assert ("OFFSET" in text) == (offset is not None)
+    command = [*shlex.split(text.replace("OFFSET", str(offset))), "--yes", "--json"]
     assert command[:2] == ["towpath", "positions"]
     looked = towpath(stack, *command[1:], "--dry-run")
     assert (looked.returncode, json.loads(looked.stdout)["done"]) == (0, False), looked.stderr
@@ -86,7 +89,8 @@ def test_a_groups_position_beyond_the_log_is_seen_and_accepted(stack: RunningSta
     status = towpath(stack, "status", "--json")
     assert status.returncode == 1
     assert subject in {one["subject"] for one in json.loads(status.stdout)["problems"]}
-    done = decided(stack, found["next"])
+    # No worker has noted where the log was cut, so a person says it.
+    done = decided(stack, found["next"], offset=end)
     assert (done["offset_before"], done["offset_after"]) == (end + 3, end)
     assert SAGA not in held(stack)
     refused = towpath(stack, "positions", "accept", SAGA, *map(str, PLACE), "--reason", "again", "--yes")
@@ -125,7 +129,7 @@ def test_a_databases_position_that_is_not_in_the_log_is_seen_and_accepted(
         )
         found = held(stack)[VIEW]
         assert (found["held"], found["stored"]) == (kind, stored)
-        done = decided(stack, found["next"])
+        done = decided(stack, found["next"], offset=end if kind == "beyond_end" else None)
         assert (done["offset_before"], done["offset_after"]) == (stored, after)
         assert VIEW not in held(stack)
         rows = connection.execute(
