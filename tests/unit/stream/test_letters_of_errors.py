@@ -1,6 +1,7 @@
 """Whatever a handler raises, and whatever it names: the record itself is the letter, or the world is waited for."""
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -99,6 +100,19 @@ def test_an_error_that_answers_no_question_is_one_letter() -> None:
     broker = run(refusing(lambda record: RecordFailed(record, ApiError("api"))), "1", "bad", "2")
     assert values(broker.records("in.dead")) == ["bad"]
     assert values(broker.records("out")) == ["1", "2"]
+
+
+def test_a_task_groups_errors_are_told_in_the_letter() -> None:
+    """Nested, too; one that says nothing by its class."""
+
+    async def handler(unit: KafkaUnit, groups: Groups) -> None:
+        inner = ExceptionGroup("further", [ApiError("away"), ValueError()])
+        raise ExceptionGroup("two went wrong", [ValueError("first is bad"), inner])
+
+    (letter,) = run(handler, "a").records("in.dead")
+    cause = json.loads(dict(letter.headers)["dead"] or b"")["cause"]
+    assert cause.startswith("two went wrong (2 sub-exceptions): ValueError: first is bad; ExceptionGroup: further (2 ")
+    assert cause.endswith(": ApiError: ApiError; ValueError: ValueError")
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["", "record named"])

@@ -197,10 +197,13 @@ def words_of(error: BaseException) -> str:
 
     An error's text is a user's: it may be empty, may not be UTF-8 (a log line that cannot be written would end the
     worker), and asking for it may fail. Of what PostgreSQL says only its message: its details are values of the row.
+    A group's errors come after its own words.
     """
     try:
         text = getattr(error, "cause", None) or getattr(getattr(error, "diag", None), "message_primary", None) or error
         words = str(text).encode("utf-8", "backslashreplace").decode("utf-8")
+        if isinstance(error, BaseExceptionGroup):
+            words += f": {'; '.join(f'{type(one).__qualname__}: {words_of(one)}' for one in error.exceptions)}"
     except Exception:
         words = ""
     return words[:CAUSE_CHARACTERS_MAX] or type(error).__qualname__
