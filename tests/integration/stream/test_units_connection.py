@@ -101,6 +101,11 @@ def move_elsewhere(connection: Connection, schema: str) -> None:
     connection.commit()
 
 
+def advised(error: ConfigurationError) -> bytes:
+    """Return the statements that move what lies elsewhere, nothing where none are named."""
+    return (error.next_step or "").partition("then run there: ")[2].encode()
+
+
 @pytest.mark.parametrize("public", ["has no tables", "has empty tables", "has those of others"])
 @pytest.mark.parametrize("schema", ["the user's own", "Another One"])
 def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(
@@ -119,8 +124,7 @@ def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(
     broker.append("in", b"20", key=b"k")
     with pytest.raises(ConfigurationError) as refused:
         apply_until(21, connection, options(broker, database_url))
-    statements = (refused.value.next_step or "").partition("then run there: ")[2]
-    connection.execute(statements.encode())
+    connection.execute(advised(refused.value))
     connection.commit()
     apply_until(21, connection, options(broker, database_url))
     assert len(applied_values(connection)) == 21
@@ -143,6 +147,77 @@ def test_a_copy_that_lies_in_another_schema_stops_nobody(connection: Connection,
     broker.append("in", b"20", key=b"k")
     apply_until(21, connection, options(broker, database_url))
     assert len(applied_values(connection)) == 21
+
+
+def test_which_of_several_schemas_counts_is_for_a_person_to_say(connection: Connection, database_url: str) -> None:
+    """A copy of half-way would have the rest applied once more. It is renamed, and the other one moved."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 10)
+    own = options(broker, database_url)
+    apply_until(10, connection, own)
+    connection.execute("CREATE SCHEMA backup")
+    connection.execute("CREATE TABLE backup.towpath_offsets (LIKE public.towpath_offsets INCLUDING ALL)")
+    connection.execute("INSERT INTO backup.towpath_offsets TABLE public.towpath_offsets")
+    connection.commit()
+    for index in range(10, 20):
+        broker.append("in", str(index).encode(), key=b"k")
+    apply_until(20, connection, own)
+    move_elsewhere(connection, "svc")
+    broker.append("in", b"20", key=b"k")
+    with pytest.raises(ConfigurationError) as refused:
+        apply_until(21, connection, own)
+    assert "backup (in[0]@10, last moved" in refused.value.cause
+    assert "svc (in[0]@20, last moved" in refused.value.cause
+    assert advised(refused.value) == b""
+    connection.execute("ALTER TABLE backup.towpath_offsets RENAME TO offsets_of_then")
+    connection.commit()
+    with pytest.raises(ConfigurationError) as refused:
+        apply_until(21, connection, own)
+    connection.execute(advised(refused.value))
+    connection.commit()
+    apply_until(21, connection, own)
+    assert len(applied_values(connection)) == 21
+
+
+def test_a_copy_without_its_key_goes_on_where_it_stands(connection: Connection, database_url: str) -> None:
+    """Its rows are moved into a table that has key and defaults; other tables of our names beside it stay."""
+    broker = memory_broker(partitions=1)
+    fill(broker, 10)
+    own = options(broker, database_url)
+    apply_until(10, connection, own)
+    connection.execute("CREATE SCHEMA backup; CREATE TABLE backup.towpath_offsets AS TABLE public.towpath_offsets")
+    connection.execute(
+        "CREATE TABLE backup.towpath_seen (id int); CREATE TABLE backup.towpath_parked (application int)"
+    )
+    for table in KEPT:
+        connection.execute(sql.SQL("DROP TABLE public.{}").format(sql.Identifier(table)))
+    connection.commit()
+    broker.append("in", b"10", key=b"k")
+    with pytest.raises(ConfigurationError) as refused:
+        apply_until(11, connection, own)
+    connection.execute(advised(refused.value))
+    connection.commit()
+    apply_until(11, connection, own)
+    assert len(applied_values(connection)) == 11
+
+
+@pytest.mark.parametrize("columns", ["id int", "application int, topic text", "application text, topic text"])
+def test_another_table_of_that_name_stops_nobody(connection: Connection, database_url: str, columns: str) -> None:
+    """Somebody else's in another schema: without our columns, or with other types."""
+    connection.execute(f"CREATE SCHEMA theirs; CREATE TABLE theirs.towpath_offsets ({columns})".encode())
+    connection.commit()
+    broker = memory_broker(partitions=1)
+    fill(broker, 1)
+    apply_until(1, connection, options(broker, database_url))
+
+
+def test_another_table_of_that_name_in_public_is_left_as_it_is(connection: Connection, database_url: str) -> None:
+    """And told of."""
+    connection.execute("CREATE TABLE public.towpath_offsets (id int)")
+    with pytest.raises(ConfigurationError, match=r"public\.towpath_offsets of its own"):
+        create_stream_tables(connection)
+    described = connection.execute("SELECT * FROM public.towpath_offsets").description or []
+    assert [column.name for column in described] == ["id"]
 
 
 @pytest.fixture

@@ -18,13 +18,14 @@ from psycopg.pq import TransactionStatus
 from towpath.clock import epoch_milliseconds
 from towpath.errors import ConfigurationError, ProgrammerError, WorldError, first_line
 from towpath.outbox.message import OutboxMessage
-from towpath.outbox.postgres import permitted, write
+from towpath.outbox.postgres import permitted, require_own, write
 from towpath.stream.broker.dead_letter import DeadLetter, key_name
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
 from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 from towpath.stream.engine.connection.postgres import TransactionEnded, UnitConnection, own_factories
 from towpath.stream.engine.dead_message import dead_message
+from towpath.stream.engine.elsewhere.postgres import OFFSETS_COLUMNS, TABLES, require_in_public
 from towpath.stream.engine.failures import AgentFailed, Blame, RecordFailed, Work, all_in
 from towpath.stream.engine.loop import UnitLoop
 from towpath.stream.engine.options import StreamOptions
@@ -65,24 +66,7 @@ UPDATE public.towpath_offsets AS kept
 RETURNING pg_current_xact_id()::text
 """
 _BECAME = "SELECT pg_xact_status(%s::xid8)"
-_TABLES = ("towpath_offsets", "towpath_parked", "towpath_seen", "towpath_horizon", "towpath_position_decisions")
-_MAY_WORK = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(f'public.{name}' for name in _TABLES)} TO {{}}"
-_SCHEMAS = """
-SELECT format('%I', nspname) FROM pg_class AS kept JOIN pg_namespace AS schema ON schema.oid = kept.relnamespace
- WHERE relname = 'towpath_offsets' AND relkind = 'r' AND relpersistence <> 't'
-   AND has_schema_privilege(schema.oid, 'USAGE') AND has_table_privilege(kept.oid, 'SELECT')
- ORDER BY nspname
-"""
-_MOVES = """
-SELECT format(
-         CASE WHEN to_regclass('public.' || relname) IS NULL THEN 'ALTER TABLE %%1$s.%%2$I SET SCHEMA public;' ELSE
-         'WITH moved AS (DELETE FROM %%1$s.%%2$I WHERE application = %%3$L RETURNING %%4$s) '
-         'INSERT INTO public.%%2$I (%%4$s) SELECT * FROM moved ON CONFLICT DO NOTHING;' END,
-         %(schema)s::text, relname, %(application)s::text, string_agg(format('%%I', attname), ', ' ORDER BY attnum))
-  FROM pg_class AS kept JOIN pg_attribute ON attrelid = kept.oid AND attnum > 0 AND NOT attisdropped
- WHERE relnamespace = %(schema)s::regnamespace AND relkind = 'r' AND relname = ANY(%(tables)s)
- GROUP BY relname ORDER BY relname
-"""
+_MAY_WORK = f"GRANT SELECT, INSERT, UPDATE, DELETE ON {', '.join(f'public.{name}' for name in TABLES)} TO {{}}"
 _ADD = """
 INSERT INTO public.towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
@@ -102,39 +86,13 @@ _UNPARK = "DELETE FROM public.towpath_parked WHERE application = %s AND partitio
 def create_stream_tables(connection: Connection) -> None:
     """Create what workers keep in a database where it is missing, in the transaction of `connection`.
 
-    Raises ConfigurationError, with what to grant, where this role may not.
+    Raises ConfigurationError, with what to grant, where this role may not, or where `public` has another table of the
+    name.
     """
     with permitted(connection, "GRANT USAGE, CREATE ON SCHEMA public TO {}"):
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath stream', 0))")
+        require_own(connection, "towpath_offsets", list(OFFSETS_COLUMNS))
         connection.execute(resources.files(__package__).joinpath("stream.sql").read_bytes())
-
-
-def require_in_public(connection: Connection, application: str) -> None:
-    """Raise ConfigurationError where another schema has the application's offsets, and `public` has none of it.
-
-    So it is where older versions made them while a search path led there.
-    """
-    schemas = [schema for (schema,) in connection.execute(_SCHEMAS).fetchall()]
-    if schemas in ([], ["public"]):
-        return
-    keeping = [schema for schema in schemas if _keeps(connection, schema, application)]
-    if not keeping or "public" in keeping:
-        return
-    schema = keeping[0]
-    moves = connection.execute(
-        _MOVES, {"schema": schema, "application": application, "tables": list(_TABLES)}
-    ).fetchall()
-    raise ConfigurationError(
-        f"database {connection.info.dbname} keeps how far {application} is in schema {schema}, not in public",
-        kept="all of it; without it, what was applied would be applied once more",
-        next_step=f"where {application} is to begin anew, rename {schema}.towpath_offsets; else stop what works on "
-        f"this database, then run there: {' '.join(move for (move,) in moves)}",
-    )
-
-
-def _keeps(connection: Connection, schema: str, application: str) -> bool:
-    query = f"SELECT FROM {schema}.towpath_offsets WHERE application = %s LIMIT 1"
-    return connection.execute(query.encode(), (application,)).fetchone() is not None
 
 
 class _Stored(NamedTuple):
@@ -246,8 +204,9 @@ class DatabaseTransaction:
             )
             try:
                 with connection.transaction():
-                    require_in_public(connection, self.application)
                     create_stream_tables(connection)
+                with connection.transaction():
+                    require_in_public(connection, self.application)
             except BaseException:
                 connection.close()
                 raise

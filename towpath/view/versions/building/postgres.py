@@ -19,8 +19,9 @@ from towpath.errors import ConfigurationError, NotFoundError, RefusedError, firs
 from towpath.outbox.message import OutboxMessage, from_record
 from towpath.outbox.postgres import write
 from towpath.stream.broker.record import Batch, ConsumedRecord, TopicPartition
+from towpath.stream.engine.elsewhere.postgres import require_in_public
 from towpath.stream.engine.failures import RecordFailed
-from towpath.stream.engine.postgres import create_stream_tables, require_in_public
+from towpath.stream.engine.postgres import create_stream_tables
 from towpath.view.agent import Folding, require_small
 from towpath.view.declaring import Changes
 from towpath.view.postgres import ViewTable
@@ -79,9 +80,10 @@ def _beginning(connection: Connection, project: str, view: View[Any]) -> Iterato
     where a worker notes meanwhile how far it is.
     """
     with connection.transaction():
-        require_in_public(connection, group_name(project, view.name, view.version))
         create_stream_tables(connection)
         create_decisions(connection)
+    with connection.transaction():
+        require_in_public(connection, group_name(project, view.name, view.version))
         if not lock_version(connection, view.name, view.version, until="the connection ends"):
             raise _begun(view, "is being built by somebody else", "what that one builds")
     try:

@@ -1,0 +1,1 @@
+"""Positions that lie in another schema than `public`."""
