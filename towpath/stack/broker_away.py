@@ -16,6 +16,7 @@ from towpath.stream.broker.port import BrokerAway
 ANSWER_SECONDS_MAX = 5.0
 """How long an answer is waited for; a question is asked again after a second."""
 PAUSE_SECONDS = 0.1
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
 
 
 class Asked(Protocol):
@@ -36,15 +37,18 @@ def broker_away(
     )
     if answers:
         return None
-    servers = settings.kafka.client_config()["bootstrap.servers"]
-    return BrokerAway(f"Kafka at {servers} does not answer", next_step=_next_step(statuses))
+    servers = settings.kafka.bootstrap_servers
+    return BrokerAway(f"Kafka at {servers} does not answer", next_step=_next_step(settings, statuses))
 
 
-def _next_step(statuses: Mapping[str, ProcessStatus]) -> str:
-    """Return what brings Kafka back: of our own brokers, the one that does not do its work."""
+def _next_step(settings: Settings, statuses: Mapping[str, ProcessStatus]) -> str:
+    """Return what brings Kafka back: of our own brokers, where they are meant, the one that does not do its work."""
     brokers = [one for one in statuses.values() if one.group is Group.PART and one.name.startswith("kafka")]
     if not brokers:
         return "towpath status, or check [kafka] in towpath.toml"
+    own = {f"{host}:{port}" for host in (settings.stack.host, *LOCAL_HOSTS) for one in brokers for port in one.ports}
+    if own.isdisjoint(server.strip() for server in settings.kafka.bootstrap_servers.split(",")):
+        return "check [kafka] in towpath.toml: no broker of the stack has that address"
     for one in brokers:
         if one.state is State.FROZEN:
             return f"towpath restart {one.name}"

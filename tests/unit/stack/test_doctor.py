@@ -107,15 +107,28 @@ def test_a_broker_that_does_not_answer_is_asked_once_and_told_once(monkeypatch: 
 def test_what_brings_kafka_back_is_what_its_processes_say(states: dict[str, State], advice: str) -> None:
     """Frozen or hung it is restarted; what does not start says why; of a cluster of others nothing is known."""
     clock = ManualClock()
+    settings = load_settings(ROOT, environment=False)
     statuses = {
-        name: ProcessStatus(name, Group.PART, state, "4.3.1", (), "log", 7, 1.0, 1, None)
+        name: ProcessStatus(name, Group.PART, state, "4.3.1", (settings.stack.kafka_port,), "log", 7, 1.0, 1, None)
         for name, state in states.items()
     }
-    settings = load_settings(ROOT, environment=False)
     away = broker_away(settings, statuses, Silent(clock), clock)
     assert away is not None
     assert away.next_step == advice
     assert broker_away(settings, statuses, Silent(clock, answers_after=2), clock) is None
+
+
+@pytest.mark.parametrize("state", [State.READY, State.FROZEN])
+def test_a_broker_that_is_not_asked_is_not_restarted(new_project: Settings, state: State) -> None:
+    """Where [kafka] names another address than that of the stack's own, it is the setting that leads on."""
+    (new_project.root / "towpath.toml").write_text(
+        '[project]\nname = "myshop"\n[kafka]\nbootstrap_servers = "127.0.0.1:9999"\n', encoding="utf-8"
+    )
+    settings, clock = load_settings(new_project.root, environment=False), ManualClock()
+    own = ProcessStatus("kafka", Group.PART, state, "4.3.1", (9092, 9093), "log", 7, 1.0, 1, None)
+    away = broker_away(settings, {"kafka": own}, Silent(clock), clock)
+    assert away is not None
+    assert away.next_step == "check [kafka] in towpath.toml: no broker of the stack has that address"
 
 
 class Silent:
