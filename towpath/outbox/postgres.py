@@ -111,7 +111,7 @@ class Holding(Enum):
 def connected(settings: Settings, database: str, *, kept: str) -> Iterator[Connection]:
     """Connect to one of the project's databases; commits at the end.
 
-    Raises WorldError, with `kept`, if it is away, or goes away before the end.
+    Raises WorldError, with `kept`, if it is away, or goes away before the end, or takes no writes where one is made.
     """
     try:
         connection = psycopg.connect(
@@ -126,6 +126,8 @@ def connected(settings: Settings, database: str, *, kept: str) -> Iterator[Conne
     try:
         with connection:
             yield connection
+    except errors.ReadOnlySqlTransaction as error:
+        raise takes_no_writes(connection, error) from error
     except psycopg.OperationalError as error:
         if not connection.broken:  # what was asked of it, a lock for one: whoever asked knows
             raise
@@ -233,8 +235,9 @@ def apply_outbox_schema(
     `topics` are those that this outbox may write, with the most bytes of a record of each (`writable_topics`); any
     other is refused at its INSERT. None leaves those that are known as they are. Without `capture` no role is made:
     of a database that no Debezium reads, as in tests.
-    Raises ConfigurationError, and changes nothing, where something else is called `outbox`; WorldError, which names the
-    oldest, where a transaction that uses the outbox stays open while partitions are missing.
+    Raises ConfigurationError, and changes nothing, where something else is called `outbox`; WorldError where the
+    database takes no writes, or, naming the oldest, where a transaction that uses the outbox stays open while
+    partitions are missing.
     The connection's role must own the database's objects; to create the capture role it needs CREATEROLE and
     REPLICATION (or to be superuser). Where an administrator made that role beforehand, neither is needed. What it lacks
     is a ConfigurationError with the statement to run.
@@ -269,10 +272,13 @@ def _make_first_days(connection: Connection, outbox: OutboxSettings) -> None:
 def permitted(connection: Connection, lacking: str | None = None) -> Iterator[None]:
     """Raise ConfigurationError where this role may not make what is ours, with the statement that lets it.
 
-    The statement is `lacking`, with the role for its {}; by default the right to make tables and a publication.
+    The statement is `lacking`, with the role for its {}; by default the right to make tables and a publication. Raises
+    WorldError where the database takes no writes.
     """
     try:
         yield
+    except errors.ReadOnlySqlTransaction as error:
+        raise takes_no_writes(connection, error) from error
     except errors.InsufficientPrivilege as error:
         database, role = (
             sql.Identifier(name).as_string(connection) for name in (connection.info.dbname, connection.info.user)
@@ -286,6 +292,16 @@ def permitted(connection: Connection, lacking: str | None = None) -> Iterator[No
             next_step=f"have an administrator run: {statements.format(role)}; then run the same command again, as this "
             "role or the one that owns what is there already",
         ) from error
+
+
+def takes_no_writes(connection: Connection, error: psycopg.Error) -> WorldError:
+    """Return the error for a server that only reads: a standby, or one whose disk is full."""
+    return WorldError(
+        f"database {connection.info.dbname} takes no writes: {first_line(error)}",
+        kept="what was there before",
+        next_step=f"see to it that {connection.info.host}:{connection.info.port} takes writes (a standby does not), or "
+        "name the server that does in [postgres] of towpath.toml; then run the same command again",
+    )
 
 
 def require_own(connection: Connection, table: str, columns: Sequence[str], *, kind: str = "r") -> None:

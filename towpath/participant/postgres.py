@@ -180,7 +180,7 @@ def migrate(connection: Connection, root: Path, service: str) -> tuple[Migration
 
 def pending_migrations(settings: Settings, service: str) -> tuple[Migration, ...]:
     """Return the migrations that the database of `service` has not had; changes nothing. Raises as `migrate` does."""
-    with _connect(settings, service) as connection:
+    with _connect(settings, service, writes=False) as connection:
         applied = _applied(connection) if _has_migrations(connection) else {}
     return pending(migrations_of(settings.root, service), applied, service)
 
@@ -268,8 +268,10 @@ def clean(connection: Connection, keep_days: int) -> int:
             return removed
 
 
-def _connect(settings: Settings, service: str) -> Connection:
+def _connect(settings: Settings, service: str, *, writes: bool = True) -> Connection:
     options: dict[str, Any] = dict(settings.postgres.connection_options())
+    if writes:  # of several hosts, the one that takes them
+        options["target_session_attrs"] = "read-write"
     try:
         return psycopg.connect(settings.postgres.database_url(service), **options)
     except psycopg.OperationalError as error:

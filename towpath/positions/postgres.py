@@ -87,7 +87,7 @@ def database_standings(broker: Broker, application: str, url: str, options: Mapp
 
 def accept_in_database(decision: PositionDecision, url: str, options: Mapping[str, Any]) -> None:
     """Move a position, its worker running or not. Raises RefusedError where it has moved since it was looked at."""
-    with _connected(url, options) as connection:
+    with _connected(url, {**options, "target_session_attrs": "read-write"}) as connection:
         if connection.execute(_MOVE, decision.to_json()).rowcount != 1:
             raise RefusedError(
                 f"{decision.application} stands at {decision.offset_before} of {decision.topic}"

@@ -8,7 +8,7 @@ import pytest
 from psycopg import sql
 
 from tests.integration.outbox.test_outbox import message, written
-from towpath.errors import ConfigurationError
+from towpath.errors import ConfigurationError, WorldError
 from towpath.outbox.postgres import COPY_FROM_ROWS, apply_outbox_schema, may_write, write, write_async
 from towpath.settings import OutboxSettings, PostgresSettings
 
@@ -98,4 +98,11 @@ def test_a_service_that_has_something_called_outbox_is_told_so(database_url: str
         said = raised.value.next_step or ""
         connection.execute(said[said.index("ALTER") : said.index(";")].encode())
         connection.commit()
+        apply(connection)
+
+
+def test_a_database_that_takes_no_writes_is_told_of(database_url: str) -> None:
+    """As a standby, or one whose disk is full, where it is given its tables."""
+    read_only = psycopg.connect(database_url, options="-c default_transaction_read_only=on")
+    with read_only as connection, pytest.raises(WorldError, match="takes no writes"):
         apply(connection)

@@ -86,6 +86,14 @@ def test_what_would_be_refused_again_is_the_files_fault(tmp_path: Path, database
     assert raised.value.next_step == "fix infra/postgres/order/0001_orders.sql"
 
 
+def test_where_a_database_takes_no_writes_no_file_is_at_fault(tmp_path: Path, database_url: str) -> None:
+    """As a standby: the server is named, before any migration runs."""
+    put(tmp_path, "0001_orders.sql", "CREATE TABLE orders (id int)")
+    read_only = psycopg.connect(database_url, options="-c default_transaction_read_only=on")
+    with read_only as connection, pytest.raises(WorldError, match="takes no writes"):
+        migrate(connection, tmp_path, "order")
+
+
 def test_two_that_migrate_at_once_take_turns(tmp_path: Path, database_url: str) -> None:
     """Two workers of a new version start together: each migration is applied by one of them."""
     for number in range(1, 9):
