@@ -15,7 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 from confluent_kafka import Producer as RdProducer
 from confluent_kafka import TopicPartition as RdTopicPartition
 
-from towpath.clock import Clock, SystemClock
+from towpath.clock import Clock, SystemClock, wait_until
 from towpath.errors import TowpathError
 from towpath.settings import StreamSettings
 from towpath.stream.broker.admin.kafka import kafka_error, quiet
@@ -47,6 +47,7 @@ LINGER_MILLISECONDS = 50
 PRODUCER_QUEUE_RECORDS = 1_000_000
 REPORT_SECONDS = 0.05
 """How long the report may take of what a transaction has failed with: it is under way when the client says that."""
+REPORT_PAUSE_SECONDS = 0.002
 _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH})
 _REFUSED = frozenset(
     {
@@ -156,10 +157,17 @@ class KafkaProducer:
                 self._producer.poll(0.05)
             except KafkaException as error:
                 if kafka_error(error).code() == KafkaError._STATE:
-                    self._producer.poll(REPORT_SECONDS)
-                    if self._refusal is not None:
-                        raise self._output_refused(self._refusal, RefusedEarlier) from error
+                    refusal = wait_until(
+                        CLOCK, self._read_refusal, seconds=REPORT_SECONDS, every_seconds=REPORT_PAUSE_SECONDS
+                    )
+                    if refusal is not None:
+                        raise self._output_refused(refusal, RefusedEarlier) from error
                 raise self._translate(error, TransactionAborted) from error
+
+    def _read_refusal(self) -> KafkaError | None:
+        """Read the reports that are there, in which a refusal comes behind others; return what was refused, if any."""
+        self._producer.poll(0)
+        return self._refusal
 
     def _report(self, error: KafkaError | None, message: Message, delivered: Delivered | None = None) -> None:
         if error is not None:  # the transaction has failed with it
