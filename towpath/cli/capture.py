@@ -13,7 +13,6 @@ from towpath.errors import ConfigurationError, ExitCode, NotFoundError, RefusedE
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from towpath.capture.connect import ConnectClient, ConnectorStatus
     from towpath.stream.broker.port import BrokerAway
 
 group = typer.Typer(name="capture", help="Look after the capture of outboxes.", no_args_is_help=True)
@@ -51,14 +50,20 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
     away = _kafka_away(settings)
     seconds = settings.connect.timeout_seconds if away is None else CONNECT_SECONDS_WITHOUT_KAFKA
     rows: list[dict[str, Any]] = []
+    silent = False
     with ConnectClient(settings.connect.model_copy(update={"timeout_seconds": seconds})) as connect:
         for service in wanted:
-            name = connector_name(settings.project.name, service)
+            connector, state, failure = None, "unknown", None
             try:
-                connector = _connector_status(connect, name, away)
-                state, failure = ("running" if connector.running else connector.state.lower()), connector.failure
+                if not silent:
+                    connector = connect.status(connector_name(settings.project.name, service))
+                    state, failure = ("running" if connector.running else connector.state.lower()), connector.failure
             except NotFoundError:
-                connector, state, failure = None, "missing", "Connect does not know it"
+                state, failure = "missing", "Connect does not know it"
+            except WorldError:
+                if away is None:
+                    raise
+                silent = True  # for want of Kafka; asked again for each, it would be waited for as often
             with postgres.connect(settings, service) as connection:
                 slot = postgres.slot_state(connection, slot_name(settings.project.name, service))
                 aside = len(postgres.skipped_messages(connection))
@@ -96,18 +101,6 @@ def _kafka_away(settings: Settings) -> "BrokerAway | None":
     except SupervisorSilent:
         statuses = {}
     return broker_away(settings, statuses) if statuses or not settings.stack.managed else None
-
-
-def _connector_status(connect: "ConnectClient", name: str, away: "BrokerAway | None") -> "ConnectorStatus":
-    """Return how a connector fares. Where Connect does not answer since Kafka does not: raises BrokerAway."""
-    try:
-        return connect.status(name)
-    except NotFoundError:
-        raise
-    except WorldError as error:
-        if away is None:
-            raise
-        raise away from error
 
 
 def restart(services: Services = None) -> None:

@@ -83,3 +83,25 @@ def test_where_connect_does_not_answer_either_kafka_is_named(order: dict[str, An
     said = run(ROOT, "capture", "status", "order").leads_on()
     assert (said.code, said.next_steps()) == (1, [("restart", "kafka")])
     assert "Kafka at kafka:9092 does not answer" in said.text
+
+
+def test_where_connect_does_not_answer_either_each_slot_is_looked_at(
+    order: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connect is asked once: each question would wait for a time-out."""
+    asked: list[object] = []
+
+    def status(*_: object) -> ConnectorStatus:
+        asked.append(_)
+        raise WorldError("Kafka Connect does not answer as it should", next_step="towpath status")
+
+    monkeypatch.setattr(ConnectClient, "status", status)
+    order["away"] = AWAY
+    said = run(ROOT, "capture", "status", "order", "catalog", "--json").leads_on()
+    rows = json.loads(said.text)
+    assert [(one["service"], one["connector"], one["slot"]) for one in rows] == [
+        ("order", "unknown", "reserved"),
+        ("catalog", "unknown", "reserved"),
+    ]
+    assert {(one["cause"], one["next"]) for one in rows} == {(AWAY.cause, AWAY.next_step)}
+    assert (said.code, len(asked)) == (1, 1)
