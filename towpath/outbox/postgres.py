@@ -268,6 +268,10 @@ def _make_first_days(connection: Connection, outbox: OutboxSettings) -> None:
         ) from error
 
 
+MAY_MAKE_TABLES = "GRANT USAGE, CREATE ON SCHEMA public TO {}"
+"""What a role lacks that makes tables alone, for `permitted`."""
+
+
 @contextmanager
 def permitted(connection: Connection, lacking: str | None = None) -> Iterator[None]:
     """Raise ConfigurationError where this role may not make what is ours, with the statement that lets it.

@@ -12,6 +12,7 @@ from psycopg import errors, sql
 from psycopg.rows import class_row
 
 from towpath.errors import ConfigurationError, WorldError, first_line
+from towpath.outbox.postgres import MAY_MAKE_TABLES, permitted
 from towpath.settings import Settings
 from towpath.view.declaring import checks_of
 from towpath.view.versions.postgres import (
@@ -119,15 +120,20 @@ class ViewTable(Generic[Row]):
         """Create the table and, where no version is published yet, the SQL view that readers use.
 
         Returns the version that is published then. Whoever may not be alone holds the version's lock. Raises
-        ContractError where the table is there, and was made for another row.
+        ContractError where the table is there, and was made for another row, ConfigurationError where this role may
+        not make what is missing.
         """
         self.create_unseen(connection)
         return self.show(connection)
 
     def create_unseen(self, connection: psycopg.Connection[Any]) -> None:
         """Create the table, and hold up no other version, however long the transaction lasts. Raises as `create`."""
-        view, table = self.view, sql.Identifier(self.view.table)
         create_decisions(connection)
+        with permitted(connection, MAY_MAKE_TABLES):
+            self._create_missing(connection)
+
+    def _create_missing(self, connection: psycopg.Connection[Any]) -> None:
+        view, table = self.view, sql.Identifier(self.view.table)
         found = shape_of(connection, view.table)
         if found is not None:
             require_shape(view.name, view.version, self.shape, found)
@@ -143,6 +149,10 @@ class ViewTable(Generic[Row]):
 
         The view is held until the transaction ends, so this comes last in one that lasts long.
         """
+        with permitted(connection, MAY_MAKE_TABLES):
+            return self._show(connection)
+
+    def _show(self, connection: psycopg.Connection[Any]) -> int:
         view, table = self.view, sql.Identifier(self.view.table)
         published = published_version(connection, view.name)
         if published in (None, view.version):  # else nobody publishes this one meanwhile: that takes its own lock
@@ -173,6 +183,8 @@ class ViewTable(Generic[Row]):
             parts.append(sql.SQL("CONSTRAINT {} CHECK ({})").format(sql.Identifier(name), sql.SQL(condition)))
         try:
             connection.execute(sql.SQL("CREATE TABLE {} ({})").format(table, sql.SQL(", ").join(parts)))
+        except errors.InsufficientPrivilege:
+            raise
         except (psycopg.ProgrammingError, psycopg.DataError) as error:
             raise ConfigurationError(
                 f"view {self.view.name}: its table cannot be created: {first_line(error)}",

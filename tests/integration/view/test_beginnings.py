@@ -19,7 +19,7 @@ from towpath.view.agent import Folding
 from towpath.view.postgres import ViewTable, create_table
 from towpath.view.versions.building.postgres import begin_at_topics, begin_with_records, begin_with_rows
 from towpath.view.versions.log import bounds_of
-from towpath.view.versions.postgres import built_versions, drop, published_version
+from towpath.view.versions.postgres import built_versions, create_decisions, drop, published_version
 from towpath.view.versions.standing import VersionDecision
 
 __all__ = ["shop"]
@@ -233,3 +233,39 @@ def test_the_first_version_of_a_view_is_published_once_it_has_begun(shop: Shop) 
     with shop.connected() as own:
         assert published_version(own, "limited") == 1
         assert own.execute("SELECT count(*) FROM limited").fetchall() == [(1,)]
+
+
+@pytest.fixture
+def plain_role(database_url: str) -> Iterator[str]:
+    """Return a role that may use the database's `public`, and make nothing in it."""
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        role = f"plain_{owner.info.dbname}"
+        owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'plain'".encode())
+        yield role
+        owner.execute(f"DROP OWNED BY {role}; DROP ROLE {role}".encode())
+
+
+@pytest.mark.parametrize("what", ["nothing", "the decisions"])
+def test_a_role_that_may_make_no_tables_is_told_what_to_grant(database_url: str, plain_role: str, what: str) -> None:
+    """Whatever is there already; what it is told is run, and with that the version is made."""
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        if what == "the decisions":
+            create_decisions(owner)
+        as_role = psycopg.conninfo.make_conninfo(database_url, user=plain_role, password="plain")
+        with psycopg.connect(as_role) as own, pytest.raises(ConfigurationError, match="permission denied") as refused:
+            ViewTable(LIMITED).create(own)
+        granted = (refused.value.next_step or "").partition("run: ")[2].partition("; then run")[0]
+        owner.execute(granted.encode())
+        with psycopg.connect(as_role) as own:
+            assert ViewTable(LIMITED).create(own) == LIMITED.version
+
+
+def test_a_role_that_does_not_own_a_table_is_told_where_it_lacks_an_index(database_url: str, plain_role: str) -> None:
+    """The one that made it is to run the command."""
+    with psycopg.connect(database_url) as owner:
+        ViewTable(LIMITED).create(owner)
+    indexed = replace(LIMITED, indexes=(("confirmations",),))
+    as_role = psycopg.conninfo.make_conninfo(database_url, user=plain_role, password="plain")
+    with psycopg.connect(as_role) as own, pytest.raises(ConfigurationError, match="must be owner of") as refused:
+        ViewTable(indexed).create(own)
+    assert "the one that owns what is there already" in (refused.value.next_step or "")

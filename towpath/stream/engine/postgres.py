@@ -18,7 +18,7 @@ from psycopg.pq import TransactionStatus
 from towpath.clock import epoch_milliseconds
 from towpath.errors import ConfigurationError, ProgrammerError, WorldError, first_line
 from towpath.outbox.message import OutboxMessage
-from towpath.outbox.postgres import permitted, require_own, write
+from towpath.outbox.postgres import MAY_MAKE_TABLES, permitted, require_own, write
 from towpath.stream.broker.dead_letter import DeadLetter, key_name
 from towpath.stream.broker.port import GroupMetadata, Groups, OutcomeUnknown, StaleMember, TransactionAborted
 from towpath.stream.broker.position import PartitionHeld, lost_tail, read_lost_tail, recreated
@@ -89,7 +89,7 @@ def create_stream_tables(connection: Connection) -> None:
     Raises ConfigurationError, with what to grant, where this role may not, or where `public` has another table of the
     name.
     """
-    with permitted(connection, "GRANT USAGE, CREATE ON SCHEMA public TO {}"):
+    with permitted(connection, MAY_MAKE_TABLES):
         connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath stream', 0))")
         require_own(connection, "towpath_offsets", list(OFFSETS_COLUMNS))
         connection.execute(resources.files(__package__).joinpath("stream.sql").read_bytes())

@@ -16,7 +16,7 @@ from psycopg import errors, sql
 from towpath.clock import Clock, SystemClock
 from towpath.errors import NotFoundError, RefusedError, first_line
 from towpath.outbox.names import VIEWS_DATABASE
-from towpath.outbox.postgres import connected
+from towpath.outbox.postgres import MAY_MAKE_TABLES, connected, permitted
 from towpath.settings import Settings
 from towpath.stream.broker.record import TopicPartition
 from towpath.view.versions.standing import Column, Shape, Vector, VersionDecision, missing, published_kept
@@ -110,11 +110,12 @@ def lock_version(connection: Connection, view: str, version: int, *, until: str 
 
 
 def create_decisions(connection: Connection) -> None:
-    """Create the table of decisions where it is missing."""
+    """Create the table of decisions where it is missing. Raises ConfigurationError where this role may not."""
     if connection.execute("SELECT to_regclass('towpath_view_decisions') IS NOT NULL").fetchall()[0][0]:
         return  # without a lock, which would last as long as the transaction
-    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath view', 2))")
-    connection.execute(resources.files(__package__).joinpath("versions.sql").read_bytes())
+    with permitted(connection, MAY_MAKE_TABLES):
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('towpath view', 2))")
+        connection.execute(resources.files(__package__).joinpath("versions.sql").read_bytes())
 
 
 def note_decision(connection: Connection, decision: VersionDecision) -> None:
