@@ -111,9 +111,10 @@ def decide(standing: Standing, from_offset: int | None, *, actor: str, reason: s
     # Not before the log's beginning, which retention may have moved since the hold; nor at its end, if it has grown.
     after = max(standing.held.proposed or 0, standing.begin) if from_offset is None else from_offset
     if not standing.begin <= after <= standing.end:
+        or_none = "" if is_cut and standing.held.proposed is None else ", or leave --from out"
         raise ConfigurationError(
             f"{place} has the offsets {standing.begin} to {standing.end}, not {after}",
-            next_step="name an offset between these, or leave --from out",
+            next_step=f"name an offset between these{or_none}",
         )
     return PositionDecision(
         standing.application,

@@ -11,7 +11,7 @@ from towpath.errors import NotFoundError
 from towpath.positions.decision import PositionDecision, Standing
 from towpath.stream.broker.dead_letter import POSITION_HEADER, dead_topic
 from towpath.stream.broker.port import Broker
-from towpath.stream.broker.position import looked_at, lost_tail, read_held, read_lost_tail, without_lost_tail
+from towpath.stream.broker.position import judge, lost_tail, read_held, read_lost_tail, without_lost_tail
 from towpath.stream.broker.record import TopicPartition
 
 
@@ -34,7 +34,7 @@ def group_standings(broker: Broker, application: str, partitions: Iterable[Topic
         if offset is not None and noted is not None:
             held = lost_tail(application, place, offset, noted)
         elif offset is not None:
-            held = looked_at(application, place, offset, begins[place], ends[place]) or read_held(notes.get(place, ""))
+            held = judge(application, place, offset, begins[place], ends[place]) or read_held(notes.get(place, ""))
         found.append(Standing(application, place, offset, begins[place], ends[place], ids[place.topic], held))
     return found
 

@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from towpath.errors import NotFoundError, RefusedError, WorldError, first_line
 from towpath.positions.decision import PositionDecision, Standing
 from towpath.stream.broker.port import Broker
-from towpath.stream.broker.position import PartitionHeld, looked_at, lost_tail, read_lost_tail, recreated
+from towpath.stream.broker.position import PartitionHeld, judge, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import TopicPartition
 
 CONNECT_TIMEOUT_SECONDS = 5
@@ -80,7 +80,7 @@ def database_standings(broker: Broker, application: str, url: str, options: Mapp
         elif end is not None:
             held = lost_tail(application, place, offset, end)
         else:
-            held = looked_at(application, place, offset, begins[place], ends[place])
+            held = judge(application, place, offset, begins[place], ends[place])
         found.append(Standing(application, place, offset, begins[place], ends[place], ids[place.topic], held))
     return found
 

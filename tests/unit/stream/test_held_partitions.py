@@ -74,7 +74,7 @@ def accept(broker: MemoryBroker, place: TopicPartition, offset: int) -> None:
     [
         (10, None, ""),
         (20, None, ""),
-        (21, HoldKind.BEYOND_END, "it has lost 1 record"),
+        (21, HoldKind.BEYOND_END, "it has lost records that had been applied"),
         (9, HoldKind.EXPIRED, "up to 1 record expired"),
     ],
 )
@@ -84,7 +84,8 @@ def test_a_position_is_judged_against_its_log(stored: int, kind: HoldKind | None
     assert (None if error is None else error.kind) is kind
     if error is not None:
         assert words in error.cause
-        assert (error.next_step or "").startswith("towpath positions accept app in 0 --from ")
+        assert (error.next_step or "").startswith("towpath positions accept app in 0 ")
+        assert " --from " in (error.next_step or "")
 
 
 @pytest.mark.parametrize("states", [(), ("counts",)], ids=["without state", "with state"])

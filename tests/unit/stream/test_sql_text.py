@@ -17,6 +17,8 @@ ENDS = {
     "SELECT 1 AS \u00e9$a$; COMMIT": "COMMIT",
     "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; SELECT CASE WHEN true THEN 1 END; END; COMMIT": "COMMIT",
     "SELECT E'\\\\'; COMMIT": "COMMIT",
+    "SELECT E'a' -- so\n'\\''; COMMIT": "COMMIT",
+    "SELECT 1 AS e\u0301$a$; COMMIT; SELECT 1 AS e\u0301$a$": "COMMIT",
     "SELECT $$ a $$, $b$ $$ $b$; END TRANSACTION": "END",
 }
 GOES_ON = [
@@ -24,6 +26,7 @@ GOES_ON = [
     "SELECT commit FROM ends WHERE rollback = 'COMMIT'",
     "SELECT 1 AS \"; COMMIT\", 'it''s; COMMIT', E'it\\'s; COMMIT', $$; COMMIT $$, $a$ $$; COMMIT; $a$ -- ; COMMIT",
     "SELECT E'it'\n'\\'; COMMIT; -- no'",
+    "SELECT E'a' -- so\n -- and so\n'\\'; COMMIT; --'",
     "SAVEPOINT a; ROLLBACK /* of a part */ TO SAVEPOINT a; rollback work -- so\n to a",
     "CREATE FUNCTION one() RETURNS int LANGUAGE sql BEGIN /* x */ ATOMIC SELECT 1; SELECT 2; END",
     'CREATE PROCEDURE "p"() BEGIN ATOMIC SELECT 1; END; SELECT 1',

@@ -61,10 +61,19 @@ def accept_command(application: str, partition: TopicPartition, offset: int | No
 def judge(application: str, partition: TopicPartition, stored: int, begin: int, end: int) -> PartitionHeld | None:
     """Return why an application cannot read on from `stored`, None if it can.
 
-    `begin` is the offset of the oldest record, `end` the high watermark, read after `stored` was.
+    `begin` is the offset of the oldest record, `end` the high watermark, read after `stored` was. A log that is shorter
+    than what was read of it may have grown since it was cut: to go on at its end would pass over what it got meanwhile,
+    so nothing is proposed.
     """
     if stored > end:
-        return lost_tail(application, partition, stored, end)
+        return PartitionHeld(
+            HoldKind.BEYOND_END,
+            f"{partition}: {application} stands at {stored}, and the log ends at {end}: it has lost records that had "
+            "been applied, and where it was cut nobody has noted; it may have grown since",
+            kept="everything that was applied; nothing further is read of this partition",
+            next_step=f"{accept_command(application, partition)} --from OFFSET, of the first record not yet applied: "
+            f"at most {end}",
+        )
     if stored < begin:
         return PartitionHeld(
             HoldKind.EXPIRED,
@@ -86,8 +95,8 @@ def lost_tail(application: str, partition: TopicPartition, stored: int, end: int
     if end == UNKNOWN_END:
         return PartitionHeld(
             HoldKind.RESTORED,
-            f"{partition}: {application} stands at {stored}, which it read under a leader that this log never had: "
-            "it was restored from elsewhere, and where the two part cannot be told",
+            f"{partition}: {application} stands at {stored}, and this is not the log that it read up to there: it was "
+            "cut off, or restored from elsewhere, and where the two part cannot be told",
             kept="everything that was applied; nothing further is read of this partition",
             next_step=f"{accept_command(application, partition)} --from OFFSET, of the first record not yet applied",
         )
@@ -98,25 +107,6 @@ def lost_tail(application: str, partition: TopicPartition, stored: int, end: int
         kept="everything that was applied; nothing further is read of this partition",
         next_step=accept_command(application, partition, end),
         proposed=end,
-    )
-
-
-def looked_at(application: str, partition: TopicPartition, stored: int, begin: int, end: int) -> PartitionHeld | None:
-    """Return what `judge` returns, for who looks at a position beside its worker, which has noted nothing of it yet.
-
-    A log that is shorter than what was read of it may have grown since it was cut: to go on at its end would pass over
-    what it got meanwhile, so nothing is proposed.
-    """
-    held = judge(application, partition, stored, begin, end)
-    if held is None or held.kind is not HoldKind.BEYOND_END:
-        return held
-    return PartitionHeld(
-        HoldKind.BEYOND_END,
-        f"{partition}: {application} stands at {stored}, and the log ends at {end}: it has lost records that had been "
-        "applied, and where it was cut nobody has noted; it may have grown since",
-        kept=held.kept,
-        next_step=f"{accept_command(application, partition)} --from OFFSET, of the first record not yet applied: at "
-        f"most {end}",
     )
 
 

@@ -71,12 +71,9 @@ T = TypeVar("T")
 BROKER_ERRORS = (StaleMember, TransactionAborted, OutcomeUnknown, ProducerFenced)
 """What the broker says of a unit, whoever hears it: never a record's fault."""
 
-IDLE_POLL_SECONDS = 0.25
-"""Longest poll: a stop is noticed after so long at the latest."""
-CLOCK_STEP_SECONDS = 1e-6
-"""What a clock may not be able to tell: `ManualClock` counts microseconds, as dates do."""
-SETTLING_POLL_SECONDS = 0.02
-"""Longest poll while stores catch up: so much later than necessary a partition is served at most."""
+IDLE_POLL_SECONDS = 0.25  # longest poll: a stop is noticed after so long at the latest
+CLOCK_STEP_SECONDS = 1e-6  # what a clock may not be able to tell: `ManualClock` counts microseconds, as dates do
+SETTLING_POLL_SECONDS = 0.02  # longest poll while stores catch up: so much too late a partition is served at most
 
 
 class UnitLoop:
@@ -155,6 +152,7 @@ class UnitLoop:
         self._running: Unit | None = None
         self._commit_took_seconds = 0.0
         self._gather_seconds = 0.0
+        self._cut: dict[TopicPartition, int] = {}
         self._metrics = UnitMetrics(application, broker, self.ownership, self._backlog.holds, clock)
 
     def in_thread(self, call: Callable[..., T], *arguments: Any) -> Awaitable[T]:
@@ -239,8 +237,7 @@ class UnitLoop:
             self.ownership.seen_end(partition, offset)
         self._transaction.epochs.update(polled.epochs)
         self._lose_positions(polled.unpositioned)
-        for partition in polled.truncated.keys() & self.ownership.partitions:
-            await self._log_was_cut(partition, polled.truncated[partition])
+        self._cut.update(polled.truncated)
         # What comes before a partition is served will come again, from where its offset is found to be.
         self._backlog.add({p: records for p, records in polled.groups.items() if self.ownership.serves(p)})
         if await self._member.is_overdue(polled.metadata):
@@ -249,6 +246,7 @@ class UnitLoop:
         if self.waits_seconds:
             return
         try:
+            await self._hold_cut_logs()
             await self._start_if_needed()
             await self._settle()
             # While this worker is no member, its records may be another's: the next polls will tell.
@@ -279,14 +277,16 @@ class UnitLoop:
             self._transaction.forget_offsets(lost)
             self.ownership.set_phase(lost, Phase.UNSETTLED)
 
-    async def _log_was_cut(self, partition: TopicPartition, end: int) -> None:
-        """Hold a partition whose log has lost what was applied; of what was only read ahead, read what there is now."""
-        if end >= self.ownership.processed(partition):  # UNKNOWN_END never is
-            self._lose_positions({partition})
-            return
-        held = await self._settling.cut_off(partition, end, self._transaction, self._member)
-        self._transaction.forget_offsets(held)  # the note stands beside the offset; a later commit would take it away
-        await self._stop_reading(held)
+    async def _hold_cut_logs(self) -> None:
+        """Hold partitions whose log has lost what was applied; of what was only read ahead, read what there is now."""
+        for partition in self._cut.keys() & self.ownership.partitions:
+            if self._cut[partition] >= self.ownership.processed(partition):  # UNKNOWN_END never is
+                self._lose_positions({partition})
+                continue
+            held = await self._settling.cut_off(partition, self._cut[partition], self._transaction, self._member)
+            self._transaction.forget_offsets(held)  # a later commit would take away the note beside the offset
+            await self._stop_reading(held)
+        self._cut.clear()
 
     async def _replace_member(self, reason: str) -> None:
         """Go on with a new member; what this worker owned is lost, as when its session had ended."""

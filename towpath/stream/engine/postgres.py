@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 import structlog
-from psycopg.pq import TransactionStatus
 
 from towpath.clock import epoch_milliseconds
 from towpath.errors import ConfigurationError, ProgrammerError, WorldError, first_line
@@ -322,21 +321,12 @@ class DatabaseTransaction:
     def _blames_world(self, error: psycopg.Error) -> bool:
         """Return whether the database, and not what was asked of it, is at fault."""
         if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-            return not self._is_read_only(error)
+            # A function has made its unit's transaction so; but a foreign table hands on what another server says.
+            return (error.diag.source_function or "").startswith(("pgfdw_", "dblink_"))
         if error.sqlstate is not None:
             return blame_of(error.sqlstate) is Blame.WORLD
         # The client's own error: of a connection that went away, unless the handler closed it.
         return self._connection is None or self._connection.broken
-
-    def _is_read_only(self, error: psycopg.errors.ReadOnlySqlTransaction) -> bool:
-        """Return whether it is the unit's own transaction that takes no writes: since it began, a function made it so.
-
-        Else it is another database that a function writes to, by a connection of its own or a foreign table.
-        """
-        connection = self._connected()
-        if connection.info.transaction_status is TransactionStatus.INTRANS:
-            return connection.execute("SHOW transaction_read_only").fetchone() == ("on",)
-        return not (error.diag.source_function or "").startswith("pgfdw_")
 
     def _begun(self, unit: DatabaseUnit) -> UnitConnection:
         """Lock the unit's rows and compare: only the worker that they name as the last may go on.

@@ -11,7 +11,7 @@ import structlog
 
 from towpath import metrics
 from towpath.clock import Clock
-from towpath.stream.broker.port import Broker
+from towpath.stream.broker.port import UNKNOWN_END, Broker
 from towpath.stream.broker.position import HoldKind, PartitionHeld, judge, lost_tail, read_lost_tail, write_lost_tail
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine.assignment import Assignment, Phase
@@ -152,18 +152,20 @@ class Settling:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             ends |= await asyncio.to_thread(self._broker.end_offsets, behind)
         positions = self._judged(found, begins, ends)
-        for partition in behind:
-            await self._note(partition, ends[partition], positions.get(partition), transaction, member)
+        # Where a log was cut that is too short, the cluster tells of a position with an epoch. Until it has, nothing is
+        # noted, so that whoever settles next asks as well; of one without, nobody can tell for good.
+        cut = {p: stored[p] for p in behind if p in self.holds.errors}
+        asked = {p: at for p, at in cut.items() if transaction.epochs.get(p, -1) >= 0}
+        for partition in cut.keys() - asked.keys():
+            await self._note(partition, UNKNOWN_END, stored[partition], transaction, member)
         await member.pause(unsettled)
         going = {p: offset for p, offset in positions.items() if self._assignment.phase(p) is Phase.UNSETTLED}
         # Of a position that was not stored, but chosen here, nothing is known but that the log has it.
         await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
         # Where records were passed over, what is committed lies before them still: an idle worker moves it on.
         self._assignment.processed_to((p, stored.get(p, begin)) for p, begin in going.items())
-        # A log that is too short may have grown since it was cut: the cluster tells where, of a position with an epoch.
-        cut = {p: stored[p] for p in behind if p in self.holds.errors and transaction.epochs.get(p, -1) >= 0}
-        self._assignment.processed_to(cut.items())
-        await member.seek(cut, transaction.epochs)
+        self._assignment.processed_to(asked.items())
+        await member.seek(asked, transaction.epochs)
         self._assignment.sought(going)
         self._assignment.set_phase(going, Phase.RESTORING)
         self._recovery.begin({partition.partition for partition in going}, noted)

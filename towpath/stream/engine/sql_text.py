@@ -11,11 +11,13 @@ from typing import NamedTuple
 
 _STRING = r"'(?:[^']++|'')*+(?:'|\Z)"
 _ESCAPED = r"'(?:[^'\\]++|\\.|'')*+(?:'|\Z)"
+_NEXT_LINE = r"(?:[ \t\f\v]|--[^\r\n]*+)*+[\r\n](?:\s|--[^\r\n]*+[\r\n])*+"
+_LETTER = r"[A-Za-z_\x80-\U0010ffff]"
 _PART = re.compile(
     r"--[^\r\n]*+|(?P<comment>/\*)"
-    rf"|[eE]{_ESCAPED}(?:[ \t\f\v]*+[\r\n]\s*+{_ESCAPED})*+|{_STRING}|\"(?:[^\"]++|\"\")*+(?:\"|\Z)"
-    r"|(?P<dollar>\$(?:[^\W\d]\w*+)?\$)"
-    r"|(?P<word>[^\W\d][\w$]*+)|(?P<end>;)"
+    rf"|[eE]{_ESCAPED}(?:{_NEXT_LINE}{_ESCAPED})*+|{_STRING}|\"(?:[^\"]++|\"\")*+(?:\"|\Z)"
+    rf"|(?P<dollar>\$(?:{_LETTER}(?:{_LETTER}|[0-9])*+)?\$)"
+    rf"|(?P<word>{_LETTER}(?:{_LETTER}|[0-9$])*+)|(?P<end>;)"
     r"|(?P<psql>^\\(?:un)?restrict [^\r\n]*+)",  # commands to psql that pg_dump writes around everything else
     re.DOTALL | re.MULTILINE,
 )

@@ -285,8 +285,8 @@ def refusals_told(connection: Connection, view: str, version: int) -> Iterator[N
 
 
 def _to_do(connection: Connection, error: psycopg.Error, kind: str, name: str) -> str:
-    """Return what a person must do in the database that refused something with its view or table `name`."""
-    if not isinstance(error, errors.InsufficientPrivilege):
+    """Return what a person must do in the database that refused to change or drop what it calls `name`."""
+    if not (name and isinstance(error, errors.InsufficientPrivilege)):
         return "see to that in the database"
     user = connection.info.user
     return f"have the owner of {name}, or a superuser, give it to {user}: ALTER {kind} {name} OWNER TO {user}"
@@ -425,6 +425,7 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
         raise _held(view, version, f"version {version} of view {view} is being built")
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
     table = table_name(view, version)
+    owned = ("", "")
     try:
         lock_view(connection, view)
         if published_version(connection, view) == version:
@@ -433,9 +434,12 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
         built_shape(connection, view, version)
         # A worker takes its offsets first, its table then: in another order each would wait for the other.
         vector_of(connection, group_name(project, view, version), locked=True)
+        owned = ("TABLE", table)
         connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
         for function in (f"{table}_notify", flag_name(table)):
+            owned = ("FUNCTION", f"{function}()")
             connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(function)))
+        owned = ("", "")
         forget_version(connection, project, view, version)
         note_decision(connection, decision)
     except _HELD as error:
@@ -455,7 +459,7 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
         raise RefusedError(
             f"the database refuses to drop version {version} of view {view}: {first_line(error)}",
             kept="every version",
-            next_step=f"{_to_do(connection, error, 'TABLE', table)}; then: {_drop_again(view, version)}",
+            next_step=f"{_to_do(connection, error, *owned)}; then: {_drop_again(view, version)}",
         ) from error
 
 

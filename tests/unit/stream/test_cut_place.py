@@ -1,0 +1,121 @@
+"""Where a log was cut that has grown since and is still too short: the cluster tells it, or nobody does."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from tests.unit.stream.support import Worker, copy, memory_broker, options_for, working
+from tests.unit.stream.test_held_partitions import PLACE, accept, committed, holding, put
+from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.port import BrokerAway
+from towpath.stream.broker.position import HoldKind
+from towpath.stream.engine import holds, settling
+from towpath.stream.engine.worker_status import WorkerStatus
+
+CUT, END = 5, 7
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what is held tried again at once, and believed soon."""
+    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.05)
+    monkeypatch.setattr(settling, "LOOK_AGAIN_SECONDS", 0.05)
+
+
+async def cut(broker: MemoryBroker, *, epoch: bool = True) -> None:
+    """Have eight records applied, cut the log, and write two in the place of what is lost."""
+    put(broker, PLACE, *(f"v{n}" for n in range(8)))
+    async with working(copy, options_for(broker), ["in"]) as worker:
+        await worker.until(lambda: committed(broker) == 8)
+    if not epoch:
+        accept(broker, PLACE, 8)
+    broker.log_of(PLACE).truncate(CUT)
+    put(broker, PLACE, *(f"new{n}" for n in range(CUT, END)))
+
+
+def step_of(*statuses: list[WorkerStatus]) -> str:
+    """Return what one of these workers last advised for the partition."""
+    held = [one for each in statuses for status in each[-1:] for one in status.held if one.partition == str(PLACE)]
+    return (held[0].next_step or "") if held else ""
+
+
+def is_told(*statuses: list[WorkerStatus]) -> Callable[[], bool]:
+    return lambda: f"--from {CUT} " in step_of(*statuses)
+
+
+def test_another_worker_that_joins_meanwhile_takes_no_answer_away() -> None:
+    """What is not answered yet is not noted: whoever has the partition then asks as well."""
+    broker = memory_broker()
+    one: list[WorkerStatus] = []
+    two: list[WorkerStatus] = []
+
+    async def main() -> None:
+        await cut(broker)
+        async with working(copy, options_for(broker, on_status=one.append), ["in"]) as first:
+            await asyncio.sleep(0.1)
+            async with working(copy, options_for(broker, slot="b", on_status=two.append), ["in"]) as second:
+                await first.until(is_told(one, two), 20)
+                await second.until(lambda: bool(one and two and one[-1].is_member and two[-1].is_member), 20)
+                await second.until(is_told(one, two), 20)
+
+    asyncio.run(main())
+
+
+def test_a_worker_that_ends_before_the_answer_leaves_no_other() -> None:
+    """Its successor asks anew."""
+    broker = memory_broker()
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        await cut(broker)
+        ending: list[Worker] = []
+
+        def seen(status: WorkerStatus) -> None:
+            if status.held and ending:
+                ending[0].loop.stop()
+
+        async with working(copy, options_for(broker, on_status=seen), ["in"]) as first:
+            ending.append(first)
+            assert first.task is not None
+            await first.task
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(is_told(statuses), 20)
+
+    asyncio.run(main())
+
+
+def test_a_broker_that_is_away_when_the_place_is_noted_is_waited_for() -> None:
+    """The worker does not end, and what it was told is noted then."""
+    broker = memory_broker()
+    statuses: list[WorkerStatus] = []
+    later: list[WorkerStatus] = []
+
+    async def main() -> None:
+        await cut(broker)
+        broker.faults.call("committed", lambda: None)
+        broker.faults.order("committed", BrokerAway("away for a moment"))
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(is_told(statuses), 20)
+            await worker.until(lambda: f"lost tail at {CUT}" in str(broker.group("app").notes), 20)
+        async with working(copy, options_for(broker, on_status=later.append), ["in"]) as worker:
+            await worker.until(is_told(later), 20)
+
+    asyncio.run(main())
+
+
+def test_of_a_position_without_an_epoch_a_person_has_to_say_it() -> None:
+    """As a decision leaves it. Its log's end of now is proposed by nobody, and by no later worker either."""
+    broker = memory_broker()
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        await cut(broker, epoch=False)
+        for kind in (HoldKind.BEYOND_END, HoldKind.RESTORED):
+            statuses.clear()
+            async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+                await worker.until(holding(statuses, kind))
+                assert "--from OFFSET" in step_of(statuses)
+                await worker.until(lambda: "lost tail at" in str(broker.group("app").notes))
+
+    asyncio.run(main())
