@@ -28,6 +28,7 @@ from towpath.stack.parts import native_placement, stack_parts
 from towpath.stack.supervisor.spec import Group, ProcessStatus, State
 from towpath.stack.workers import stalled_processes, told_status, way_back
 from towpath.stream.broker.kafka import KafkaBroker
+from towpath.stream.broker.port import BrokerAway
 
 GROUP_OFFSETS = "__consumer_offsets"
 TRANSACTION_TIMEOUTS = 4
@@ -39,12 +40,13 @@ LETTERS_SECONDS_MAX = 20.0
 """How long it may take in all: many letters are for `towpath dead list` to read."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Looked:
-    """The groups whose positions could be read, and why some of these are held."""
+    """The groups whose positions could be read, why some of these are held, and that Kafka does not answer."""
 
     applications: set[str] = field(default_factory=set)
     causes: set[str] = field(default_factory=set)
+    away: BrokerAway | None = None
 
 
 def examine(settings: Settings) -> list[Finding]:
@@ -62,8 +64,8 @@ def examine(settings: Settings) -> list[Finding]:
     ]
     if statuses:
         looks += [
-            lambda: _slots(settings),
-            lambda: _of_kafka(settings, home, statuses, looked),
+            lambda: _of_kafka(settings, home, statuses, looked),  # first: slots and workers depend on what it finds
+            lambda: _slots(settings, looked),
             lambda: _workers(home, statuses, looked),
         ]
     return [finding for look in looks for finding in _safely(look)]
@@ -122,15 +124,15 @@ def _processes(home: Home, statuses: dict[str, ProcessStatus]) -> Iterator[Findi
             yield judge.process(status)
 
 
-def _slots(settings: Settings) -> Iterator[Finding]:
+def _slots(settings: Settings, looked: _Looked) -> Iterator[Finding]:
     for service in captured_databases(settings):
-        yield from _safely(partial(_slot, settings, service))  # a database that is away hides no other
+        yield from _safely(partial(_slot, settings, service, looked))  # a database that is away hides no other
 
 
-def _slot(settings: Settings, service: str) -> Iterator[Finding]:
+def _slot(settings: Settings, service: str, looked: _Looked) -> Iterator[Finding]:
     slot = slot_name(settings.project.name, service)
     with closing(connect(settings, service)) as connection:
-        yield judge.slot(service, slot, slots_of(connection, [slot]).get(slot))
+        yield judge.slot(service, slot, slots_of(connection, [slot]).get(slot), looked.away)
         yield from filter(
             None,
             (
@@ -144,9 +146,9 @@ def _of_kafka(
     settings: Settings, home: Home, statuses: dict[str, ProcessStatus], looked: _Looked, *, whole: bool = True
 ) -> Iterator[Finding]:
     """Look at what Kafka has, and Connect, which keeps all that it knows there; at its topics too, where `whole`."""
-    away = broker_away(settings, statuses)
-    if away is not None:
-        yield judge.kafka_away(away)
+    looked.away = broker_away(settings, statuses)
+    if looked.away is not None:
+        yield judge.kafka_away(looked.away)
         return
     further: list[Callable[[], Iterator[Finding]]] = [lambda: _topics(settings), lambda: _transactions(settings)]
     looks = [
@@ -233,4 +235,6 @@ def _workers(home: Home, statuses: dict[str, ProcessStatus], looked: _Looked) ->
         told = told_status(home, status.name, status.pid)
         if status.group is Group.WORKER and told is not None:
             known = told["application"] in looked.applications
-            yield from judge.worker(status.name, told, group_was_looked_at=known, told_by_group=looked.causes)
+            yield from judge.worker(
+                status.name, told, group_was_looked_at=known, told_by_group=looked.causes, away=looked.away
+            )

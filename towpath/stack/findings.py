@@ -27,6 +27,8 @@ LAG_BYTES_WARNING = 256 * MEBIBYTE
 STEADY_SECONDS = 600.0
 
 DEAD_LETTERS = "dead letters"
+OF_KAFKA = "Kafka at "
+"""So begins what a worker waits for where that is Kafka."""
 
 
 class Severity(StrEnum):
@@ -139,8 +141,12 @@ def frozen(name: str) -> Finding:
     return _problem(name, "frozen: it was stopped (SIGSTOP), lives and does nothing", f"towpath restart {name}")
 
 
-def slot(service: str, name: str, state: SlotState | None) -> Finding:
-    """Judge the replication slot through which a service's outbox is captured."""
+def slot(service: str, name: str, state: SlotState | None, away: TowpathError | None = None) -> Finding:
+    """Judge the replication slot through which a service's outbox is captured; `away` is that Kafka does not answer.
+
+    Then nobody carries, and Kafka's return is the fix: to recover would fail.
+    """
+    without_kafka = None if away is None else away.next_step
     subject = f"slot {name}"
     if state is None:
         fix = f"towpath capture recover {service}"
@@ -150,9 +156,10 @@ def slot(service: str, name: str, state: SlotState | None) -> Finding:
         return _problem(subject, f"lost ({why})", f"towpath capture recover {service}")
     lag = f"{state.lag_bytes // MEBIBYTE:,} MiB not carried yet"
     if not state.active:
-        return _problem(subject, f"nobody reads it; {lag}", f"towpath capture recover {service} --dry-run")
+        fix = without_kafka or f"towpath capture recover {service} --dry-run"
+        return _problem(subject, f"nobody reads it; {lag}", fix)
     if state.lag_bytes > LAG_BYTES_WARNING:
-        return _warning(subject, f"{lag}; it is lost once it is 2 GB behind", "towpath logs connect")
+        return _warning(subject, f"{lag}; it is lost once it is 2 GB behind", without_kafka or "towpath logs connect")
     return _ok(subject, f"read; {state.lag_bytes:,} bytes not carried yet")
 
 
@@ -259,11 +266,17 @@ def after_stall(name: str) -> str:
 
 
 def worker(
-    name: str, told: Mapping[str, Any], *, group_was_looked_at: bool, told_by_group: Collection[str] = ()
+    name: str,
+    told: Mapping[str, Any],
+    *,
+    group_was_looked_at: bool,
+    told_by_group: Collection[str] = (),
+    away: TowpathError | None = None,
 ) -> Iterator[Finding]:
     """Judge what a worker last said of itself; of its positions its group's finding tells, where that was looked at.
 
     It was not where the database that keeps them is away, or the worker is of a project that was another one then.
+    Where Kafka is `away`, its return is the fix of a worker that says of nothing else that it waits for it.
     """
     if told.get("has_stalled"):
         yield _problem(name, told["words"], after_stall(name))
@@ -273,4 +286,7 @@ def worker(
         if not (group_was_looked_at and (held["kind"] in by_position or held["reason"] in told_by_group)):
             yield _problem(f"{name}: {held['partition']}", held["reason"], held["next_step"] or f"towpath logs {name}")
     if not told["is_ready"] and not told["held"]:
-        yield _warning(name, told["words"], f"towpath logs {name}")
+        fix = f"towpath logs {name}"
+        if away is not None and (told["waiting_for"] or OF_KAFKA).startswith(OF_KAFKA):
+            fix = away.next_step or fix
+        yield _warning(name, told["words"], fix)

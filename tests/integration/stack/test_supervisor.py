@@ -206,16 +206,21 @@ def test_a_frozen_worker_is_told_and_restarted_by_what_is_printed(
 def test_a_frozen_broker_is_told_and_restarted_by_what_is_printed(
     client: StackClient, home: Home, python: SpecMaker, asked: str
 ) -> None:
-    """By who needs it, too: no question waits for its own time-out, and none blames Connect."""
+    """By who needs it, too: no question waits for its own time-out, and none blames Connect, or a worker."""
+    told = WorkerStatus(application="app", slot="1", is_member=False).to_json()
+    told_in = f"{home.ready_file('service:payment')}.json"
+    outside = f"import json; ready(); open({told_in!r}, 'w').write(json.dumps({{'pid': os.getpid(), **{told!r}}}));"
     client.start(python("kafka", RUNS, stop_seconds=0.3, group=Group.PART))
-    client.wait_ready(["kafka"], 10)
+    client.start(python("service:payment", f"{outside} {RUNS}", stop_seconds=0.3))
+    client.wait_ready(["kafka", "service:payment"], 10)
     pid = pid_of(client, "kafka")
     with variables({**stack_environment(home.root), "TOWPATH_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}):
         os.kill(pid, signal.SIGSTOP)
         assert eventually(lambda: client.status()["kafka"].state is State.FROZEN)
         said = run(ROOT, *asked.split()).leads_on()
         assert (said.code, said.text.count("Kafka at 127.0.0.1:9 does not answer")) == (1, 1), said.text
-        assert "towpath logs connect" not in said.text
+        assert "towpath logs " not in said.text
+        assert "is no member of its group" in said.text or asked != "doctor"
         assert run(ROOT, *step_in(said.text, "restart x")).leads_on().code == 0
     assert (client.status()["kafka"].state, is_gone(pid)) == (State.READY, True)
 

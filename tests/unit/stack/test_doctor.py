@@ -2,14 +2,17 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.stack_fixture import ROOT
 from tests.unit.deadletter.test_redrive import Shop
 from tests.unit.stream.support import in_transaction
+from towpath.capture.postgres import SlotState
 from towpath.clock import ManualClock
 from towpath.contract.catalogue import Catalogue
+from towpath.outbox.names import slot_name
 from towpath.settings import Settings, load_settings
 from towpath.stack import doctor
 from towpath.stack.broker_away import broker_away
@@ -77,7 +80,7 @@ def test_a_broker_that_does_not_answer_is_asked_once_and_told_once(monkeypatch: 
     monkeypatch.setattr("towpath.stack.broker_away.KafkaAdmin.is_answered", is_answered)
     monkeypatch.setattr("towpath.stack.broker_away.SystemClock", lambda: clock)
     monkeypatch.setattr("towpath.stack.broker_away.ANSWER_SECONDS_MAX", 0.0)
-    monkeypatch.setattr(doctor, "_slots", lambda _: iter(()))
+    monkeypatch.setattr(doctor, "_slots", lambda *_: iter(()))
 
     def looks(*_: object) -> object:
         raise AssertionError("it was looked at")
@@ -156,12 +159,34 @@ def test_a_worker_that_says_why_it_is_not_ready_is_told_once(
     tell_status(home.ready_file(name), waits)
     worker = ProcessStatus(name, Group.WORKER, State.UNREADY, "1", (), "log", os.getpid(), 1.0, 1, None)
     monkeypatch.setattr(doctor, "running", lambda _: {name: worker})
-    monkeypatch.setattr(doctor, "_slots", lambda _: iter(()))
+    monkeypatch.setattr(doctor, "_slots", lambda *_: iter(()))
     monkeypatch.setattr(
         doctor, "broker_away", lambda *_: BrokerAway("Kafka does not answer", next_step="towpath status")
     )
     told = [one for one in doctor.examine(new_project) if one.subject == name]
     assert told == [Finding(Severity.WARNING, name, "waits: the registry is away", f"towpath logs {name}")]
+
+
+def test_what_follows_from_a_broker_that_does_not_answer_has_its_fix(
+    monkeypatch: pytest.MonkeyPatch, new_project: Settings
+) -> None:
+    """A slot that nobody reads and a worker without a group: to recover would fail, and logs tell nothing further."""
+    home, name = Home(new_project.stack_home), "service:order"
+    home.make()
+    tell_status(home.ready_file(name), WorkerStatus(application="app", slot="1", is_member=False))
+    worker = ProcessStatus(name, Group.WORKER, State.UNREADY, "1", (), "log", os.getpid(), 1.0, 1, None)
+    monkeypatch.setattr(doctor, "running", lambda _: {name: worker})
+    away = BrokerAway("Kafka does not answer", next_step="towpath restart kafka")
+    monkeypatch.setattr(doctor, "broker_away", lambda *_: away)
+    monkeypatch.setattr(doctor, "captured_databases", lambda _: ("order",))
+    monkeypatch.setattr(doctor, "connect", lambda *_: SimpleNamespace(close=lambda: None))
+    unread = SlotState("slot", "order", False, "reserved", 10, 10, None, None)
+    monkeypatch.setattr(doctor, "slots_of", lambda _, names: dict.fromkeys(names, unread))
+    monkeypatch.setattr(doctor, "keeps_commit_times", lambda _: True)
+    monkeypatch.setattr(doctor, "skipped_messages", lambda _: ())
+    told = {one.subject: one.fix for one in doctor.examine(new_project)}
+    slot = slot_name(new_project.project.name, "order")
+    assert (told[f"slot {slot}"], told[name]) == ("towpath restart kafka", "towpath restart kafka")
 
 
 def said_of_letters() -> Finding:

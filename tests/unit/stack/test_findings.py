@@ -165,6 +165,23 @@ def test_topics_and_looks_that_fail() -> None:
     assert severity(findings.not_running()) is Severity.WARNING
 
 
+def test_what_follows_from_kafka_being_away_has_its_fix() -> None:
+    """A slot that nobody reads, or is behind, cannot be mended before; nor a worker that waits for nothing else."""
+    away = WorldError("Kafka at kafka:9092 does not answer", next_step="towpath restart kafka")
+    for state in (replace(SLOT, active=False), replace(SLOT, lag_bytes=300 * MEBIBYTE)):
+        assert findings.slot("order", "s", state, away).fix == "towpath restart kafka"
+        assert findings.slot("order", "s", state).fix != "towpath restart kafka"
+    assert findings.slot("order", "s", SLOT, away) == findings.slot("order", "s", SLOT)
+    for waiting_for, fix in (
+        (None, "towpath restart kafka"),
+        ("Kafka at kafka:9092 did not answer within 10 s", "towpath restart kafka"),
+        ("the registry is away", "towpath logs view:v"),
+    ):
+        told = WorkerStatus(application="app", slot="1", is_member=False, waiting_for=waiting_for).to_json()
+        (found,) = findings.worker("view:v", told, group_was_looked_at=False, away=away)
+        assert (found.severity, found.fix) == (Severity.WARNING, fix)
+
+
 def test_a_group_without_members_is_told_by_what_is_unread() -> None:
     """Nobody has to run where there is nothing to read; where there is, what brings its worker back is the fix."""
     fix = "towpath run view:v"
