@@ -55,7 +55,8 @@ def show_groups(groups: "Sequence[Group]", *, as_json: bool, settled: bool) -> N
     columns = ("topic", "application", "state", "kind", "dead", "parked", "first", "last", "example", "fingerprint")
     shown = [name for name in columns if name != "state" or settled]
     output.show_rows([{name: row[name] for name in shown} for row in rows])
-    for row in rows:
+    # One cause may be of several topics, applications and states.
+    for row in {row["fingerprint"]: row for row in reversed(rows)}.values():
         cause = f"{row['error']}: {row['cause']}" if row["error"] else row["cause"]
         output.styled_result(f"[bold]{row['fingerprint']}[/] {escape(cause)}")
     output.note("next: towpath dead show TOPIC EXAMPLE")

@@ -135,6 +135,18 @@ def test_dead_letters_are_listed_by_cause(stand: Stand) -> None:
     assert "by [nothing]" in text
 
 
+def test_a_cause_is_told_once_in_a_list(stand: Stand) -> None:
+    """By its fingerprint, in however many rows of the list it is."""
+    run("drop", TOPIC, "0:0", "--with-parked", "--reason", "a test")
+    stand.send("o-1")
+    stand.work()
+    rows = told("list", "--all")
+    (fingerprint,) = {row["fingerprint"] for row in rows}
+    assert len(rows) > 1
+    causes = [line for line in run("list", "--all").stdout.splitlines() if line.startswith(fingerprint)]
+    assert causes == [f"{fingerprint} ZeroDivisionError: by [nothing]"]
+
+
 def test_a_dead_letter_is_shown_whole(stand: Stand) -> None:
     """By its place, by where it died and by its fingerprint; decoded, with what waits and what to run."""
     (letter,) = told("show", TOPIC, "0:0")
