@@ -426,8 +426,8 @@ SHAPES: dict[str, Shape] = {
         "left_out": 0,
         "samples": [{"key": "", "kind": "", "columns": {}}],
     },
-    "views promote": VERSION_DECISION,
-    "views rollback": VERSION_DECISION,
+    "views promote": {**VERSION_DECISION, "workers": 0},
+    "views rollback": {**VERSION_DECISION, "workers": 0},
     "views drop": {**VERSION_DECISION, "rows": 0},
     # Replays
     "replay plan": PLAN,
@@ -480,6 +480,6 @@ OTHERWISE: dict[str, str] = {
     "dead redrive": "with `--dry-run`: a list with `topic`, `position`, `application`, `origin` and `would_be`; so for "
     "`drop` and `release`",
     "run": "without a name: the names of the workers",
-    "views promote": "with `--dry-run` also `lag`",
+    "views promote": "`workers` fold the version that readers see then; with `--dry-run` also `lag`",
     "capture recover": "without `slot_made`, `written` and `skipped` where nothing was done",
 }

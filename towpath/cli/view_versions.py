@@ -37,6 +37,7 @@ def versions_of(settings: Settings, name: str) -> "list[Version]":
             builders = sum(holder_in(member, application, BUILD_SLOT) is not None for member in members)
             topics = set(declared[number].topics) if number in declared else {place.topic for place in vector}
             bounds = bounds_of(broker, topics)
+            workers = len(members) - builders
             found.append(
                 Version(
                     view=name,
@@ -48,14 +49,29 @@ def versions_of(settings: Settings, name: str) -> "list[Version]":
                     ends=ends_of_records(broker, vector, bounds.ends),
                     begins=bounds.begins,
                     rows=postgres.count_rows(connection, table_name(name, number)) if number in built else 0,
-                    workers=len(members) - builders,
+                    workers=workers,
                     builders=builders,
                     others_declared=bool(declared.keys() - {number}),
+                    way_back=_way_back(settings, name, number) if number in declared and not workers else None,
                 )
             )
     if not found:
         raise NotFoundError(f"there is no view {name}", next_step="towpath views list")
     return found
+
+
+def _way_back(settings: Settings, name: str, number: int) -> str:
+    """Return what brings the worker of a version back that the project has: as `doctor` says it."""
+    from towpath.project import SAGAS_VIEW_WORKER, view_workers
+    from towpath.stack.client import running
+    from towpath.stack.home import Home
+    from towpath.stack.workers import stalled_processes, way_back
+
+    home = Home(settings.stack_home)
+    statuses = running(home)
+    workers = {(view.name, view.version): worker for worker, view in view_workers(settings).items()}
+    worker = workers.get((name, number), SAGAS_VIEW_WORKER)
+    return way_back(worker, statuses, stalled_processes(home, statuses))
 
 
 def version_of(settings: Settings, name: str, number: int) -> "Version":

@@ -1,5 +1,6 @@
 """Verbs of `views`: the versions of a view beside each other, and which of them readers see."""
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -97,8 +98,7 @@ def status(
     shown = ("view", "version", "state", "in_project", "workers", "rows", "lag")
     output.show_rows([{key: one.to_json()[key] for key in shown} for one in versions])
     for one in versions:
-        if one.advice:
-            output.note(f"{one.view}: {one.advice}")
+        _note_advice(one)
 
 
 def build(
@@ -348,13 +348,21 @@ def _swap(
     if reason is not None:
         raise _not_ready(decision, reason, version_of(settings, name, target))
     if dry_run:
-        show_done({**decision.to_json(), "lag": found.lag, "done": False}, as_json=as_json)
+        show_done({**decision.to_json(), "lag": found.lag, "workers": found.workers, "done": False}, as_json=as_json)
+        _note_advice(replace(found, published=True))
         return
-    show_done({**decision.to_json(), "done": True}, as_json=as_json)
+    found = version_of(settings, name, target)
+    show_done({**decision.to_json(), "workers": found.workers, "done": True}, as_json=as_json)
+    _note_advice(replace(found, published=True))
     if decision.action == "promote" and decision.version_before is not None:
         output.note(
             f"version {decision.version_before} folds on; back to it: towpath views rollback {name} --reason REASON"
         )
+
+
+def _note_advice(found: "Version") -> None:
+    if found.advice:
+        output.note(f"{found.view}: {found.advice}")
 
 
 def _not_ready(decision: "VersionDecision", reason: str, found: "Version") -> RefusedError:

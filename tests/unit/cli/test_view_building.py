@@ -1,13 +1,20 @@
 """What the verbs of `views` look at, which version they mean, and that waiting for one that nobody folds ends."""
 
+import json
+import os
 import re
 import shlex
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests import next_steps
+from tests.next_steps import step_in
+from tests.stack_fixture import ROOT
 from towpath.cli import run, view_building, view_versions, views
 from towpath.cli.view_building import FOLDED_SECONDS, Watched
 from towpath.clock import ManualClock
@@ -15,6 +22,10 @@ from towpath.errors import NotFoundError, RefusedError
 from towpath.project import SAGAS_VIEW_WORKER, load_views, worker_names
 from towpath.settings import Settings, load_settings
 from towpath.stack.groups import applications
+from towpath.stack.home import Home
+from towpath.stack.supervisor.spec import Group, ProcessStatus, State
+from towpath.stack.workers import tell_status, way_back
+from towpath.stream.engine.worker_status import WorkerStatus
 from towpath.view.postgres import TableGone
 from towpath.view.versions.standing import DECLARED_IN, Version
 
@@ -191,3 +202,121 @@ def test_a_project_without_sagas_has_its_views_and_workers(monkeypatch: pytest.M
     assert not any(one.worker == SAGAS_VIEW_WORKER for one in applications(settings).values())
     with pytest.raises(NotFoundError, match="has no view:sagas"):
         run._view_and_siblings(settings, "sagas")
+
+
+VERSIONS = [f"tests.integration.stack.customers:{name}" for name in ("first", "second")]
+
+
+class Stack:
+    """A stack with some workers, beside versions 1 and 2 of customers, both built and read to their ends."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+        self.members: dict[str, int] = {}
+        self.published = 1
+        self.statuses: dict[str, ProcessStatus] = {}
+        self.done: list[tuple[str, ...]] = []
+        self._monkeypatch = monkeypatch
+        self.has(*VERSIONS)
+        monkeypatch.setenv("TOWPATH_STACK__HOME", str(home))
+        Home(home).make()
+        broker = SimpleNamespace(
+            group_members=lambda group: [SimpleNamespace(client_id="")] * self.members.get(group, 0)
+        )
+        for module in (views, view_versions):
+            monkeypatch.setattr(module, "broker_of", lambda _: broker)
+        monkeypatch.setattr("towpath.view.versions.log.bounds_of", lambda *_: SimpleNamespace(ends={}, begins={}))
+        monkeypatch.setattr("towpath.view.versions.log.ends_of_records", lambda *_: {})
+        database = nullcontext(SimpleNamespace(transaction=self.transaction, execute=lambda *_: None))
+        answers: dict[str, Any] = {
+            "views_connection": lambda _: database,
+            "built_versions": lambda *_: [1, 2],
+            "published_version": lambda *_: self.published,
+            "vector_of_version": lambda *_: {},
+            "count_rows": lambda *_: 7,
+            "swap": self.swap,
+        }
+        for name, answer in answers.items():
+            monkeypatch.setattr(f"towpath.view.versions.postgres.{name}", answer)
+        monkeypatch.setattr("towpath.stack.client.running", lambda _: self.statuses)
+        monkeypatch.setattr("towpath.stack.client.StackClient", lambda _: nullcontext(self))
+        monkeypatch.setattr("towpath.stack.up.down", lambda _: self.done.append(("down",)))
+        monkeypatch.setattr("towpath.stack.up.up", lambda *_, **__: ())
+        monkeypatch.setattr("towpath.cli.stack._rows", lambda _: [])
+        monkeypatch.setattr("towpath.cli.stack._start_workers", self.start_all)
+        monkeypatch.setattr(run, "_run_worker", lambda _, name, __: self.done.append(("run", name)))
+
+    def has(self, *versions: str) -> None:
+        """Let these be the project's."""
+        self._monkeypatch.setenv("TOWPATH_PROJECT__VIEWS", json.dumps(versions))
+
+    @contextmanager
+    def transaction(self, *, force_rollback: bool) -> Iterator[None]:
+        """Take back at its end what readers see, where it is a rehearsal."""
+        before = self.published
+        yield
+        self.published = before if force_rollback else self.published
+
+    def swap(self, _: Any, __: str, decision: Any, **___: Any) -> None:
+        """Let readers see another version."""
+        self.published = decision.version_after
+
+    def start_all(self, settings: Settings) -> tuple[str, ...]:
+        """Start the project's workers."""
+        self.done.append(worker_names(settings))
+        return ()
+
+    def restart(self, name: str) -> None:
+        """Take it down."""
+        self.done.append(("restart", name))
+
+    def wait_ready(self, *_: Any) -> None:
+        """It is."""
+
+    def process(self, name: str, version: int | None = None, state: State = State.READY) -> None:
+        """Have a process, which says that it folds a version."""
+        self.statuses[name] = ProcessStatus(name, Group.WORKER, state, "1", (), "log", os.getpid(), 1.0, 1, None)
+        if version is not None:
+            settings = load_settings(ROOT)
+            group = f"{settings.project.name}-view-customers-v{version}"
+            self.members[group] = 1
+            told = WorkerStatus(application=group, slot="1", is_member=True)
+            tell_status(Home(settings.stack_home).ready_file(name), told)
+
+
+@pytest.fixture
+def stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stack:
+    """Return a stack that runs no worker."""
+    return Stack(monkeypatch, tmp_path)
+
+
+def test_who_publishes_a_version_that_nobody_folds_is_told_what_starts_its_worker(stack: Stack) -> None:
+    """As `status` and `doctor` tell it, and none a build, which ends; readers would be stale from then on."""
+    promote = ("views", "promote", "customers", "--version", "2", "--reason", "t", "--yes")
+    for words in ((*promote, "--dry-run"), promote, ("views", "status", "customers")):
+        said = next_steps.run(ROOT, *words).leads_on()
+        assert (said.code, "version 2 has no worker" in said.text) == (0, True), said.text
+        assert "views build" not in said.text
+        assert next_steps.run(ROOT, *step_in(said.text, "run x")).code == 0
+    assert stack.done == [("run", "view:customers@2")] * 3
+    settings = load_settings(ROOT)
+    assert run._view_and_siblings(settings, "customers@2")[0].version == 2
+    worker = applications(settings)[f"{settings.project.name}-view-customers-v2"].worker
+    assert way_back(worker, {}) == "towpath run view:customers@2"
+
+
+def test_how_many_fold_what_is_published_is_told_to_programs_too(stack: Stack) -> None:
+    """In the JSON of a promotion and of its dry run; with a worker nothing is to be done."""
+    promote = ("views", "promote", "customers", "--version", "2", "--reason", "t", "--yes", "--json")
+    said = next_steps.run(ROOT, *promote, "--dry-run").text
+    assert ('"workers": 0' in said, "has no worker" in said) == (True, True)
+    stack.process("view:customers@2", 2)
+    said = next_steps.run(ROOT, *promote).text
+    assert ('"workers": 1' in said, "has no worker" in said) == (True, False)
+
+
+def test_a_published_version_whose_process_has_left_its_group_is_restarted(stack: Stack) -> None:
+    """Another one beside it would have its slot."""
+    stack.process("view:customers@2")
+    said = next_steps.run(ROOT, "views", "promote", "customers", "--version", "2", "--reason", "t", "--yes")
+    assert next_steps.run(ROOT, *step_in(said.text, "restart x")).code == 0
+    assert stack.done == [("restart", "view:customers@2")]

@@ -51,7 +51,7 @@ def test_every_verb_that_prints_json_is_on_its_page() -> None:
         ("doctor", Finding, set(), set()),
         ("contracts register", Registration, set(), set()),
         ("positions accept", PositionDecision, set(), {"done"}),
-        ("views promote", VersionDecision, set(), {"done"}),
+        ("views promote", VersionDecision, set(), {"done", "workers"}),
         ("saga why", Line, set(), set()),
         ("saga history", HistoryEntry, {"message", "headers", "at_milliseconds"}, {"at"}),
     ],

@@ -99,6 +99,8 @@ class Version:
     """Members of its group in the slot of `views build`; one that was killed is a member until its session ends."""
     others_declared: bool = False
     """Whether the project has other versions of the view."""
+    way_back: str | None = None
+    """What brings its worker back, where it has none and the project has one for it."""
 
     @property
     def lag(self) -> int:
@@ -129,15 +131,20 @@ class Version:
             return f"{cause}; {self.to_fold}"
         if self.declared and not self.workers and not self.built:
             return f"version {self.number} is not built: {self.to_fold}"
-        if self.declared and not self.workers and self.lag:
+        if self.declared and not self.workers and (self.lag or self.published):
             return f"version {self.number} has no worker: {self.to_fold}"
         return None
 
     @property
     def to_fold(self) -> str:
-        """Return what to do so that it is folded, where nobody folds it."""
+        """Return what to do so that it is folded, where nobody folds it.
+
+        The published one needs its worker: a build ends once it has caught up, and readers are stale from then on.
+        """
         if not self.declared:
             return f"have it in {DECLARED_IN} again, and run its worker"
+        if self.published and self.way_back is not None:
+            return self.way_back
         return f"towpath views build {self.view} --version {self.number}"
 
     def to_json(self) -> dict[str, Any]:
