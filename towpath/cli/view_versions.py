@@ -74,6 +74,29 @@ def _way_back(settings: Settings, name: str, number: int) -> str:
     return way_back(worker, statuses, stalled_processes(home, statuses))
 
 
+def end_of_workers(settings: Settings, found: "Version") -> str:
+    """Return what ends the workers of a version once the project no longer has it.
+
+    Started again, the stack's process `view:NAME` is the worker of the version that is the oldest then. Where that one
+    has a process already, or the process has the name of the version that goes, the stack's workers are others.
+    """
+    from towpath.stack.client import running
+    from towpath.stack.home import Home
+    from towpath.stack.supervisor.spec import State
+    from towpath.stack.workers import processes_of
+    from towpath.view.view import group_name
+
+    home, oldest = Home(settings.stack_home), f"view:{found.view}"
+    statuses = running(home)
+    processes = processes_of(home, statuses, group_name(settings.project.name, found.view, found.number))
+    if not processes:
+        return "stop its workers where they run (SIGTERM)"
+    beside = {name for name, one in statuses.items() if name.startswith(f"{oldest}@") and one.state != State.STOPPED}
+    if found.others_declared and not beside and all(name.partition("/")[0] == oldest for name in processes):
+        return ", then ".join(f"towpath restart {name}" for name in processes)
+    return "towpath down, then towpath up --workers"
+
+
 def version_of(settings: Settings, name: str, number: int) -> "Version":
     """Return how one version stands. Raises NotFoundError."""
     found = next((one for one in versions_of(settings, name) if one.number == number), None)

@@ -15,6 +15,7 @@ from towpath.cli.view_versions import (
     decided,
     declared_view,
     declared_views,
+    end_of_workers,
     newest_in_project,
     newest_of,
     published_of,
@@ -259,7 +260,8 @@ def drop(
         raise RefusedError(
             f"version {version} of view {name} would be built anew by its {output.counted(found.workers, 'worker')}",
             kept="every version",
-            next_step=f"take it out of {DECLARED_IN}, stop its workers, then drop it",
+            next_step=(f"take it out of {DECLARED_IN}, then " if found.declared else "")
+            + f"{end_of_workers(settings, found)}, then drop it",
         )
     if found.builders:
         raise RefusedError(

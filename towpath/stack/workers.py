@@ -49,6 +49,12 @@ def told_status(home: Home, process: str, pid: int | None) -> dict[str, Any] | N
     return content if pid is not None and content.get("pid") == pid else None
 
 
+def processes_of(home: Home, statuses: Mapping[str, ProcessStatus], application: str) -> tuple[str, ...]:
+    """Return the processes whose workers say that they are of this consumer group."""
+    told = {name: told_status(home, name, status.pid) for name, status in statuses.items()}
+    return tuple(name for name, said in told.items() if said is not None and said["application"] == application)
+
+
 def stalled_processes(home: Home, statuses: Mapping[str, ProcessStatus]) -> frozenset[str]:
     """Return the processes whose workers say that a handler does not come back."""
     told = {name: told_status(home, name, status.pid) for name, status in statuses.items()}

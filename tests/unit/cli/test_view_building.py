@@ -320,3 +320,49 @@ def test_a_published_version_whose_process_has_left_its_group_is_restarted(stack
     said = next_steps.run(ROOT, "views", "promote", "customers", "--version", "2", "--reason", "t", "--yes")
     assert next_steps.run(ROOT, *step_in(said.text, "restart x")).code == 0
     assert stack.done == [("restart", "view:customers@2")]
+
+
+def refused_drop(version: int) -> str:
+    """Return what is said of a version that is not dropped for its worker."""
+    drop = ("views", "drop", "customers", "--version", str(version), "--reason", "t", "--yes")
+    said = next_steps.run(ROOT, *drop).leads_on()
+    assert (said.code, "built anew" in said.text) == (6, True), said.text
+    return said.text
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_who_drops_a_version_that_the_stack_folds_restarts_the_process_as_printed(stack: Stack, declared: bool) -> None:
+    """It is the worker of the next version then: also where the old one has left the project already."""
+    stack.published = 2
+    stack.process("view:customers", 1)
+    if not declared:
+        stack.has(VERSIONS[1])
+    told = refused_drop(1)
+    assert (f"take it out of {DECLARED_IN}" in told) == declared
+    stack.has(VERSIONS[1])
+    assert next_steps.run(ROOT, *step_in(told, "restart x")).code == 0
+    assert stack.done == [("restart", "view:customers")]
+    assert run._view_and_siblings(load_settings(ROOT), "customers")[0].version == 2
+
+
+@pytest.mark.parametrize(("dropped", "left"), [(1, 2), (2, 1)])
+def test_where_both_versions_have_processes_the_stacks_workers_begin_anew_as_printed(
+    stack: Stack, dropped: int, left: int
+) -> None:
+    """A restarted one would have the other's slot, or a name that the project no longer has."""
+    stack.published = left
+    stack.process("view:customers", 1)
+    stack.process("view:customers@2", 2)
+    told = refused_drop(dropped)
+    stack.has(VERSIONS[left - 1])
+    assert next_steps.run(ROOT, *step_in(told, "down")).code == 0
+    assert next_steps.run(ROOT, *step_in(told, "up --workers")).code == 0
+    (down, started) = stack.done
+    assert (down, [name for name in started if "customers" in name]) == (("down",), ["view:customers"])
+
+
+def test_workers_that_no_stack_has_are_stopped_where_they_run(stack: Stack) -> None:
+    """Here nothing is known of them but that they are."""
+    stack.published = 2
+    stack.members[f"{load_settings(ROOT).project.name}-view-customers-v1"] = 1
+    assert "stop its workers where they run (SIGTERM), then drop it" in refused_drop(1)
