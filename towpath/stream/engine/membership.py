@@ -42,27 +42,33 @@ class MembershipWatch:
     def __init__(self, seconds_max: float) -> None:
         self._seconds_max = seconds_max
         self._lost_since_seconds: float | None = None
+        self._lost_seconds = 0.0
 
     @property
     def is_lost(self) -> bool:
         """Return whether the group did not have this worker when it was last asked."""
         return self._lost_since_seconds is not None
 
-    def answered(self, metadata: GroupMetadata | None, members: frozenset[str], now_seconds: float) -> None:
-        """Note who the group says that its members are."""
+    def answered(self, metadata: GroupMetadata | None, members: frozenset[str], asked_seconds: float) -> None:
+        """Note who the group said that its members are when it was asked."""
         if metadata is not None and metadata.is_member and metadata.member in members:
             self._lost_since_seconds = None
-        elif self._lost_since_seconds is None:
-            self._lost_since_seconds = now_seconds
+            return
+        since = self._lost_since_seconds
+        self._lost_since_seconds = asked_seconds if since is None else since
+        self._lost_seconds = asked_seconds - self._lost_since_seconds
 
     def unanswered(self) -> None:
         """Note that the cluster does not answer: nobody can be a member now, and no new one could join."""
         self._lost_since_seconds = None
 
-    def is_overdue(self, now_seconds: float) -> bool:
-        """Return whether the member is to be given up."""
-        since = self._lost_since_seconds
-        return since is not None and now_seconds - since >= self._seconds_max
+    @property
+    def is_overdue(self) -> bool:
+        """Return whether the member is to be given up: it was none for so long, from one look to another.
+
+        A worker that did something else meanwhile has not looked, and may have joined since.
+        """
+        return self.is_lost and self._lost_seconds >= self._seconds_max
 
 
 class Membership:
@@ -171,14 +177,14 @@ class Membership:
         if self._look is not None and self._look.done():
             look, self._look = self._look, None
             try:
-                self._watch.answered(metadata, frozenset(member.id for member in look.result()), now)
+                self._watch.answered(metadata, frozenset(member.id for member in look.result()), self._looked_seconds)
             except WorldError:
                 self._watch.unanswered()
         well = metadata is not None and metadata.is_member and not self._watch.is_lost
         if self._look is None and now - self._looked_seconds >= (WATCH_SECONDS if well else WATCH_SECONDS_LOST):
             self._looked_seconds = now
             self._look = asyncio.create_task(asyncio.to_thread(self._broker.group_members, self._application))
-        return self._watch.is_overdue(now)
+        return self._watch.is_overdue
 
     async def replace(self, reason: str) -> None:
         """Give the member up, whatever it is doing, and join with a new one."""
