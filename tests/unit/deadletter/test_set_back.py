@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.deadletter.test_redrive import Shop, all_of, dead_and_parked, drop, one
 from tests.unit.stream.support import options_for, values, working
-from tests.unit.stream.test_held_partitions import PLACE, accept, committed, holding
+from tests.unit.stream.test_held_partitions import PLACE, accept, committed, cut_noted, holding
 from towpath.clock import SystemClock
 from towpath.errors import RefusedError
 from towpath.stream.broker.position import HoldKind
@@ -123,6 +123,7 @@ def test_a_new_record_at_an_offset_of_quarantine_follows(
         options = options_for(shop.broker, states=("counts",), on_status=statuses.append)
         async with working(shop.handle, options, ["in", "also"]) as worker:
             await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            await worker.until(cut_noted(shop.broker))
             accept(shop.broker, PLACE, left)
             shop.put(*new)
             await worker.until(lambda: committed(shop.broker) == 6)

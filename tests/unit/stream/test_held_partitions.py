@@ -46,6 +46,11 @@ def holding(statuses: list[WorkerStatus], kind: HoldKind) -> Callable[[], bool]:
     return lambda: bool(statuses) and any(held.kind == kind for held in statuses[-1].held)
 
 
+def cut_noted(broker: MemoryBroker) -> Callable[[], bool]:
+    """Return whether it is noted where the log was cut, as the cluster has told it: who decides before is too early."""
+    return lambda: "lost tail at " in broker.group("app").notes.get(PLACE, "")
+
+
 def noted(broker: MemoryBroker, place: TopicPartition = PLACE) -> PartitionHeld | None:
     """Return what whoever looks at the group sees of a hold."""
     return read_held(broker.group("app").notes.get(place, ""))
@@ -105,6 +110,7 @@ def test_a_log_that_lost_its_tail_is_not_read_on(states: tuple[str, ...]) -> Non
         broker.log_of(PLACE).truncate(5)
         async with working(copy, options, ["in"]) as worker:
             await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            await worker.until(cut_noted(broker))
             put(broker, PLACE, *(f"new{n}" for n in range(5, 10)))
             put(broker, OTHER, "other")
             await worker.until(lambda: committed(broker, OTHER) == 1)
@@ -162,7 +168,8 @@ def test_a_log_that_lost_its_tail_and_grew_again_unseen_is_not_read_on(end: int)
         put(broker, OTHER, "other")
         async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
             await worker.until(holding(statuses, HoldKind.BEYOND_END))
-            await worker.until(lambda: "--from 5 " in (statuses[-1].held[0].next_step or ""))
+            await worker.until(cut_noted(broker))
+            assert "--from 5 " in (statuses[-1].held[0].next_step or "")
             await worker.until(lambda: committed(broker, OTHER) == 1)
             assert committed(broker) == 8
             accept(broker, PLACE, 5)
@@ -486,6 +493,7 @@ def test_a_changelog_that_lost_its_tail_with_the_input_is_told_after_the_inputs_
         broker.log_of(changelog).truncate(2)
         async with working(copy, options, ["in"]) as worker:
             await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            await worker.until(cut_noted(broker))
         async with working(copy, options, ["in"]) as worker:  # found by the note alone
             await worker.until(holding(statuses, HoldKind.BEYOND_END))
             (standing,) = group_standings(broker, "app", [PLACE])

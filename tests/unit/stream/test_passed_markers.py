@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from tests.unit.stream.support import Handler, copy, in_transaction, memory_broker, options_for, values, working
-from tests.unit.stream.test_held_partitions import OTHER, PLACE, accept, committed, holding, noted, put
+from tests.unit.stream.test_held_partitions import OTHER, PLACE, accept, committed, cut_noted, holding, noted, put
 from tests.unit.stream.test_timers import options as timer_options
 from tests.unit.stream.test_timers import set_timers
 from towpath.errors import WorldError
@@ -285,6 +285,7 @@ def test_what_a_person_accepts_of_a_lost_tail_skips_nothing_that_only_waited(mon
                 broker.log_of(PLACE).truncate(3)
                 put(broker, PLACE, *(f"new{n}" for n in range(3, 8)))
             await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            await worker.until(cut_noted(broker))
             (standing,) = group_standings(broker, "app", [PLACE])
             accept(broker, PLACE, decide(standing, None, actor="ada", reason="a power cut").offset_after)
             await worker.until(lambda: committed(broker) == 8)
