@@ -64,20 +64,27 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
                 if away is None:
                     raise
                 silent = True  # for want of Kafka; asked again for each, it would be waited for as often
-            with postgres.connect(settings, service) as connection:
-                slot = postgres.slot_state(connection, slot_name(settings.project.name, service))
-                aside = len(postgres.skipped_messages(connection))
+            slot, aside, gone = None, 0, None
+            try:
+                with postgres.connect(settings, service) as connection:
+                    slot = postgres.slot_state(connection, slot_name(settings.project.name, service))
+                    aside = len(postgres.skipped_messages(connection))
+            except WorldError as error:  # of one service: the others are shown all the same
+                gone = error
+            missing = "missing" if gone is None else "unknown"
+            own = gone.cause if gone else failure or (slot.invalidation_reason if slot else None)
+            advice = gone.next_step if gone else next_step(service, connector, slot)
             rows.append(
                 {
                     "service": service,
                     "connector": state,
-                    "slot": "missing" if slot is None else slot.wal_status,
+                    "slot": missing if slot is None else slot.wal_status,
                     "read": slot is not None and slot.active,
                     "lag_bytes": None if slot is None else slot.lag_bytes,
                     "retained_bytes": None if slot is None else slot.retained_bytes,
                     "skipped": aside,
-                    "cause": _cause(away, failure or (slot.invalidation_reason if slot else None)),
-                    "next": away.next_step if away else next_step(service, connector, slot),
+                    "cause": _cause(away, own),
+                    "next": away.next_step if away else advice,
                 }
             )
     _show(rows, as_json)

@@ -47,7 +47,7 @@ def _next_step(settings: Settings, statuses: Mapping[str, ProcessStatus]) -> str
     if not brokers:
         return "towpath status, or check [kafka] in towpath.toml"
     own = {f"{host}:{port}" for host in (settings.stack.host, *LOCAL_HOSTS) for one in brokers for port in one.ports}
-    if own.isdisjoint(server.strip() for server in settings.kafka.bootstrap_servers.split(",")):
+    if own and own.isdisjoint(server.strip() for server in settings.kafka.bootstrap_servers.split(",")):
         return "check [kafka] in towpath.toml: no broker of the stack has that address"
     for one in brokers:
         if one.state is State.FROZEN:

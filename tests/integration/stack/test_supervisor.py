@@ -214,11 +214,12 @@ def test_a_frozen_broker_is_told_and_restarted_by_what_is_printed(
     client.start(python("service:payment", f"{outside} {RUNS}", stop_seconds=0.3))
     client.wait_ready(["kafka", "service:payment"], 10)
     pid = pid_of(client, "kafka")
-    with variables({**stack_environment(home.root), "TOWPATH_KAFKA__BOOTSTRAP_SERVERS": "127.0.0.1:9"}):
+    with variables(stack_environment(home.root)):
         os.kill(pid, signal.SIGSTOP)
         assert eventually(lambda: client.status()["kafka"].state is State.FROZEN)
         said = run(ROOT, *asked.split()).leads_on()
-        assert (said.code, said.text.count("Kafka at 127.0.0.1:9 does not answer")) == (1, 1), said.text
+        times = len(re.findall(r"Kafka at 127\.0\.0\.1:\d+ does not answer", said.text))
+        assert (said.code, times == 1 if asked == "doctor" else times > 0) == (1, True), said.text
         assert "towpath logs " not in said.text
         assert "is no member of its group" in said.text or asked != "doctor"
         assert run(ROOT, *step_in(said.text, "restart x")).leads_on().code == 0

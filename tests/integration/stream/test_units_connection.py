@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg import sql
+from structlog.testing import capture_logs
 
 from tests.integration.stream.test_database_faults import TABLES, Act, run_with
 from tests.integration.stream.test_database_unit import TABLE, applied_values, apply_all, fill, options, until
@@ -326,7 +327,7 @@ def test_what_ends_nothing_is_not_refused(connection: Connection, database_url: 
 
 @pytest.mark.parametrize("goes_on", [False, True])
 def test_what_a_function_commits_past_the_connection_is_not_done_again(
-    connection: Connection, database_url: str, capsys: pytest.CaptureFixture[str], *, goes_on: bool
+    connection: Connection, database_url: str, *, goes_on: bool
 ) -> None:
     """Nor is what its neighbours in the unit did: the rest is committed too, and the log says so."""
 
@@ -336,14 +337,15 @@ def test_what_a_function_commits_past_the_connection_is_not_done_again(
         if goes_on:
             mine.execute("INSERT INTO parent SELECT count(*) FROM parent")
 
-    assert run_with(connection, database_url, act, named=False) == []
+    with capture_logs() as told:
+        assert run_with(connection, database_url, act, named=False) == []
     assert connection.execute("SELECT count(*) FROM parent").fetchone() == (1 + goes_on,)
     assert applied_values(connection) == ["1", "2"]
-    assert "transaction ended by a handler" in capsys.readouterr().out
+    assert "transaction ended by a handler" in {one["event"] for one in told}
 
 
 def test_what_a_function_commits_past_the_connection_is_told_where_its_unit_fails(
-    connection: Connection, database_url: str, capsys: pytest.CaptureFixture[str]
+    connection: Connection, database_url: str
 ) -> None:
     """What a failed unit had committed runs once more: that nobody can prevent, so the log says it."""
 
@@ -351,10 +353,11 @@ def test_what_a_function_commits_past_the_connection_is_told_where_its_unit_fail
         psycopg.Cursor(mine).execute("INSERT INTO parent SELECT count(*) FROM parent; COMMIT")
         mine.execute("SELECT 1/0")
 
-    assert run_with(connection, database_url, act, named=True) == [(b"BAD",)]
-    said = capsys.readouterr().out
-    assert "transaction ended by a handler" in said
-    assert "its records run once more" in said
+    with capture_logs() as told:
+        assert run_with(connection, database_url, act, named=True) == [(b"BAD",)]
+    said = [one["reason"] for one in told if one["event"] == "transaction ended by a handler"]
+    assert said
+    assert all("its records run once more" in reason for reason in said)
 
 
 def test_a_session_that_a_function_left_read_only_is_replaced(connection: Connection, database_url: str) -> None:
