@@ -517,6 +517,17 @@ def test_offsets_under_an_open_transaction_are_not_guessed(
     producer.commit({place: 1}, metadata)
 
 
+def refused_and_goes_on(cluster: Cluster, producer: Producer, topic: str, write: Callable[[], None]) -> None:
+    """Have what is written refused, and see that the producer's next transaction is the only one that readers find."""
+    with pytest.raises(OutputRefused):
+        write()
+    producer.abort()
+    producer.begin()
+    producer.produce(topic, b"small", partition=0)
+    producer.commit({}, None)
+    assert read_all(cluster.broker.reader(TopicPartition(topic, 0), 0), 1) == [b"small"]
+
+
 @pytest.mark.parametrize(
     ("config", "bytes_"),
     [({}, 1_048_589), ({}, 3_000_000), ({"max.message.bytes": "50000"}, 60_000)],
@@ -534,13 +545,7 @@ def test_a_record_too_large_for_its_topic_is_refused_and_the_producer_goes_on(
         producer.commit({}, None)
 
     producer.begin()
-    with pytest.raises(OutputRefused):
-        write()
-    producer.abort()
-    producer.begin()
-    producer.produce(topic, b"small", partition=0)
-    producer.commit({}, None)
-    assert read_all(cluster.broker.reader(TopicPartition(topic, 0), 0), 1) == [b"small"]
+    refused_and_goes_on(cluster, producer, topic, write)
 
 
 def test_what_is_written_after_a_refused_record_does_not_hide_the_refusal(cluster: Cluster) -> None:
@@ -555,13 +560,7 @@ def test_what_is_written_after_a_refused_record_does_not_hide_the_refusal(cluste
             time.sleep(0.05)
             producer.produce(topic, b"small", partition=0)
 
-    with pytest.raises(OutputRefused):
-        write()
-    producer.abort()
-    producer.begin()
-    producer.produce(topic, b"small", partition=0)
-    producer.commit({}, None)
-    assert read_all(cluster.broker.reader(TopicPartition(topic, 0), 0), 1) == [b"small"]
+    refused_and_goes_on(cluster, producer, topic, write)
 
 
 def test_the_largest_record_that_a_topic_takes_can_be_written(cluster: Cluster) -> None:

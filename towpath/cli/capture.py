@@ -13,6 +13,7 @@ from towpath.errors import ConfigurationError, ExitCode, NotFoundError, RefusedE
 from towpath.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from towpath.capture.connect import ConnectorStatus
     from towpath.stream.broker.port import BrokerAway
 
 group = typer.Typer(name="capture", help="Look after the capture of outboxes.", no_args_is_help=True)
@@ -40,10 +41,8 @@ def register(app: typer.Typer) -> None:
 
 def status(services: Services = None, as_json: AsJson = False) -> None:
     """Show each service's connector and slot. Exit code 1 where an outbox is not read, or Kafka does not answer."""
-    from towpath.capture import postgres
     from towpath.capture.connect import ConnectClient
-    from towpath.capture.start import next_step
-    from towpath.outbox.names import connector_name, slot_name
+    from towpath.outbox.names import connector_name
 
     settings = load_settings()
     wanted = _services(settings, services)
@@ -64,37 +63,52 @@ def status(services: Services = None, as_json: AsJson = False) -> None:
                 if away is None:
                     raise
                 silent = True  # for want of Kafka; asked again for each, it would be waited for as often
-            slot, aside, gone = None, 0, None
-            try:
-                with postgres.connect(settings, service) as connection:
-                    slot = postgres.slot_state(connection, slot_name(settings.project.name, service))
-                    aside = len(postgres.skipped_messages(connection))
-            except WorldError as error:  # of one service: the others are shown all the same
-                gone = error
-            missing = "missing" if gone is None else "unknown"
-            own = gone.cause if gone else failure or (slot.invalidation_reason if slot else None)
-            advice = gone.next_step if gone else next_step(service, connector, slot)
-            rows.append(
-                {
-                    "service": service,
-                    "connector": state,
-                    "slot": missing if slot is None else slot.wal_status,
-                    "read": slot is not None and slot.active,
-                    "lag_bytes": None if slot is None else slot.lag_bytes,
-                    "retained_bytes": None if slot is None else slot.retained_bytes,
-                    "skipped": aside,
-                    "cause": _cause(away, own),
-                    "next": away.next_step if away else advice,
-                }
-            )
+            rows.append(_row(settings, service, connector, state, failure, away))
     _show(rows, as_json)
     if away or not all(row["read"] and row["connector"] == "running" for row in rows):
         sys.exit(int(ExitCode.FAILED))
 
 
-def _cause(away: "BrokerAway | None", own: str | None) -> str | None:
-    """Return why an outbox is not read: for Kafka's sake, for its own, or for both."""
-    return "; ".join(filter(None, (away.cause if away else None, own))) or None
+def _row(
+    settings: Settings,
+    service: str,
+    connector: "ConnectorStatus | None",
+    state: str,
+    failure: str | None,
+    away: "BrokerAway | None",
+) -> dict[str, Any]:
+    """Return what is shown of a service. Where its database is away, so is its slot; the others are shown all the same.
+
+    Why its outbox is not read may be for Kafka's sake, for its own, or for both.
+    """
+    from towpath.capture import postgres
+    from towpath.capture.start import next_step
+    from towpath.outbox.names import slot_name
+
+    slot, aside = None, 0
+    own: str | None
+    advice: str | None
+    try:
+        with postgres.connect(settings, service) as connection:
+            slot = postgres.slot_state(connection, slot_name(settings.project.name, service))
+            aside = len(postgres.skipped_messages(connection))
+    except WorldError as error:
+        shown, own, advice = "unknown", error.cause, error.next_step
+    else:
+        shown = "missing" if slot is None else slot.wal_status
+        own = failure or (slot.invalidation_reason if slot else None)
+        advice = next_step(service, connector, slot)
+    return {
+        "service": service,
+        "connector": state,
+        "slot": shown,
+        "read": slot is not None and slot.active,
+        "lag_bytes": None if slot is None else slot.lag_bytes,
+        "retained_bytes": None if slot is None else slot.retained_bytes,
+        "skipped": aside,
+        "cause": "; ".join(filter(None, (away.cause if away else None, own))) or None,
+        "next": away.next_step if away else advice,
+    }
 
 
 def _kafka_away(settings: Settings) -> "BrokerAway | None":

@@ -3,7 +3,8 @@
 import asyncio
 import shlex
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from confluent_kafka import Producer
 from tests.integration.stack.test_rewriting import Ground
 from tests.next_steps import run
 from tests.stack_fixture import ROOT, RunningStack
-from tests.unit.stream.support import working
+from tests.unit.stream.support import Worker, working
 from towpath.outbox.names import VIEWS_DATABASE
 from towpath.stack.home import Home
 from towpath.stream.broker.port import Groups
@@ -93,6 +94,15 @@ class CutGround(Ground):
         assert producer.flush(30) == 0
         producer.abort_transaction(30)
 
+    @asynccontextmanager
+    async def working_both(self) -> AsyncIterator[Worker]:
+        """Run both workers; return the first."""
+        async with (
+            working(self.count, self.options, [self.topic]) as worker,
+            working(self.take, self.beside_options, [self.topic]),
+        ):
+            yield worker
+
     def both_stand_at(self, offset: int) -> bool:
         """Say whether both workers have come so far."""
         return (self.committed(), self.stands_at()) == (offset, offset)
@@ -136,10 +146,7 @@ def test_what_was_aborted_before_the_first_record_is_passed(ground: CutGround) -
 
     async def main() -> None:
         ground.abort()
-        async with (
-            working(ground.count, ground.options, [ground.topic]) as worker,
-            working(ground.take, ground.beside_options, [ground.topic]),
-        ):
+        async with ground.working_both() as worker:
             await worker.until(lambda: ground.both_stand_at(2), 60)
             ground.write_each(b"v")
             await worker.until(lambda: ground.both_stand_at(3), 60)
@@ -155,18 +162,12 @@ def test_what_a_broker_aborted_after_its_restart_is_no_lost_tail(ground: CutGrou
 
     async def main() -> None:
         ground.write_each(*before)
-        async with (
-            working(ground.count, ground.options, [ground.topic]) as worker,
-            working(ground.take, ground.beside_options, [ground.topic]),
-        ):
+        async with ground.working_both() as worker:
             await worker.until(lambda: ground.both_stand_at(READ), 60)
             await asyncio.to_thread(ground.restart)
             await asyncio.to_thread(ground.abort)
             await worker.until(lambda: ground.both_stand_at(READ + 2), 60)
-        async with (
-            working(ground.count, ground.options, [ground.topic]) as worker,
-            working(ground.take, ground.beside_options, [ground.topic]),
-        ):
+        async with ground.working_both() as worker:
             ground.write_each(b"more")
             await worker.until(lambda: ground.both_stand_at(READ + 3), 60)
         assert ground.taken == [*before, b"more"]
@@ -181,20 +182,14 @@ def test_a_log_that_a_broker_lost_the_tail_of_is_held_in_both_forms(ground: CutG
 
     async def main() -> None:
         ground.write_each(*before)
-        async with (
-            working(ground.count, ground.options, [ground.topic]) as worker,
-            working(ground.take, ground.beside_options, [ground.topic]),
-        ):
+        async with ground.working_both() as worker:
             await worker.until(lambda: ground.committed() == READ and ground.taken == before, 60)
             await asyncio.to_thread(ground.cut_off)
             await worker.until(ground.both_hold, 60)
             ground.write_each(*more)
         ground.statuses.clear()
         ground.beside_statuses.clear()
-        async with (
-            working(ground.count, ground.options, [ground.topic]) as worker,
-            working(ground.take, ground.beside_options, [ground.topic]),
-        ):
+        async with ground.working_both() as worker:
             await worker.until(ground.both_hold, 60)
             assert (ground.committed(), ground.stands_at(), ground.taken) == (READ, READ, before)
             await asyncio.to_thread(ground.accept)
@@ -211,17 +206,11 @@ def test_a_log_that_grew_again_unseen_is_held_from_where_it_was_cut(ground: CutG
 
     async def main() -> None:
         ground.write_each(*before)
-        async with (
-            working(ground.count, ground.options, [ground.topic]) as worker,
-            working(ground.take, ground.beside_options, [ground.topic]),
-        ):
+        async with ground.working_both() as worker:
             await worker.until(lambda: ground.both_stand_at(READ), 60)
         await asyncio.to_thread(ground.cut_off)
         ground.write_each(*more)
-        async with (
-            working(ground.count, ground.options, [ground.topic]) as worker,
-            working(ground.take, ground.beside_options, [ground.topic]),
-        ):
+        async with ground.working_both() as worker:
             await worker.until(ground.both_hold, 60)
             await asyncio.to_thread(ground.accept)
             await worker.until(lambda: ground.committed() == KEPT + len(more), 60)

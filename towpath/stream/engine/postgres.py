@@ -210,7 +210,7 @@ class DatabaseTransaction:
                 connection.close()
                 raise
         except _AWAY as error:
-            raise DatabaseAway(f"{self.application}: cannot reach the database: {first_line(error)}") from error
+            raise self._away("cannot reach the database", error) from error
         self._connection = connection
 
     @property
