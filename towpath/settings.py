@@ -9,9 +9,9 @@ these settings at an existing cluster is all that it takes to run there.
 import os
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -24,6 +24,9 @@ from towpath.errors import ConfigurationError
 
 PROJECT_FILE = "towpath.toml"
 
+
+RECORD_PLACE = r"^([A-Za-z0-9._-]+)\[(\d{1,9})\]@(\d{1,18})(?: to (\d{1,18}))?$"
+"""A record, or those of one partition from an offset to an offset, as logs write where they lie."""
 
 DAYS_MAX = 36_500
 """A hundred years: what is to be kept for ever. More is past what dates and times can be counted back by."""
@@ -262,6 +265,11 @@ class StreamSettings(_Section):
     )
     dead_letter_share_max: float = Field(
         0.5, gt=0, le=1, description="Share of the last 100 records that may be dead before the worker stops."
+    )
+    dead_records: dict[str, tuple[Annotated[str, StringConstraints(pattern=RECORD_PLACE)], ...]] = Field(
+        {},
+        description="Records that are dead without a run of their handler, by application, as logs write positions "
+        "(`payment.commands[0]@42`, `... to 57`): for a handler that never comes back from one, or ends the process.",
     )
 
 

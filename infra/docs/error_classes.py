@@ -41,9 +41,16 @@ KEPT_AND_NEXT: dict[str, tuple[str, str]] = {
     "ChangeTooLarge": (RECORD, "Have the view tell of less in a row, then `towpath dead redrive TOPIC POSITION`."),
     "WorkerStalled": (
         RECORD,
-        "See in `towpath logs NAME` what each thread stood at; give what a handler waits for a time-out of its own.",
+        "See in `towpath logs NAME` what each thread stood at; give what a handler waits for a time-out.",
     ),
-    "HandlerExit": (RECORD, "Remove what ends the process from the handler, then `towpath restart NAME`."),
+    "HandlerExit": (
+        RECORD,
+        "Fix the handler, or name the record in `[stream.dead_records]`, then `towpath restart NAME`.",
+    ),
+    "DeclaredDead": (
+        "The record, untouched, as a dead letter.",
+        "Fix the handler, take the record out of `[stream.dead_records]`, then `towpath dead redrive TOPIC POSITION`.",
+    ),
     "TransactionEnded": (
         "The record; of the unit nothing.",
         "Take out the COMMIT or ROLLBACK, `towpath restart NAME`, then `towpath dead redrive TOPIC POSITION`.",

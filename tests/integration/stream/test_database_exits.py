@@ -11,7 +11,7 @@ import pytest
 from tests.integration.stream.test_database_unit import TABLE, applied_values, insert, stands_at
 from tests.unit.stream.support import SETTINGS, memory_broker
 from tests.unit.stream.test_agents import make_app, until
-from tests.unit.stream.test_handler_exits import EXITS
+from tests.unit.stream.test_handler_exits import EXITS, as_written
 from towpath.settings import StreamSettings
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.engine.failures import HandlerExit, RecordFailed
@@ -35,9 +35,11 @@ def three(settings: StreamSettings = SETTINGS) -> MemoryBroker:
     return broker
 
 
-def database_app(broker: MemoryBroker, url: str, folder: Path, mode: str, error: BaseException) -> StreamApp:
+def database_app(
+    broker: MemoryBroker, url: str, folder: Path, mode: str, error: BaseException, stream: StreamSettings = SETTINGS
+) -> StreamApp:
     database = DatabaseOptions(url=url, connection_options={})
-    app = make_app(broker, folder, unit_of_work="database", database=database)
+    app = make_app(broker, folder, unit_of_work="database", database=database, stream=stream)
 
     @app.agent(app.batch_topic("in"))
     async def agent(stream: Any) -> None:
@@ -81,6 +83,24 @@ def test_what_ends_a_process_ends_the_worker_before_its_record(
     assert applied_values(connection) == []
     assert stands_at(connection) == 0
     assert connection.execute("SELECT count(*) FROM outbox").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_record_that_ends_the_process_is_dead_where_a_person_says_so(
+    connection: Connection, database_url: str, tmp_path: Path, mode: str
+) -> None:
+    """What the worker said, written as printed: a letter in the outbox, and the offset past it, in one transaction."""
+    broker, stream = three(), SETTINGS.model_copy(update={"batch_records_max": 1})
+    app = database_app(broker, database_url, tmp_path, mode, SystemExit(1), stream)
+    with pytest.raises(HandlerExit) as found:
+        run(app, lambda: False)
+    stream = as_written(str(found.value))
+    assert stream.dead_records == {"app": ("in[0]@1",)}
+    app = database_app(broker, database_url, tmp_path, mode, SystemExit(1), stream)
+    run(app, lambda: stands_at(connection) == 3)
+    assert applied_values(connection) == ["1", "2"]
+    ((key, dead),) = connection.execute("SELECT key, dead FROM outbox").fetchall()
+    assert (key, '"DeclaredDead"' in dead) == ("BAD", True)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,16 +1,21 @@
 """Handlers that raise what is no ordinary error: nothing is lost by it, and the worker says where it stands."""
 
 import asyncio
+import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+import tomllib
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from tests.unit.stream.support import SETTINGS, memory_broker, values
 from tests.unit.stream.test_agents import done, make_app, run
+from towpath.errors import ConfigurationError
+from towpath.settings import StreamSettings
 from towpath.stream.broker.dead_letter import read_dead_letter
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.engine.failures import HandlerExit, RecordFailed
@@ -125,6 +130,80 @@ def test_what_ends_a_process_ends_the_worker_before_its_record(
     assert values(broker.records("out")) == []
     assert values(broker.records("in.dead")) == []
     assert not broker.open_transactions()
+
+
+def as_written(said: str) -> StreamSettings:
+    """Return the settings with what `said` tells to write into towpath.toml."""
+    found = re.search(r"(\[stream\.dead_records\]) (.+) in towpath\.toml", said)
+    assert found is not None, said
+    content = tomllib.loads("\n".join(found.groups()))["stream"]
+    return StreamSettings.model_validate({**SETTINGS.model_dump(), **content})
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.__name__)
+def test_a_record_that_ends_the_process_is_dead_where_a_person_says_so(
+    tmp_path: Path, mode: Callable[[StreamApp, Raise], None]
+) -> None:
+    """What the worker said, written as printed: its handler does not meet the record again, and the others go on."""
+    broker = three()
+    said, stream = "", SETTINGS
+    for _ in range(2):  # of a batch, whoever starts it with units of one record is told the one
+        app = make_app(broker, tmp_path, stream=stream)
+        mode(app, raising(SystemExit(1)))
+        with pytest.raises(HandlerExit) as found:
+            run(app, done(broker, 3))
+        said = str(found.value)
+        if "TOWPATH_STREAM__BATCH_RECORDS_MAX=1" not in said:
+            break
+        assert mode is batches
+        stream = SETTINGS.model_copy(update={"batch_records_max": 1})
+    assert "'in[0]@1'" in repr(as_written(said).dead_records)
+    app = make_app(broker, tmp_path, stream=as_written(said))
+    mode(app, raising(SystemExit(1)))
+    run(app, done(broker, 3))
+    assert values(broker.records("out")) == ["one", "two"]
+    (dead,) = broker.records("in.dead")
+    letter = read_dead_letter(dead.header("dead") or "")
+    assert (dead.value, letter.error, letter.kind, letter.attempts) == (b"BAD", "DeclaredDead", "handler", 0)
+
+
+def declared(places: Sequence[str], application: str = "app", **options: Any) -> StreamSettings:
+    content = {**SETTINGS.model_dump(), **options, "dead_records": {application: places}}
+    return StreamSettings.model_validate(content)
+
+
+def test_all_that_is_declared_dead_is_and_nothing_of_another_application(tmp_path: Path) -> None:
+    """However many, they do not count as failures; and where a topic is read by several, each has its own."""
+    broker = memory_broker(partitions=1)
+    for index in range(100):
+        broker.append("in", str(index).encode())
+    stream = declared(["in[0]@98", "in[0]@1 to 89", "out[0]@3"], dead_letter_share_max=0.05)
+    app = make_app(broker, tmp_path, stream=stream)
+    one_by_one(app, raising(SystemExit(1)))
+    run(app, done(broker, 100))
+    assert values(broker.records("in.dead")) == [*map(str, range(1, 90)), "98"]
+    other = memory_broker(partitions=1)
+    other.append("in", b"good")
+    app = make_app(other, tmp_path, stream=declared(["in[0]@0"], application="other"))
+    one_by_one(app, raising(SystemExit(1)))
+    run(app, done(other, 1))
+    assert values(other.records("out")) == ["good"]
+
+
+@pytest.mark.parametrize("place", ["in[0]", "in@3", "in[0]@3 to", "in[x]@3", "in[0]@3, in[0]@4", "", "in[0]@-1"])
+def test_what_is_no_position_is_refused_with_the_settings(place: str) -> None:
+    """A slip is told at the start, not by a record that is met again."""
+    with pytest.raises(ValidationError, match="dead_records"):
+        declared([place])
+
+
+@pytest.mark.parametrize("place", ["in[0]@3 to 2", "in[0]@0 to 999999999999"])
+def test_a_range_that_is_none_is_refused_at_the_start(tmp_path: Path, place: str) -> None:
+    """One that ends before it begins, and one that no unit of work could have."""
+    app = make_app(three(), tmp_path, stream=declared([place]))
+    batches(app, raising(SystemExit(1)))
+    with pytest.raises(ConfigurationError, match="dead_records"):
+        run(app, lambda: False)
 
 
 def cancel_itself() -> None:

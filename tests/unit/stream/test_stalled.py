@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from tests.unit.stream.support import SETTINGS, copy, memory_broker, options_for, values, working
+from tests.unit.stream.test_handler_exits import as_written
 from towpath.clock import ManualClock
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
@@ -67,6 +68,7 @@ def test_a_worker_whose_handler_never_comes_back_ends_and_names_its_record(tmp_p
     assert "in[0]@0 to 2: has not come back from a handler" in said
     assert "in never_comes_back" in said
     assert "came to an end" not in said
+    assert as_written(said).dead_records == {"app": ("in[0]@0 to 2",)}
     told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
     assert told[-2]["is_ready"]
     assert (told[-1]["is_ready"], told[-1]["is_member"], told[-1]["has_stalled"]) == (False, False, True)
@@ -89,7 +91,7 @@ from tests.unit.stream.test_stalled import STALLING
 from towpath.clock import SystemClock
 from towpath.stream.engine.stalled import TurnProgress, StallWatch, end_process, watching
 
-progress, clock = TurnProgress(), SystemClock()
+progress, clock = TurnProgress("app"), SystemClock()
 
 def tell(cause, goes_on):
     raise OSError("the disk is full")
@@ -113,7 +115,7 @@ def test_a_status_that_cannot_be_written_ends_no_worker() -> None:
 
 def test_each_step_of_a_turn_has_its_time() -> None:
     """A hung member's time-out and then a slow unit are two steps: told once each, ended where one takes too long."""
-    clock, progress = ManualClock(), TurnProgress()
+    clock, progress = ManualClock(), TurnProgress("app")
     told: list[str] = []
     ended: list[str] = []
     watch = StallWatch(progress, STALLING, clock, lambda cause, _: told.append(cause), lambda e: ended.append(e.cause))

@@ -6,7 +6,7 @@ other; only a record that stands alone is ever given up.
 
 from asyncio import CancelledError
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeVar
@@ -14,6 +14,7 @@ from typing import TypeVar
 from towpath.errors import PeerError, ProgrammerError, RefusedError, WorldError
 from towpath.stream.broker.port import Groups, RefusedEarlier
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.dead_records import DeclaredDead, how_to_declare, offsets_at
 from towpath.stream.engine.suspects import Suspects, Suspicion
 
 E = TypeVar("E", bound=BaseException)
@@ -69,12 +70,25 @@ def blocked(seconds: float) -> HandlerTooSlow:
     )
 
 
-def handler_exit(cause: BaseException, place: str) -> HandlerExit:
-    """Return the error with which a worker ends whose handler raised `cause` at `place`."""
+def handler_exit(cause: BaseException, place: str, application: str | None = None) -> HandlerExit:
+    """Return the error with which a worker ends whose handler raised `cause` at `place`, records of `application`."""
+    fix = "fix the handler, then start this worker again: raise an Exception where a record is at fault"
     return HandlerExit(
         f"{place}: {type(cause).__name__} ({str(cause) or 'without a text'}) was raised by a handler",
         kept="the record and all that follows it: nothing of this unit of work was committed",
-        next_step="fix the handler, then start this worker again: raise an Exception where a record is at fault",
+        next_step=fix if application is None else f"{fix}; {or_give_up(application, place)}",
+    )
+
+
+def or_give_up(application: str, place: str) -> str:
+    """Return what lets a worker go on whose handler cannot be fixed at once.
+
+    Nothing is left of a process that has ended, so that it does not find out which of several records it was.
+    """
+    several = " to " in place or ", " in place
+    one = "; with TOWPATH_STREAM__BATCH_RECORDS_MAX=1 it names the one record that it is" if several else ""
+    return (
+        f"or have it dead, to be redriven once that is done: {how_to_declare(application, place)} in towpath.toml{one}"
     )
 
 
@@ -171,6 +185,11 @@ class Work:
         return sum(map(len, self.groups.values()))
 
     @property
+    def is_declared_dead(self) -> bool:
+        """Return whether a person has given its record up, not its failures."""
+        return isinstance(self.verdict, DeclaredDead)
+
+    @property
     def place(self) -> str:
         """Return which records these are, as logs write positions."""
         ranges = [
@@ -253,12 +272,16 @@ def _judge_letter(work: Work, failure: AgentFailed) -> None:
 
 
 class Backlog:
-    """Work that has been read and not yet committed, in the order in which it will run."""
+    """Work that has been read and not yet committed, in the order in which it will run.
 
-    def __init__(self, records_max: int) -> None:
+    `dead_records` are the positions that a person has declared dead, as `stream.dead_records` has them.
+    """
+
+    def __init__(self, records_max: int, dead_records: Iterable[str] = ()) -> None:
         self._records_max = records_max
         self._works: deque[Work] = deque()
-        self._suspects = Suspects()
+        by_whom = DeclaredDead("declared dead by stream.dead_records, without a run of its handler")
+        self._suspects = Suspects(offsets_at(dead_records), by_whom)
 
     def __len__(self) -> int:
         return len(self._works)

@@ -102,7 +102,7 @@ class UnitLoop:
         self.application = application
         self.settings = settings
         self.ownership = Assignment()
-        self._progress = TurnProgress()
+        self._progress = TurnProgress(application)
         self._broker = broker
         self._agents = agents
         self._restoring = restoring
@@ -129,7 +129,7 @@ class UnitLoop:
         )
         self._transaction = transaction_of(self)
         self._batch_size = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed, gathering)
-        self._backlog = Backlog(settings.batch_records_max)
+        self._backlog = Backlog(settings.batch_records_max, settings.dead_records.get(application, ()))
         self._idle = Idle(
             broker,
             self._member,
@@ -421,7 +421,7 @@ class UnitLoop:
         if ends_the_worker(failure.cause):
             await self._abort(unit, "agent")
             place = failure.record.position if failure.record is not None else work.place
-            raise handler_exit(failure.cause, place) from failure.cause
+            raise handler_exit(failure.cause, place, self.application) from failure.cause
         brokers = found_in(failure.cause, BROKER_ERRORS)
         if brokers is not None or blame(failure.cause, self._world_errors) is Blame.WORLD:
             try:
@@ -488,7 +488,7 @@ class UnitLoop:
         record = work.only
         assert record is not None
         assert work.verdict is not None
-        self._dead_share.check(1)
+        self._dead_share.check(0 if work.is_declared_dead else 1)
         who = blame(work.verdict, self._world_errors)
         letter = unit.dead_letter(record, cause=work.verdict, kind=who.value, attempts=work.attempts)
         log.error(
@@ -513,7 +513,7 @@ class UnitLoop:
         self._metrics.committed(unit, work.groups, self._commit_took_seconds if wrote else None)
         dead = sum(letter.kind not in (FOLLOWER, STAND_IN) for letter in unit.dead)
         self._dead_share.applied(len(work) - len(unit.dead))
-        self._dead_share.died(dead)
+        self._dead_share.died(0 if work.is_declared_dead else dead)
         if self._timer_gate is not None:
             self._timer_gate.reset({*unit.timer_numbers, *(partition.partition for partition in offsets)})
 

@@ -17,7 +17,7 @@ import structlog
 from towpath.clock import Clock
 from towpath.errors import ProgrammerError
 from towpath.settings import StreamSettings
-from towpath.stream.engine.failures import Work
+from towpath.stream.engine.failures import Work, or_give_up
 
 log = structlog.get_logger("towpath.stream.engine.stalled")
 
@@ -33,8 +33,9 @@ class WorkerStalled(ProgrammerError):
 
 @dataclass(slots=True)
 class TurnProgress:
-    """What the loop is in the middle of. Written by the loop alone."""
+    """What the loop of an application is in the middle of. Written by the loop alone."""
 
+    application: str
     step: int = 0
     began_seconds: float | None = None
     work: Work | None = None
@@ -79,12 +80,15 @@ class StallWatch:
         place = "the worker" if work is None else work.place
         cause = f"{place}: has not come back from a handler, or what it waits for, for {seconds:.0f} s"
         if seconds >= self._ends_after_seconds:
+            fix = (
+                "see in the traceback at the end of the log what each thread stands at; give what a handler waits for "
+                "a time-out of its own"
+            )
             self._end(
                 WorkerStalled(
                     cause,
                     kept="every record whose offset is not committed: it is read again",
-                    next_step="see in the traceback at the end of the log what each thread stands at; give what a "
-                    "handler waits for a time-out of its own",
+                    next_step=fix if work is None else f"{fix}; {or_give_up(self._progress.application, work.place)}",
                 )
             )
         elif self._told_step != step:

@@ -4,6 +4,7 @@ The one rule: what a failure has taught outlives the work that taught it. A hand
 its place in the group, makes the worker read everything anew; without this it would do the same for ever.
 """
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from towpath.stream.broker.port import Groups
@@ -19,10 +20,16 @@ class Suspicion:
 
 
 class Suspects:
-    """Suspicions by position. At most what one backlog held; gone once its partition has been committed past them."""
+    """Suspicions by position. At most what one backlog held; gone once its partition has been committed past them.
 
-    def __init__(self) -> None:
-        self._known: dict[TopicPartition, dict[int, Suspicion]] = {}
+    Begins with what a person has declared `dead`, by offset: those run alone as well, and come to that `verdict`.
+    """
+
+    def __init__(
+        self, dead: Mapping[TopicPartition, Iterable[int]] | None = None, verdict: BaseException | None = None
+    ) -> None:
+        declared = Suspicion(0, verdict)
+        self._known = {place: dict.fromkeys(offsets, declared) for place, offsets in (dead or {}).items()}
 
     def __bool__(self) -> bool:
         return bool(self._known)
