@@ -11,6 +11,7 @@ from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import BrokerAway
 from towpath.stream.broker.position import HoldKind
 from towpath.stream.engine import holds, settling
+from towpath.stream.engine.membership import MemberHung
 from towpath.stream.engine.worker_status import WorkerStatus
 
 CUT, END = 5, 7
@@ -119,3 +120,75 @@ def test_of_a_position_without_an_epoch_a_person_has_to_say_it() -> None:
                 await worker.until(lambda: "lost tail at" in str(broker.group("app").notes))
 
     asyncio.run(main())
+
+
+async def await_the_note(worker: Worker, broker: MemoryBroker) -> None:
+    """Wait for the note of a cut log, and for what the worker does after it."""
+    await worker.until(lambda: "lost tail" in broker.group("app").notes.get(PLACE, ""), 20)
+    await asyncio.sleep(0.3)
+
+
+def strange() -> MemoryBroker:
+    """Return a broker whose log is not the one that was read up to the stored offset, nobody can say from where on.
+
+    Its next answer finds the positions, and the one after it, before the note, does not come.
+    """
+    broker = memory_broker()
+    put(broker, PLACE, *(f"v{n}" for n in range(10)))
+    with broker.changed:
+        broker.group("app").commit({PLACE: 8}, {PLACE: 5})
+    broker.faults.call("committed", lambda: None)
+    return broker
+
+
+def test_a_member_that_hangs_before_the_note_leaves_the_offset_where_it_is() -> None:
+    """What the cluster had said of the log is forgotten with it: the new member knows no position yet, and asks anew."""
+    broker = strange()
+    broker.faults.order("committed", MemberHung("app: a call into the Kafka client did not come back"))
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.RESTORED))
+            await await_the_note(worker, broker)
+
+    asyncio.run(main())
+    assert committed(broker) == 8, [held.reason for held in statuses[-1].held]
+
+
+def test_a_rebalance_before_the_note_leaves_the_offset_where_it_is() -> None:
+    """Another worker joins while the first waits for a broker that takes the note."""
+    broker = strange()
+    broker.faults.order("committed", BrokerAway("away for a moment"), times=5)
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.RESTORED))
+            async with working(copy, options_for(broker, slot="b"), ["in"]):
+                await await_the_note(worker, broker)
+
+    asyncio.run(main())
+    assert committed(broker) == 8, [held.reason for held in statuses[-1].held]
+
+
+@pytest.mark.parametrize("epoch", [False, True])
+def test_what_a_person_decides_while_a_worker_looks_stands(monkeypatch: pytest.MonkeyPatch, epoch: bool) -> None:
+    """Its note would put the offset that it had found back; it finds the decision at its next try instead."""
+    monkeypatch.setattr(settling, "LOOK_AGAIN_SECONDS", 0.2)
+    broker = memory_broker()
+    looks: list[int] = []
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        await cut(broker, epoch=epoch)
+        ends = broker.end_offsets
+        monkeypatch.setattr(broker, "end_offsets", lambda places: looks.append(1) or ends(places))
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(lambda: len(looks) > 2)
+            accept(broker, PLACE, CUT)
+            await worker.until(lambda: committed(broker) == END, 20)
+            await worker.until(lambda: not statuses[-1].held, 20)
+
+    asyncio.run(main())
+    assert [record.value for record in broker.records("out")][8:] == [b"new5", b"new6"]

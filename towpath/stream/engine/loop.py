@@ -152,7 +152,6 @@ class UnitLoop:
         self._running: Unit | None = None
         self._commit_took_seconds = 0.0
         self._gather_seconds = 0.0
-        self._cut: dict[TopicPartition, int] = {}
         self._metrics = UnitMetrics(application, broker, self.ownership, self._backlog.holds, clock)
 
     def in_thread(self, call: Callable[..., T], *arguments: Any) -> Awaitable[T]:
@@ -231,13 +230,13 @@ class UnitLoop:
             1 if self._backlog or self._fault.failures else self._batch_size.records, self._poll_seconds()
         )
         self._metadata = polled.metadata
+        self._settling.cut.update(polled.truncated)  # before the changes: of what is given away nothing is kept
         for change in polled.changes:
             await self._change_hands(change)
         for partition, offset in polled.ends.items():
             self.ownership.seen_end(partition, offset)
         self._transaction.epochs.update(polled.epochs)
         self._lose_positions(polled.unpositioned)
-        self._cut.update(polled.truncated)
         # What comes before a partition is served will come again, from where its offset is found to be.
         self._backlog.add({p: records for p, records in polled.groups.items() if self.ownership.serves(p)})
         if await self._member.is_overdue(polled.metadata):
@@ -279,14 +278,14 @@ class UnitLoop:
 
     async def _hold_cut_logs(self) -> None:
         """Hold partitions whose log has lost what was applied; of what was only read ahead, read what there is now."""
-        for partition in self._cut.keys() & self.ownership.partitions:
-            if self._cut[partition] >= self.ownership.processed(partition):  # UNKNOWN_END never is
+        for partition, end in self._settling.cuts():
+            if end >= self.ownership.processed(partition):  # UNKNOWN_END never is
                 self._lose_positions({partition})
-                continue
-            held = await self._settling.cut_off(partition, self._cut[partition], self._transaction, self._member)
-            self._transaction.forget_offsets(held)  # a later commit would take away the note beside the offset
-            await self._stop_reading(held)
-        self._cut.clear()
+            else:
+                held = await self._settling.cut_off(partition, end, self._transaction, self._member)
+                self._transaction.forget_offsets(held)  # a later commit would take away the note beside the offset
+                await self._stop_reading(held)
+            del self._settling.cut[partition]
 
     async def _replace_member(self, reason: str) -> None:
         """Go on with a new member; what this worker owned is lost, as when its session had ended."""

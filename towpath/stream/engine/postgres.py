@@ -70,7 +70,10 @@ _ADD = """
 INSERT INTO public.towpath_offsets (application, topic, partition, topic_id, next_offset) VALUES (%s, %s, %s, %s, %s)
 ON CONFLICT DO NOTHING
 """
-_NOTE = "UPDATE public.towpath_offsets SET note = %s WHERE application = %s AND topic = %s AND partition = %s"
+_NOTE = """
+UPDATE public.towpath_offsets SET note = %s
+ WHERE application = %s AND topic = %s AND partition = %s AND next_offset = coalesce(%s, next_offset)
+"""
 _PARK = """
 INSERT INTO public.towpath_parked AS parked (application, partition, key, behind, held, spans)
 VALUES (%s, %s, %s, %s, %s, %s)
@@ -256,16 +259,16 @@ class DatabaseTransaction:
         end = read_lost_tail(stored.note)
         return stored.next_offset if end is None else lost_tail(self.application, place, stored.next_offset, end)
 
-    async def note(self, partition: TopicPartition, text: str) -> bool:
-        """Write a note beside a stored offset. Raises DatabaseAway."""
-        await self._in_thread(self._note, partition, text)
+    async def note(self, partition: TopicPartition, text: str, offset: int | None) -> bool:
+        """Write a note beside a stored offset, if that is still `offset`. Raises DatabaseAway."""
+        await self._in_thread(self._note, partition, text, offset)
         return True
 
-    def _note(self, partition: TopicPartition, text: str) -> None:
+    def _note(self, partition: TopicPartition, text: str, offset: int | None) -> None:
         connection = self._connected()
         try:
             with connection.transaction():
-                connection.execute(_NOTE, (text, self.application, *partition))
+                connection.execute(_NOTE, (text, self.application, *partition, offset))
         except _AWAY as error:
             raise self._away("cannot write a note", error) from error
 

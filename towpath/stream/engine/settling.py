@@ -56,6 +56,9 @@ class Settling:
         self._skip_expired = skip_expired
         self._check_topics = check_topics
         self._topics_checked = False
+        self.cut: dict[TopicPartition, int] = {}
+        """Where the cluster says that logs end that were cut, until it is dealt with; UNKNOWN_END where it cannot."""
+        self._too_short = frozenset[TopicPartition]()
         self._slot = slot
         self._on_status = on_status
         self._status_seen: tuple[object, ...] = ()
@@ -72,16 +75,43 @@ class Settling:
         gone = list(partitions)
         self.holds.release(gone)
         self._shown.forget(gone)
+        self._too_short -= set(gone)
+        for partition in gone:
+            self.cut.pop(partition, None)  # whoever has it next asks for itself, and has processed something else
+
+    def cuts(self) -> list[tuple[TopicPartition, int]]:
+        """Return what is known of cut logs whose partitions are settled: of others nobody knows how far they were read.
+
+        What is returned stays in `cut` until the caller has dealt with it.
+        """
+        return [(p, end) for p, end in self.cut.items() if self._assignment.phase(p) not in (None, Phase.UNSETTLED)]
 
     def hold(self, partition: TopicPartition, error: PartitionHeld) -> list[TopicPartition]:
         """Hold a partition, and with it, where state is kept, those of its number; return which."""
-        # What waits for a version is tried by its next record: trying the others along with it would serve them.
-        alone = not self._keeps_state or error.kind is HoldKind.VERSION
-        places = [partition] if alone else self._assignment.with_number(partition.partition)
+        before = self.holds.errors.get(partition)
+        places = self._held_with(partition, error)
         for place in places:
-            self.holds.hold(place, error)
+            # One that is held already has a reason of its own, unless that was this one's.
+            is_own = self._assignment.phase(place) is Phase.HELD and self.holds.errors.get(place) is not before
+            if place == partition or not is_own:
+                self.holds.hold(place, error)
         self._assignment.set_phase(places, Phase.HELD)
         return places
+
+    def _held_with(self, partition: TopicPartition, error: PartitionHeld) -> list[TopicPartition]:
+        # What waits for a version is tried by its next record: trying the others along with it would serve them.
+        alone = not self._keeps_state or error.kind is HoldKind.VERSION
+        return [partition] if alone else self._assignment.with_number(partition.partition)
+
+    def _hold_each(self, errors: Mapping[TopicPartition, PartitionHeld]) -> None:
+        """Hold partitions for what is wrong with each; those that are held along with one, for the first of these."""
+        held: dict[TopicPartition, PartitionHeld] = {}
+        for partition, error in errors.items():
+            for place in self._held_with(partition, error):
+                held.setdefault(place, error)
+        for place, error in {**held, **errors}.items():
+            self.holds.hold(place, error)
+        self._assignment.set_phase(held, Phase.HELD)
 
     async def settle(self, transaction: Transaction, member: Membership) -> list[TopicPartition]:
         """Move partitions on; return those that are served from now on.
@@ -146,7 +176,7 @@ class Settling:
         begins, ends = await asyncio.to_thread(self._bounds, unsettled)
         stored = {p: at for p, at in found.items() if isinstance(at, int)}
         behind = [p for p, at in stored.items() if at > ends[p]]
-        looks = LOOKS_MAX if any(p not in self.holds.errors for p in behind) else 1
+        looks = LOOKS_MAX if self._too_short.isdisjoint(behind) else 1
         while looks and any(stored[p] > ends[p] for p in behind):
             looks -= 1
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
@@ -154,10 +184,11 @@ class Settling:
         positions = self._judged(found, begins, ends)
         # Where a log was cut that is too short, the cluster tells of a position with an epoch. Until it has, nothing is
         # noted, so that whoever settles next asks as well; of one without, nobody can tell for good.
-        cut = {p: stored[p] for p in behind if p in self.holds.errors}
+        cut = {p: stored[p] for p in behind if stored[p] > ends[p]}
+        self._too_short = self._too_short.difference(unsettled).union(cut)
         asked = {p: at for p, at in cut.items() if transaction.epochs.get(p, -1) >= 0}
         for partition in cut.keys() - asked.keys():
-            await self._note(partition, UNKNOWN_END, stored[partition], transaction, member)
+            await self._note(partition, UNKNOWN_END, stored[partition], transaction, member, found_at=stored[partition])
         await member.pause(unsettled)
         going = {p: offset for p, offset in positions.items() if self._assignment.phase(p) is Phase.UNSETTLED}
         # Of a position that was not stored, but chosen here, nothing is known but that the log has it.
@@ -175,8 +206,10 @@ class Settling:
     ) -> list[TopicPartition]:
         """Hold a partition whose log has lost what was read of it, though it has grown again; return what is held."""
         stored = self._assignment.processed(partition)
+        # Of one that is served, what is committed may lie before what was processed, and nobody else moves it.
+        found_at = stored if self._assignment.phase(partition) is Phase.HELD else None
         held = self.hold(partition, lost_tail(self._application, partition, stored, end))
-        await self._note(partition, end, stored, transaction, member)
+        await self._note(partition, end, stored, transaction, member, found_at=found_at)
         return held
 
     def _noted(
@@ -191,16 +224,26 @@ class Settling:
         return noted
 
     async def _note(
-        self, partition: TopicPartition, end: int, stored: int | None, transaction: Transaction, member: Membership
+        self,
+        partition: TopicPartition,
+        end: int,
+        stored: int,
+        transaction: Transaction,
+        member: Membership,
+        *,
+        found_at: int | None,
     ) -> None:
-        """Have the hold outlive this worker: once the log has grown past the offset, nothing else would tell."""
-        error = self.holds.errors.get(partition)
-        if stored is None or error is None or error.kind not in (HoldKind.BEYOND_END, HoldKind.RESTORED):
+        """Have the hold outlive this worker: once the log has grown past the offset, nothing else would tell.
+
+        Nothing is noted where the stored offset is no longer `found_at`: a person has decided meanwhile, and the next
+        try goes by that.
+        """
+        if await transaction.note(partition, write_lost_tail(end), found_at):
             return
-        if await transaction.note(partition, write_lost_tail(end)):
-            return
-        await member.committed([partition])  # for the note that is there now: it stays beside the new one
-        await member.note(partition, stored, write_lost_tail(end, member.notes.get(partition, "")))
+        # Asked for the note that is there now, too: it stays beside the new one.
+        stands_at = (await member.committed([partition])).get(partition)
+        if found_at is None or stands_at == found_at:
+            await member.note(partition, stored, write_lost_tail(end, member.notes.get(partition, "")))
 
     def _bounds(self, partitions: list[TopicPartition]) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
         return self._broker.begin_offsets(partitions), self._broker.end_offsets(partitions)
@@ -213,6 +256,7 @@ class Settling:
     ) -> dict[TopicPartition, int]:
         """Return where to read on; hold what cannot be read on."""
         positions: dict[TopicPartition, int] = {}
+        errors: dict[TopicPartition, PartitionHeld] = {}
         for partition, begin in begins.items():
             stored = found.get(partition)
             if stored is None:
@@ -229,7 +273,8 @@ class Settling:
                 metrics.RECORDS_EXPIRED.labels(self._application, partition.topic).inc(begin - stored)
                 positions[partition] = begin
                 continue
-            self.hold(partition, error)
+            errors[partition] = error
+        self._hold_each(errors)
         return positions
 
     def tell_status(self, *, is_member: bool, waiting_for: str | None) -> None:
