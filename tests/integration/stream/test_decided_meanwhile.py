@@ -32,6 +32,10 @@ def test_what_a_person_decides_while_a_worker_looks_stands(
     looks: list[int] = []
     ends = broker.end_offsets
 
+    def looking(places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        looks.append(1)
+        return ends(places)
+
     async def main() -> None:
         async with working(apply_all, options(broker, database_url), ["in"]) as worker:
             await until(worker, connection, 8)
@@ -40,7 +44,7 @@ def test_what_a_person_decides_while_a_worker_looks_stands(
             connection.commit()
         broker.log_of(PLACE).truncate(5)
         broker.append("in", b"new", key=b"k")
-        monkeypatch.setattr(broker, "end_offsets", lambda places: looks.append(1) or ends(places))
+        monkeypatch.setattr(broker, "end_offsets", looking)
         async with working(apply_all, options(broker, database_url, on_status=statuses.append), ["in"]) as worker:
             await worker.until(lambda: len(looks) > 2)
             (standing,) = database_standings(broker, "app", database_url, {})

@@ -10,6 +10,7 @@ from tests.unit.stream.test_held_partitions import PLACE, accept, committed, hol
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import BrokerAway
 from towpath.stream.broker.position import HoldKind
+from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine import holds, settling
 from towpath.stream.engine.membership import MemberHung
 from towpath.stream.engine.worker_status import WorkerStatus
@@ -142,7 +143,7 @@ def strange() -> MemoryBroker:
 
 
 def test_a_member_that_hangs_before_the_note_leaves_the_offset_where_it_is() -> None:
-    """What the cluster had said of the log is forgotten with it: the new member knows no position yet, and asks anew."""
+    """What the cluster had said of the log is forgotten with it: the new member knows no position, and asks."""
     broker = strange()
     broker.faults.order("committed", MemberHung("app: a call into the Kafka client did not come back"))
     statuses: list[WorkerStatus] = []
@@ -179,11 +180,15 @@ def test_what_a_person_decides_while_a_worker_looks_stands(monkeypatch: pytest.M
     broker = memory_broker()
     looks: list[int] = []
     statuses: list[WorkerStatus] = []
+    ends = broker.end_offsets
+
+    def looking(places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        looks.append(1)
+        return ends(places)
 
     async def main() -> None:
         await cut(broker, epoch=epoch)
-        ends = broker.end_offsets
-        monkeypatch.setattr(broker, "end_offsets", lambda places: looks.append(1) or ends(places))
+        monkeypatch.setattr(broker, "end_offsets", looking)
         async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
             await worker.until(lambda: len(looks) > 2)
             accept(broker, PLACE, CUT)

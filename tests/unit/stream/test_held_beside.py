@@ -1,4 +1,4 @@
-"""Partitions of one number that wait together, each for a reason of its own: with state, none goes on without the rest."""
+"""Partitions of one number wait together where state is kept, each for a reason of its own."""
 
 import asyncio
 
@@ -43,7 +43,7 @@ async def apply_both(broker: MemoryBroker) -> None:
 
 @pytest.mark.parametrize(("cut", "expired"), [(ONE, TWO), (TWO, ONE)])
 def test_a_cut_log_is_noted_beside_one_whose_records_expired(cut: TopicPartition, expired: TopicPartition) -> None:
-    """Once it has grown past what was applied only the note tells: without it, new records are passed over in silence."""
+    """Once it has grown past what was applied only the note tells: without it, new records would be passed over."""
     broker = broker_with_both()
     statuses: list[WorkerStatus] = []
     options = options_for(broker, states=("counts",), on_status=statuses.append)
