@@ -104,9 +104,9 @@ class Settling:
         return [partition] if alone else self._assignment.with_number(partition.partition)
 
     def _hold_each(self, errors: Mapping[TopicPartition, PartitionHeld]) -> None:
-        """Hold partitions for what is wrong with each; those that are held along with one, for the first of these."""
+        """Hold partitions for what is wrong with each; those held along with some, for the first of these."""
         held: dict[TopicPartition, PartitionHeld] = {}
-        for partition, error in errors.items():
+        for partition, error in sorted(errors.items()):
             for place in self._held_with(partition, error):
                 held.setdefault(place, error)
         for place, error in {**held, **errors}.items():
@@ -176,7 +176,7 @@ class Settling:
         begins, ends = await asyncio.to_thread(self._bounds, unsettled)
         stored = {p: at for p, at in found.items() if isinstance(at, int)}
         behind = [p for p, at in stored.items() if at > ends[p]]
-        looks = LOOKS_MAX if self._too_short.isdisjoint(behind) else 1
+        looks = 1 if self._too_short.issuperset(behind) else LOOKS_MAX
         while looks and any(stored[p] > ends[p] for p in behind):
             looks -= 1
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
