@@ -7,11 +7,21 @@ these settings at an existing cluster is all that it takes to run there.
 """
 
 import os
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -272,6 +282,15 @@ class StreamSettings(_Section):
         "(`payment.commands[0]@42`, `... to 57`): for a handler that never comes back from one, or ends the process.",
     )
 
+    @field_validator("dead_records")
+    @classmethod
+    def _have_ranges_in_order(cls, named: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for place in (place for places in named.values() for place in places):
+            found = re.fullmatch(RECORD_PLACE, place)
+            if found is None or int(found[4] or found[3]) < int(found[3]):
+                raise ValueError(f"{place} ends before it begins")
+        return named
+
 
 class SagaSettings(_Section):
     """How orchestrators keep sagas."""
@@ -447,7 +466,9 @@ def _build(kind: type[Settings], content: dict[str, Any]) -> Settings:
         ) from error
     except SettingsError as error:
         raise ConfigurationError(
-            f"settings: {error}", next_step="let TOWPATH_SECRETS_DIR name the folder of the secret files, or unset it"
+            f"settings: {error}",
+            next_step="let TOWPATH_SECRETS_DIR name the folder of the secret files, or unset it; write a TOWPATH_ "
+            "variable of several values as JSON",
         ) from error
 
 

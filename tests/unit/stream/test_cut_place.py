@@ -8,6 +8,7 @@ import pytest
 from tests.unit.stream.support import Worker, copy, memory_broker, options_for, working
 from tests.unit.stream.test_held_partitions import PLACE, accept, committed, holding, put
 from towpath.stream.broker.memory import MemoryBroker
+from towpath.stream.broker.memory.clients import MemoryMember
 from towpath.stream.broker.port import BrokerAway
 from towpath.stream.broker.position import HoldKind
 from towpath.stream.broker.record import TopicPartition
@@ -197,3 +198,37 @@ def test_what_a_person_decides_while_a_worker_looks_stands(monkeypatch: pytest.M
 
     asyncio.run(main())
     assert [record.value for record in broker.records("out")][8:] == [b"new5", b"new6"]
+
+
+def test_a_late_answer_does_not_take_a_decision_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cluster answers while positions cannot be read; the answer is about the offset before the decision."""
+    broker = memory_broker()
+    statuses: list[WorkerStatus] = []
+    answers: list[bool] = []
+    is_whole = MemoryMember._is_whole
+
+    def late(self: MemoryMember, partition: TopicPartition, position: int) -> bool:
+        """The leader answers a seek only once the worker's next try has met a coordinator that is away."""
+        return is_whole(self, partition, position) if answers else True
+
+    async def main() -> None:
+        await cut(broker)
+        monkeypatch.setattr(MemoryMember, "_is_whole", late)
+        broker.faults.call("committed", lambda: None)
+
+        def goes_away() -> None:
+            answers.append(True)
+            raise BrokerAway("the coordinator restarts")
+
+        broker.faults.call("committed", goes_away)
+        broker.faults.order("committed", BrokerAway("the coordinator restarts"), times=3)
+        broker.faults.call("committed", lambda: accept(broker, PLACE, CUT + 1))  # a person: from 6, of 5 to 7
+        async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
+            await worker.until(holding(statuses, HoldKind.BEYOND_END))
+            await worker.until(lambda: committed(broker) == END, 20)
+            await asyncio.sleep(0.5)
+
+    asyncio.run(main())
+    assert not statuses[-1].held, [held.reason for held in statuses[-1].held]
+    assert committed(broker) == END
+    assert "lost tail" not in broker.group("app").notes.get(PLACE, "")

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from tests.unit.stream.support import SETTINGS, memory_broker, values
 from tests.unit.stream.test_agents import done, make_app, run
-from towpath.errors import ConfigurationError
 from towpath.settings import StreamSettings
 from towpath.stream.broker.dead_letter import read_dead_letter
 from towpath.stream.broker.memory import MemoryBroker
-from towpath.stream.engine.failures import HandlerExit, RecordFailed
+from towpath.stream.broker.record import ConsumedRecord
+from towpath.stream.engine.failures import Backlog, HandlerExit, RecordFailed
 from towpath.stream.faust_app.agent import StreamApp
 
 
@@ -134,9 +134,9 @@ def test_what_ends_a_process_ends_the_worker_before_its_record(
 
 def as_written(said: str) -> StreamSettings:
     """Return the settings with what `said` tells to write into towpath.toml."""
-    found = re.search(r"(\[stream\.dead_records\]) (.+) in towpath\.toml", said)
+    found = re.search(r"under (\[stream\.dead_records\]) in towpath\.toml: (\S+ = \[.+?\"\])", said)
     assert found is not None, said
-    content = tomllib.loads("\n".join(found.groups()))["stream"]
+    content = tomllib.loads("[stream]\nbatch_records_max = 50\n" + "\n".join(found.groups()))["stream"]
     return StreamSettings.model_validate({**SETTINGS.model_dump(), **content})
 
 
@@ -153,7 +153,7 @@ def test_a_record_that_ends_the_process_is_dead_where_a_person_says_so(
         with pytest.raises(HandlerExit) as found:
             run(app, done(broker, 3))
         said = str(found.value)
-        if "TOWPATH_STREAM__BATCH_RECORDS_MAX=1" not in said:
+        if "with stream.batch_records_max = 1" not in said:
             break
         assert mode is batches
         stream = SETTINGS.model_copy(update={"batch_records_max": 1})
@@ -190,20 +190,34 @@ def test_all_that_is_declared_dead_is_and_nothing_of_another_application(tmp_pat
     assert values(other.records("out")) == ["good"]
 
 
-@pytest.mark.parametrize("place", ["in[0]", "in@3", "in[0]@3 to", "in[x]@3", "in[0]@3, in[0]@4", "", "in[0]@-1"])
+@pytest.mark.parametrize(
+    "place", ["in[0]", "in@3", "in[0]@3 to", "in[x]@3", "in[0]@3, in[0]@4", "", "in[0]@-1", "in[0]@3 to 2"]
+)
 def test_what_is_no_position_is_refused_with_the_settings(place: str) -> None:
     """A slip is told at the start, not by a record that is met again."""
     with pytest.raises(ValidationError, match="dead_records"):
         declared([place])
 
 
-@pytest.mark.parametrize("place", ["in[0]@3 to 2", "in[0]@0 to 999999999999"])
-def test_a_range_that_is_none_is_refused_at_the_start(tmp_path: Path, place: str) -> None:
-    """One that ends before it begins, and one that no unit of work could have."""
-    app = make_app(three(), tmp_path, stream=declared([place]))
+def test_the_range_of_a_unit_over_a_log_with_gaps_is_taken(tmp_path: Path) -> None:
+    """What was compacted, or aborted, counts among the offsets: two records may lie far from each other."""
+    broker = three()
+    app = make_app(broker, tmp_path, stream=declared(["in[0]@1 to 999999999999"]))
     batches(app, raising(SystemExit(1)))
-    with pytest.raises(ConfigurationError, match="dead_records"):
-        run(app, lambda: False)
+    run(app, done(broker, 3))
+    assert values(broker.records("in.dead")) == ["BAD", "two"]
+
+
+def test_what_is_declared_dead_stays_so_where_its_position_is_set_back(tmp_path: Path) -> None:
+    """By a person, in the running worker: the handler does not meet it then, either."""
+    backlog = Backlog(10, ["in[0]@3"])
+    record = ConsumedRecord("in", 0, 3, 0, None, b"BAD")
+    for _ in range(2):
+        backlog.add({record.topic_partition: [record]})
+        work = backlog.take()
+        assert work is not None
+        assert work.is_declared_dead
+        backlog.committed(record.topic_partition, 4)
 
 
 def cancel_itself() -> None:

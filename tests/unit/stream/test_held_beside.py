@@ -5,13 +5,15 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.stream.support import copy, memory_broker, options_for, working
-from tests.unit.stream.test_held_partitions import accept, committed, holding, put
+from tests.unit.stream.support import SETTINGS, copy, memory_broker, options_for, values, working
+from tests.unit.stream.test_held_partitions import accept, committed, expired_total, holding, put
 from towpath.stream.broker.memory import MemoryBroker
-from towpath.stream.broker.port import BrokerAway
-from towpath.stream.broker.position import HoldKind
+from towpath.stream.broker.port import BrokerAway, Groups
+from towpath.stream.broker.position import HoldKind, PartitionHeld
 from towpath.stream.broker.record import TopicPartition
-from towpath.stream.engine import holds, settling
+from towpath.stream.engine import holds, settling, transaction
+from towpath.stream.engine.failures import RecordFailed
+from towpath.stream.engine.unit import KafkaUnit
 from towpath.stream.engine.worker_status import WorkerStatus
 
 ONE, TWO = TopicPartition("in", 0), TopicPartition("more", 0)
@@ -129,3 +131,171 @@ def test_each_reason_is_told_once_and_tried_ever_more_rarely(monkeypatch: pytest
         str(ONE): "beyond_end",
         str(TWO): "expired",
     }
+
+
+def test_two_logs_that_are_cut_at_once_are_both_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second is held along with the first by then, and its units that wrote nothing are not committed yet."""
+    broker = broker_with_both()
+    statuses: list[WorkerStatus] = []
+    seen: list[bytes] = []
+
+    async def see(unit: KafkaUnit, groups: Groups) -> None:
+        seen.extend(record.value or b"" for records in groups.values() for record in records)
+
+    async def main() -> None:
+        await apply_both(broker)
+        monkeypatch.setattr(transaction, "OWED_SECONDS_MAX", 1000.0)  # as within the first second
+        options = options_for(broker, states=("counts",), on_status=statuses.append)
+        async with working(see, options, TOPICS) as worker:
+            await worker.until(lambda: bool(statuses) and len(statuses[-1].serving) == 2)
+            for place in (ONE, TWO):
+                put(broker, place, f"{place.topic}8", f"{place.topic}9")
+            await worker.until(lambda: len(seen) == 4)
+            with broker.changed:
+                for place in (ONE, TWO):
+                    broker.log_of(place).truncate(7)
+                for place in (ONE, TWO):
+                    put(broker, place, *(f"new-{place.topic}-{n}" for n in range(7, 14)))
+            await worker.until(lambda: "lost tail" in str(broker.group("app").notes), 20)
+            await asyncio.sleep(0.5)
+            first = next(place for place in (ONE, TWO) if "lost tail" in broker.group("app").notes.get(place, ""))
+            accept(broker, first, 7)
+            await asyncio.sleep(2)
+
+    asyncio.run(main())
+    held = {each.partition for each in statuses[-1].held}
+    lost = {f"new-{place.topic}-7" for place in (ONE, TWO)} - {value.decode() for value in seen}
+    assert len(held) == 2 or not lost, (held, lost, seen)
+
+
+def test_a_version_hold_keeps_its_reason_beside_one_that_expires_later() -> None:
+    """Only its next record can tell whether that is over: the reason of another does not take its place."""
+    broker = broker_with_both()
+    statuses: list[WorkerStatus] = []
+
+    async def newer(unit: KafkaUnit, groups: Groups) -> None:
+        for records in groups.values():
+            for record in records:
+                if record.value == b"newer":
+                    held = PartitionHeld(HoldKind.VERSION, "this code does not know version 2", next_step="deploy it")
+                    raise RecordFailed(record, held)
+        await copy(unit, groups)
+
+    def kinds() -> dict[str, str]:
+        return {each.partition: each.kind for each in statuses[-1].held}
+
+    async def main() -> None:
+        await apply_both(broker)
+        options = options_for(broker, states=("counts",), on_status=statuses.append)
+        async with working(newer, options, TOPICS) as worker:
+            await worker.until(lambda: bool(statuses) and len(statuses[-1].serving) == 2)
+            put(broker, TWO, "newer")
+            await worker.until(lambda: kinds() == {str(TWO): "version"})
+            await asyncio.sleep(0.2)
+            with broker.changed:
+                put(broker, ONE, *(f"late{n}" for n in range(4)))
+                broker.log_of(ONE).expire(10)
+            await worker.until(lambda: str(ONE) in kinds(), 20)
+            await asyncio.sleep(1)
+
+    asyncio.run(main())
+    assert kinds() == {str(ONE): "expired", str(TWO): "version"}
+
+
+def test_what_is_skipped_is_counted_once_beside_one_that_is_held() -> None:
+    """When it goes on, not at each try of the one that is held."""
+    broker = broker_with_both()
+    settings = SETTINGS.model_copy(update={"expired_records": "skip"})
+    before = expired_total()
+
+    async def main() -> None:
+        await apply_both(broker)
+        put(broker, ONE, *(f"late{n}" for n in range(4)))
+        broker.log_of(ONE).expire(10)
+        broker.log_of(TWO).truncate(5)
+        async with working(copy, options_for(broker, states=("counts",), settings=settings), TOPICS) as worker:
+            await worker.until(lambda: "lost tail" in broker.group("app").notes.get(TWO, ""))
+            await asyncio.sleep(0.5)
+            accept(broker, TWO, 5)
+            await worker.until(lambda: committed(broker, ONE) == 12, 20)
+
+    asyncio.run(main())
+    assert expired_total() - before == 2
+
+
+def test_the_reason_of_one_stays_when_the_one_held_along_with_it_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it waited for until then was the reason of the other, which is still there."""
+    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 20.0)
+    broker = broker_with_both()
+    statuses: list[WorkerStatus] = []
+
+    def kinds() -> dict[str, str]:
+        return {each.partition: each.kind for each in statuses[-1].held}
+
+    async def main() -> None:
+        await apply_both(broker)
+        options = options_for(broker, states=("counts",), on_status=statuses.append)
+        async with working(copy, options, TOPICS) as worker:
+            await worker.until(lambda: bool(statuses) and len(statuses[-1].serving) == 2)
+            put(broker, ONE, "in8", "in9")
+            await worker.until(lambda: committed(broker, ONE) == 10)
+            with broker.changed:
+                put(broker, TWO, *(f"late{n}" for n in range(4)))
+                broker.log_of(TWO).expire(10)
+            await worker.until(lambda: kinds() == {str(ONE): "expired", str(TWO): "expired"}, 20)
+            with broker.changed:
+                broker.log_of(ONE).truncate(9)
+                put(broker, ONE, *(f"new{n}" for n in range(9, 14)))
+            await worker.until(lambda: kinds().get(str(ONE)) == "beyond_end", 20)
+            await asyncio.sleep(0.3)
+
+    asyncio.run(main())
+    assert kinds() == {str(ONE): "beyond_end", str(TWO): "expired"}
+
+
+@pytest.mark.parametrize(("busy", "expired"), [(ONE, TWO), (TWO, ONE)])
+def test_what_waits_of_a_partition_that_is_held_along_is_applied_once(
+    monkeypatch: pytest.MonkeyPatch, busy: TopicPartition, expired: TopicPartition
+) -> None:
+    """Its records are read again from where it goes on: what was read before is forgotten, and no more of it read."""
+    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.2)
+    broker = broker_with_both()
+    statuses: list[WorkerStatus] = []
+    mended: list[bool] = []
+    while_held: list[bool] = []
+
+    async def fails_at_first(unit: KafkaUnit, groups: Groups) -> None:
+        for records in groups.values():
+            for record in records:
+                if record.value == b"newer":
+                    held = PartitionHeld(HoldKind.VERSION, "this code does not know version 2", next_step="deploy it")
+                    raise RecordFailed(record, held)
+                if record.value == b"hard" and not mended:
+                    while_held.append(bool(statuses and statuses[-1].held))
+                    await asyncio.sleep(0.02)
+                    raise RecordFailed(record, ValueError("not yet"))
+        await copy(unit, groups)
+
+    async def main() -> None:
+        await apply_both(broker)
+        settings = SETTINGS.model_copy(update={"handler_attempts_max": 10_000})
+        options = options_for(broker, states=("counts",), on_status=statuses.append, settings=settings)
+        async with working(fails_at_first, options, TOPICS) as worker:
+            await worker.until(lambda: bool(statuses) and len(statuses[-1].serving) == 2)
+            # Held for a version, alone, for so long that retention takes what it has not read; the other is served.
+            put(broker, expired, "newer", "late1", "late2", "late3")
+            await worker.until(lambda: bool(statuses[-1].held), 20)
+            put(broker, busy, "hard", "next")
+            await worker.until(lambda: bool(while_held))
+            with broker.changed:
+                broker.log_of(expired).expire(10)
+            await worker.until(lambda: any(each.kind == "expired" for each in statuses[-1].held), 20)
+            accept(broker, expired, 10)
+            await worker.until(lambda: len(statuses[-1].serving) == 2, 20)
+            mended.append(True)
+            await worker.until(lambda: "next" in values(broker.records("out")), 20)
+            await asyncio.sleep(1)
+
+    asyncio.run(main())
+    sent = values(broker.records("out"))
+    assert (sent.count("hard"), sent.count("next")) == (1, 1), sent[16:]

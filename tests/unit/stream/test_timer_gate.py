@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from tests.unit.stream.support import Handler, in_transaction, memory_broker, values, working
+from tests.unit.stream.test_held_partitions import cut_noted
 from tests.unit.stream.test_timers import options
 from towpath.clock import SystemClock
 from towpath.stream.broker.memory import MemoryBroker
@@ -191,6 +192,7 @@ def test_a_log_that_was_cut_stops_no_timer(monkeypatch: pytest.MonkeyPatch) -> N
                 broker.log_of(PLACE).truncate(5)
                 broker.changed.notify_all()
             await worker.until(lambda: worker.loop.ownership.phase(PLACE) is Phase.HELD)
+            await worker.until(cut_noted(broker))
             with broker.changed:
                 broker.group("app").commit({PLACE: 5})
             await worker.until(lambda: worker.loop.ownership.phase(PLACE) is Phase.SERVING)

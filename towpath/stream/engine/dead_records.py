@@ -8,39 +8,36 @@ import json
 import re
 from collections.abc import Iterable
 
-from towpath.errors import ConfigurationError, ProgrammerError
+from towpath.errors import ProgrammerError
 from towpath.settings import RECORD_PLACE
-from towpath.stream.broker.record import TopicPartition
-
-RANGE_RECORDS_MAX = 100_000
-"""More than any unit of work holds: a longer range is a slip of the pen, and would be kept in memory."""
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
 
 
 class DeclaredDead(ProgrammerError):
     """A person has given the record up, for its handler would not come back from it, or would end the process."""
 
 
-def offsets_at(places: Iterable[str]) -> dict[TopicPartition, frozenset[int]]:
-    """Return the offsets of each partition that `places` name, of one application in `stream.dead_records`.
+class DeadRecords:
+    """The records of one application that are declared dead."""
 
-    Raises ConfigurationError for a range that ends before it begins, or is too long.
-    """
-    found: dict[TopicPartition, frozenset[int]] = {}
-    for place in places:
-        parts = re.fullmatch(RECORD_PLACE, place)
-        assert parts is not None, "settings have checked it"
-        topic, partition, first, last = parts.groups()
-        offsets = range(int(first), int(last or first) + 1)
-        if not 0 < len(offsets) <= RANGE_RECORDS_MAX:
-            raise ConfigurationError(
-                f"stream.dead_records: {place} names {len(offsets)} records, not 1 to {RANGE_RECORDS_MAX}",
-                next_step="write it as the log of the worker does that stopped there",
-            )
-        key = TopicPartition(topic, int(partition))
-        found[key] = found.get(key, frozenset()).union(offsets)
-    return found
+    def __init__(self, places: Iterable[str] = ()) -> None:
+        self._ranges: dict[TopicPartition, list[range]] = {}
+        for topic, partition, first, last in (found.groups() for place in places if (found := _parsed(place))):
+            offsets = range(int(first), int(last or first) + 1)
+            self._ranges.setdefault(TopicPartition(topic, int(partition)), []).append(offsets)
+
+    def __bool__(self) -> bool:
+        return bool(self._ranges)
+
+    def __contains__(self, record: ConsumedRecord) -> bool:
+        return any(record.offset in offsets for offsets in self._ranges.get(record.topic_partition, ()))
+
+
+def _parsed(place: str) -> re.Match[str] | None:
+    return re.fullmatch(RECORD_PLACE, place)  # settings have checked it
 
 
 def how_to_declare(application: str, place: str) -> str:
-    """Return the lines of towpath.toml that declare dead what lies at `place`: positions with ", " between them."""
-    return f"[stream.dead_records] {json.dumps(application)} = {json.dumps(place.split(', '))}"
+    """Return how to declare dead what lies at `place`: positions with ", " between them."""
+    line = f"{json.dumps(application)} = {json.dumps(place.split(', '))}"
+    return f"write under [stream.dead_records] in towpath.toml: {line}"

@@ -14,7 +14,7 @@ from typing import TypeVar
 from towpath.errors import PeerError, ProgrammerError, RefusedError, WorldError
 from towpath.stream.broker.port import Groups, RefusedEarlier
 from towpath.stream.broker.record import ConsumedRecord, TopicPartition
-from towpath.stream.engine.dead_records import DeclaredDead, how_to_declare, offsets_at
+from towpath.stream.engine.dead_records import DeadRecords, DeclaredDead, how_to_declare
 from towpath.stream.engine.suspects import Suspects, Suspicion
 
 E = TypeVar("E", bound=BaseException)
@@ -86,10 +86,8 @@ def or_give_up(application: str, place: str) -> str:
     Nothing is left of a process that has ended, so that it does not find out which of several records it was.
     """
     several = " to " in place or ", " in place
-    one = "; with TOWPATH_STREAM__BATCH_RECORDS_MAX=1 it names the one record that it is" if several else ""
-    return (
-        f"or have it dead, to be redriven once that is done: {how_to_declare(application, place)} in towpath.toml{one}"
-    )
+    one = " (with stream.batch_records_max = 1 the worker names the one that it is)" if several else ""
+    return f"or, to have it dead and redrive it once that is done, {how_to_declare(application, place)}{one}"
 
 
 class LetterRefused(ProgrammerError):
@@ -280,8 +278,7 @@ class Backlog:
     def __init__(self, records_max: int, dead_records: Iterable[str] = ()) -> None:
         self._records_max = records_max
         self._works: deque[Work] = deque()
-        by_whom = DeclaredDead("declared dead by stream.dead_records, without a run of its handler")
-        self._suspects = Suspects(offsets_at(dead_records), by_whom)
+        self._suspects = Suspects(DeadRecords(dead_records))
 
     def __len__(self) -> int:
         return len(self._works)

@@ -25,6 +25,7 @@ RETRY_SECONDS_MAX = 30.0
 @dataclass(slots=True)
 class _Hold:
     error: PartitionHeld
+    whose: TopicPartition
     retries: int
     until_seconds: float
     trying: bool = False
@@ -48,12 +49,17 @@ class Holds:
         """Return why each partition is held."""
         return {partition: hold.error for partition, hold in self._holds.items()}
 
-    def hold(self, partition: TopicPartition, error: PartitionHeld) -> None:
-        """Hold a partition, for the first time or still."""
+    def own(self, partition: TopicPartition) -> PartitionHeld | None:
+        """Return why a partition is held itself; None where it is not, or only along with another."""
+        hold = self._holds.get(partition)
+        return hold.error if hold is not None and hold.whose == partition else None
+
+    def hold(self, partition: TopicPartition, error: PartitionHeld, whose: TopicPartition) -> None:
+        """Hold a partition for what is wrong with it, or with the one along with which it waits (`whose`)."""
         before = self._holds.get(partition)
         retries = 0 if before is None or before.error.kind is not error.kind else before.retries + 1
         seconds = min(RETRY_SECONDS_FIRST * 2.0 ** min(retries, 10), RETRY_SECONDS_MAX)
-        self._holds[partition] = _Hold(error, retries, self._clock.monotonic_seconds() + seconds)
+        self._holds[partition] = _Hold(error, whose, retries, self._clock.monotonic_seconds() + seconds)
         if retries == 0:
             self.changes += 1
             if before is not None:

@@ -111,6 +111,7 @@ class UnitLoop:
         self._learn = learn
         self._timer_gate = timer_gate
         self._check_topics = check_topics
+        self._backlog = Backlog(settings.batch_records_max, settings.dead_records.get(application, ()))
         self._settling = Settling(
             broker,
             self.ownership,
@@ -121,6 +122,7 @@ class UnitLoop:
             check_topics=self.check_topics,
             slot=slot,
             on_status=on_status,
+            drop=self._backlog.drop,
             clock=clock,
         )
         lost_seconds_max = settings.membership_seconds_max
@@ -129,7 +131,6 @@ class UnitLoop:
         )
         self._transaction = transaction_of(self)
         self._batch_size = BatchSize(settings.batch_records_max, settings.batch_seconds_aimed, gathering)
-        self._backlog = Backlog(settings.batch_records_max, settings.dead_records.get(application, ()))
         self._idle = Idle(
             broker,
             self._member,
@@ -278,13 +279,15 @@ class UnitLoop:
 
     async def _hold_cut_logs(self) -> None:
         """Hold partitions whose log has lost what was applied; of what was only read ahead, read what there is now."""
+        if self._settling.cut and self._is_member:
+            await self._idle.commit_owed(self._metadata)  # a note is written beside what was processed, or not at all
         for partition, end in self._settling.cuts():
             if end >= self.ownership.processed(partition):  # UNKNOWN_END never is
                 self._lose_positions({partition})
             else:
                 held = await self._settling.cut_off(partition, end, self._transaction, self._member)
                 self._transaction.forget_offsets(held)  # a later commit would take away the note beside the offset
-                await self._stop_reading(held)
+                await self._member.pause(held)
             del self._settling.cut[partition]
 
     async def _replace_member(self, reason: str) -> None:
@@ -379,6 +382,7 @@ class UnitLoop:
             self._gather_seconds = self._batch_size.gather_seconds
             if self._fault.failures:
                 await self._world_is_back()
+            self._progress.begins(self._clock.monotonic_seconds())  # what hangs from here on is none of its records
             await self._idle.fire_timers(self._metadata)  # in steady traffic there is no other moment
 
     def _open_unit(self, groups: Groups) -> Unit:
@@ -564,16 +568,12 @@ class UnitLoop:
         partition = next(iter(work.groups)) if culprit is None else culprit.topic_partition
         await self._idle.commit_owed(self._metadata)  # a later commit would take the note of the hold away
         self._backlog.put_back([work])
-        await self._stop_reading(self._settling.hold(partition, error))
+        await self._member.pause(self._settling.hold(partition, error))
 
     async def _hold_number(self, number: int, error: PartitionHeld) -> None:
         """Hold all partitions of a number."""
         await self._idle.commit_owed(self._metadata)
-        await self._stop_reading(self._settling.hold(self.ownership.with_number(number)[0], error))
-
-    async def _stop_reading(self, held: list[TopicPartition]) -> None:
-        self._backlog.drop(frozenset(held))
-        await self._member.pause(held)
+        await self._member.pause(self._settling.hold(self.ownership.with_number(number)[0], error))
 
     async def _wait_for_world(self, error: BaseException) -> None:
         """Leave the dependency alone for a while: no unit is open, partitions are paused, polling goes on."""

@@ -72,7 +72,7 @@ ON CONFLICT DO NOTHING
 """
 _NOTE = """
 UPDATE public.towpath_offsets SET note = %s
- WHERE application = %s AND topic = %s AND partition = %s AND next_offset = coalesce(%s, next_offset)
+ WHERE application = %s AND topic = %s AND partition = %s AND next_offset = %s
 """
 _PARK = """
 INSERT INTO public.towpath_parked AS parked (application, partition, key, behind, held, spans)
@@ -259,12 +259,12 @@ class DatabaseTransaction:
         end = read_lost_tail(stored.note)
         return stored.next_offset if end is None else lost_tail(self.application, place, stored.next_offset, end)
 
-    async def note(self, partition: TopicPartition, text: str, offset: int | None) -> bool:
+    async def note(self, partition: TopicPartition, text: str, offset: int) -> bool:
         """Write a note beside a stored offset, if that is still `offset`. Raises DatabaseAway."""
         await self._in_thread(self._note, partition, text, offset)
         return True
 
-    def _note(self, partition: TopicPartition, text: str, offset: int | None) -> None:
+    def _note(self, partition: TopicPartition, text: str, offset: int) -> None:
         connection = self._connected()
         try:
             with connection.transaction():

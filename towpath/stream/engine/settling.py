@@ -5,14 +5,22 @@ The one rule: a partition is served from a position that its log has, with store
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 
 from towpath import metrics
 from towpath.clock import Clock
 from towpath.stream.broker.port import UNKNOWN_END, Broker
-from towpath.stream.broker.position import HoldKind, PartitionHeld, judge, lost_tail, read_lost_tail, write_lost_tail
+from towpath.stream.broker.position import (
+    NOTED_KINDS,
+    HoldKind,
+    PartitionHeld,
+    judge,
+    lost_tail,
+    read_lost_tail,
+    write_lost_tail,
+)
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine.assignment import Assignment, Phase
 from towpath.stream.engine.holds import Holds
@@ -46,6 +54,7 @@ class Settling:
         check_topics: Callable[[], None],
         slot: str,
         on_status: Callable[[WorkerStatus], None] | None,
+        drop: Callable[[frozenset[TopicPartition]], None],
         clock: Clock,
     ) -> None:
         self._broker = broker
@@ -61,6 +70,7 @@ class Settling:
         self._too_short = frozenset[TopicPartition]()
         self._slot = slot
         self._on_status = on_status
+        self._drop = drop
         self._status_seen: tuple[object, ...] = ()
         self._telling = threading.Lock()
         self.holds = Holds(application, clock)
@@ -87,31 +97,31 @@ class Settling:
         return [(p, end) for p, end in self.cut.items() if self._assignment.phase(p) not in (None, Phase.UNSETTLED)]
 
     def hold(self, partition: TopicPartition, error: PartitionHeld) -> list[TopicPartition]:
-        """Hold a partition, and with it, where state is kept, those of its number; return which."""
-        before = self.holds.errors.get(partition)
-        places = self._held_with(partition, error)
-        for place in places:
-            # One that is held already has a reason of its own, unless that was this one's.
-            is_own = self._assignment.phase(place) is Phase.HELD and self.holds.errors.get(place) is not before
-            if place == partition or not is_own:
-                self.holds.hold(place, error)
-        self._assignment.set_phase(places, Phase.HELD)
-        return places
+        """Hold a partition, and with it, where state is kept, those of its number; return which, to be paused."""
+        return self._hold_each({partition: error}, {partition})
 
-    def _held_with(self, partition: TopicPartition, error: PartitionHeld) -> list[TopicPartition]:
-        # What waits for a version is tried by its next record: trying the others along with it would serve them.
-        alone = not self._keeps_state or error.kind is HoldKind.VERSION
-        return [partition] if alone else self._assignment.with_number(partition.partition)
+    def _hold_each(
+        self, errors: Mapping[TopicPartition, PartitionHeld], looked_at: Collection[TopicPartition]
+    ) -> list[TopicPartition]:
+        """Hold partitions for what is wrong with them, and those that wait along with them; return which.
 
-    def _hold_each(self, errors: Mapping[TopicPartition, PartitionHeld]) -> None:
-        """Hold partitions for what is wrong with each; those held along with some, for the first of these."""
-        held: dict[TopicPartition, PartitionHeld] = {}
+        What waits of them is forgotten: it is read again from where each goes on.
+        """
+        whose: dict[TopicPartition, TopicPartition] = {}
         for partition, error in sorted(errors.items()):
-            for place in self._held_with(partition, error):
-                held.setdefault(place, error)
-        for place, error in {**held, **errors}.items():
-            self.holds.hold(place, error)
-        self._assignment.set_phase(held, Phase.HELD)
+            # What waits for a version is tried by its next record: trying the others along with it would serve them.
+            alone = not self._keeps_state or error.kind is HoldKind.VERSION
+            for place in [partition] if alone else self._assignment.with_number(partition.partition):
+                whose.setdefault(place, partition)
+        for place, first in whose.items():
+            # A reason of its own stays where nobody has looked at it now, or only its next record can tell.
+            own = self.holds.own(place)
+            stays = own is not None and (place not in looked_at or own.kind in NOTED_KINDS)
+            reason = errors.get(place, own if stays else None)
+            self.holds.hold(place, reason or errors[first], first if reason is None else place)
+        self._assignment.set_phase(whose, Phase.HELD)
+        self._drop(frozenset(whose))
+        return list(whose)
 
     async def settle(self, transaction: Transaction, member: Membership) -> list[TopicPartition]:
         """Move partitions on; return those that are served from now on.
@@ -127,14 +137,20 @@ class Settling:
             return []
         done, held = self._recovery.finished()
         for number, error in held.items():
-            for partition in self._assignment.with_number(number):
-                self.hold(partition, error)
+            if partitions := self._assignment.with_number(number):
+                await self._stop(self._hold_each(dict.fromkeys(partitions, error), partitions), transaction, member)
         served = [partition for partition in restoring if partition.partition in done]
         if served:
             self._assignment.set_phase(served, Phase.SERVING)
             self.holds.release(partition for partition in served if not self._is_tried_by_records(partition))
             await member.resume(served)
         return served
+
+    async def _stop(self, held: list[TopicPartition], transaction: Transaction, member: Membership) -> None:
+        """Read no more of partitions of which some were served until they were held along with others."""
+        if held:
+            transaction.forget_offsets(held)
+            await member.pause(held)
 
     async def show_holds(self, member: Membership) -> None:
         """Note beside the group's offsets what only this worker can tell. Raises MemberHung."""
@@ -163,6 +179,8 @@ class Settling:
         if not self._topics_checked:
             await asyncio.to_thread(self._check_topics)
             self._topics_checked = True
+        for partition in unsettled:
+            self.cut.pop(partition, None)  # said of a position that is found anew now, and asked for anew
         found = await transaction.positions(unsettled)
         noted: dict[int, dict[str, int]] = {}
         if found is None:
@@ -181,18 +199,22 @@ class Settling:
             looks -= 1
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             ends |= await asyncio.to_thread(self._broker.end_offsets, behind)
-        positions = self._judged(found, begins, ends)
+        positions, held = self._judged(found, begins, ends)
         # Where a log was cut that is too short, the cluster tells of a position with an epoch. Until it has, nothing is
         # noted, so that whoever settles next asks as well; of one without, nobody can tell for good.
         cut = {p: stored[p] for p in behind if stored[p] > ends[p]}
         self._too_short = self._too_short.difference(unsettled).union(cut)
         asked = {p: at for p, at in cut.items() if transaction.epochs.get(p, -1) >= 0}
         for partition in cut.keys() - asked.keys():
-            await self._note(partition, UNKNOWN_END, stored[partition], transaction, member, found_at=stored[partition])
+            await self._note(partition, UNKNOWN_END, stored[partition], transaction, member)
         await member.pause(unsettled)
+        await self._stop(held, transaction, member)
         going = {p: offset for p, offset in positions.items() if self._assignment.phase(p) is Phase.UNSETTLED}
         # Of a position that was not stored, but chosen here, nothing is known but that the log has it.
         await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
+        for partition in going.keys() & stored.keys():
+            if going[partition] > stored[partition]:
+                self._tell_skipped(partition, stored[partition], going[partition])
         # Where records were passed over, what is committed lies before them still: an idle worker moves it on.
         self._assignment.processed_to((p, stored.get(p, begin)) for p, begin in going.items())
         self._assignment.processed_to(asked.items())
@@ -206,10 +228,8 @@ class Settling:
     ) -> list[TopicPartition]:
         """Hold a partition whose log has lost what was read of it, though it has grown again; return what is held."""
         stored = self._assignment.processed(partition)
-        # Of one that is served, what is committed may lie before what was processed, and nobody else moves it.
-        found_at = stored if self._assignment.phase(partition) is Phase.HELD else None
         held = self.hold(partition, lost_tail(self._application, partition, stored, end))
-        await self._note(partition, end, stored, transaction, member, found_at=found_at)
+        await self._note(partition, end, stored, transaction, member)
         return held
 
     def _noted(
@@ -224,25 +244,17 @@ class Settling:
         return noted
 
     async def _note(
-        self,
-        partition: TopicPartition,
-        end: int,
-        stored: int,
-        transaction: Transaction,
-        member: Membership,
-        *,
-        found_at: int | None,
+        self, partition: TopicPartition, end: int, stored: int, transaction: Transaction, member: Membership
     ) -> None:
         """Have the hold outlive this worker: once the log has grown past the offset, nothing else would tell.
 
-        Nothing is noted where the stored offset is no longer `found_at`: a person has decided meanwhile, and the next
+        Nothing is noted where `stored` is not the stored offset any more: a person has decided meanwhile, and the next
         try goes by that.
         """
-        if await transaction.note(partition, write_lost_tail(end), found_at):
+        if await transaction.note(partition, write_lost_tail(end), stored):
             return
         # Asked for the note that is there now, too: it stays beside the new one.
-        stands_at = (await member.committed([partition])).get(partition)
-        if found_at is None or stands_at == found_at:
+        if (await member.committed([partition])).get(partition) == stored:
             await member.note(partition, stored, write_lost_tail(end, member.notes.get(partition, "")))
 
     def _bounds(self, partitions: list[TopicPartition]) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
@@ -253,8 +265,8 @@ class Settling:
         found: Mapping[TopicPartition, int | PartitionHeld | None],
         begins: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
-    ) -> dict[TopicPartition, int]:
-        """Return where to read on; hold what cannot be read on."""
+    ) -> tuple[dict[TopicPartition, int], list[TopicPartition]]:
+        """Return where to read on; hold what cannot be read on, and return that, too."""
         positions: dict[TopicPartition, int] = {}
         errors: dict[TopicPartition, PartitionHeld] = {}
         for partition, begin in begins.items():
@@ -268,14 +280,15 @@ class Settling:
                 positions[partition] = stored
             if error is None:
                 continue
-            if error.kind is HoldKind.EXPIRED and self._skip_expired and isinstance(stored, int):
-                log.error("expired records are skipped", partition=str(partition), stored=stored, begin=begin)
-                metrics.RECORDS_EXPIRED.labels(self._application, partition.topic).inc(begin - stored)
+            if error.kind is HoldKind.EXPIRED and self._skip_expired:
                 positions[partition] = begin
                 continue
             errors[partition] = error
-        self._hold_each(errors)
-        return positions
+        return positions, self._hold_each(errors, begins.keys())
+
+    def _tell_skipped(self, partition: TopicPartition, stored: int, begin: int) -> None:
+        log.error("expired records are skipped", partition=str(partition), stored=stored, begin=begin)
+        metrics.RECORDS_EXPIRED.labels(self._application, partition.topic).inc(begin - stored)
 
     def tell_status(self, *, is_member: bool, waiting_for: str | None) -> None:
         """Tell whoever wants to know how the worker stands, where that has changed."""

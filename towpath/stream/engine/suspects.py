@@ -4,11 +4,11 @@ The one rule: what a failure has taught outlives the work that taught it. A hand
 its place in the group, makes the worker read everything anew; without this it would do the same for ever.
 """
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from towpath.stream.broker.port import Groups
-from towpath.stream.broker.record import TopicPartition
+from towpath.stream.broker.record import ConsumedRecord, TopicPartition
+from towpath.stream.engine.dead_records import DeadRecords, DeclaredDead
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +22,22 @@ class Suspicion:
 class Suspects:
     """Suspicions by position. At most what one backlog held; gone once its partition has been committed past them.
 
-    Begins with what a person has declared `dead`, by offset: those run alone as well, and come to that `verdict`.
+    What a person has declared `dead` is suspected for good: each runs alone as well, and its verdict stands.
     """
 
-    def __init__(
-        self, dead: Mapping[TopicPartition, Iterable[int]] | None = None, verdict: BaseException | None = None
-    ) -> None:
-        declared = Suspicion(0, verdict)
-        self._known = {place: dict.fromkeys(offsets, declared) for place, offsets in (dead or {}).items()}
+    def __init__(self, dead: DeadRecords | None = None) -> None:
+        self._known: dict[TopicPartition, dict[int, Suspicion]] = {}
+        self._dead = dead or DeadRecords()
+        by_whom = DeclaredDead("declared dead by stream.dead_records, without a run of its handler")
+        self._declared = Suspicion(verdict=by_whom)
 
     def __bool__(self) -> bool:
-        return bool(self._known)
+        return bool(self._known or self._dead)
+
+    def _suspicion(self, record: ConsumedRecord) -> Suspicion | None:
+        if record in self._dead:
+            return self._declared
+        return self._known.get(record.topic_partition, {}).get(record.offset)
 
     def note(self, groups: Groups, suspicion: Suspicion) -> None:
         """Suspect every record in `groups`: when they come again, each is run alone, its attempts counted on."""
@@ -48,13 +53,12 @@ class Suspects:
         trusted: Groups = {}
         pieces: list[tuple[Groups, Suspicion | None]] = []
         for partition, records in groups.items():
-            known = self._known.get(partition)
-            if not known or not any(record.offset in known for record in records):
+            suspicions = [self._suspicion(record) for record in records]
+            if not any(suspicions):
                 trusted[partition] = records
                 continue
             run: Groups = {}
-            for record in records:
-                suspicion = known.get(record.offset)
+            for record, suspicion in zip(records, suspicions, strict=True):
                 if suspicion is None:
                     run.setdefault(partition, []).append(record)
                     continue

@@ -60,11 +60,8 @@ class Transaction(Protocol):
         """Return where to read on, or why it cannot be read; None if the group's own offsets say it."""
         ...
 
-    async def note(self, partition: TopicPartition, text: str, offset: int | None) -> bool:
-        """Write a note beside a stored offset, unless that is no longer `offset` (None: whatever it is).
-
-        Return False where the group's own offsets are to bear it.
-        """
+    async def note(self, partition: TopicPartition, text: str, offset: int) -> bool:
+        """Write a note beside a stored offset, if that is `offset`; return False where the group's are to bear it."""
         ...
 
     def open(self, number: int, groups: Groups) -> Unit:
@@ -151,7 +148,7 @@ class KafkaTransaction:
         """Return None: the group's own offsets are part of the transaction."""
         return
 
-    async def note(self, partition: TopicPartition, text: str, offset: int | None) -> bool:  # noqa: ARG002
+    async def note(self, partition: TopicPartition, text: str, offset: int) -> bool:  # noqa: ARG002
         """Return False: the group's own offsets bear it."""
         return False
 
