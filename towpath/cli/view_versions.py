@@ -78,8 +78,10 @@ def end_of_workers(settings: Settings, found: "Version") -> str:
     """Return what ends the workers of a version once the project no longer has it.
 
     Started again, the stack's process `view:NAME` is the worker of the version that is the oldest then. Where that one
-    has a process already, or the process has the name of the version that goes, the stack's workers are others.
+    has a process already, or the process has the name of the version that goes, the stack's workers are others. The
+    engine's own view never leaves the project: the stack goes on without workers.
     """
+    from towpath.orchestrator.sagas_view import NAME
     from towpath.stack.client import running
     from towpath.stack.home import Home
     from towpath.stack.supervisor.spec import State
@@ -91,6 +93,8 @@ def end_of_workers(settings: Settings, found: "Version") -> str:
     processes = processes_of(home, statuses, group_name(settings.project.name, found.view, found.number))
     if not processes:
         return "stop its workers where they run (SIGTERM)"
+    if found.declared and found.view == NAME:
+        return "towpath down, then towpath up"
     beside = {name for name, one in statuses.items() if name.startswith(f"{oldest}@") and one.state != State.STOPPED}
     if found.others_declared and not beside and all(name.partition("/")[0] == oldest for name in processes):
         return ", then ".join(f"towpath restart {name}" for name in processes)

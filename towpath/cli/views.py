@@ -251,16 +251,21 @@ def drop(
     as_json: AsJson = False,
 ) -> None:
     """Drop a version that nobody reads: its rows, its offsets and its ids."""
+    from towpath.orchestrator.sagas_view import NAME
     from towpath.view.versions import postgres
-    from towpath.view.versions.standing import DECLARED_IN
+    from towpath.view.versions.standing import DECLARED_IN, published_kept
 
     settings = load_settings()
     found = version_of(settings, name, version)
+    if found.published:  # before its workers, which readers need
+        others = [one.number for one in versions_of(settings, name) if one.built and one.number != version]
+        raise published_kept(name, version, others, declarable=name != NAME)
     if found.workers:
+        declared_there = found.declared and name != NAME
         raise RefusedError(
             f"version {version} of view {name} would be built anew by its {output.counted(found.workers, 'worker')}",
             kept="every version",
-            next_step=(f"take it out of {DECLARED_IN}, then " if found.declared else "")
+            next_step=(f"take it out of {DECLARED_IN}, then " if declared_there else "")
             + f"{end_of_workers(settings, found)}, then drop it",
         )
     if found.builders:

@@ -19,6 +19,7 @@ from towpath.cli import run, view_building, view_versions, views
 from towpath.cli.view_building import FOLDED_SECONDS, Watched
 from towpath.clock import ManualClock
 from towpath.errors import NotFoundError, RefusedError
+from towpath.orchestrator.sagas_view import NAME
 from towpath.project import SAGAS_VIEW_WORKER, load_views, worker_names
 from towpath.settings import Settings, load_settings
 from towpath.stack.groups import applications
@@ -213,6 +214,7 @@ class Stack:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
         self.members: dict[str, int] = {}
         self.published = 1
+        self.built = [1, 2]
         self.statuses: dict[str, ProcessStatus] = {}
         self.done: list[tuple[str, ...]] = []
         self._monkeypatch = monkeypatch
@@ -229,7 +231,7 @@ class Stack:
         database = nullcontext(SimpleNamespace(transaction=self.transaction, execute=lambda *_: None))
         answers: dict[str, Any] = {
             "views_connection": lambda _: database,
-            "built_versions": lambda *_: [1, 2],
+            "built_versions": lambda *_: self.built,
             "published_version": lambda *_: self.published,
             "vector_of_version": lambda *_: {},
             "count_rows": lambda *_: 7,
@@ -272,12 +274,14 @@ class Stack:
     def wait_ready(self, *_: Any) -> None:
         """It is."""
 
-    def process(self, name: str, version: int | None = None, state: State = State.READY) -> None:
+    def process(
+        self, name: str, version: int | None = None, state: State = State.READY, *, view: str = "customers"
+    ) -> None:
         """Have a process, which says that it folds a version."""
         self.statuses[name] = ProcessStatus(name, Group.WORKER, state, "1", (), "log", os.getpid(), 1.0, 1, None)
         if version is not None:
             settings = load_settings(ROOT)
-            group = f"{settings.project.name}-view-customers-v{version}"
+            group = f"{settings.project.name}-view-{view}-v{version}"
             self.members[group] = 1
             told = WorkerStatus(application=group, slot="1", is_member=True)
             tell_status(Home(settings.stack_home).ready_file(name), told)
@@ -322,11 +326,11 @@ def test_a_published_version_whose_process_has_left_its_group_is_restarted(stack
     assert stack.done == [("restart", "view:customers@2")]
 
 
-def refused_drop(version: int) -> str:
-    """Return what is said of a version that is not dropped for its worker."""
-    drop = ("views", "drop", "customers", "--version", str(version), "--reason", "t", "--yes")
+def refused_drop(version: int, *, view: str = "customers", because: str = "built anew") -> str:
+    """Return what is said of a version that is not dropped, for its worker or for what else is named."""
+    drop = ("views", "drop", view, "--version", str(version), "--reason", "t", "--yes")
     said = next_steps.run(ROOT, *drop).leads_on()
-    assert (said.code, "built anew" in said.text) == (6, True), said.text
+    assert (said.code, because in said.text) == (6, True), said.text
     return said.text
 
 
@@ -366,3 +370,33 @@ def test_workers_that_no_stack_has_are_stopped_where_they_run(stack: Stack) -> N
     stack.published = 2
     stack.members[f"{load_settings(ROOT).project.name}-view-customers-v1"] = 1
     assert "stop its workers where they run (SIGTERM), then drop it" in refused_drop(1)
+
+
+@pytest.mark.parametrize(("published", "other"), [(1, 2), (2, 1)])
+def test_the_worker_of_the_version_that_readers_see_is_not_ended_for_a_drop(
+    stack: Stack, published: int, other: int
+) -> None:
+    """Nobody would fold it then, and the drop would be refused all the same: another one is promoted first."""
+    stack.published = published
+    stack.process("view:customers", 1)
+    stack.process("view:customers@2", 2)
+    told = refused_drop(published, because="readers see")
+    assert DECLARED_IN not in told
+    assert next_steps.run(ROOT, *step_in(told, "views promote x --version x --reason REASON"), "--yes").code == 0
+    assert stack.published == other
+    assert DECLARED_IN in refused_drop(published)
+
+
+def test_who_drops_the_engines_own_view_ends_its_worker_without_a_file_of_the_project(stack: Stack) -> None:
+    """No file of the project has it, so it is neither taken out there nor declared with a higher version."""
+    stack.built = [4]
+    stack.published = 4
+    stack.process(SAGAS_VIEW_WORKER, 4, view=NAME)
+    told = refused_drop(4, view=NAME, because="readers see")
+    assert (f"DROP VIEW {NAME}" in told, "declare" in told) == (True, False)
+    stack.published = 0
+    told = refused_drop(4, view=NAME)
+    assert DECLARED_IN not in told
+    assert next_steps.run(ROOT, *step_in(told, "down")).code == 0
+    assert next_steps.run(ROOT, *step_in(told, "up")).code == 0
+    assert stack.done == [("down",)]

@@ -164,12 +164,17 @@ class Version:
         }
 
 
-def published_kept(view: str, version: int, others: Collection[int]) -> RefusedError:
-    """Return the error of who would drop the version that readers see; `others` are those built beside it."""
-    step = (
-        "declare it with a higher version, build that and promote it first; or, where the view is to go altogether, "
-        f"take the name from readers in the views' database (DROP VIEW {view}), then drop it again"
-    )
+def published_kept(view: str, version: int, others: Collection[int], *, declarable: bool = True) -> RefusedError:
+    """Return the error of who would drop the version that readers see; `others` are those built beside it.
+
+    The engine's own view is not `declarable`: which versions of it there are is the engine's.
+    """
+    step = f"take the name from readers in the views' database (DROP VIEW {view}), then drop it again"
+    if declarable:
+        step = (
+            "declare it with a higher version, build that and promote it first; or, where the view is to go "
+            f"altogether, {step}"
+        )
     if others:
         step = f"promote another one first: towpath views promote {view} --version {max(others)} --reason REASON"
     return RefusedError(
