@@ -9,7 +9,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg import sql
 
 from schemas.records.order import OrderConfirmed, OrderRejected
 from tests.integration.stream.test_lost_tail import READ, Counts, Course
@@ -308,40 +307,6 @@ def test_a_version_on_which_something_is_built_is_kept_and_that_is_named(
     with shop.connected() as own:
         drop(own, PROJECT, DROP_TWO)
         assert built_versions(own, "counts") == [1]
-
-
-def test_a_version_that_another_role_owns_goes_once_its_owner_has_given_all_of_it(
-    shop: Shop, database_url: str
-) -> None:
-    """By the statements that are named, one after the other: its table, and the functions of its triggers."""
-    with shop.connected() as own:
-        create_stream_tables(own)
-        for version in (1, 2):
-            ViewTable(replace(VIEW, version=version, notify_field=VIEW.key)).create(own)
-    role = sql.Identifier(f"other_{uuid4().hex}")
-    rights = "GRANT ALL ON ALL TABLES IN SCHEMA public TO {0}; GRANT ALL ON SCHEMA public TO {0}"
-    with psycopg.connect(database_url) as own:
-        own.execute(sql.SQL("CREATE ROLE {0}; " + rights).format(role))
-    given: list[str] = []
-    try:
-        while len(given) < 4:
-            try:
-                with shop.connected() as own:
-                    own.execute(sql.SQL("SET LOCAL ROLE {}").format(role))
-                    drop(own, PROJECT, DROP_TWO)
-                    break
-            except RefusedError as refused:
-                found = re.search(r"(ALTER \w+ \S+) OWNER TO", refused.next_step or "")
-                given.append(found[1] if found else str(refused))
-                with psycopg.connect(database_url) as admin:
-                    admin.execute(sql.SQL("{} OWNER TO {}").format(sql.SQL(given[-1]), role))
-        with shop.connected() as own:
-            assert built_versions(own, "counts") == [1], given
-    finally:
-        with psycopg.connect(database_url) as own:
-            own.execute(sql.SQL("REASSIGN OWNED BY {0} TO CURRENT_USER; DROP OWNED BY {0}; DROP ROLE {0}").format(role))
-    functions = ["ALTER FUNCTION counts_v2_notify()", "ALTER FUNCTION counts_v2_is_published()"]
-    assert given == ["ALTER TABLE counts_v2", *functions]
 
 
 def test_the_last_version_of_a_view_goes_once_its_name_is_taken_from_readers(shop: Shop) -> None:

@@ -81,6 +81,26 @@ VALUES (%(view)s, %(action)s, %(version_before)s, %(version_after)s, %(actor)s, 
 _FLAG = """
 CREATE OR REPLACE FUNCTION {function}() RETURNS boolean LANGUAGE sql STABLE AS {body}
 """
+_KEPT = ("towpath_offsets", "towpath_seen", "towpath_horizon", "towpath_parked")
+# What a role lacks that is refused, with the role for its {}. Who replaces what it owns needs CREATE all the same.
+_MAY_FOLLOW = (
+    "GRANT SELECT, UPDATE ON public.towpath_offsets TO {}",
+    "GRANT SELECT ON public.towpath_parked TO {}",
+)
+_MAY_FORGET = f"GRANT SELECT, UPDATE, DELETE ON {', '.join(f'public.{name}' for name in _KEPT)} TO {{}}"
+_MAY_DECIDE = "GRANT SELECT, INSERT ON towpath_view_decisions TO {}"
+_OWNS = "ALTER {} {} OWNER TO {{}}"
+
+
+@contextmanager
+def _needs(*statements: str) -> Iterator[None]:
+    """Note on a refusal of what is done in here which statements let a role do it, with the role for their {}."""
+    try:
+        yield
+    except errors.InsufficientPrivilege as error:
+        for statement in statements:
+            error.add_note(statement)
+        raise
 
 
 def views_connection(settings: Settings) -> AbstractContextManager[Connection]:
@@ -120,7 +140,8 @@ def create_decisions(connection: Connection) -> None:
 
 def note_decision(connection: Connection, decision: VersionDecision) -> None:
     """Write down what was done, in the transaction that does it."""
-    connection.execute(_DECIDE, decision.to_json())
+    with _needs(_MAY_DECIDE):
+        connection.execute(_DECIDE, decision.to_json())
 
 
 def published_version(connection: Connection, view: str) -> int | None:
@@ -177,7 +198,8 @@ def vector_of(connection: Connection, application: str, *, locked: bool = False)
     """Return the next offset of each partition that an application has begun; `locked` holds its workers back."""
     if not has_offsets(connection):
         return {}
-    rows = connection.execute(_VECTOR + (" FOR UPDATE" if locked else ""), (application,)).fetchall()
+    with _needs(*_MAY_FOLLOW):
+        rows = connection.execute(_VECTOR + (" FOR UPDATE" if locked else ""), (application,)).fetchall()
     return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
 
 
@@ -204,8 +226,11 @@ def publish(connection: Connection, view: str, version: int) -> None:
     name = sql.Identifier(view)
     columns = sql.SQL(", ").join(sql.Identifier(column.name) for column in shape.columns)
     body = sql.SQL("VIEW {} AS SELECT {} FROM {}").format(name, columns, sql.Identifier(table_name(view, version)))
+    # Readers see by the rights of the name's owner, before the swap and after a rollback too.
+    tables = ", ".join(table_name(view, number) for number in built_versions(connection, view))
+    owned = [] if published_version(connection, view) is None else [_OWNS.format("VIEW", view)]
     try:
-        with connection.transaction():
+        with _needs(MAY_MAKE_TABLES, f"GRANT SELECT ON {tables} TO {{}}", *owned), connection.transaction():
             connection.execute(sql.SQL("CREATE OR REPLACE ") + body)
     except errors.InvalidTableDefinition:  # other columns: the name is given to another SQL view
         names = [column.name for column in shape.columns]
@@ -247,7 +272,8 @@ def flag_published(connection: Connection, view: str, version: int, *, published
     """Let a version's trigger tell listeners of changes, or not, where it has one."""
     function = flag_name(table_name(view, version))
     if connection.execute("SELECT to_regproc(%s) IS NOT NULL", (function,)).fetchall()[0][0]:
-        create_flag(connection, table_name(view, version), published=published)
+        with _needs(MAY_MAKE_TABLES, _OWNS.format("FUNCTION", f"{function}()")):
+            create_flag(connection, table_name(view, version), published=published)
 
 
 def create_flag(connection: Connection, table: str, *, published: bool) -> None:
@@ -279,17 +305,18 @@ def refusals_told(connection: Connection, view: str, version: int) -> Iterator[N
         raise RefusedError(
             f"the database refuses to publish version {version} of view {view}: {first_line(error)}",
             kept="the published version",
-            next_step=f"{_to_do(connection, error, 'VIEW', view)}; then promote it again, which a worker that is to "
+            next_step=f"{_to_do(connection, error)}; then promote it again, which a worker that is to "
             "publish it does by itself",
         ) from error
 
 
-def _to_do(connection: Connection, error: psycopg.Error, kind: str, name: str) -> str:
-    """Return what a person must do in the database that refused to change or drop what it calls `name`."""
-    if not (name and isinstance(error, errors.InsufficientPrivilege)):
+def _to_do(connection: Connection, error: psycopg.Error) -> str:
+    """Return what a person must do in the database that has refused something: what `_needs` has noted, if anything."""
+    noted: list[str] = getattr(error, "__notes__", [])
+    if not noted:
         return "see to that in the database"
-    user = connection.info.user
-    return f"have the owner of {name}, or a superuser, give it to {user}: ALTER {kind} {name} OWNER TO {user}"
+    role = sql.Identifier(connection.info.user).as_string(connection)
+    return f"have a superuser, or the owner of what it names, run: {'; '.join(one.format(role) for one in noted)}"
 
 
 class _NotYetError(Exception):
@@ -372,7 +399,8 @@ def _require_none_in_quarantine(connection: Connection, project: str, decision: 
     if not has_offsets(connection):
         return
     published = None if before is None else group_name(project, view, before)
-    ((keys,),) = connection.execute(_ALONE, (group_name(project, view, after), published)).fetchall()
+    with _needs(*_MAY_FOLLOW):
+        ((keys,),) = connection.execute(_ALONE, (group_name(project, view, after), published)).fetchall()
     if keys:
         raise RefusedError(
             f"version {after} of view {view} has keys in quarantine ({keys}): readers would miss their records",
@@ -406,11 +434,9 @@ def taken_back(connection: Connection, view: str, version: int) -> VersionDecisi
 def _last(connection: Connection, view: str, actions: list[str], before: int | None) -> VersionDecision | None:
     if connection.execute("SELECT to_regclass('towpath_view_decisions') IS NULL").fetchall()[0][0]:
         return None
-    found = connection.execute(_LAST, (view, actions, before, before)).fetchone()
+    with _needs(_MAY_DECIDE):
+        found = connection.execute(_LAST, (view, actions, before, before)).fetchone()
     return None if found is None else VersionDecision(*found)
-
-
-_KEPT = ("towpath_offsets", "towpath_seen", "towpath_horizon", "towpath_parked")
 
 
 def drop(connection: Connection, project: str, decision: VersionDecision) -> None:
@@ -425,7 +451,6 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
         raise _held(view, version, f"version {version} of view {view} is being built")
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
     table = table_name(view, version)
-    owned = ("", "")
     try:
         lock_view(connection, view)
         if published_version(connection, view) == version:
@@ -434,12 +459,11 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
         built_shape(connection, view, version)
         # A worker takes its offsets first, its table then: in another order each would wait for the other.
         vector_of(connection, group_name(project, view, version), locked=True)
-        owned = ("TABLE", table)
-        connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
+        with _needs(_OWNS.format("TABLE", table)):
+            connection.execute(sql.SQL("DROP TABLE {}").format(sql.Identifier(table)))
         for function in (f"{table}_notify", flag_name(table)):
-            owned = ("FUNCTION", f"{function}()")
-            connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(function)))
-        owned = ("", "")
+            with _needs(_OWNS.format("FUNCTION", f"{function}()")):
+                connection.execute(sql.SQL("DROP FUNCTION IF EXISTS {}()").format(sql.Identifier(function)))
         forget_version(connection, project, view, version)
         note_decision(connection, decision)
     except _HELD as error:
@@ -459,7 +483,7 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
         raise RefusedError(
             f"the database refuses to drop version {version} of view {view}: {first_line(error)}",
             kept="every version",
-            next_step=f"{_to_do(connection, error, *owned)}; then: {_drop_again(view, version)}",
+            next_step=f"{_to_do(connection, error)}; then: {_drop_again(view, version)}",
         ) from error
 
 
@@ -478,8 +502,9 @@ def _drop_again(view: str, version: int) -> str:
 def forget_version(connection: Connection, project: str, view: str, version: int) -> None:
     """Forget how far a version has come: its offsets, ids and parked keys."""
     if has_offsets(connection):
-        for kept in _KEPT:
-            connection.execute(
-                sql.SQL("DELETE FROM {} WHERE application = %s").format(sql.Identifier("public", kept)),
-                (group_name(project, view, version),),
-            )
+        with _needs(_MAY_FORGET):
+            for kept in _KEPT:
+                connection.execute(
+                    sql.SQL("DELETE FROM {} WHERE application = %s").format(sql.Identifier("public", kept)),
+                    (group_name(project, view, version),),
+                )
