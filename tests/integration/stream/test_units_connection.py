@@ -13,6 +13,7 @@ from tests.integration.stream.test_database_faults import TABLES, Act, run_with
 from tests.integration.stream.test_database_unit import TABLE, applied_values, apply_all, fill, options, until
 from tests.unit.stream.support import memory_broker, working
 from towpath.errors import ConfigurationError
+from towpath.stream.engine.elsewhere.postgres import require_in_public
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.postgres import create_stream_tables
 
@@ -130,6 +131,20 @@ def test_what_an_older_version_keeps_elsewhere_is_not_begun_anew(
     apply_until(21, connection, options(broker, database_url))
     assert len(applied_values(connection)) == 21
     assert connection.execute("SELECT id FROM public.towpath_seen").fetchall() == [("an id",)]
+
+
+@pytest.mark.parametrize("schema", ["100%", "a%b", "%s", "{x}"])
+def test_a_schema_may_have_any_name(connection: Connection, schema: str) -> None:
+    """What lies there is told, and moved by what is told, as of any other."""
+    create_stream_tables(connection)
+    connection.execute("INSERT INTO towpath_offsets VALUES ('app', 'in', 0, 'id', 8)")
+    move_elsewhere(connection, schema)
+    create_stream_tables(connection)
+    with pytest.raises(ConfigurationError, match=r"in\[0\]@8, last moved") as refused:
+        require_in_public(connection, "app")
+    connection.execute(advised(refused.value))
+    require_in_public(connection, "app")
+    assert connection.execute("SELECT next_offset FROM public.towpath_offsets").fetchall() == [(8,)]
 
 
 @pytest.mark.parametrize("of", ["the same application", "another application"])

@@ -84,7 +84,8 @@ def require_in_public(connection: Connection, application: str) -> None:
 
 def _how_far(connection: Connection, schema: str, application: str) -> str | None:
     """Return where a schema's offsets are, and since when, in short; None where it has none of the application."""
-    rows = connection.execute(_HOW_FAR.format(schema).encode(), (application,)).fetchall()
+    query = _HOW_FAR.format(schema.replace("%", "%%"))  # which would be a placeholder
+    rows = connection.execute(query.encode(), (application,)).fetchall()
     places = [place for place, _ in rows[:_SHOWN_OFFSETS]]
     if more := len(rows) - len(places):
         places.append(f"{more} more")
