@@ -19,6 +19,7 @@ from towpath.outbox.names import VIEWS_DATABASE
 from towpath.outbox.postgres import MAY_MAKE_TABLES, connected, permitted
 from towpath.settings import Settings
 from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.elsewhere.postgres import require_in_public
 from towpath.view.versions.standing import Column, Shape, Vector, VersionDecision, missing, published_kept
 from towpath.view.view import group_name, table_name
 
@@ -444,6 +445,7 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
 
     Raises RefusedError for the published one, for one that is being built or that somebody holds in an open
     transaction, and where the database refuses: something in it is built on the version, or another owns it.
+    ConfigurationError where the version's offsets lie in another schema.
     """
     view, version = decision.view, decision.version_before
     assert version is not None
@@ -457,6 +459,7 @@ def drop(connection: Connection, project: str, decision: VersionDecision) -> Non
             others = [number for number in built_versions(connection, view) if number != version]
             raise published_kept(view, version, others)
         built_shape(connection, view, version)
+        require_in_public(connection, group_name(project, view, version))  # else they would stay, of no rows
         # A worker takes its offsets first, its table then: in another order each would wait for the other.
         vector_of(connection, group_name(project, view, version), locked=True)
         with _needs(_OWNS.format("TABLE", table)):

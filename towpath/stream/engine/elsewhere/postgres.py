@@ -52,8 +52,8 @@ def require_in_public(connection: Connection, application: str) -> None:
     """Raise ConfigurationError where another schema has the application's offsets, and `public` has none of it.
 
     So it is where older versions made them while a search path led there. Of several schemas a person says which one
-    counts: what is behind applies once more what the other has applied. The tables are in `public`, and committed:
-    what is advised moves the rows there.
+    counts: what is behind applies once more what the other has applied. Where the tables are in `public`, and
+    committed, what is advised moves the rows there.
     """
     known = list(OFFSETS_COLUMNS), list(OFFSETS_COLUMNS.values())
     schemas = [schema for (schema,) in connection.execute(_SCHEMAS, known).fetchall()]
@@ -74,11 +74,13 @@ def require_in_public(connection: Connection, application: str) -> None:
     moves = connection.execute(
         _MOVES, {"schema": schema, "application": application, "tables": list(TABLES)}
     ).fetchall()
+    to_move = f"stop what works on this database, then run there: {' '.join(move for (move,) in moves)}"
+    if not moves:  # there are no tables yet to move them to
+        to_move = f"start {application} again, and follow what it says"
     raise ConfigurationError(
         f"database {database} keeps how far {application} is in schema {schema} ({keeping[schema]}), not in public",
         kept="all of it; without it, what was applied would be applied once more",
-        next_step=f"where {application} is to begin anew, rename {schema}.towpath_offsets; else stop what works on "
-        f"this database, then run there: {' '.join(move for (move,) in moves)}",
+        next_step=f"where {application} is to begin anew, rename {schema}.towpath_offsets; else {to_move}",
     )
 
 
