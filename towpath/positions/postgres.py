@@ -12,6 +12,7 @@ from towpath.positions.decision import PositionDecision, Standing
 from towpath.stream.broker.port import Broker
 from towpath.stream.broker.position import PartitionHeld, judge, lost_tail, read_lost_tail, recreated
 from towpath.stream.broker.record import TopicPartition
+from towpath.stream.engine.elsewhere.postgres import require_in_public
 
 CONNECT_TIMEOUT_SECONDS = 5
 LOCK_TIMEOUT_MILLISECONDS = 10_000
@@ -62,9 +63,20 @@ def _connected(url: str, options: Mapping[str, Any]) -> Iterator[psycopg.Connect
 
 
 def database_standings(broker: Broker, application: str, url: str, options: Mapping[str, Any]) -> list[Standing]:
-    """Return where an application stands by its database. Raises WorldError, NotFoundError where it has no offsets."""
+    """Return where an application stands by its database.
+
+    Raises WorldError, NotFoundError where no worker has kept offsets there, ConfigurationError where the application's
+    lie in another schema.
+    """
     with _connected(url, options) as connection:
-        rows = connection.execute(_READ, (application,)).fetchall()
+        try:
+            rows = connection.execute(_READ, (application,)).fetchall()
+        except psycopg.errors.UndefinedTable:
+            connection.rollback()
+            require_in_public(connection, application)
+            raise
+        if not rows:
+            require_in_public(connection, application)
     topics = {row[0] for row in rows}
     counts = broker.partition_counts(topics)
     rows = [row for row in rows if row[1] < counts.get(row[0], 0)]

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from towpath.errors import NotFoundError, WorldError
+from towpath.errors import ConfigurationError, NotFoundError, WorldError
 from towpath.orchestrator.agent import application_name as of_saga
 from towpath.orchestrator.sagas_view import own_views
 from towpath.outbox.names import VIEWS_DATABASE
@@ -32,13 +32,14 @@ class Application:
 class GroupReport:
     """How a group stands: who its members are, and where it stands in each partition that it has read.
 
-    `away` says why that cannot be told, None where it can: the database that keeps its positions does not answer.
+    `away` says why that cannot be told, None where it can: the database that keeps its positions does not answer, or
+    keeps them in another schema.
     """
 
     application: Application
     members: tuple[GroupMember, ...]
     standings: tuple[Standing, ...] = ()
-    away: WorldError | None = None
+    away: WorldError | ConfigurationError | None = None
 
     @property
     def lag(self) -> int:
@@ -75,7 +76,10 @@ def applications(settings: Settings) -> dict[str, Application]:
 def standings(
     settings: Settings, broker: Broker, application: Application, places: Iterable[TopicPartition] | None = None
 ) -> list[Standing]:
-    """Return where an application stands, in all that it has read or in `places`. Raises WorldError."""
+    """Return where an application stands, in all that it has read or in `places`.
+
+    Raises WorldError, ConfigurationError where its positions lie in another schema than a worker looks in.
+    """
     if application.database is None:
         read = broker.group_offsets(application.name) if places is None else places
         return group_standings(broker, application.name, read)
@@ -96,5 +100,5 @@ def group_reports(settings: Settings, broker: Broker) -> Iterator[GroupReport]:
             yield GroupReport(application, members, tuple(standings(settings, broker, application)))
         except BrokerAway:
             raise
-        except WorldError as error:
+        except (WorldError, ConfigurationError) as error:
             yield GroupReport(application, members, away=error)

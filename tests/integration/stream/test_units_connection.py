@@ -3,16 +3,21 @@
 import asyncio
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
 from psycopg import sql
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from tests.integration.stream.test_database_faults import TABLES, Act, run_with
 from tests.integration.stream.test_database_unit import TABLE, applied_values, apply_all, fill, options, until
 from tests.unit.stream.support import memory_broker, working
 from towpath.errors import ConfigurationError
+from towpath.settings import load_settings
+from towpath.stack import groups
+from towpath.stack.groups import Application
 from towpath.stream.engine.elsewhere.postgres import require_in_public
 from towpath.stream.engine.options import StreamOptions
 from towpath.stream.engine.postgres import create_stream_tables
@@ -145,6 +150,31 @@ def test_a_schema_may_have_any_name(connection: Connection, schema: str) -> None
     connection.execute(advised(refused.value))
     require_in_public(connection, "app")
     assert connection.execute("SELECT next_offset FROM public.towpath_offsets").fetchall() == [(8,)]
+
+
+@pytest.mark.parametrize("public", ["has no tables", "has empty tables", "has those of others"])
+def test_positions_that_lie_elsewhere_are_told_by_who_lists_them(
+    connection: Connection, database_url: str, public: str
+) -> None:
+    """Not that nothing has been read yet; who looks at all groups looks at the others too."""
+    create_stream_tables(connection)
+    connection.execute("INSERT INTO towpath_offsets VALUES ('app', 'in', 0, 'id', 8)")
+    move_elsewhere(connection, "svc")
+    if public != "has no tables":
+        create_stream_tables(connection)
+    if public == "has those of others":
+        connection.execute("INSERT INTO public.towpath_offsets VALUES ('other', 'in', 0, 'id', 0)")
+    connection.commit()
+    broker, settings = memory_broker(), load_settings(environment=False)
+    postgres = settings.postgres.model_copy(update={"urls": {"svc": SecretStr(database_url)}})
+    settings = settings.model_copy(update={"postgres": postgres})
+    with pytest.raises(ConfigurationError, match=r"in schema svc .*, not in public"):
+        groups.standings(settings, broker, Application("app", "service:svc", "svc"))
+    assert groups.standings(settings, broker, Application("new", "service:svc", "svc")) == []
+    known = {name: Application(name, "service:svc", "svc") for name in ("app", "new")}
+    with patch.object(groups, "applications", lambda _: known):
+        away = {report.application.name: report.away for report in groups.group_reports(settings, broker)}
+    assert (type(away["app"]), away["new"]) == (ConfigurationError, None)
 
 
 @pytest.mark.parametrize("of", ["the same application", "another application"])
