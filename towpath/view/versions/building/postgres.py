@@ -64,7 +64,7 @@ def begin_at_topics(
 
 def _begin_at(connection: Connection, project: str, view: View[Any], bounds: Bounds) -> None:
     """Have the table of a version that has not begun, and its offsets where its topics begin."""
-    with _beginning(connection, project, view):
+    with _beginning(connection, view):
         application = require_not_begun(connection, project, view)
         ViewTable(view).create_unseen(connection)
         for place, begin in sorted(bounds.begins.items()):
@@ -72,7 +72,7 @@ def _begin_at(connection: Connection, project: str, view: View[Any], bounds: Bou
 
 
 @contextmanager
-def _beginning(connection: Connection, project: str, view: View[Any]) -> Iterator[None]:
+def _beginning(connection: Connection, view: View[Any]) -> Iterator[None]:
     """Hold a version until the connection ends, and nothing else: what begins in here may take hours.
 
     What all versions share is made in a transaction of its own. The version is held before the one in which it begins,
@@ -83,7 +83,6 @@ def _beginning(connection: Connection, project: str, view: View[Any]) -> Iterato
         create_stream_tables(connection)
         create_decisions(connection)
     with connection.transaction():
-        require_in_public(connection, group_name(project, view.name, view.version))
         if not lock_version(connection, view.name, view.version, until="the connection ends"):
             raise _begun(view, "is being built by somebody else", "what that one builds")
     try:
@@ -105,7 +104,7 @@ def begin_with_rows(
     """
     before = decision.version_before
     assert before is not None
-    with _beginning(connection, project, view):
+    with _beginning(connection, view):
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         require_rows(connection, project, view, before)
         table = ViewTable(view)
@@ -265,7 +264,8 @@ def _no_row(view: View[Any], key: str, error: Exception) -> ConfigurationError:
 
 
 def require_not_begun(connection: Connection, project: str, view: View[Any]) -> str:
-    """Return the version's group. Raises RefusedError where it has begun."""
+    """Return the version's group. Raises RefusedError where it has begun, ConfigurationError where it has elsewhere."""
+    require_in_public(connection, group_name(project, view.name, view.version))
     if vector_of_version(connection, project, view.name, view.version):
         raise _begun(view, "has begun", "what it has folded")
     if shape_of(connection, view.table) is None:
@@ -289,6 +289,7 @@ def _require_whole(connection: Connection, project: str, view: View[Any], before
         raise NotFoundError(
             f"view {view.name} has no version {before} to begin with", next_step=f"towpath views status {view.name}"
         )
+    require_in_public(connection, application)
     lacking = set(view.topics) - {place.topic for place in vector_of(connection, application)}
     if lacking:
         raise RefusedError(
