@@ -9,7 +9,7 @@ from tests.unit.stream.support import Worker, copy, memory_broker, options_for, 
 from tests.unit.stream.test_held_partitions import PLACE, accept, committed, holding, put
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.memory.clients import MemoryMember
-from towpath.stream.broker.port import BrokerAway
+from towpath.stream.broker.port import BrokerAway, OutcomeUnknown
 from towpath.stream.broker.position import HoldKind
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine import holds, settling
@@ -232,3 +232,31 @@ def test_a_late_answer_does_not_take_a_decision_back(monkeypatch: pytest.MonkeyP
     assert not statuses[-1].held, [held.reason for held in statuses[-1].held]
     assert committed(broker) == END
     assert "lost tail" not in broker.group("app").notes.get(PLACE, "")
+
+
+@pytest.mark.parametrize("states", [(), ("counts",)])
+def test_a_log_that_is_cut_while_the_coordinator_is_away_does_not_end_the_worker(states: tuple[str, ...]) -> None:
+    """What the cluster tells of the log comes while no producer can be started: it is dealt with after that."""
+    broker = memory_broker()
+    statuses: list[WorkerStatus] = []
+
+    async def main() -> None:
+        put(broker, PLACE, *(f"v{n}" for n in range(8)))
+        options = options_for(broker, states=states, on_status=statuses.append)
+        async with working(copy, options, ["in"]) as worker:
+            await worker.until(lambda: committed(broker) == 8)
+            broker.append("in", b"other", key=b"k", partition=1)
+            # The coordinator restarts: a commit is not answered, and a producer cannot start for a while.
+            await worker.until(lambda: committed(broker, PLACE._replace(partition=1)) == 1)
+            broker.faults.order("start", BrokerAway("the coordinator restarts"), times=5)
+
+            def is_cut() -> None:
+                broker.log_of(PLACE).truncate(5)
+                put(broker, PLACE, *(f"new{n}" for n in range(5, 12)))
+                raise OutcomeUnknown("no answer")
+
+            broker.faults.call("commit", is_cut)
+            broker.append("in", b"other2", key=b"k", partition=1)
+            await worker.until(holding(statuses, HoldKind.BEYOND_END), 20)
+
+    asyncio.run(main())

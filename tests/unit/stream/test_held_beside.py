@@ -5,10 +5,11 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
-from tests.unit.stream.support import SETTINGS, copy, memory_broker, options_for, values, working
+from tests.unit.stream.support import SETTINGS, Worker, copy, memory_broker, options_for, values, working
 from tests.unit.stream.test_held_partitions import accept, committed, expired_total, holding, put
 from towpath.stream.broker.memory import MemoryBroker
-from towpath.stream.broker.port import BrokerAway, Groups
+from towpath.stream.broker.memory.clients import MemoryMember
+from towpath.stream.broker.port import Assigned, BrokerAway, Groups, Polled
 from towpath.stream.broker.position import HoldKind, PartitionHeld
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine import holds, settling, transaction
@@ -299,3 +300,117 @@ def test_what_waits_of_a_partition_that_is_held_along_is_applied_once(
     asyncio.run(main())
     sent = values(broker.records("out"))
     assert (sent.count("hard"), sent.count("next")) == (1, 1), sent[16:]
+
+
+async def into_hold(
+    worker: Worker,
+    broker: MemoryBroker,
+    statuses: list[WorkerStatus],
+    seen: list[bytes],
+    busy: TopicPartition,
+    expired: TopicPartition,
+) -> None:
+    """Have two records of `busy` processed by units that write nothing, and it held along with the other then."""
+    await worker.until(lambda: bool(statuses) and len(statuses[-1].serving) == 2)
+    put(broker, busy, "a8", "a9")
+    await worker.until(lambda: len(seen) == 2)
+    await asyncio.sleep(0.1)
+    with broker.changed:
+        put(broker, expired, *(f"late{n}" for n in range(4)))
+        broker.log_of(expired).expire(10)
+    await worker.until(lambda: {each.kind for each in statuses[-1].held} == {"expired"}, 20)
+    await asyncio.sleep(0.3)
+
+
+@pytest.mark.parametrize(("busy", "expired"), [(ONE, TWO), (TWO, ONE)])
+def test_processed_records_that_expire_meanwhile_hold_nothing(busy: TopicPartition, expired: TopicPartition) -> None:
+    """They were processed: retention may take them while the other waits for a person."""
+    broker = broker_with_both()
+    statuses: list[WorkerStatus] = []
+    seen: list[bytes] = []
+
+    async def see(unit: KafkaUnit, groups: Groups) -> None:
+        seen.extend(record.value or b"" for records in groups.values() for record in records)
+
+    async def main() -> None:
+        await apply_both(broker)
+        options = options_for(broker, states=("counts",), on_status=statuses.append)
+        async with working(see, options, TOPICS) as worker:
+            await into_hold(worker, broker, statuses, seen, busy, expired)
+            await asyncio.sleep(1.5)  # longer than what is owed may wait
+            broker.log_of(busy).expire(10)
+            accept(broker, expired, 10)
+            await worker.until(lambda: len(statuses[-1].serving) == 2, 8)
+
+    asyncio.run(main())
+    assert seen.count(b"a8") == 1
+
+
+@pytest.mark.parametrize(("busy", "expired"), [(ONE, TWO), (TWO, ONE)])
+def test_a_cut_told_of_one_held_along_is_kept(
+    monkeypatch: pytest.MonkeyPatch, busy: TopicPartition, expired: TopicPartition
+) -> None:
+    """The cluster tells that the log was cut below the decision from which nothing is committed yet."""
+    monkeypatch.setattr(transaction, "OWED_SECONDS_MAX", 1000.0)  # as within the first second
+    broker = broker_with_both()
+    statuses: list[WorkerStatus] = []
+    seen: list[bytes] = []
+
+    async def see(unit: KafkaUnit, groups: Groups) -> None:
+        seen.extend(record.value or b"" for records in groups.values() for record in records)
+
+    async def main() -> None:
+        await apply_both(broker)
+        options = options_for(broker, states=("counts",), on_status=statuses.append)
+        async with working(see, options, TOPICS) as worker:
+            await into_hold(worker, broker, statuses, seen, busy, expired)
+            with broker.changed:
+                broker.log_of(busy).truncate(7)
+                put(broker, busy, *(f"new{n}" for n in range(7, 14)))
+                broker.changed.notify_all()
+            await asyncio.sleep(1)
+            accept(broker, expired, 10)
+            await asyncio.sleep(2)
+
+    asyncio.run(main())
+    held = {each.partition: each.reason for each in statuses[-1].held}
+    assert str(busy) in held or b"new7" in seen, (held, committed(broker, busy), broker.group("app").notes, seen)
+
+
+@pytest.mark.parametrize(("held", "later"), [(ONE, TWO), (TWO, ONE)])
+def test_a_partition_that_is_assigned_later_waits_along(
+    monkeypatch: pytest.MonkeyPatch, held: TopicPartition, later: TopicPartition
+) -> None:
+    """As a group may: co-located topics one by one."""
+    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 5.0)
+    broker = broker_with_both()
+    statuses: list[WorkerStatus] = []
+    poll = MemoryMember.poll
+    state = {"hide": False, "give": False}
+
+    def one_by_one(self: MemoryMember, records_max: int, seconds: float) -> Polled:
+        polled = poll(self, records_max, seconds)
+        if state["hide"]:
+            polled.changes = [
+                Assigned(one.partitions - {later}) if isinstance(one, Assigned) else one for one in polled.changes
+            ]
+        if state["give"]:
+            state["give"] = state["hide"] = False
+            polled.changes.append(Assigned(frozenset({later})))
+        return polled
+
+    async def main() -> None:
+        await apply_both(broker)
+        put(broker, held, *(f"late{n}" for n in range(4)))
+        broker.log_of(held).expire(10)
+        put(broker, later, "later")
+        state["hide"] = True
+        monkeypatch.setattr(MemoryMember, "poll", one_by_one)
+        async with working(copy, options_for(broker, states=("counts",), on_status=statuses.append), TOPICS) as worker:
+            await worker.until(lambda: bool(statuses and statuses[-1].held))
+            state["give"] = True
+            await asyncio.sleep(1.5)
+            assert str(later) not in statuses[-1].serving, statuses[-1]
+            assert "later" not in values(broker.records("out"))
+
+    asyncio.run(main())

@@ -123,6 +123,7 @@ class UnitLoop:
             slot=slot,
             on_status=on_status,
             drop=self._backlog.drop,
+            commit_owed=lambda: self._idle.commit_owed(self._metadata),
             clock=clock,
         )
         lost_seconds_max = settings.membership_seconds_max
@@ -246,8 +247,8 @@ class UnitLoop:
         if self.waits_seconds:
             return
         try:
-            await self._hold_cut_logs()
             await self._start_if_needed()
+            await self._hold_cut_logs()
             await self._settle()
             # While this worker is no member, its records may be another's: the next polls will tell.
             work = self._backlog.take() if self._is_member else None

@@ -5,7 +5,7 @@ The one rule: a partition is served from a position that its log has, with store
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 import structlog
 
@@ -55,6 +55,7 @@ class Settling:
         slot: str,
         on_status: Callable[[WorkerStatus], None] | None,
         drop: Callable[[frozenset[TopicPartition]], None],
+        commit_owed: Callable[[], Awaitable[None]],
         clock: Clock,
     ) -> None:
         self._broker = broker
@@ -71,6 +72,7 @@ class Settling:
         self._slot = slot
         self._on_status = on_status
         self._drop = drop
+        self._commit_owed = commit_owed
         self._status_seen: tuple[object, ...] = ()
         self._telling = threading.Lock()
         self.holds = Holds(application, clock)
@@ -137,8 +139,8 @@ class Settling:
             return []
         done, held = self._recovery.finished()
         for number, error in held.items():
-            if partitions := self._assignment.with_number(number):
-                await self._stop(self._hold_each(dict.fromkeys(partitions, error), partitions), transaction, member)
+            partitions = self._assignment.with_number(number)
+            await self._hold_found(dict.fromkeys(partitions, error), partitions, member)
         served = [partition for partition in restoring if partition.partition in done]
         if served:
             self._assignment.set_phase(served, Phase.SERVING)
@@ -146,18 +148,22 @@ class Settling:
             await member.resume(served)
         return served
 
-    async def _stop(self, held: list[TopicPartition], transaction: Transaction, member: Membership) -> None:
-        """Read no more of partitions of which some were served until they were held along with others."""
-        if held:
-            transaction.forget_offsets(held)
-            await member.pause(held)
+    async def _hold_found(
+        self, errors: Mapping[TopicPartition, PartitionHeld], looked_at: Collection[TopicPartition], member: Membership
+    ) -> None:
+        """Hold what cannot go on. Of those that wait along with it some were served, and read, until now."""
+        if errors:
+            await self._commit_owed()
+            await member.pause(self._hold_each(errors, looked_at))
 
     async def show_holds(self, member: Membership) -> None:
         """Note beside the group's offsets what only this worker can tell. Raises MemberHung."""
         await self._shown.show(self.holds.errors, member)
 
     def _try_held_again(self) -> None:
-        for partition in self.holds.due():
+        # One that was assigned later than others of its number waits along with them, or goes on with them.
+        later = self._assignment.in_phase(Phase.UNSETTLED) if self._keeps_state and len(self.holds) else []
+        for partition in [*self.holds.due(), *later]:
             together = self._assignment.with_number(partition.partition) if self._keeps_state else [partition]
             tried = [place for place in together if self._assignment.phase(place) is Phase.HELD]
             self.holds.trying(tried)
@@ -199,7 +205,8 @@ class Settling:
             looks -= 1
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
             ends |= await asyncio.to_thread(self._broker.end_offsets, behind)
-        positions, held = self._judged(found, begins, ends)
+        positions, errors = self._judged(found, begins, ends)
+        await self._hold_found(errors, unsettled, member)
         # Where a log was cut that is too short, the cluster tells of a position with an epoch. Until it has, nothing is
         # noted, so that whoever settles next asks as well; of one without, nobody can tell for good.
         cut = {p: stored[p] for p in behind if stored[p] > ends[p]}
@@ -208,7 +215,6 @@ class Settling:
         for partition in cut.keys() - asked.keys():
             await self._note(partition, UNKNOWN_END, stored[partition], transaction, member)
         await member.pause(unsettled)
-        await self._stop(held, transaction, member)
         going = {p: offset for p, offset in positions.items() if self._assignment.phase(p) is Phase.UNSETTLED}
         # Of a position that was not stored, but chosen here, nothing is known but that the log has it.
         await member.seek(going, {p: transaction.epochs.get(p, -1) for p, at in going.items() if found.get(p) == at})
@@ -216,8 +222,7 @@ class Settling:
             if going[partition] > stored[partition]:
                 self._tell_skipped(partition, stored[partition], going[partition])
         # Where records were passed over, what is committed lies before them still: an idle worker moves it on.
-        self._assignment.processed_to((p, stored.get(p, begin)) for p, begin in going.items())
-        self._assignment.processed_to(asked.items())
+        self._assignment.processed_to({**going, **stored}.items())
         await member.seek(asked, transaction.epochs)
         self._assignment.sought(going)
         self._assignment.set_phase(going, Phase.RESTORING)
@@ -265,8 +270,8 @@ class Settling:
         found: Mapping[TopicPartition, int | PartitionHeld | None],
         begins: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
-    ) -> tuple[dict[TopicPartition, int], list[TopicPartition]]:
-        """Return where to read on; hold what cannot be read on, and return that, too."""
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, PartitionHeld]]:
+        """Return where to read on, and why of others nothing can be read."""
         positions: dict[TopicPartition, int] = {}
         errors: dict[TopicPartition, PartitionHeld] = {}
         for partition, begin in begins.items():
@@ -284,7 +289,7 @@ class Settling:
                 positions[partition] = begin
                 continue
             errors[partition] = error
-        return positions, self._hold_each(errors, begins.keys())
+        return positions, errors
 
     def _tell_skipped(self, partition: TopicPartition, stored: int, begin: int) -> None:
         log.error("expired records are skipped", partition=str(partition), stored=stored, begin=begin)

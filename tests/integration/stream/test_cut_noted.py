@@ -1,4 +1,4 @@
-"""A person decides where a partition goes on while its worker still looks at the log (positions in a database)."""
+"""What happens between the finding that a log was cut and the note of it, where positions lie in a database."""
 
 import asyncio
 from typing import Any
@@ -10,6 +10,7 @@ from tests.integration.stream.test_database_unit import TABLE, applied_values, a
 from tests.unit.stream.support import memory_broker, working
 from towpath.positions.decision import decide
 from towpath.positions.postgres import accept_in_database, database_standings
+from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine import holds, settling
 from towpath.stream.engine.worker_status import WorkerStatus
@@ -55,3 +56,42 @@ def test_what_a_person_decides_while_a_worker_looks_stands(
 
     asyncio.run(main())
     assert applied_values(connection)[-1] == "new"
+
+
+def test_a_worker_without_a_connection_connects_before_it_notes(
+    connection: psycopg.Connection[Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database restarted in the unit of work before: nothing can be noted on a connection that is gone."""
+    monkeypatch.setattr(settling, "LOOK_AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.1)
+    connection.execute(TABLE)
+    connection.commit()
+    broker = memory_broker(partitions=1)
+    fill(broker, 8)
+    statuses: list[WorkerStatus] = []
+    once: list[int] = []
+
+    async def loses_it(unit: Any, groups: Groups) -> None:
+        if not once and any(record.value == b"trigger" for records in groups.values() for record in records):
+            once.append(1)
+            with broker.changed:
+                broker.log_of(PLACE).truncate(5)
+                for n in range(10):
+                    broker.append("in", f"new{n}".encode(), key=b"k")
+            with psycopg.connect(database_url, autocommit=True) as other:  # the database restarts
+                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'app'")
+        await apply_all(unit, groups)
+
+    def noted() -> bool:
+        row = connection.execute("SELECT note FROM public.towpath_offsets WHERE topic = 'in'").fetchone()
+        connection.rollback()
+        return row is not None and "lost tail at 5" in row[0]
+
+    async def main() -> None:
+        async with working(loses_it, options(broker, database_url, on_status=statuses.append), ["in"]) as worker:
+            await until(worker, connection, 8)
+            broker.append("in", b"trigger", key=b"k")
+            await worker.until(lambda: bool(once), 10)
+            await worker.until(noted, 20)
+
+    asyncio.run(main())
