@@ -102,6 +102,8 @@ class KafkaSettings(_Section):
             "ssl.ca.location": str(self.ssl_ca_file) if self.ssl_ca_file else None,
             "ssl.certificate.location": str(self.ssl_certificate_file) if self.ssl_certificate_file else None,
             "ssl.key.location": str(self.ssl_key_file) if self.ssl_key_file else None,
+            # The Java client's default. By librdkafka's, of ten, a broker that was away long is found so much later.
+            "reconnect.backoff.max.ms": "1000",
         }
         return {name: value for name, value in config.items() if value is not None}
 
