@@ -7,9 +7,10 @@ import psycopg
 import pytest
 
 from tests.integration.stream.test_database_unit import TABLE, applied_values, apply_all, fill, options, until
-from tests.unit.stream.support import memory_broker, working
+from tests.unit.stream.support import count_looks, memory_broker, working
 from towpath.positions.decision import decide
 from towpath.positions.postgres import accept_in_database, database_standings
+from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.port import Groups
 from towpath.stream.broker.record import TopicPartition
 from towpath.stream.engine import holds, settling
@@ -18,24 +19,28 @@ from towpath.stream.engine.worker_status import WorkerStatus
 PLACE = TopicPartition("in", 0)
 
 
-@pytest.mark.parametrize("epoch", [False, True])
-def test_what_a_person_decides_while_a_worker_looks_stands(
-    connection: psycopg.Connection[Any], database_url: str, monkeypatch: pytest.MonkeyPatch, epoch: bool
-) -> None:
-    """The worker's note is about the offset that it had found: beside another it would hold what was just let go."""
-    monkeypatch.setattr(settling, "LOOK_AGAIN_SECONDS", 0.2)
+@pytest.fixture
+def broker(connection: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch) -> MemoryBroker:
+    """Return one with eight records that are to be applied; what is held of it is tried again at once."""
     monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.1)
     connection.execute(TABLE)
     connection.commit()
     broker = memory_broker(partitions=1)
     fill(broker, 8)
-    statuses: list[WorkerStatus] = []
-    looks: list[int] = []
-    ends = broker.end_offsets
+    return broker
 
-    def looking(places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        looks.append(1)
-        return ends(places)
+
+@pytest.mark.parametrize("epoch", [False, True])
+def test_what_a_person_decides_while_a_worker_looks_stands(
+    broker: MemoryBroker,
+    connection: psycopg.Connection[Any],
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    epoch: bool,
+) -> None:
+    """The worker's note is about the offset that it had found: beside another it would hold what was just let go."""
+    monkeypatch.setattr(settling, "LOOK_AGAIN_SECONDS", 0.2)
+    statuses: list[WorkerStatus] = []
 
     async def main() -> None:
         async with working(apply_all, options(broker, database_url), ["in"]) as worker:
@@ -45,7 +50,7 @@ def test_what_a_person_decides_while_a_worker_looks_stands(
             connection.commit()
         broker.log_of(PLACE).truncate(5)
         broker.append("in", b"new", key=b"k")
-        monkeypatch.setattr(broker, "end_offsets", looking)
+        looks = count_looks(broker, monkeypatch)
         async with working(apply_all, options(broker, database_url, on_status=statuses.append), ["in"]) as worker:
             await worker.until(lambda: len(looks) > 2)
             (standing,) = database_standings(broker, "app", database_url, {})
@@ -59,15 +64,10 @@ def test_what_a_person_decides_while_a_worker_looks_stands(
 
 
 def test_a_worker_without_a_connection_connects_before_it_notes(
-    connection: psycopg.Connection[Any], database_url: str, monkeypatch: pytest.MonkeyPatch
+    broker: MemoryBroker, connection: psycopg.Connection[Any], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database restarted in the unit of work before: nothing can be noted on a connection that is gone."""
     monkeypatch.setattr(settling, "LOOK_AGAIN_SECONDS", 0.05)
-    monkeypatch.setattr(holds, "RETRY_SECONDS_FIRST", 0.1)
-    connection.execute(TABLE)
-    connection.commit()
-    broker = memory_broker(partitions=1)
-    fill(broker, 8)
     statuses: list[WorkerStatus] = []
     once: list[int] = []
 

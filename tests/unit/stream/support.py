@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from towpath.clock import SystemClock
 from towpath.settings import StreamSettings
 from towpath.stream.broker.memory import MemoryBroker
@@ -28,6 +30,19 @@ SETTINGS = StreamSettings(
     dead_letter_share_max=1.0,
     handler_retry_seconds=0.0,
 )
+
+
+def count_looks(broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return what grows by one each time somebody asks `broker` where its logs end, from now on."""
+    looks: list[int] = []
+    ends = broker.end_offsets
+
+    def end_offsets(places: list[TopicPartition]) -> dict[TopicPartition, int]:
+        looks.append(1)
+        return ends(places)
+
+    monkeypatch.setattr(broker, "end_offsets", end_offsets)
+    return looks
 
 
 class FunctionAgents:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.stream.support import Worker, copy, memory_broker, options_for, working
+from tests.unit.stream.support import Worker, copy, count_looks, memory_broker, options_for, working
 from tests.unit.stream.test_held_partitions import PLACE, accept, committed, holding, put
 from towpath.stream.broker.memory import MemoryBroker
 from towpath.stream.broker.memory.clients import MemoryMember
@@ -179,17 +179,11 @@ def test_what_a_person_decides_while_a_worker_looks_stands(monkeypatch: pytest.M
     """Its note would put the offset that it had found back; it finds the decision at its next try instead."""
     monkeypatch.setattr(settling, "LOOK_AGAIN_SECONDS", 0.2)
     broker = memory_broker()
-    looks: list[int] = []
     statuses: list[WorkerStatus] = []
-    ends = broker.end_offsets
-
-    def looking(places: list[TopicPartition]) -> dict[TopicPartition, int]:
-        looks.append(1)
-        return ends(places)
 
     async def main() -> None:
         await cut(broker, epoch=epoch)
-        monkeypatch.setattr(broker, "end_offsets", looking)
+        looks = count_looks(broker, monkeypatch)
         async with working(copy, options_for(broker, on_status=statuses.append), ["in"]) as worker:
             await worker.until(lambda: len(looks) > 2)
             accept(broker, PLACE, CUT)
